@@ -1,0 +1,1 @@
+"""From a training checkpoint to a model file for the device."""

@@ -1,0 +1,158 @@
+"""The streaming graph: trained layers with their states as inputs and outputs, in int8."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from edge.errors import EdgelidError
+from edge.frontend import Float32Array
+from train.model import Head, Trunk, pool
+
+# What the converter asks its representative dataset for: a signature and its inputs.
+Samples = Callable[[], Iterator[tuple[str, dict[str, np.ndarray]]]]
+
+
+class StreamingModule(tf.Module):  # type: ignore[misc]
+    """Trunk and head as two functions of fixed shapes.
+
+    Parameters
+    ----------
+    trunk : Trunk
+    head : Head
+    hop_frames : int
+        Feature frames a step takes; a multiple of the trunk's stride.
+    """
+
+    def __init__(self, trunk: Trunk, head: Head, hop_frames: int) -> None:
+        super().__init__(name="edgelid")
+        self.trunk, self.head, self.hop_frames = trunk, head, hop_frames
+        mels, channels = trunk.config.mels, trunk.state_channels()
+        self.state_shapes = [
+            (layer.state_frames, width)
+            for layer, width in zip(trunk.temporal, channels, strict=True)
+        ]
+        states = {
+            f"state_{i}": tf.TensorSpec((1, frames, 1, width), name=f"state_{i}")
+            for i, (frames, width) in enumerate(self.state_shapes)
+        }
+        self.step = tf.function(
+            self._step,
+            input_signature=[
+                {"frames": tf.TensorSpec((1, hop_frames, 1, mels), name="frames"), **states}
+            ],
+        )
+        self.score = tf.function(
+            self._score,
+            input_signature=[
+                {"pooled": tf.TensorSpec((1, 2 * trunk.config.embedding), name="pooled")}
+            ],
+        )
+
+    def _step(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        states = [inputs[f"state_{i}"] for i in range(len(self.state_shapes))]
+        embeddings, weights, states = self.trunk(inputs["frames"], states)
+        outputs = {"embeddings": embeddings, "weights": weights}
+        return outputs | {f"state_{i}_next": state for i, state in enumerate(states)}
+
+    def _score(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"scores": self.head(inputs["pooled"])}
+
+    def stream(self, frames: Float32Array) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Run over frames as the device does, in float.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (frames, mels)
+
+        Yields
+        ------
+        inputs, outputs : dict of str to tensor
+            Of each step.
+        """
+        states = {
+            f"state_{i}": tf.zeros((1, length, 1, width))
+            for i, (length, width) in enumerate(self.state_shapes)
+        }
+        for start in range(0, len(frames) - self.hop_frames + 1, self.hop_frames):
+            hop = frames[None, start : start + self.hop_frames, None, :].astype(np.float32)
+            inputs = {"frames": tf.constant(hop), **states}
+            outputs = self.step(inputs)
+            yield inputs, outputs
+            states = {f"state_{i}": outputs[f"state_{i}_next"] for i in range(len(states))}
+
+
+def representative_samples(module: StreamingModule, clips: list[Float32Array]) -> Samples:
+    """Inputs of both graphs while they stream over real features.
+
+    Parameters
+    ----------
+    module : StreamingModule
+    clips : list of ndarray, shape (frames, mels)
+
+    Returns
+    -------
+    callable
+        What the converter calls, for each signature in turn.
+    """
+
+    def samples() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        for frames in clips:
+            embeddings, weights = [], []
+            for inputs, outputs in module.stream(frames):
+                yield "step", {name: value.numpy() for name, value in inputs.items()}
+                embeddings.append(outputs["embeddings"])
+                weights.append(outputs["weights"])
+                # Windows of every length that a stream goes through while it fills.
+                pooled = pool(tf.concat(embeddings, 1), tf.concat(weights, 1))
+                yield "head", {"pooled": pooled.numpy()}
+
+    return samples
+
+
+def to_int8(module: StreamingModule, samples: Samples) -> bytes:
+    """Convert to a TFLite flatbuffer with int8 weights, activations, inputs and outputs.
+
+    Parameters
+    ----------
+    module : StreamingModule
+    samples : callable
+        Representative dataset.
+
+    Returns
+    -------
+    bytes
+        Signatures ``step`` and ``head``.
+
+    Raises
+    ------
+    EdgelidError
+        If the converter gives up.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        # An export archive freezes the weights; a plain SavedModel of a Keras layer keeps them as
+        # variables, which the calibrator cannot read.
+        archive = keras.export.ExportArchive()
+        archive.track(module.trunk)
+        archive.track(module.head)
+        archive.add_endpoint("step", module.step)
+        archive.add_endpoint("head", module.score)
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=["step", "head"]
+        )
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = samples
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+        try:
+            return bytes(converter.convert())
+        except (ValueError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+            raise EdgelidError(f"TensorFlow could not convert the model: {first}") from error

@@ -1,0 +1,108 @@
+"""Proof that int8 did not hurt: the float model and the converted one on the same speech."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from edge.classifier import StreamingClassifier, softmax
+from edge.errors import EdgelidError
+from edge.frontend import Float32Array, Float64Array, FrontEnd
+from train.development import logits
+from train.evaluate import score_audio
+from train.model import Head, Trunk
+
+# Below these, something is wrong with the graph and not merely with its precision.
+MIN_AGREEMENT = 0.9
+MAX_MEAN_DIFFERENCE = 0.05
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Float against int8.
+
+    Attributes
+    ----------
+    clips : int
+    agreement : float
+        Share of clips with the same likeliest class.
+    accuracy_float, accuracy_int8 : float
+    mean_difference, largest_difference : float
+        Of any posterior.
+    """
+
+    clips: int
+    agreement: float
+    accuracy_float: float
+    accuracy_int8: float
+    mean_difference: float
+    largest_difference: float
+
+    def rows(self) -> list[str]:
+        """As lines for people."""
+        return [f"{name.replace('_', ' '):<20} {value:.4g}" for name, value in asdict(self).items()]
+
+    def check(self) -> None:
+        """Raise EdgelidError if the converted model is not the trained one."""
+        if self.agreement < MIN_AGREEMENT or self.mean_difference > MAX_MEAN_DIFFERENCE:
+            raise EdgelidError(
+                f"the int8 model differs too much from the float one (same answer for "
+                f"{self.agreement:.1%} of the clips, mean posterior difference "
+                f"{self.mean_difference:.3f}); nothing was written"
+            )
+
+
+def float_log_probabilities(
+    trunk: Trunk, head: Head, front_end: FrontEnd, samples: Float32Array
+) -> Float64Array:
+    """What the trained model says of a recording, shape (classes,)."""
+    front_end.reset()
+    frames = front_end.process(samples)
+    stride = trunk.config.stride
+    frames = frames[: len(frames) // stride * stride]
+    scores = logits(trunk, head, frames[None], [len(samples)])[0, 0].astype(np.float64)
+    return np.log(softmax(scores))
+
+
+def compare(
+    trunk: Trunk,
+    head: Head,
+    front_end: FrontEnd,
+    classifier: StreamingClassifier,
+    clips: list[Float32Array],
+    wanted: np.ndarray,
+) -> tuple[Parity, Float64Array]:
+    """Run both models.
+
+    Parameters
+    ----------
+    trunk, head : keras.Model
+        Trained.
+    front_end : FrontEnd
+    classifier : StreamingClassifier
+        Of the converted model, uncalibrated, its window as long as the clips.
+    clips : list of ndarray, shape (n,)
+    wanted : ndarray, shape (clips,)
+        True classes.
+
+    Returns
+    -------
+    Parity
+    ndarray, shape (clips, classes)
+        Log-probabilities of the converted model.
+    """
+    floats = np.stack([float_log_probabilities(trunk, head, front_end, clip) for clip in clips])
+    ints = np.stack([score_audio(classifier, clip) for clip in clips])
+    difference = np.abs(np.exp(floats) - np.exp(ints))
+    return (
+        Parity(
+            clips=len(clips),
+            agreement=float((floats.argmax(1) == ints.argmax(1)).mean()),
+            accuracy_float=float((floats.argmax(1) == wanted).mean()),
+            accuracy_int8=float((ints.argmax(1) == wanted).mean()),
+            mean_difference=float(difference.mean()),
+            largest_difference=float(difference.max()),
+        ),
+        ints,
+    )

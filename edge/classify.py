@@ -1,0 +1,156 @@
+"""``edgelid classify``: one answer for a whole recording."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.classifier import StreamingClassifier, Window
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ
+from edge.interpreter import Graphs
+from edge.modelfile import NONSPEECH, ModelFile
+from edge.sources import AudioSource, FileSource
+
+# What libsndfile reads, by the endings people give such files.
+AUDIO_SUFFIXES = frozenset(
+    [
+        ".wav",
+        ".wave",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".aiff",
+        ".aif",
+        ".au",
+        ".caf",
+        ".w64",
+        ".rf64",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The language of a recording.
+
+    Attributes
+    ----------
+    language : str
+        Likeliest class.
+    confidence : float
+        Its probability.
+    probabilities : dict of str to float
+    duration_s : float
+    """
+
+    language: str
+    confidence: float
+    probabilities: dict[str, float]
+    duration_s: float
+
+
+class RecordingClassifier:
+    """Classifies recordings one after another.
+
+    A recording up to the longest window is one window. A longer one is cut into such windows,
+    and its answer is their mean, each window counting for as much speech as it adds.
+
+    Parameters
+    ----------
+    model : ModelFile
+    graphs : Graphs
+    languages : sequence of str, optional
+        The only languages to expect.
+    """
+
+    def __init__(
+        self, model: ModelFile, graphs: Graphs, languages: Sequence[str] | None = None
+    ) -> None:
+        self._longest_s = max(model.description.stream.windows_s)
+        self._classifier = StreamingClassifier(model, graphs, [self._longest_s], languages)
+
+    def classify(self, source: AudioSource) -> Classification:
+        """Classify all that a source gives.
+
+        Raises
+        ------
+        EdgelidError
+            If it cannot be read to its end.
+        """
+        self._classifier.reset()
+        chosen: list[Window] = []
+        last: Window | None = None
+        duration_s = 0.0
+        for last, duration_s in self._windows(source):
+            if last.end_s - (chosen[-1].end_s if chosen else 0.0) >= self._longest_s:
+                chosen.append(last)
+        if last is None:
+            raise EdgelidError(f"{source.name!r} gave no audio")
+        if not chosen or last.end_s > chosen[-1].end_s:
+            chosen.append(last)
+        return self._answer(chosen, duration_s)
+
+    def _windows(self, source: AudioSource) -> Iterator[tuple[Window, float]]:
+        """Every window, with the seconds of audio read by then."""
+        samples = 0
+        for block in source.blocks():
+            samples += len(block)
+            for windows in self._classifier.process(block):
+                yield windows[0], samples / SAMPLE_RATE_HZ
+        for windows in self._classifier.flush():
+            yield windows[0], samples / SAMPLE_RATE_HZ
+
+    def _answer(self, windows: list[Window], duration_s: float) -> Classification:
+        labels = self._classifier.labels
+        probabilities = np.stack([window.probabilities for window in windows])
+        # The last window overlaps the one before: it counts for what only it has heard.
+        shares = np.diff([0.0, *(window.end_s for window in windows)])
+        if NONSPEECH in labels:
+            shares *= 1.0 - probabilities[:, labels.index(NONSPEECH)] + 1e-6
+        mean = shares @ probabilities / shares.sum()
+        best = int(mean.argmax())
+        return Classification(
+            language=labels[best],
+            confidence=float(mean[best]),
+            probabilities={label: float(p) for label, p in zip(labels, mean, strict=True)},
+            duration_s=duration_s,
+        )
+
+
+def find_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Files as they are given, and the audio files in folders, sorted, at any depth.
+
+    Raises
+    ------
+    EdgelidError
+        If a folder holds no audio files.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+        if not inside:
+            raise EdgelidError(f"there are no audio files in the folder {path}")
+        found.extend(inside)
+    return found
+
+
+def classify_file(classifier: RecordingClassifier, path: Path) -> Classification:
+    """Classify an audio file.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read.
+    """
+    with FileSource(path) as source:
+        return classifier.classify(source)

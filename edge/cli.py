@@ -1,0 +1,261 @@
+"""The command ``edgelid``: parse, call one function, print."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from edge import __version__, classify, info
+from edge.errors import EdgelidError
+from edge.interpreter import open_graphs
+from edge.languages import language_name
+from edge.listen import Listener
+from edge.microphone import MicrophoneSource, list_devices
+from edge.modelfile import DEFAULT_MODEL, DecoderDefaults, ModelFile, read_model
+from edge.output import (
+    Output,
+    People,
+    heard_records,
+    probabilities_record,
+    standard_output,
+)
+from edge.sources import AudioSource, FileSource, PcmSource, paced
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    top = argparse.ArgumentParser(
+        prog="edgelid", description="Tells which language is being spoken, on this device."
+    )
+    top.add_argument("--version", action="version", version=f"edgelid {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="newline-delimited JSON")
+    common.add_argument("--verbose", action="store_true", help="say more on standard error")
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="model file")
+    model.add_argument(
+        "--languages", type=_names, metavar="de,en,...", help="the only languages to expect"
+    )
+    model.add_argument("--threads", type=int, default=1, help="of the interpreter (default 1)")
+
+    listen = commands.add_parser(
+        "listen", parents=[common, model], help="follow the language of a stream"
+    )
+    listen.add_argument("--input", metavar="FILE", help="audio file, or - for raw PCM on stdin")
+    listen.add_argument("--device", help="microphone, by number or (part of) its name")
+    listen.add_argument("--rate", type=int, default=16_000, help="of raw PCM, Hz (default 16000)")
+    listen.add_argument("--channels", type=int, default=1, help="of raw PCM (default 1)")
+    listen.add_argument(
+        "--realtime", action="store_true", help="read a file no faster than it would play"
+    )
+    listen.add_argument(
+        "--windows",
+        type=_lengths,
+        nargs="?",
+        const=(),
+        metavar="1,3,10",
+        help="print the probabilities of every window; lengths in seconds (default: the model's)",
+    )
+    listen.set_defaults(run=run_listen)
+
+    one = commands.add_parser(
+        "classify", parents=[common, model], help="one answer for each recording"
+    )
+    one.add_argument("files", nargs="+", metavar="FILE", help="audio files, or folders of them")
+    one.set_defaults(run=run_classify)
+
+    devices = commands.add_parser("devices", parents=[common], help="list the microphones")
+    devices.set_defaults(run=run_devices)
+
+    tell = commands.add_parser("info", parents=[common], help="describe a model file")
+    tell.add_argument("model", nargs="?", type=Path, default=DEFAULT_MODEL, metavar="MODEL")
+    tell.set_defaults(run=run_info)
+    return top
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _lengths(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("must be seconds, such as 1,3,10") from error
+
+
+def run_listen(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid listen``."""
+    model = read_model(options.model)
+    settings = DecoderDefaults(**vars(model.description.decoder))
+    lengths = None if options.windows is None else options.windows or _windows_of(model)
+    graphs = open_graphs(model, options.threads)
+    listener = Listener(model, graphs, settings, options.languages, lengths or ())
+    people = People(output)
+    with _source(options) as source, stopped_by_signals(source):
+        blocks = source.blocks()
+        for heard in listener.hear(paced(blocks) if options.realtime else blocks):
+            if not options.json:
+                people.show(heard)
+                continue
+            wanted = [w for w in heard.windows if lengths is not None and w.length_s in lengths]
+            chosen = dataclasses.replace(heard, windows=wanted)
+            for record in heard_records(chosen, model.labels, bool(wanted)):
+                output.record(record)
+    return 0
+
+
+def _windows_of(model: ModelFile) -> tuple[float, ...]:
+    return model.description.stream.windows_s
+
+
+def _source(options: argparse.Namespace) -> AudioSource:
+    if options.input is None:
+        device = options.device
+        return MicrophoneSource(int(device) if device and device.isdigit() else device)
+    if options.device is not None:
+        raise EdgelidError("--input and --device exclude each other")
+    if options.input == "-":
+        return PcmSource(sys.stdin.buffer, options.rate, options.channels)
+    return FileSource(options.input)
+
+
+def run_classify(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid classify``: goes on after a file that cannot be read, and fails at the end."""
+    model = read_model(options.model)
+    classifier = classify.RecordingClassifier(
+        model, open_graphs(model, options.threads), options.languages
+    )
+    status = 0
+    for path in classify.find_recordings(options.files):
+        try:
+            answer = classify.classify_file(classifier, path)
+        except EdgelidError as error:
+            status = 1
+            if options.json:
+                output.record({"path": str(path), "error": str(error)})
+            complain(str(error))
+            continue
+        if options.json:
+            values = list(answer.probabilities.values())
+            output.record(
+                {
+                    "path": str(path),
+                    "language": answer.language,
+                    "confidence": round(answer.confidence, 4),
+                    "probabilities": probabilities_record(model.labels, values),
+                    "duration_s": round(answer.duration_s, 3),
+                }
+            )
+        else:
+            name = f"{answer.language:<9} {language_name(answer.language):<15}"
+            output.line(f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {path}")
+    return status
+
+
+def run_devices(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid devices``."""
+    devices = list_devices()
+    if not devices and not options.json:
+        complain("there is no device that can record: plug in a microphone")
+    for device in devices:
+        if options.json:
+            output.record(dataclasses.asdict(device))
+        else:
+            mark = "*" if device.is_default else " "
+            output.line(
+                f"{mark} {device.index:>3}  {device.name}  ({device.host_api}, "
+                f"{device.max_input_channels} channels, {device.default_rate_hz} Hz)"
+            )
+    return 0 if devices else 1
+
+
+def run_info(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid info``."""
+    facts = info.describe(read_model(options.model))
+    if options.json:
+        output.record(facts)
+    else:
+        for line in info.table(facts):
+            output.line(line)
+    return 0
+
+
+class Stopped(Exception):
+    """A signal asked for the end, and everything has been finished properly."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextmanager
+def stopped_by_signals(source: AudioSource) -> Iterator[None]:
+    """End the source at SIGINT or SIGTERM, so that the last segment still comes out.
+
+    A second signal kills at once.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        source.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        raise Stopped(received[0])
+
+
+def die_of(number: int) -> int:
+    """End by a signal, so that shells and service managers see the true cause."""
+    # Whatever is left in the buffer has no reader, or has been flushed already.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    return 128 + number
+
+
+def complain(sentence: str) -> None:
+    """Tell a person what is wrong, on standard error."""
+    print(f"edgelid: {sentence}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING,
+        format="edgelid: %(message)s",
+    )
+    try:
+        with standard_output() as output:
+            return int(options.run(options, output))
+    except EdgelidError as error:
+        complain(str(error))
+        return 1
+    except Stopped as stopped:
+        return die_of(stopped.number)
+    except KeyboardInterrupt:
+        return die_of(signal.SIGINT)
+    except BrokenPipeError:
+        return die_of(signal.SIGPIPE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""The online decoder: from window probabilities to segments of one language.
+
+A hidden Markov forward filter (Rabiner 1989, section III.A) whose states are the classes. Its
+prior is sticky: languages last. On top stands a rule for what to say aloud: a class is announced
+once the filter is confident of it, and when it stops being confident of anything the answer is
+``unknown``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.classifier import Window
+from edge.frontend import Float64Array
+from edge.modelfile import DecoderDefaults
+
+UNKNOWN = "unknown"
+# What one hop may say against a class: a single wild window must not outweigh all before it.
+MIN_LIKELIHOOD = 1e-3
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of stream in one language.
+
+    Attributes
+    ----------
+    language : str
+        A class of the model, or ``unknown``.
+    start_s, end_s : float
+        Stream time.
+    confidence : float
+        Mean smoothed probability of the class; for ``unknown``, of the likeliest one.
+    """
+
+    language: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """The moment the answer changes.
+
+    Attributes
+    ----------
+    language, previous : str
+    start_s : float
+        Where in the stream the new language is thought to have begun.
+    decided_s : float
+        Where in the stream that became clear.
+    confidence : float
+        Smoothed probability at the decision.
+    """
+
+    language: str
+    previous: str
+    start_s: float
+    decided_s: float
+    confidence: float
+
+
+class Decoder:
+    """Follows the class of a stream.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        Classes, in the order of the probabilities.
+    settings : DecoderDefaults
+    hop_s : float
+        Time between the windows it is fed.
+    """
+
+    def __init__(self, labels: Sequence[str], settings: DecoderDefaults, hop_s: float) -> None:
+        self._labels = tuple(labels)
+        self._settings = settings
+        # Windows overlap: each brings only the evidence of its newest hop.
+        self._evidence = hop_s / settings.window_s
+        self._leave = min(0.5, hop_s / settings.stay_s)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        classes = len(self._labels)
+        self._belief: Float64Array = np.full(classes, 1.0 / classes)
+        self._answer = UNKNOWN
+        self._start_s = 0.0
+        self._end_s = 0.0
+        self._confidences: list[float] = []
+        self._leader = -1
+        self._leader_since_s = 0.0
+
+    @property
+    def belief(self) -> Float64Array:
+        """Smoothed probabilities, shape (classes,)."""
+        return self._belief
+
+    @property
+    def current(self) -> Segment:
+        """The segment that is not finished yet."""
+        confidence = float(np.mean(self._confidences)) if self._confidences else 0.0
+        return Segment(self._answer, self._start_s, max(self._start_s, self._end_s), confidence)
+
+    def update(self, window: Window) -> tuple[Change, Segment] | None:
+        """Take the next window.
+
+        Parameters
+        ----------
+        window : Window
+            Of length ``settings.window_s``, one hop after the one before.
+
+        Returns
+        -------
+        (Change, Segment) or None
+            If the answer changes: how, and the segment that this finishes.
+        """
+        self._filter(window.probabilities)
+        previous_end_s, self._end_s = self._end_s, window.end_s
+        leader = int(self._belief.argmax())
+        if leader != self._leader:
+            self._leader, self._leader_since_s = leader, previous_end_s
+        confidence = float(self._belief[leader])
+        answer = self._labels[leader] if confidence >= self._settings.confidence else UNKNOWN
+        if answer == self._answer:
+            self._confidences.append(confidence)
+            return None
+        # A window turns when the new language fills half of it; until then it lay in the past.
+        start_s = self._leader_since_s if answer != UNKNOWN else previous_end_s
+        if answer != UNKNOWN and self._start_s > 0:
+            start_s -= self._settings.window_s / 2
+        start_s = float(np.clip(start_s, self._start_s, window.end_s))
+        return self._change(answer, start_s, confidence)
+
+    def finish(self, end_s: float) -> Segment | None:
+        """End the stream.
+
+        Parameters
+        ----------
+        end_s : float
+            Length of the audio.
+
+        Returns
+        -------
+        Segment or None
+            The last segment; None if it has no length.
+        """
+        current = self.current
+        if end_s <= current.start_s:
+            return None
+        return Segment(current.language, current.start_s, end_s, current.confidence)
+
+    def _change(self, answer: str, start_s: float, confidence: float) -> tuple[Change, Segment]:
+        finished = self.current
+        finished = Segment(finished.language, finished.start_s, start_s, finished.confidence)
+        change = Change(answer, self._answer, start_s, self._end_s, confidence)
+        self._answer, self._start_s, self._confidences = answer, start_s, [confidence]
+        return change, finished
+
+    def _filter(self, probabilities: Float64Array) -> None:
+        """One step of the forward recursion; the classes' priors are equal."""
+        classes = len(self._belief)
+        possible = probabilities > 0  # masked languages stay impossible
+        predicted = (1 - self._leave) * self._belief + self._leave / classes
+        likelihood = np.where(possible, np.maximum(probabilities, MIN_LIKELIHOOD), 0.0)
+        belief = predicted * likelihood**self._evidence
+        self._belief = belief / belief.sum()

@@ -1,0 +1,5 @@
+"""The one exception that commands turn into a sentence."""
+
+
+class EdgelidError(Exception):
+    """An error to show a person as one sentence on stderr."""

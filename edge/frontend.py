@@ -1,0 +1,165 @@
+"""Streaming log-mel features: the one definition that training and the device share.
+
+A frame is the log-mel spectrum of 25 ms of audio, one every 10 ms. Nothing in it depends on
+anything but those 25 ms, so any partition of the audio into blocks gives the same frames.
+
+The arithmetic is double precision up to the last rounding. Transforms of different numpy
+releases and processors differ in the last bits; rounding to single precision at the end, and to
+int8 after that, hides those bits, so that a model answers alike everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+SAMPLE_RATE_HZ = 16_000
+WINDOW_SAMPLES = 400  # 25 ms at 16 kHz
+HOP_SAMPLES = 160  # 10 ms at 16 kHz
+FFT_SAMPLES = 512  # the next power of two above the window
+MELS = 64
+LOW_HZ = 60.0  # mains hum and handling noise stay below
+HIGH_HZ = 7_600.0  # where the anti-alias filters of cheap sound cards begin
+
+# Mel power that counts as silence, 50 dB below speech at -26 dBFS. Noise below it says which
+# recorder was used, not which language was spoken.
+FLOOR = 1e-8
+
+FRAMES_PER_SECOND = SAMPLE_RATE_HZ / HOP_SAMPLES  # 100
+
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FrontEndConfig:
+    """Parameters of the features.
+
+    Attributes
+    ----------
+    sample_rate_hz, window_samples, hop_samples, fft_samples : int
+        Short-time Fourier transform: a periodic Hann window, zero-padded to the transform.
+    mels : int
+        Number of bands.
+    low_hz, high_hz : float
+        Edges of the lowest and the highest band.
+    floor : float
+        Mel power that becomes ``log(2)``; anything far below it becomes zero.
+    """
+
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    window_samples: int = WINDOW_SAMPLES
+    hop_samples: int = HOP_SAMPLES
+    fft_samples: int = FFT_SAMPLES
+    mels: int = MELS
+    low_hz: float = LOW_HZ
+    high_hz: float = HIGH_HZ
+    floor: float = FLOOR
+
+    @property
+    def bins(self) -> int:
+        """Number of frequency bins of the transform."""
+        return self.fft_samples // 2 + 1
+
+
+def front_end_hash(config: FrontEndConfig, filterbank: Float32Array) -> str:
+    """Identify a front end: two with equal hashes give equal features.
+
+    Parameters
+    ----------
+    config : FrontEndConfig
+    filterbank : ndarray, shape (mels, bins)
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256.
+    """
+    parameters = json.dumps(asdict(config), sort_keys=True).encode()
+    return hashlib.sha256(parameters + np.asarray(filterbank, "<f4").tobytes()).hexdigest()
+
+
+def frame_count(samples: int, config: FrontEndConfig) -> int:
+    """Number of whole frames in so many samples."""
+    return max(0, 1 + (samples - config.window_samples) // config.hop_samples)
+
+
+class FrontEnd:
+    """Turns blocks of samples into log-mel frames.
+
+    Parameters
+    ----------
+    config : FrontEndConfig
+    filterbank : ndarray, shape (mels, bins), float32
+        Triangular mel filters; each must have at least one non-zero weight.
+
+    Raises
+    ------
+    ValueError
+        If the filterbank does not fit the configuration or has an empty filter.
+    """
+
+    def __init__(self, config: FrontEndConfig, filterbank: Float32Array) -> None:
+        if filterbank.shape != (config.mels, config.bins):
+            raise ValueError(
+                f"mel filterbank has shape {filterbank.shape}, not {(config.mels, config.bins)}"
+            )
+        if not (filterbank > 0).any(axis=1).all():
+            raise ValueError("mel filterbank has an empty filter")
+        self.config = config
+        n = config.window_samples
+        # Periodic, as in every short-time transform of the field (Harris 1978, eq. 27).
+        self._window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+        # A triangle covers few of the bins: only its own are multiplied, in one pass over all
+        # filters. `reduceat` adds them in an order of its own, whatever the number of frames,
+        # where a matrix product's order depends on its shape.
+        filters, self._bins = np.nonzero(filterbank)
+        self._weights = filterbank[filters, self._bins].astype(np.float64)
+        self._starts = np.flatnonzero(np.r_[True, np.diff(filters) > 0])
+        self._tail: Float32Array = np.empty(0, np.float32)
+
+    def reset(self) -> None:
+        """Forget all audio, as if a new stream began."""
+        self._tail = np.empty(0, np.float32)
+
+    def mel_power(self, frames: Float64Array) -> Float64Array:
+        """Mel power spectrum of windows of samples.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (n, window_samples)
+
+        Returns
+        -------
+        ndarray, shape (n, mels)
+        """
+        spectrum = np.fft.rfft(frames * self._window, self.config.fft_samples)  # (n, bins)
+        power = spectrum.real**2 + spectrum.imag**2
+        return np.add.reduceat(power[:, self._bins] * self._weights, self._starts, axis=1)
+
+    def process(self, samples: Float32Array) -> Float32Array:
+        """Take the next samples of the stream and give the frames they complete.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (n,), float32
+            Mono, full scale at 1.
+
+        Returns
+        -------
+        ndarray, shape (frames, mels), float32
+            ``log(1 + power / floor)``: zero for digital silence, about 14 for loud speech.
+        """
+        audio = np.concatenate([self._tail, samples])
+        count = frame_count(len(audio), self.config)
+        hop = self.config.hop_samples
+        self._tail = audio[count * hop :].copy()
+        if count == 0:
+            return np.empty((0, self.config.mels), np.float32)
+        frames = np.lib.stride_tricks.sliding_window_view(audio, self.config.window_samples)
+        power = self.mel_power(frames[: count * hop : hop].astype(np.float64))
+        return np.log1p(power / self.config.floor).astype(np.float32)

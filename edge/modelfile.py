@@ -1,0 +1,362 @@
+"""The model file: a TFLite flatbuffer with a ZIP of metadata behind it.
+
+Read with distrust: a model may come from anywhere. Nothing in it is executed but the graph, and
+nothing is run before everything it says of itself has been checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import EdgelidError
+from edge.frontend import Float32Array, FrontEndConfig, front_end_hash
+
+FORMAT_VERSION = 1
+DESCRIPTION_MEMBER = "edgelid.json"
+LABELS_MEMBER = "labels.txt"
+FILTERBANK_MEMBER = "mel_filterbank.npy"
+TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
+MAX_FILE_BYTES = 64 << 20  # far more than any model for this device; keeps mistakes out of memory
+MAX_MEMBER_BYTES = 4 << 20
+
+OTHER = "other"  # speech in none of the model's languages
+NONSPEECH = "nonspeech"  # noise, music, silence
+
+MODELS = Path(__file__).parent / "models"
+DEFAULT_MODEL = MODELS / "edgelid-9.tflite"
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """Affine int8 quantisation: ``real = scale * (q - zero_point)``."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """How the two graphs are fed.
+
+    Attributes
+    ----------
+    hop_frames : int
+        Feature frames a step takes.
+    stride_frames : int
+        Feature frames an embedding advances by; divides `hop_frames`.
+    receptive_field_frames : int
+        Feature frames an embedding depends on.
+    windows_s : tuple of float
+        Window lengths the model was made and calibrated for.
+    embedding : int
+        Channels of an embedding.
+    states : tuple of (int, int)
+        Frames and channels of each state.
+    """
+
+    hop_frames: int
+    stride_frames: int
+    receptive_field_frames: int
+    windows_s: tuple[float, ...]
+    embedding: int
+    states: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns scores into probabilities.
+
+    Attributes
+    ----------
+    temperatures : dict of str to float
+        Divisor of the scores by window length, such as ``{"3": 1.4}`` (Guo et al. 2017).
+    """
+
+    temperatures: dict[str, float]
+
+    def temperature(self, window_s: float) -> float:
+        """Temperature for a window, interpolated between the calibrated lengths."""
+        points = sorted((float(k), v) for k, v in self.temperatures.items())
+        lengths, values = zip(*points, strict=True)
+        return float(np.interp(window_s, lengths, values))
+
+
+@dataclass(frozen=True)
+class DecoderDefaults:
+    """Defaults of :class:`edge.decoder.Decoder`, tuned on development streams.
+
+    Attributes
+    ----------
+    window_s : float
+        Window the decoder listens to.
+    stay_s : float
+        Expected time between changes of language.
+    confidence : float
+        Smoothed probability below which the answer is ``unknown``.
+    """
+
+    window_s: float = 3.0
+    stay_s: float = 30.0
+    confidence: float = 0.6
+
+
+@dataclass(frozen=True)
+class Description:
+    """Contents of ``edgelid.json``.
+
+    Attributes
+    ----------
+    format_version : int
+    name : str
+    front_end : FrontEndConfig
+    front_end_hash : str
+    stream : StreamSpec
+    calibration : Calibration
+    decoder : DecoderDefaults
+    graph_sha256 : str
+        Of the flatbuffer, set by :func:`pack_model`.
+    provenance : dict
+        Versions, hashes and the ids of the clips that the conversion used.
+    metrics : dict
+        Measured on this very file.
+    licence : str
+    """
+
+    format_version: int
+    name: str
+    front_end: FrontEndConfig
+    front_end_hash: str
+    stream: StreamSpec
+    calibration: Calibration
+    decoder: DecoderDefaults
+    graph_sha256: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    licence: str = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A verified model file.
+
+    Attributes
+    ----------
+    path : Path
+    graph : bytes
+        The flatbuffer.
+    labels : tuple of str
+        Classes in the order of the scores.
+    description : Description
+    filterbank : ndarray, shape (mels, bins), float32
+    size_bytes : int
+    sha256 : str
+        Of the whole file.
+    """
+
+    path: Path
+    graph: bytes
+    labels: tuple[str, ...]
+    description: Description
+    filterbank: Float32Array
+    size_bytes: int
+    sha256: str
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The labels that are languages."""
+        return tuple(label for label in self.labels if label not in (OTHER, NONSPEECH))
+
+
+def read_model(path: str | os.PathLike[str]) -> ModelFile:
+    """Read and verify a model file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    ModelFile
+
+    Raises
+    ------
+    EdgelidError
+        If it is missing, unreadable, no TFLite file, truncated, without or with damaged metadata,
+        of another format version, or its parts do not fit together.
+    """
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise EdgelidError(f"the model {file} is a folder, not a .tflite file")
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise EdgelidError(f"the model {file} is larger than {MAX_FILE_BYTES >> 20} MiB")
+        data = file.read_bytes()
+    except FileNotFoundError as error:
+        raise EdgelidError(f"there is no model file {file}") from error
+    except OSError as error:
+        raise EdgelidError(f"cannot read the model {file}: {error.strerror}") from error
+    return model_of_bytes(file, data)
+
+
+def model_of_bytes(file: Path, data: bytes) -> ModelFile:
+    """Verify the contents of a model file.
+
+    Parameters
+    ----------
+    file : Path
+        Named in errors.
+    data : bytes
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`read_model`.
+    """
+    if data[4:8] != TFLITE_IDENTIFIER:
+        raise EdgelidError(f"{file} is not a TFLite model")
+    try:
+        return _parse(file, data)
+    except _Unfit as error:
+        raise EdgelidError(f"the model {file} cannot be used: {error}") from error
+
+
+class _Unfit(Exception):
+    """What is wrong with the contents of a model file."""
+
+
+def _parse(file: Path, data: bytes) -> ModelFile:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        values = json.loads(_member(archive, DESCRIPTION_MEMBER))
+        labels = tuple(_member(archive, LABELS_MEMBER).decode().split())
+        filterbank = np.load(io.BytesIO(_member(archive, FILTERBANK_MEMBER)), allow_pickle=False)
+    except (zipfile.BadZipFile, KeyError, NotImplementedError) as error:
+        raise _Unfit("it is truncated, or carries no edgelid metadata") from error
+    except (ValueError, EOFError, RuntimeError, OSError) as error:
+        raise _Unfit("its metadata is damaged") from error
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        raise _Unfit(f"it has format version {version}, and this edgelid reads {FORMAT_VERSION}")
+    try:
+        description = _description(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _Unfit("its metadata is incomplete or ill-typed") from error
+    # The flatbuffer ends where the first member begins. A damaged one can crash an interpreter.
+    graph = data[: min(member.header_offset for member in archive.infolist())]
+    if hashlib.sha256(graph).hexdigest() != description.graph_sha256:
+        raise _Unfit("its graph is damaged")
+    _check(description, labels, filterbank)
+    return ModelFile(
+        path=file,
+        graph=graph,
+        labels=labels,
+        description=description,
+        filterbank=filterbank,
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > MAX_MEMBER_BYTES:
+        raise _Unfit(f"its member {name} is too large")
+    return archive.read(name)
+
+
+def _description(values: dict[str, Any]) -> Description:
+    stream = values["stream"]
+    calibration = {str(k): float(v) for k, v in values["calibration"]["temperatures"].items()}
+    return Description(
+        format_version=int(values["format_version"]),
+        name=str(values["name"]),
+        front_end=FrontEndConfig(**values["front_end"]),
+        front_end_hash=str(values["front_end_hash"]),
+        stream=StreamSpec(
+            hop_frames=int(stream["hop_frames"]),
+            stride_frames=int(stream["stride_frames"]),
+            receptive_field_frames=int(stream["receptive_field_frames"]),
+            windows_s=tuple(float(w) for w in stream["windows_s"]),
+            embedding=int(stream["embedding"]),
+            states=tuple((int(f), int(c)) for f, c in stream["states"]),
+        ),
+        calibration=Calibration(calibration),
+        decoder=DecoderDefaults(**{k: float(v) for k, v in values["decoder"].items()}),
+        graph_sha256=str(values["graph_sha256"]),
+        provenance=dict(values["provenance"]),
+        metrics=dict(values["metrics"]),
+        licence=str(values["licence"]),
+    )
+
+
+def _check(description: Description, labels: tuple[str, ...], filterbank: Float32Array) -> None:
+    config, stream = description.front_end, description.stream
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise _Unfit("its labels are fewer than two, or repeat")
+    if not all(type(v) is type(d) for v, d in _with_defaults(config)):
+        raise _Unfit("its front end has parameters of the wrong type")
+    if filterbank.dtype != np.float32 or filterbank.shape != (config.mels, config.bins):
+        raise _Unfit("its mel filterbank does not fit its front end")
+    if not np.isfinite(filterbank).all() or not (filterbank > 0).any(axis=1).all():
+        raise _Unfit("its mel filterbank has empty or invalid filters")
+    if not 0 < config.hop_samples <= config.window_samples <= config.fft_samples:
+        raise _Unfit("its front end has impossible sizes")
+    if not config.floor > 0 or config.sample_rate_hz != FrontEndConfig.sample_rate_hz:
+        raise _Unfit("its front end has an impossible floor, or a rate other than 16 kHz")
+    if front_end_hash(config, filterbank) != description.front_end_hash:
+        raise _Unfit("its front end does not match its hash")
+    if (
+        stream.stride_frames < 1
+        or stream.hop_frames < 1
+        or stream.hop_frames % stream.stride_frames
+    ):
+        raise _Unfit("its hop is not a whole number of embeddings")
+    if stream.embedding < 1 or not all(f >= 0 and c > 0 for f, c in stream.states):
+        raise _Unfit("its stream has impossible sizes")
+    if not stream.windows_s or not all(0 < w <= 60 for w in stream.windows_s):
+        raise _Unfit("its window lengths are not between 0 and 60 s")
+    temperatures = description.calibration.temperatures
+    if not temperatures or not all(0 < v < 1e3 for v in temperatures.values()):
+        raise _Unfit("its calibration temperatures are missing or not positive")
+
+
+def _with_defaults(config: FrontEndConfig) -> list[tuple[Any, Any]]:
+    return list(zip(asdict(config).values(), asdict(FrontEndConfig()).values(), strict=True))
+
+
+def pack_model(
+    graph: bytes, labels: tuple[str, ...], description: Description, filterbank: Float32Array
+) -> bytes:
+    """The bytes of a model file; equal inputs give equal bytes.
+
+    Parameters
+    ----------
+    graph : bytes
+        TFLite flatbuffer.
+    labels : tuple of str
+    description : Description
+    filterbank : ndarray, shape (mels, bins), float32
+    """
+    description = replace(description, graph_sha256=hashlib.sha256(graph).hexdigest())
+    array = io.BytesIO()
+    np.save(array, np.asarray(filterbank, np.float32), allow_pickle=False)
+    members = {
+        LABELS_MEMBER: "\n".join(labels).encode() + b"\n",
+        DESCRIPTION_MEMBER: json.dumps(asdict(description), indent=1, sort_keys=True).encode(),
+        FILTERBANK_MEMBER: array.getvalue(),
+    }
+    buffer = io.BytesIO()
+    buffer.write(graph)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            # A fixed date: the time of writing is no part of a model.
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

@@ -1,0 +1,177 @@
+"""What the commands print: newline-delimited JSON for programs, lines for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from edge.classifier import Window
+from edge.decoder import Segment
+from edge.errors import EdgelidError
+from edge.languages import language_name
+from edge.listen import Heard
+
+BAR_CELLS = 10
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+class Output:
+    """Standard output that reports its faults as one sentence.
+
+    Parameters
+    ----------
+    stream : text file
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person is looking."""
+        return self._stream.isatty()
+
+    def line(self, text: str) -> None:
+        """Write a line at once: whoever reads is told as things happen."""
+        self.write(text + "\n")
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Write an object of newline-delimited JSON."""
+        self.line(json.dumps(record, ensure_ascii=False))
+
+    def write(self, text: str) -> None:
+        """Write and flush.
+
+        Raises
+        ------
+        BrokenPipeError
+            If the reader has gone.
+        EdgelidError
+            If the output cannot be written otherwise, as on a full disk.
+        """
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise EdgelidError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def segment_record(segment: Segment) -> dict[str, Any]:
+    """``segment`` event."""
+    return {
+        "type": "segment",
+        "language": segment.language,
+        "start_s": round(segment.start_s, 3),
+        "end_s": round(segment.end_s, 3),
+        "confidence": round(segment.confidence, 4),
+        "time": now(),
+    }
+
+
+def window_record(window: Window, labels: tuple[str, ...]) -> dict[str, Any]:
+    """``window`` event."""
+    return {
+        "type": "window",
+        "start_s": round(window.start_s, 3),
+        "end_s": round(window.end_s, 3),
+        "window_s": window.length_s,
+        "probabilities": probabilities_record(labels, window.probabilities.tolist()),
+        "time": now(),
+    }
+
+
+def probabilities_record(labels: tuple[str, ...], values: list[float]) -> dict[str, float]:
+    """Probabilities by label, to four decimals."""
+    return {label: round(p, 4) for label, p in zip(labels, values, strict=True)}
+
+
+def heard_records(heard: Heard, labels: tuple[str, ...], windows: bool) -> Iterator[dict[str, Any]]:
+    """Events of one hop, in the order in which they became known."""
+    if windows:
+        yield from (window_record(window, labels) for window in heard.windows)
+    if heard.change is not None:
+        yield {
+            "type": "change",
+            "language": heard.change.language,
+            "previous": heard.change.previous,
+            "start_s": round(heard.change.start_s, 3),
+            "decided_s": round(heard.change.decided_s, 3),
+            "confidence": round(heard.change.confidence, 4),
+            "time": now(),
+        }
+    if heard.finished is not None:
+        yield segment_record(heard.finished)
+
+
+def now() -> str:
+    """Wall-clock time, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def clock(seconds: float) -> str:
+    """Stream time, as ``1:02:03.4``."""
+    tenths = round(seconds * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    start = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{start}:{tenths / 10:04.1f}"
+
+
+def bar(share: float) -> str:
+    """A bar of ten cells for a share between 0 and 1."""
+    eighths = round(min(max(share, 0.0), 1.0) * BAR_CELLS * 8)
+    full, part = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[part] if part else "")).ljust(BAR_CELLS)
+
+
+class People:
+    """Segments as lines, and on a terminal the one that goes on below them.
+
+    Parameters
+    ----------
+    output : Output
+    """
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._live = output.is_terminal
+        self._shown = ""
+
+    def show(self, heard: Heard) -> None:
+        """Show what a hop brought."""
+        finished = heard.finished
+        if finished is not None:
+            self._erase()
+            # Unknown and silent stretches are told, but do not catch the eye.
+            self._output.line(self._segment(finished))
+        if self._live and heard.windows:
+            self._replace(f"{self._segment(heard.current)} …")
+
+    def _segment(self, segment: Segment) -> str:
+        span = f"{clock(segment.start_s):>9} – {clock(segment.end_s):>9}"
+        name = f"{segment.language:<9} {language_name(segment.language):<15}"
+        return f"{span}  {name} {bar(segment.confidence)} {segment.confidence:4.0%}"
+
+    def _replace(self, text: str) -> None:
+        if text != self._shown:
+            self._output.write(f"\r\x1b[K{text}")
+            self._shown = text
+
+    def _erase(self) -> None:
+        if self._shown:
+            self._output.write("\r\x1b[K")
+            self._shown = ""
+
+
+@contextmanager
+def standard_output() -> Iterator[Output]:
+    """Standard output in UTF-8, whatever the locale of the machine."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    yield Output(sys.stdout)

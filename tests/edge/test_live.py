@@ -1,0 +1,156 @@
+"""A real PortAudio records from a real sound server what is played into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from tests.virtual_microphone import VirtualMicrophone, missing_packages, virtual_microphone
+
+pytestmark = [
+    pytest.mark.microphone,
+    pytest.mark.skipif(
+        bool(missing_packages()),
+        reason=f"needs from apt: {' '.join(missing_packages())}",
+    ),
+]
+
+TONE_HZ = 440.0
+TONE_PEAK = 0.5
+TONE_S = 1.5
+
+# Records until it is told to end, and says when the first audio has come.
+RECORD = """
+import signal, sys
+import numpy as np
+from edge import microphone
+from edge.errors import EdgelidError
+
+microphone.STALL_S = 60.0  # for the first audio, on a machine that may be busy
+blocks = []
+try:
+    with microphone.MicrophoneSource("pulse") as source:
+        signal.signal(signal.SIGTERM, lambda *_: source.stop())
+        for block in source.blocks():
+            if not blocks:
+                print("recording", source.rate_hz, flush=True)
+                microphone.STALL_S = float(sys.argv[2])
+            blocks.append(block)
+    np.save(sys.argv[1], np.concatenate(blocks))
+    print("lost", source.dropped_samples)
+except EdgelidError as error:
+    print(error)
+"""
+
+HOLD_A_MICROPHONE = """
+import time
+from tests.virtual_microphone import virtual_microphone
+
+with virtual_microphone() as microphone:
+    print(microphone.daemon_pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def pulse() -> Iterator[VirtualMicrophone]:
+    with virtual_microphone() as running:
+        yield running
+
+
+@contextlib.contextmanager
+def python(
+    script: str, *arguments: str, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a script in a process of its own, which does not outlive the ``with`` block."""
+    environment = {**(env or os.environ), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def loud_part(samples: Float32Array) -> Float32Array:
+    """From the first to the last sample above a fifth of the tone."""
+    loud = np.flatnonzero(np.abs(samples) > TONE_PEAK / 5)
+    return samples[loud[0] : loud[-1] + 1] if len(loud) else samples[:0]
+
+
+def test_a_played_tone_is_recorded(pulse: VirtualMicrophone, tmp_path: Path) -> None:
+    time_s = np.arange(round(48_000 * TONE_S)) / 48_000
+    soundfile.write(tmp_path / "tone.wav", TONE_PEAK * np.sin(2 * np.pi * TONE_HZ * time_s), 48_000)
+    with python(RECORD, str(tmp_path / "heard.npy"), "60", env=pulse.env) as recorder:
+        assert first_line(recorder) == f"recording {SAMPLE_RATE_HZ}\n"
+        pulse.play(tmp_path / "tone.wav")
+        recorder.send_signal(signal.SIGTERM)
+        output, errors = recorder.communicate(timeout=60)
+    assert output == "lost 0\n", errors
+    assert errors == ""
+
+    tone = loud_part(np.load(tmp_path / "heard.npy"))
+    # A busy machine can lose some of it before it reaches us; most of it has to be there.
+    assert 0.5 * TONE_S < len(tone) / SAMPLE_RATE_HZ < 1.5 * TONE_S
+    middle = tone[len(tone) // 4 : 3 * len(tone) // 4]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle)), 16 * SAMPLE_RATE_HZ))
+    assert np.argmax(spectrum) / 16 == pytest.approx(TONE_HZ, abs=2.0)
+    assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(TONE_PEAK, rel=0.1)
+
+
+def test_a_sound_server_that_dies_ends_in_a_sentence(
+    pulse: VirtualMicrophone, tmp_path: Path
+) -> None:
+    with python(RECORD, str(tmp_path / "heard.npy"), "1", env=pulse.env) as recorder:
+        assert first_line(recorder).startswith("recording")
+        os.kill(pulse.daemon_pid, signal.SIGKILL)
+        output, errors = recorder.communicate(timeout=60)
+    assert "the microphone 'pulse' has delivered nothing" in output, errors
+
+
+def test_the_sound_server_does_not_outlive_a_killed_test() -> None:
+    with (
+        # What a killed process cannot clear away goes where the test does; pytest's folders have
+        # names too long for a socket.
+        tempfile.TemporaryDirectory() as folder,
+        python(HOLD_A_MICROPHONE, env={**os.environ, "TMPDIR": folder}) as holder,
+    ):
+        daemon_pid = int(first_line(holder))
+        assert is_running(daemon_pid)
+        holder.kill()
+        holder.wait()
+    deadline_s = time.monotonic() + 60
+    while is_running(daemon_pid):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,154 @@
+"""A microphone without a sound card: a private PulseAudio whose null sink is the microphone.
+
+PortAudio looks for its devices once, when it is loaded, and the device ``pulse`` exists for it
+only if a server answers at that moment. Whatever records must therefore run in a process of its
+own, started with `VirtualMicrophone.env`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes.util
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SINK_NAME = "virtmic"
+SINK_RATE_HZ = 48_000
+START_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class VirtualMicrophone:
+    """A running virtual microphone.
+
+    Attributes
+    ----------
+    env : dict of str to str
+        Environment for a process that shall record: its PortAudio device ``pulse`` hears what
+        `play` plays.
+    daemon_pid : int
+        Process id of the sound server.
+    """
+
+    env: dict[str, str]
+    daemon_pid: int
+
+    def play(self, wav: Path) -> None:
+        """Play an audio file into the microphone and return when it has been played."""
+        self._run("paplay", str(wav))
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(command, env=self.env, check=True, timeout=120)
+
+
+def missing_packages() -> list[str]:
+    """Names of the Debian packages that `virtual_microphone` needs and cannot find.
+
+    Returns
+    -------
+    list of str
+        Empty if everything is there.
+    """
+    plugin_folders = [Path("/usr/lib"), *Path("/usr/lib").glob("*-linux-*")]
+    found = {
+        "libportaudio2": ctypes.util.find_library("portaudio") is not None,
+        "pulseaudio": shutil.which("pulseaudio") is not None,
+        "pulseaudio-utils": all(shutil.which(tool) for tool in ("pactl", "paplay")),
+        "libasound2-plugins": any(
+            (folder / "alsa-lib/libasound_module_pcm_pulse.so").exists()
+            for folder in plugin_folders
+        ),
+        "util-linux": shutil.which("setpriv") is not None,
+    }
+    return [package for package, is_there in found.items() if not is_there]
+
+
+@contextlib.contextmanager
+def virtual_microphone() -> Iterator[VirtualMicrophone]:
+    """Run a private PulseAudio with a virtual microphone for the length of a ``with`` block.
+
+    Everything it writes goes to a temporary folder. The daemon dies with the block, and with
+    this process even if that is killed.
+
+    Yields
+    ------
+    VirtualMicrophone
+
+    Raises
+    ------
+    RuntimeError
+        If the server does not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="virtmic-") as folder:
+        env = _private_environment(Path(folder))
+        daemon = _start_daemon(env)
+        try:
+            _wait_until_it_answers(daemon, env)
+            microphone = VirtualMicrophone(env, daemon.pid)
+            microphone._run("pactl", "set-default-sink", SINK_NAME)
+            microphone._run("pactl", "set-default-source", f"{SINK_NAME}.monitor")
+            yield microphone
+        finally:
+            _end(daemon)
+
+
+def _private_environment(folder: Path) -> dict[str, str]:
+    env = dict(os.environ)
+    for variable in ("XDG_RUNTIME_DIR", "HOME"):
+        private = folder / variable.lower()
+        private.mkdir(mode=0o700)
+        env[variable] = str(private)
+    env["PULSE_SERVER"] = f"unix:{env['XDG_RUNTIME_DIR']}/native"
+    # These would lead PulseAudio's clients back to the server of the person at this machine.
+    for variable in ("PULSE_RUNTIME_PATH", "PULSE_COOKIE", "XDG_CONFIG_HOME", "DISPLAY"):
+        env.pop(variable, None)
+    return env
+
+
+def _start_daemon(env: dict[str, str]) -> subprocess.Popen[bytes]:
+    # setpriv replaces itself by the daemon, so the process id is the daemon's; the kernel kills
+    # it when the thread that started it ends, however that comes about.
+    command = ["setpriv", "--pdeathsig", "KILL", "pulseaudio", "-n"]
+    command += ["--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1"]
+    command += ["--disable-shm=yes", "--realtime=no", "--high-priority=no"]
+    socket = env["PULSE_SERVER"].removeprefix("unix:")
+    command += ["-L", f"module-native-protocol-unix auth-anonymous=1 socket={socket}"]
+    sink = f"sink_name={SINK_NAME} rate={SINK_RATE_HZ} channels=1 format=s16le"
+    command += ["-L", f"module-null-sink {sink}"]
+    return subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _wait_until_it_answers(daemon: subprocess.Popen[bytes], env: dict[str, str]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if daemon.poll() is not None:
+            raise RuntimeError(f"pulseaudio ended with status {daemon.returncode}")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            asked = subprocess.run(
+                ["pactl", "info"], env=env, capture_output=True, check=False, timeout=5
+            )
+            if asked.returncode == 0:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"pulseaudio did not answer within {START_TIMEOUT_S:.0f} s")
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.terminate()
+    try:
+        daemon.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()

@@ -1,0 +1,123 @@
+"""Checkpoints: one ``.npz`` of arrays and a description, that nothing in can execute."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import EdgelidError
+from train.config import RunConfig, from_dict
+from train.model import Head, Trunk
+
+FORMAT_VERSION = 1
+DESCRIPTION = "description"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model, or a run that goes on.
+
+    Attributes
+    ----------
+    config : RunConfig
+    step : int
+        Steps done.
+    scores : dict
+        Development scores when it was written.
+    arrays : dict of str to ndarray
+        ``trunk/N`` and ``head/N`` are the weights in Keras' order; a run that can be resumed has
+        its optimiser and raw weights as well.
+    """
+
+    config: RunConfig
+    step: int
+    scores: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    def save(self, path: Path) -> None:
+        """Write atomically.
+
+        Raises
+        ------
+        EdgelidError
+            If the file cannot be written.
+        """
+        description = {
+            "format_version": FORMAT_VERSION,
+            "config": asdict(self.config),
+            "step": self.step,
+            "scores": self.scores,
+        }
+        partial = path.with_name(path.name + ".partial")
+        try:
+            with open(partial, "wb") as file:
+                np.savez(file, **{DESCRIPTION: np.array(json.dumps(description))}, **self.arrays)
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise EdgelidError(f"cannot write the checkpoint {path}: {error.strerror}") from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint, or the best one of a run's folder.
+
+    Raises
+    ------
+    EdgelidError
+        If there is none, or it is damaged, foreign, or of another version.
+    """
+    file = path / "best.npz" if path.is_dir() else path
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        description = json.loads(str(arrays.pop(DESCRIPTION)))
+    except FileNotFoundError as error:
+        raise EdgelidError(f"there is no checkpoint {file}") from error
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise EdgelidError(f"{file} is not an edgelid checkpoint, or is damaged") from error
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if version != FORMAT_VERSION:
+        raise EdgelidError(
+            f"{file} has checkpoint format {version}; this edgelid reads {FORMAT_VERSION}"
+        )
+    config = from_dict(RunConfig, description["config"], str(file))
+    return Checkpoint(config, description["step"], description["scores"], arrays)
+
+
+def build_model(config: RunConfig) -> tuple[Trunk, Head]:
+    """Trunk and head with fresh weights."""
+    trunk, head = Trunk(config.model), Head(config.model, len(config.data.labels))
+    mels, stride = config.model.mels, config.model.stride
+    trunk(np.zeros((1, 8 * stride, 1, mels), np.float32))
+    head(np.zeros((1, 2 * config.model.embedding), np.float32))
+    return trunk, head
+
+
+def weights_of(trunk: Trunk, head: Head) -> dict[str, np.ndarray]:
+    """Weights by the names that a checkpoint gives them."""
+    parts = {"trunk": trunk, "head": head}
+    return {f"{k}/{i}": w for k, m in parts.items() for i, w in enumerate(m.get_weights())}
+
+
+def restore_model(checkpoint: Checkpoint) -> tuple[Trunk, Head]:
+    """Trunk and head with the weights of a checkpoint.
+
+    Raises
+    ------
+    EdgelidError
+        If the weights do not fit the configuration in the checkpoint.
+    """
+    trunk, head = build_model(checkpoint.config)
+    for prefix, model in (("trunk", trunk), ("head", head)):
+        wanted = [w.shape for w in model.get_weights()]
+        found = [checkpoint.arrays.get(f"{prefix}/{i}") for i in range(len(wanted))]
+        if [None if f is None else f.shape for f in found] != wanted:
+            raise EdgelidError(f"the checkpoint's {prefix} weights do not fit its configuration")
+        model.set_weights(found)
+    return trunk, head

@@ -1,0 +1,108 @@
+"""The command ``edgelid-train``: parse, call one function, print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.errors import EdgelidError
+
+DEFAULT_CACHE = Path("~/.cache/edgelid/features")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    top = argparse.ArgumentParser(
+        prog="edgelid-train", description="Trains and evaluates language identification models."
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--corpus", type=Path, help="folder of the corpus (default: EDGELID_CORPUS)"
+    )
+
+    fit = commands.add_parser("fit", parents=[common], help="train, or go on training")
+    fit.add_argument("config", type=Path, help="TOML file of the run")
+    fit.add_argument("--run", type=Path, required=True, help="folder of the run's checkpoints")
+    fit.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for features")
+    fit.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="for features")
+    fit.set_defaults(run_command=run_fit)
+
+    evaluate = commands.add_parser(
+        "evaluate", parents=[common], help="accuracy of a model file on cuts of speech"
+    )
+    evaluate.add_argument("model", type=Path, help="model file")
+    evaluate.add_argument("--split", choices=("train", "test"), default="test")
+    evaluate.add_argument("--durations", default="1,3,5,10", help="of speech, seconds")
+    evaluate.add_argument("--per-language", type=int, default=10_000, help="cuts at most")
+    evaluate.add_argument("--json", type=Path, help="write the full report to this file")
+    evaluate.set_defaults(run_command=run_evaluate)
+    return top
+
+
+def run_fit(options: argparse.Namespace) -> None:
+    """``edgelid-train fit``."""
+    from train.config import read_config
+    from train.fit import fit, open_corpus
+    from train.manifest import corpus_dir
+
+    if options.workers < 1:
+        raise EdgelidError("--workers must be at least 1")
+    config = read_config(options.config)
+    cache = options.cache.expanduser()
+    corpus = open_corpus(config, options.corpus or corpus_dir(), cache, options.workers)
+    best = fit(config, options.run, corpus)
+    print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """``edgelid-train evaluate``."""
+    from train.evaluate import evaluate_model
+    from train.manifest import corpus_dir
+    from train.report import table, write_json
+
+    try:
+        durations_s = [float(part) for part in options.durations.split(",")]
+    except ValueError as error:
+        raise EdgelidError("--durations must be seconds, such as 1,3,10") from error
+    report = evaluate_model(
+        options.model,
+        options.corpus or corpus_dir(),
+        options.split,
+        durations_s,
+        options.per_language,
+    )
+    if options.json:
+        write_json(options.json, report)
+    print("\n".join(table(report)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="edgelid-train: %(message)s")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        options.run_command(options)
+    except EdgelidError as error:
+        print(f"edgelid-train: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(
+            f'edgelid-train: {error.name} is missing: pip install "edgelid[edge,train]"',
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("edgelid-train: stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

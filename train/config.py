@@ -1,0 +1,159 @@
+"""The configuration of a training run: one TOML file, read once, checked at the door."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edge.errors import EdgelidError
+from edge.frontend import FrontEndConfig
+from edge.modelfile import NONSPEECH, OTHER
+from train.model import ModelConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on.
+
+    Attributes
+    ----------
+    languages : tuple of str
+        ISO 639 codes of the classes.
+    development : dict of str to list of str
+        For each language the sources held out for every decision (and never trained on).
+    variants : int
+        Waveform-augmented copies of every clip in the feature cache, besides the clean one.
+    """
+
+    languages: tuple[str, ...]
+    development: dict[str, list[str]]
+    variants: int = 4
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of the model's scores."""
+        return (*self.languages, OTHER, NONSPEECH)
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How it is trained.
+
+    Attributes
+    ----------
+    steps, batch_clips : int
+        Length of the run, and clips a step.
+    clip_s : float
+        Length of the stretch of audio that each clip of a batch is.
+    learning_rate, weight_decay : float
+        Peak of the cosine schedule; AdamW's decoupled decay.
+    warmup_steps : int
+        Linear warm-up.
+    label_smoothing : float
+        Probability mass spread over all classes.
+    average_decay : float
+        Of the exponential moving average of the weights, which is what gets evaluated and saved.
+    evaluate_every_steps : int
+        Development score and checkpoint.
+    """
+
+    steps: int
+    batch_clips: int = 64
+    clip_s: float = 4.0
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    warmup_steps: int = 200
+    label_smoothing: float = 0.1
+    average_decay: float = 0.998
+    evaluate_every_steps: int = 500
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on.
+
+    Attributes
+    ----------
+    seed : int
+        Of the weights, the batches and the augmentation.
+    """
+
+    seed: int
+    data: DataConfig
+    front_end: FrontEndConfig
+    model: ModelConfig
+    optimiser: OptimiserConfig
+
+
+def read_config(path: str | os.PathLike[str]) -> RunConfig:
+    """Read a run's TOML file.
+
+    Raises
+    ------
+    EdgelidError
+        If it is missing, not TOML, or has unknown, missing or ill-typed keys.
+    """
+    file = Path(path)
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EdgelidError(f"cannot read the configuration {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EdgelidError(f"the configuration {file} is not valid TOML: {error}") from error
+    return from_dict(RunConfig, values, str(file))
+
+
+def from_dict(kind: type[T], values: Any, where: str) -> T:
+    """Build a dataclass from plain values, checking every name and type.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass of numbers, strings, dictionaries, dataclasses and tuples of them.
+    values : dict
+    where : str
+        Named in errors.
+
+    Raises
+    ------
+    EdgelidError
+        Naming the key that does not fit.
+    """
+    if not isinstance(values, dict):
+        raise EdgelidError(f"{where}: expected a table of settings, not {values!r}")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in fields:
+            raise EdgelidError(f"{where}: unknown setting {name!r} (known: {', '.join(fields)})")
+    for name, field in fields.items():
+        if name not in values and field.default is dataclasses.MISSING:
+            raise EdgelidError(f"{where}: the setting {name!r} is missing")
+    return kind(**{k: _convert(hints[k], v, f"{where}, {k}") for k, v in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, where)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_convert(arguments[0], item, where) for item in value)
+    if origin is list and isinstance(value, list):
+        return [_convert(arguments[0], item, where) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return {str(k): _convert(arguments[1], v, f"{where}, {k}") for k, v in value.items()}
+    if origin in (typing.Union, types.UnionType):
+        return value if value is None else _convert(arguments[0], value, where)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and type(value) is hint:
+        return value
+    raise EdgelidError(f"{where}: {value!r} is not what belongs there ({hint})")

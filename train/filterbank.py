@@ -1,0 +1,35 @@
+"""The mel filterbank, computed once for training and carried in the model file to the device."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from edge.frontend import Float32Array, FrontEndConfig
+
+
+def mel_filterbank(config: FrontEndConfig) -> Float32Array:
+    """Slaney-style triangular filters of equal area, as :mod:`librosa` defines them.
+
+    Parameters
+    ----------
+    config : FrontEndConfig
+
+    Returns
+    -------
+    ndarray, shape (mels, bins), float32
+    """
+    import librosa  # slow to import, and only needed here
+
+    return cast(
+        Float32Array,
+        librosa.filters.mel(
+            sr=config.sample_rate_hz,
+            n_fft=config.fft_samples,
+            n_mels=config.mels,
+            fmin=config.low_hz,
+            fmax=config.high_hz,
+            dtype=np.float32,
+        ),
+    )

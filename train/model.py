@@ -1,0 +1,307 @@
+"""The network: a causal temporal trunk and a small head, in Keras.
+
+The whole idea is in :meth:`Trunk.call`. Every temporal convolution is *valid* and takes the
+last ``kernel - stride`` frames of its input from before, its *state*. Training hands in states
+of zeros, which is what a stream has when it starts; the converted model hands in whatever the
+call before returned. So a clip in training and a stream on the device are the same computation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# Statistics pooling divides by the sum of the speech weights plus this many frames, so that a
+# window without any speech has a mean of nearly nothing instead of a division by zero.
+POOL_EPSILON = 1e-2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of equal residual blocks, entered through a (possibly strided) convolution.
+
+    Attributes
+    ----------
+    channels : int
+        Width of the stage.
+    kernel : int
+        Length of its depthwise filters in frames of the stage's rate (odd).
+    stride : int
+        Temporal stride of the convolution that enters the stage.
+    entry_kernel : int
+        Length of that convolution in frames of the rate before it; ``entry_kernel - stride``
+        must be even and a multiple of `stride`, so that streams and whole windows agree in phase.
+    blocks : int
+        Number of residual blocks.
+    """
+
+    channels: int
+    kernel: int
+    stride: int
+    entry_kernel: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of trunk and head.
+
+    Attributes
+    ----------
+    mels : int
+        Mel bands of the front end.
+    stages : tuple of Stage
+        The trunk from input to output.
+    embedding : int
+        Channels of an embedding.
+    hidden : int
+        Width of the head's hidden layer.
+    dropout : float
+        Dropout rate before the head's last layer, in training only.
+    """
+
+    mels: int
+    stages: tuple[Stage, ...]
+    embedding: int
+    hidden: int
+    dropout: float = 0.2
+
+    @property
+    def stride(self) -> int:
+        """Feature frames an embedding advances by."""
+        return int(np.prod([stage.stride for stage in self.stages]))
+
+    @property
+    def receptive_field_frames(self) -> int:
+        """Feature frames that one embedding depends on."""
+        frames, step = 1, 1
+        for stage in self.stages:
+            frames += (stage.entry_kernel - 1) * step
+            step *= stage.stride
+            frames += stage.blocks * (stage.kernel - 1) * step
+        return frames
+
+    def macs_per_frame(self) -> float:
+        """Multiply-accumulates of the trunk for one feature frame."""
+        macs, rate, width = 0.0, 1.0, self.mels
+        for index, stage in enumerate(self.stages):
+            rate /= stage.stride
+            entry = stage.entry_kernel * (width * stage.channels if index == 0 else width)
+            entry += 0 if index == 0 else width * stage.channels
+            block = stage.kernel * stage.channels + stage.channels**2
+            macs += rate * (entry + stage.blocks * block)
+            width = stage.channels
+        return macs + rate * width * (self.embedding + 1)
+
+
+class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
+    """Convolution over time, with batch normalisation, that carries its state from call to call.
+
+    Parameters
+    ----------
+    channels : int or None
+        Output channels of a full convolution; None for a depthwise one.
+    kernel, stride : int
+        In frames of this layer's input.
+    """
+
+    def __init__(self, channels: int | None, kernel: int, stride: int, name: str) -> None:
+        super().__init__(name=name)
+        self.state_frames = kernel - stride
+        # A depthwise kernel has no use for a bias before batch normalisation, nor has a full one.
+        self.conv = (
+            keras.layers.DepthwiseConv2D((kernel, 1), (stride, 1), use_bias=False, name="conv")
+            if channels is None
+            else keras.layers.Conv2D(
+                channels, (kernel, 1), (stride, 1), use_bias=False, name="conv"
+            )
+        )
+        self.norm = keras.layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name="norm")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.conv.build(input_shape)
+        self.norm.build(self.conv.compute_output_shape((None, 1000, 1, input_shape[-1])))
+        self.built = True
+
+    def call(self, x: Any, state: Any, training: bool = False) -> tuple[Any, Any, Any]:
+        """Convolve.
+
+        Parameters
+        ----------
+        x : tensor, shape (batch, n * stride, 1, channels)
+        state : tensor, shape (batch, kernel - stride, 1, channels)
+
+        Returns
+        -------
+        y : tensor, shape (batch, n, 1, channels_out)
+        extended : tensor, shape (batch, kernel - stride + n * stride, 1, channels)
+            State and input, for whoever wants the input delayed.
+        state : tensor
+            To be handed in next.
+        """
+        extended = ops.concatenate([state, x], axis=1)
+        y = self.norm(self.conv(extended), training=training)
+        return y, extended, extended[:, -self.state_frames :]
+
+
+class Trunk(keras.Model):  # type: ignore[misc]
+    """Feature frames to embeddings and their speech weights.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(name="trunk")
+        self.config = config
+        self.temporal: list[TemporalConv] = []
+        self.pointwise: list[tuple[keras.layers.Layer, keras.layers.Layer] | None] = []
+        self.residual: list[bool] = []
+        for s, stage in enumerate(config.stages):
+            if (stage.entry_kernel - stage.stride) % (2 * stage.stride) and stage.stride > 1:
+                raise ValueError(
+                    f"stage {s}: entry_kernel - stride must be a multiple of 2 strides"
+                )
+            # The stem is a full convolution: 64 bands are few, and a depthwise filter for each
+            # would have to see formants move before it has seen any formant.
+            self._add(
+                f"s{s}_entry", stage.channels, stage.entry_kernel, stage.stride, s == 0, False
+            )
+            for b in range(stage.blocks):
+                self._add(f"s{s}_b{b}", stage.channels, stage.kernel, 1, False, True)
+        self.embedding = keras.layers.Conv2D(config.embedding, 1, activation="relu", name="embed")
+        self.weight = keras.layers.Conv2D(
+            1,
+            1,
+            activation="sigmoid",
+            bias_initializer=keras.initializers.Constant(1.0),
+            name="gate",
+        )
+
+    def _add(
+        self, name: str, channels: int, kernel: int, stride: int, full: bool, residual: bool
+    ) -> None:
+        self.temporal.append(TemporalConv(channels if full else None, kernel, stride, f"{name}_t"))
+        self.pointwise.append(
+            None
+            if full
+            else (
+                keras.layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_p"),
+                keras.layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_n"),
+            )
+        )
+        self.residual.append(residual)
+
+    def zero_states(self, batch: Any) -> list[Any]:
+        """States of a stream that starts: what was before is silence, which is zero."""
+        return [
+            ops.zeros((batch, layer.state_frames, 1, channels))
+            for layer, channels in zip(self.temporal, self.state_channels(), strict=True)
+        ]
+
+    def state_channels(self) -> list[int]:
+        """Channels of every state, in the order of the temporal convolutions."""
+        widths, width = [], self.config.mels
+        for stage in self.config.stages:
+            widths.append(width)
+            width = stage.channels
+            widths.extend([width] * stage.blocks)
+        return widths
+
+    def call(
+        self, frames: Any, states: list[Any] | None = None, training: bool = False
+    ) -> tuple[Any, Any, list[Any]]:
+        """Run over frames that follow those behind `states`.
+
+        Parameters
+        ----------
+        frames : tensor, shape (batch, n * stride, 1, mels)
+        states : list of tensor, optional
+            What the call before returned; none at the start of a stream.
+
+        Returns
+        -------
+        embeddings : tensor, shape (batch, n, 1, embedding)
+        weights : tensor, shape (batch, n, 1, 1)
+            Between 0 and 1: how much an embedding counts in the pooling.
+        states : list of tensor
+        """
+        if states is None:
+            states = self.zero_states(ops.shape(frames)[0])
+        x, new_states = frames, []
+        layers = zip(self.temporal, self.pointwise, self.residual, states, strict=True)
+        for temporal, pointwise, residual, state in layers:
+            y, extended, new_state = temporal(x, state, training=training)
+            new_states.append(new_state)
+            if pointwise is not None:
+                conv, norm = pointwise
+                y = norm(conv(y), training=training)
+            if residual:
+                # The middle of the filter's span: its state doubles as the delay line.
+                behind = temporal.state_frames // 2
+                y = y + extended[:, behind : extended.shape[1] - behind if behind else None]
+            x = ops.relu(y)  # (batch, frames at this stage's rate, 1, channels)
+        return self.embedding(x), self.weight(x), new_states
+
+
+def pool(embeddings: Any, weights: Any, mask: Any | None = None) -> Any:
+    """Weighted mean and standard deviation over time.
+
+    The same in numpy, over exact integers, is :func:`edge.classifier.pool`.
+
+    Parameters
+    ----------
+    embeddings : tensor, shape (batch, n, 1, channels)
+    weights : tensor, shape (batch, n, 1, 1)
+    mask : tensor, shape (batch, n), optional
+        One for an embedding that belongs to the window, zero for padding.
+
+    Returns
+    -------
+    tensor, shape (batch, 2 * channels)
+    """
+    if mask is not None:
+        weights = weights * mask[:, :, None, None]
+    total = ops.sum(weights, axis=(1, 2)) + POOL_EPSILON  # (batch, 1)
+    mean = ops.sum(weights * embeddings, axis=(1, 2)) / total  # (batch, channels)
+    square = ops.sum(weights * ops.square(embeddings), axis=(1, 2)) / total
+    # The square root's slope at zero is infinite: a channel that never fires must not see it.
+    deviation = ops.sqrt(ops.maximum(square - ops.square(mean), 1e-6))
+    return ops.concatenate([mean, deviation], axis=-1)
+
+
+class Head(keras.Model):  # type: ignore[misc]
+    """Pooled statistics to one score a class.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    classes : int
+    """
+
+    def __init__(self, config: ModelConfig, classes: int) -> None:
+        super().__init__(name="head")
+        self.hidden = keras.layers.Dense(config.hidden, use_bias=False, name="hidden")
+        self.norm = keras.layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name="norm")
+        self.dropout = keras.layers.Dropout(config.dropout)
+        self.scores = keras.layers.Dense(classes, name="scores")
+
+    def call(self, pooled: Any, training: bool = False) -> Any:
+        """Score.
+
+        Parameters
+        ----------
+        pooled : tensor, shape (batch, 2 * embedding)
+
+        Returns
+        -------
+        tensor, shape (batch, classes)
+            Logits.
+        """
+        x = ops.relu(self.norm(self.hidden(pooled), training=training))
+        return self.scores(self.dropout(x, training=training))

@@ -1,0 +1,64 @@
+"""Noise and room responses that lie beside a corpus, for augmentation and for noisy tests."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import EdgelidError
+
+# Recordings of public places hold intelligible speech: good noise, but no example of nonspeech.
+KINDS_WITH_SPEECH = frozenset({"babble_places"})
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseClip:
+    """One recording without (unless `has_speech`) speech.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the folder that holds the manifest.
+    kind : str
+        What made the noise; ``real`` or ``simulated`` for a room response.
+    split : str
+        ``train`` or ``test``.
+    """
+
+    path: str
+    kind: str
+    split: str
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether intelligible speech is in it."""
+        return self.kind in KINDS_WITH_SPEECH
+
+
+def read_noise(folder: Path, split: str) -> list[NoiseClip]:
+    """Read the ``manifest.tsv`` of a folder of noise or of room responses.
+
+    Parameters
+    ----------
+    folder : Path
+    split : str
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read, or has nothing of that split.
+    """
+    file = folder / "manifest.tsv"
+    try:
+        with open(file, encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines, delimiter="\t"))
+        clips = [NoiseClip(row["path"], row["kind"], row["split"]) for row in rows]
+    except OSError as error:
+        raise EdgelidError(f"cannot read the noise manifest {file}: {error.strerror}") from error
+    except KeyError as error:
+        raise EdgelidError(f"the noise manifest {file} lacks the column {error}") from error
+    clips = [clip for clip in clips if clip.split == split]
+    if not clips:
+        raise EdgelidError(f"the noise manifest {file} has nothing of split {split}")
+    return clips
