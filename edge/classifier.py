@@ -16,11 +16,11 @@ import numpy.typing as npt
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array, FrontEnd
 from edge.interpreter import Graphs, Int8Array
-from edge.modelfile import NONSPEECH, ModelFile, Quantisation
+from edge.modelfile import MAX_WINDOW_S, NONSPEECH, ModelFile, Quantisation
 
 POOL_EPSILON = 1e-2  # train.model.POOL_EPSILON, which this package must not import
 MIN_VARIANCE = 1e-6
-MAX_WINDOW_S = 60.0
+MAX_SCORE_DIFFERENCE = 600.0  # exp(-600) is still a normal number
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Window:
     length_s : float
         Nominal length.
     probabilities : ndarray, shape (classes,), float64
-        Calibrated, summing to one; zero for masked classes.
+        Calibrated, summing to one; zero for masked classes and for no others.
     """
 
     start_s: float
@@ -45,7 +45,9 @@ class Window:
 
 def quantise(values: npt.NDArray[np.floating], to: Quantisation) -> Int8Array:
     """Round to the nearest int8 step, half to even, and clip."""
-    return np.clip(np.rint(values / to.scale) + to.zero_point, -128, 127).astype(np.int8)
+    steps = np.rint(values / to.scale) + to.zero_point
+    quantised: Int8Array = np.clip(steps, -128, 127).astype(np.int8)
+    return quantised
 
 
 def pool(
@@ -99,8 +101,8 @@ def class_mask(labels: Sequence[str], languages: Sequence[str] | None) -> npt.ND
     known = [label for label in labels if label != NONSPEECH]
     unknown = [language for language in languages if language not in known]
     if unknown or not languages:
-        what = f"does not know {', '.join(unknown)}" if unknown else "needs at least one language"
-        raise EdgelidError(f"the model {what}; it knows {', '.join(known)}")
+        wrong = f"does not know {', '.join(unknown)}" if unknown else "needs at least one language"
+        raise EdgelidError(f"the model {wrong}: choose from {', '.join(known)}.")
     return np.array([label in languages or label == NONSPEECH for label in labels])
 
 
@@ -146,7 +148,7 @@ class StreamingClassifier:
             if not self._embedding_s <= window_s <= MAX_WINDOW_S:
                 raise EdgelidError(
                     f"a window of {window_s:g} s is not possible: choose "
-                    f"{self._embedding_s:g} to {MAX_WINDOW_S:g} s"
+                    f"{self._embedding_s:g} to {MAX_WINDOW_S:g} s."
                 )
             self._windows.append((window_s, round(window_s / self._embedding_s)))
         self._width = 1 + 2 * stream.embedding
@@ -231,6 +233,8 @@ class StreamingClassifier:
         quantised = graphs.head(quantise(pooled, graphs.pooled)).astype(np.float64)
         scores = (quantised - graphs.scores.zero_point) * graphs.scores.scale
         scores /= self._calibration.temperature(length_s)
+        # A probability that underflows to zero would be that of a masked class.
+        scores = np.maximum(scores, scores[self._mask].max() - MAX_SCORE_DIFFERENCE)
         return Window(
             start_s=first * self._embedding_s,
             end_s=last * self._embedding_s,
@@ -242,4 +246,5 @@ class StreamingClassifier:
 def softmax(scores: Float64Array) -> Float64Array:
     """Probabilities of scores of shape (..., classes); minus infinity is impossible."""
     exponential = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return exponential / exponential.sum(axis=-1, keepdims=True)
+    probabilities: Float64Array = exponential / exponential.sum(axis=-1, keepdims=True)
+    return probabilities

@@ -85,27 +85,25 @@ class RecordingClassifier:
             If it cannot be read to its end.
         """
         self._classifier.reset()
+        samples = 0
+
+        def windows() -> Iterator[Window]:
+            nonlocal samples
+            for block in source.blocks():
+                samples += len(block)
+                yield from (found[0] for found in self._classifier.process(block))
+            yield from (found[0] for found in self._classifier.flush())
+
         chosen: list[Window] = []
         last: Window | None = None
-        duration_s = 0.0
-        for last, duration_s in self._windows(source):
+        for last in windows():
             if last.end_s - (chosen[-1].end_s if chosen else 0.0) >= self._longest_s:
                 chosen.append(last)
         if last is None:
-            raise EdgelidError(f"{source.name!r} gave no audio")
+            raise EdgelidError(f"{source.name!r} gave no audio: see what feeds it.")
         if not chosen or last.end_s > chosen[-1].end_s:
             chosen.append(last)
-        return self._answer(chosen, duration_s)
-
-    def _windows(self, source: AudioSource) -> Iterator[tuple[Window, float]]:
-        """Every window, with the seconds of audio read by then."""
-        samples = 0
-        for block in source.blocks():
-            samples += len(block)
-            for windows in self._classifier.process(block):
-                yield windows[0], samples / SAMPLE_RATE_HZ
-        for windows in self._classifier.flush():
-            yield windows[0], samples / SAMPLE_RATE_HZ
+        return self._answer(chosen, samples / SAMPLE_RATE_HZ)
 
     def _answer(self, windows: list[Window], duration_s: float) -> Classification:
         labels = self._classifier.labels
@@ -127,20 +125,14 @@ class RecordingClassifier:
 def find_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Files as they are given, and the audio files in folders, sorted, at any depth.
 
-    Raises
-    ------
-    EdgelidError
-        If a folder holds no audio files.
+    A folder without any stands for itself, for :func:`classify_file` to complain of.
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-        if not inside:
-            raise EdgelidError(f"there are no audio files in the folder {path}")
-        found.extend(inside)
+        inside = sorted(
+            p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and not p.is_dir()
+        )
+        found.extend(inside or [path])
     return found
 
 
@@ -152,5 +144,7 @@ def classify_file(classifier: RecordingClassifier, path: Path) -> Classification
     EdgelidError
         If it cannot be read.
     """
+    if path.is_dir():
+        raise EdgelidError(f"{str(path)!r} is a folder without any audio files: check the path.")
     with FileSource(path) as source:
         return classifier.classify(source)

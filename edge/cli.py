@@ -1,4 +1,8 @@
-"""The command ``edgelid``: parse, call one function, print."""
+"""The command ``edgelid``: parse, call one function, print.
+
+Each command imports what it needs when it runs: the others start faster, and an interrupt while
+numpy loads, which takes a second on the smallest devices, ends it like any other.
+"""
 
 from __future__ import annotations
 
@@ -12,38 +16,38 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from edge import __version__, classify, info
+from edge import __version__
 from edge.errors import EdgelidError
-from edge.interpreter import open_graphs
 from edge.languages import language_name
-from edge.listen import Listener
-from edge.microphone import MicrophoneSource, list_devices
-from edge.modelfile import DEFAULT_MODEL, DecoderDefaults, ModelFile, read_model
-from edge.output import (
-    Output,
-    People,
-    heard_records,
-    probabilities_record,
-    standard_output,
-)
-from edge.sources import AudioSource, FileSource, PcmSource, paced
+from edge.output import Output, People, heard_records, probabilities_record, standard_output
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from edge.modelfile import ModelFile
+    from edge.sources import AudioSource
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the status of wrong usage."""
+        self.exit(2, f"edgelid: {' '.join(message.split())}: see `{self.prog} --help`.\n")
+
+
+def parser() -> Parser:
     """The grammar of the command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="edgelid", description="Tells which language is being spoken, on this device."
     )
     top.add_argument("--version", action="version", version=f"edgelid {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="newline-delimited JSON")
     common.add_argument("--verbose", action="store_true", help="say more on standard error")
-    model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="model file")
+    model = Parser(add_help=False)
+    model.add_argument("--model", type=Path, help="model file (default: the one that comes along)")
     model.add_argument(
         "--languages", type=_names, metavar="de,en,...", help="the only languages to expect"
     )
@@ -65,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const=(),
         metavar="1,3,10",
-        help="print the probabilities of every window; lengths in seconds (default: the model's)",
+        help="with --json, print the probabilities of every window; lengths in seconds "
+        "(default: the model's)",
     )
     listen.set_defaults(run=run_listen)
 
@@ -79,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     devices.set_defaults(run=run_devices)
 
     tell = commands.add_parser("info", parents=[common], help="describe a model file")
-    tell.add_argument("model", nargs="?", type=Path, default=DEFAULT_MODEL, metavar="MODEL")
+    tell.add_argument("model", nargs="?", type=Path, metavar="MODEL")
     tell.set_defaults(run=run_info)
     return top
 
@@ -90,57 +95,77 @@ def _names(text: str) -> list[str]:
 
 def _lengths(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(","))
+        return tuple(dict.fromkeys(float(part) for part in text.split(",")))
     except ValueError as error:
         raise argparse.ArgumentTypeError("must be seconds, such as 1,3,10") from error
 
 
 def run_listen(options: argparse.Namespace, output: Output) -> int:
     """``edgelid listen``."""
-    model = read_model(options.model)
-    settings = DecoderDefaults(**vars(model.description.decoder))
-    lengths = None if options.windows is None else options.windows or _windows_of(model)
+    from edge.interpreter import open_graphs
+    from edge.listen import Listener
+    from edge.sources import paced
+
+    if options.windows is not None and not options.json:
+        raise EdgelidError("--windows is for programs: add --json.")
+    model = _model(options)
+    lengths_s = () if options.windows is None else options.windows or _windows_s(model)
     graphs = open_graphs(model, options.threads)
-    listener = Listener(model, graphs, settings, options.languages, lengths or ())
-    people = People(output)
-    with _source(options) as source, stopped_by_signals(source):
+    listener = Listener(model, graphs, model.description.decoder, options.languages, lengths_s)
+    with (
+        People(output) as people,
+        _source(options) as source,
+        stopped_by_signals(source),
+    ):
         blocks = source.blocks()
         for heard in listener.hear(paced(blocks) if options.realtime else blocks):
             if not options.json:
                 people.show(heard)
                 continue
-            wanted = [w for w in heard.windows if lengths is not None and w.length_s in lengths]
-            chosen = dataclasses.replace(heard, windows=wanted)
-            for record in heard_records(chosen, model.labels, bool(wanted)):
+            wanted = [window for window in heard.windows if window.length_s in lengths_s]
+            told = dataclasses.replace(heard, windows=wanted)
+            for record in heard_records(told, model.labels, bool(wanted)):
                 output.record(record)
     return 0
 
 
-def _windows_of(model: ModelFile) -> tuple[float, ...]:
+def _windows_s(model: ModelFile) -> tuple[float, ...]:
     return model.description.stream.windows_s
+
+
+def _model(options: argparse.Namespace) -> ModelFile:
+    from edge.modelfile import DEFAULT_MODEL, read_model
+
+    return read_model(options.model or DEFAULT_MODEL)
 
 
 def _source(options: argparse.Namespace) -> AudioSource:
     if options.input is None:
-        device = options.device
-        return MicrophoneSource(int(device) if device and device.isdigit() else device)
+        from edge.microphone import MicrophoneSource
+
+        return MicrophoneSource(options.device)
+    from edge.sources import FileSource, PcmSource
+
     if options.device is not None:
-        raise EdgelidError("--input and --device exclude each other")
-    if options.input == "-":
-        return PcmSource(sys.stdin.buffer, options.rate, options.channels)
-    return FileSource(options.input)
+        raise EdgelidError("--input and --device exclude each other: leave one out.")
+    if options.input != "-":
+        return FileSource(options.input)
+    if sys.stdin is None:  # closed before the start
+        raise EdgelidError("standard input is closed: pipe raw audio into it.")
+    return PcmSource(sys.stdin.buffer, options.rate, options.channels)
 
 
 def run_classify(options: argparse.Namespace, output: Output) -> int:
     """``edgelid classify``: goes on after a file that cannot be read, and fails at the end."""
-    model = read_model(options.model)
-    classifier = classify.RecordingClassifier(
-        model, open_graphs(model, options.threads), options.languages
-    )
+    from edge.classify import RecordingClassifier, classify_file, find_recordings
+    from edge.interpreter import open_graphs
+
+    model = _model(options)
+    classifier = RecordingClassifier(model, open_graphs(model, options.threads), options.languages)
     status = 0
-    for path in classify.find_recordings(options.files):
+    for path in find_recordings(options.files):
         try:
-            answer = classify.classify_file(classifier, path)
+            answer = classify_file(classifier, path)
         except EdgelidError as error:
             status = 1
             if options.json:
@@ -166,9 +191,11 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
 
 def run_devices(options: argparse.Namespace, output: Output) -> int:
     """``edgelid devices``."""
+    from edge.microphone import list_devices
+
     devices = list_devices()
-    if not devices and not options.json:
-        complain("there is no device that can record: plug in a microphone")
+    if not devices:
+        raise EdgelidError("there is no device that can record: plug in a microphone.")
     for device in devices:
         if options.json:
             output.record(dataclasses.asdict(device))
@@ -178,16 +205,18 @@ def run_devices(options: argparse.Namespace, output: Output) -> int:
                 f"{mark} {device.index:>3}  {device.name}  ({device.host_api}, "
                 f"{device.max_input_channels} channels, {device.default_rate_hz} Hz)"
             )
-    return 0 if devices else 1
+    return 0
 
 
 def run_info(options: argparse.Namespace, output: Output) -> int:
     """``edgelid info``."""
-    facts = info.describe(read_model(options.model))
+    from edge.info import describe, table
+
+    facts: dict[str, Any] = describe(_model(options))
     if options.json:
         output.record(facts)
     else:
-        for line in info.table(facts):
+        for line in table(facts):
             output.line(line)
     return 0
 
@@ -224,8 +253,6 @@ def stopped_by_signals(source: AudioSource) -> Iterator[None]:
 
 def die_of(number: int) -> int:
     """End by a signal, so that shells and service managers see the true cause."""
-    # Whatever is left in the buffer has no reader, or has been flushed already.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     return 128 + number
@@ -233,18 +260,19 @@ def die_of(number: int) -> int:
 
 def complain(sentence: str) -> None:
     """Tell a person what is wrong, on standard error."""
-    print(f"edgelid: {sentence}", file=sys.stderr)
+    if sys.stderr is not None:  # which `print` would take for standard output
+        print(f"edgelid: {sentence}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO if options.verbose else logging.WARNING,
-        format="edgelid: %(message)s",
-    )
     try:
         with standard_output() as output:
+            options = parser().parse_args(arguments)
+            logging.basicConfig(
+                level=logging.INFO if options.verbose else logging.WARNING,
+                format="edgelid: %(message)s",
+            )
             return int(options.run(options, output))
     except EdgelidError as error:
         complain(str(error))

@@ -66,5 +66,5 @@ def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     by_duration = metrics.get("accuracy_by_duration", {})
     if not by_duration:
         return []
-    text = ", ".join(f"{d} s: {value:.1%}" for d, value in by_duration.items())
+    text = ", ".join(f"{duration} s: {value:.1%}" for duration, value in by_duration.items())
     return [("macro accuracy", f"{text} ({metrics.get('measured_on', 'not told on what')})")]

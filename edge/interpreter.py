@@ -18,11 +18,26 @@ import numpy.typing as npt
 
 from edge.errors import EdgelidError
 from edge.modelfile import ModelFile, Quantisation
+from edge.native import stderr_to_log
 
 log = logging.getLogger(__name__)
 
 Int8Array = npt.NDArray[np.int8]
+Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
 MAX_THREADS = 64
+
+
+# What packages raise that cannot be loaded or cannot run a model. SystemError: tflite-runtime with
+# a numpy it was not built for.
+_FAILURES = (
+    AttributeError,
+    ImportError,
+    OSError,
+    RuntimeError,
+    SystemError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -99,9 +114,9 @@ class Graphs:
         mels, embedding = model.description.front_end.mels, stream.embedding
         per_hop = stream.hop_frames // stream.stride_frames
         states = [(1, frames, 1, channels) for frames, channels in stream.states]
-        inputs = {"frames": (1, stream.hop_frames, 1, mels)}
+        inputs: Shapes = {"frames": (1, stream.hop_frames, 1, mels)}
         inputs |= {f"state_{i}": shape for i, shape in enumerate(states)}
-        outputs = {"embeddings": (1, per_hop, 1, embedding), "weights": (1, per_hop, 1, 1)}
+        outputs: Shapes = {"embeddings": (1, per_hop, 1, embedding), "weights": (1, per_hop, 1, 1)}
         outputs |= {f"state_{i}_next": shape for i, shape in enumerate(states)}
         self._step, step = self._runner(model, "step", inputs, outputs)
         self._head, head = self._runner(
@@ -115,7 +130,7 @@ class Graphs:
         self.pooled, self.scores = head["pooled"], head["scores"]
         for i in range(len(states)):
             if step[f"state_{i}"] != step[f"state_{i}_next"]:
-                raise EdgelidError(f"the model {model.path} requantises its state {i}")
+                raise _unfit(model, f"its graph requantises state {i}")
         # Zero is silence: what a stream that starts has behind it.
         self._silence = {
             f"state_{i}": np.full(shape, step[f"state_{i}"].zero_point, np.int8)
@@ -128,25 +143,26 @@ class Graphs:
         self,
         model: ModelFile,
         name: str,
-        inputs: dict[str, tuple[int, ...]],
-        outputs: dict[str, tuple[int, ...]],
+        inputs: Shapes,
+        outputs: Shapes,
     ) -> tuple[Callable[..., dict[str, Int8Array]], dict[str, Quantisation]]:
         try:
             runner = self._interpreter.get_signature_runner(name)
         except (ValueError, RuntimeError) as error:
-            raise EdgelidError(f"the model {model.path} has no signature {name!r}") from error
+            raise _unfit(model, f"its graph has no signature {name!r}") from error
         found_inputs, found_outputs = runner.get_input_details(), runner.get_output_details()
         for found, wanted in ((found_inputs, inputs), (found_outputs, outputs)):
             shapes = {k: tuple(int(n) for n in d["shape"]) for k, d in found.items()}
             if shapes != wanted or any(d["dtype"] is not np.int8 for d in found.values()):
-                raise EdgelidError(
-                    f"the model {model.path} has a graph {name!r} that does not fit its metadata"
-                )
+                raise _unfit(model, f"its graph {name!r} does not fit its metadata")
         details = {**found_inputs, **found_outputs}
-        return runner, {
+        quantisations = {
             k: Quantisation(float(d["quantization"][0]), int(d["quantization"][1]))
             for k, d in details.items()
         }
+        if not all(q.scale > 0 for q in quantisations.values()):
+            raise _unfit(model, f"its graph {name!r} does not say how it is quantised")
+        return runner, quantisations
 
     def reset(self) -> None:
         """Start a new stream."""
@@ -180,7 +196,14 @@ class Graphs:
         -------
         ndarray, shape (classes,), int8
         """
-        return self._head(pooled=pooled[None])["scores"][0]
+        scores: Int8Array = self._head(pooled=pooled[None])["scores"][0]
+        return scores
+
+
+def _unfit(model: ModelFile, reason: str) -> EdgelidError:
+    return EdgelidError(
+        f"the model {str(model.path)!r} cannot be used, as {reason}: convert it again."
+    )
 
 
 def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
@@ -198,33 +221,57 @@ def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
         If no package is installed, none can run the model, or the model does not fit.
     """
     if not 1 <= threads <= MAX_THREADS:
-        raise EdgelidError(f"the number of threads must be between 1 and {MAX_THREADS}")
+        raise EdgelidError(f"{threads} threads are not possible: choose 1 to {MAX_THREADS}.")
     failures = []
     for candidate in CANDIDATES:
         try:
-            interpreter = _build(candidate, model, threads)
-        except ImportError as error:
-            log.debug("%s: %s", candidate.distribution, error)
-        # SystemError: tflite-runtime with a numpy it was not built for.
-        except (ValueError, RuntimeError, SystemError, AttributeError) as error:
-            reason = (
-                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            )
-            failures.append(f"{candidate.distribution}: {reason}")
+            # LiteRT announces its delegate there.
+            with stderr_to_log(candidate.distribution):
+                graphs = _build(candidate, model, threads)
+        except _FAILURES as error:
+            if not _is_absent(candidate, error):
+                failures.append(f"{candidate.distribution}: {_first_line(error)}")
         else:
-            version = importlib.metadata.version(candidate.distribution)
-            runtime = Runtime(candidate.distribution, version, candidate.delegate, threads)
-            log.info("interpreter: %s", runtime)
-            return Graphs(interpreter, model, runtime)
+            log.info("interpreter: %s", graphs.runtime)
+            return graphs
     if failures:
-        raise EdgelidError(f"no interpreter can run the model {model.path}: {'; '.join(failures)}")
-    raise EdgelidError('no TFLite interpreter is installed: pip install "edgelid[edge]"')
+        raise EdgelidError(
+            f"no interpreter can run the model {str(model.path)!r} ({'; '.join(failures)}): "
+            'pip install --force-reinstall "edgelid[edge]".'
+        )
+    raise EdgelidError('no TFLite interpreter is installed: pip install "edgelid[edge]".')
 
 
-def _build(candidate: Candidate, model: ModelFile, threads: int) -> Any:
+def _build(candidate: Candidate, model: ModelFile, threads: int) -> Graphs:
+    """Build an interpreter and run both graphs once: only that proves that it works."""
     value: Any = importlib.import_module(candidate.module)
     for name in candidate.attribute.split("."):
         value = getattr(value, name)
     interpreter = value(model_content=model.graph, num_threads=threads)
     interpreter.allocate_tensors()
-    return interpreter
+    runtime = Runtime(
+        candidate.distribution, _version(candidate.distribution), candidate.delegate, threads
+    )
+    graphs = Graphs(interpreter, model, runtime)
+    stream = model.description.stream
+    graphs.step(np.zeros((stream.hop_frames, model.description.front_end.mels), np.int8))
+    graphs.head(np.zeros(2 * stream.embedding, np.int8))
+    graphs.reset()
+    return graphs
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # the module came under another name
+        return "of unknown version"
+
+
+def _is_absent(candidate: Candidate, error: Exception) -> bool:
+    """Whether the package is simply not installed, which is no failure of it."""
+    package = candidate.module.partition(".")[0]
+    return isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == package
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edge.classifier import StreamingClassifier, Window
 from edge.decoder import Change, Decoder, Segment
+from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.interpreter import Graphs
 from edge.modelfile import DecoderDefaults, ModelFile
@@ -74,15 +75,26 @@ class Listener:
         ------
         Heard
             For every hop, and once more for the segment that the end of the stream finishes.
+
+        Raises
+        ------
+        EdgelidError
+            What the source raises, once the last segment has been finished all the same.
         """
         samples = 0
-        for block in blocks:
-            samples += len(block)
-            yield from map(self._heard, self._classifier.process(block))
+        failure: EdgelidError | None = None
+        try:
+            for block in blocks:
+                samples += len(block)
+                yield from map(self._heard, self._classifier.process(block))
+        except EdgelidError as error:
+            failure = error
         yield from map(self._heard, self._classifier.flush())
         last = self._decoder.finish(samples / SAMPLE_RATE_HZ)
         if last is not None:
             yield Heard([], None, last, last)
+        if failure is not None:
+            raise failure
 
     def _heard(self, windows: list[Window]) -> Heard:
         decided = self._decoder.update(windows[0])

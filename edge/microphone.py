@@ -7,10 +7,8 @@ happens in the thread that reads `MicrophoneSource.blocks`. What is lost all the
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +19,7 @@ import numpy as np
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.native import stderr_to_log
 from edge.resample import resampled
 from edge.sources import AudioSource
 
@@ -101,7 +100,7 @@ class MicrophoneSource(AudioSource):
 
     def __enter__(self) -> Self:
         try:
-            with _native_stderr_to_log():
+            with stderr_to_log("PortAudio"):
                 self._stream.start()
         except self._sounddevice.PortAudioError as error:
             self.close()
@@ -136,7 +135,7 @@ class MicrophoneSource(AudioSource):
             self.rate_hz, self._channels = rate_hz, channels
             self._ring = Ring(round(RING_S * rate_hz), channels)
             try:
-                with _native_stderr_to_log():
+                with stderr_to_log("PortAudio"):
                     stream = self._sounddevice.RawInputStream(
                         device=device.index,
                         samplerate=rate_hz,
@@ -348,31 +347,3 @@ def _import_sounddevice() -> Any:
         if type(error).__name__ != "PortAudioError":
             raise
         raise EdgelidError(f"the audio system cannot be used ({error}): restart it.") from error
-
-
-@contextlib.contextmanager
-def _native_stderr_to_log() -> Iterator[None]:
-    """Pass on to the log what PortAudio and ALSA print while a device is tried.
-
-    They print to the file descriptor whatever they meet, also on the way to success.
-    """
-    try:
-        stderr_copy = os.dup(2)
-    except OSError:  # closed: nobody would see it
-        yield
-        return
-    reading_end, writing_end = os.pipe()
-    # Rather lose the end of a long complaint than wait for a reader.
-    os.set_blocking(reading_end, False)
-    os.set_blocking(writing_end, False)
-    os.dup2(writing_end, 2)
-    os.close(writing_end)
-    try:
-        yield
-    finally:
-        os.dup2(stderr_copy, 2)
-        os.close(stderr_copy)
-        with contextlib.suppress(BlockingIOError):
-            for line in os.read(reading_end, 1 << 16).decode(errors="replace").splitlines():
-                logger.debug("PortAudio: %s", line)
-        os.close(reading_end)

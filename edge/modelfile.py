@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
+import stat
 import zipfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ FILTERBANK_MEMBER = "mel_filterbank.npy"
 TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
 MAX_FILE_BYTES = 64 << 20  # far more than any model for this device; keeps mistakes out of memory
 MAX_MEMBER_BYTES = 4 << 20
+MAX_WINDOW_S = 60.0
 
 OTHER = "other"  # speech in none of the model's languages
 NONSPEECH = "nonspeech"  # noise, music, silence
@@ -190,20 +193,26 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
     Raises
     ------
     EdgelidError
-        If it is missing, unreadable, no TFLite file, truncated, without or with damaged metadata,
-        of another format version, or its parts do not fit together.
+        If it is missing, unreadable, too large, no TFLite file, truncated, without or with
+        damaged metadata, of another format version, or its parts do not fit together.
     """
     file = Path(path)
+    name = repr(str(file))
     try:
-        if file.is_dir():
-            raise EdgelidError(f"the model {file} is a folder, not a .tflite file")
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise EdgelidError(f"the model {file} is larger than {MAX_FILE_BYTES >> 20} MiB")
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise EdgelidError(f"the model {name} is {kind}: give a .tflite file.")
+        if status.st_size > MAX_FILE_BYTES:
+            raise EdgelidError(
+                f"the model {name} is larger than {MAX_FILE_BYTES >> 20} MiB: "
+                "give a file that edgelid-convert wrote."
+            )
         data = file.read_bytes()
     except FileNotFoundError as error:
-        raise EdgelidError(f"there is no model file {file}") from error
+        raise EdgelidError(f"the model {name} does not exist: check the path.") from error
     except OSError as error:
-        raise EdgelidError(f"cannot read the model {file}: {error.strerror}") from error
+        raise EdgelidError(f"the model {name} cannot be read ({error.strerror}).") from error
     return model_of_bytes(file, data)
 
 
@@ -221,39 +230,47 @@ def model_of_bytes(file: Path, data: bytes) -> ModelFile:
     EdgelidError
         As :func:`read_model`.
     """
-    if data[4:8] != TFLITE_IDENTIFIER:
-        raise EdgelidError(f"{file} is not a TFLite model")
     try:
         return _parse(file, data)
     except _Unfit as error:
-        raise EdgelidError(f"the model {file} cannot be used: {error}") from error
+        raise EdgelidError(f"the model {str(file)!r} cannot be used, as {error}.") from error
 
 
 class _Unfit(Exception):
-    """What is wrong with the contents of a model file."""
+    """What is wrong with the contents of a model file, and what to do."""
 
 
 def _parse(file: Path, data: bytes) -> ModelFile:
+    if len(data) == 0:
+        raise _Unfit("it is empty (0 bytes): copy it again")
+    if data[4:8] != TFLITE_IDENTIFIER:
+        raise _Unfit("it is no TFLite model: give a file that edgelid-convert wrote")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         values = json.loads(_member(archive, DESCRIPTION_MEMBER))
         labels = tuple(_member(archive, LABELS_MEMBER).decode().split())
-        filterbank = np.load(io.BytesIO(_member(archive, FILTERBANK_MEMBER)), allow_pickle=False)
-    except (zipfile.BadZipFile, KeyError, NotImplementedError) as error:
-        raise _Unfit("it is truncated, or carries no edgelid metadata") from error
-    except (ValueError, EOFError, RuntimeError, OSError) as error:
-        raise _Unfit("its metadata is damaged") from error
+        filterbank = _array(_member(archive, FILTERBANK_MEMBER))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise _Unfit("it is truncated, or carries no edgelid metadata: copy it again") from error
+    except _Unfit:
+        raise
+    # Foreign bytes: what the parsers of ZIP, deflate, JSON and numpy may raise is no closed list.
+    except Exception as error:
+        raise _Unfit("its metadata is damaged: copy it again") from error
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
-        raise _Unfit(f"it has format version {version}, and this edgelid reads {FORMAT_VERSION}")
+        raise _Unfit(
+            f"it has format version {version!r:.40}, and this edgelid reads {FORMAT_VERSION}: "
+            "get one that was made for this release"
+        )
     try:
         description = _description(values)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _Unfit("its metadata is incomplete or ill-typed") from error
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _Unfit("its metadata is incomplete or ill-typed: convert it again") from error
     # The flatbuffer ends where the first member begins. A damaged one can crash an interpreter.
     graph = data[: min(member.header_offset for member in archive.infolist())]
     if hashlib.sha256(graph).hexdigest() != description.graph_sha256:
-        raise _Unfit("its graph is damaged")
+        raise _Unfit("its graph is damaged: copy it again")
     _check(description, labels, filterbank)
     return ModelFile(
         path=file,
@@ -267,18 +284,34 @@ def _parse(file: Path, data: bytes) -> ModelFile:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    if archive.getinfo(name).file_size > MAX_MEMBER_BYTES:
-        raise _Unfit(f"its member {name} is too large")
-    return archive.read(name)
+    info = archive.getinfo(name)
+    # The other methods unpack whole blocks, of any size, before zipfile can cut them off.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _Unfit(f"its member {name} is compressed in a way that edgelid does not write")
+    # The size in the directory may be a lie: no more is unpacked than may be there.
+    with archive.open(info) as file:
+        content = file.read(MAX_MEMBER_BYTES + 1)
+    if len(content) > MAX_MEMBER_BYTES:
+        raise _Unfit(f"its member {name} is larger than {MAX_MEMBER_BYTES >> 20} MiB")
+    return content
+
+
+def _array(content: bytes) -> Float32Array:
+    """An array in numpy's format, which unlike `numpy.load` takes no archive and no pickle."""
+    array: Float32Array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    return array
 
 
 def _description(values: dict[str, Any]) -> Description:
     stream = values["stream"]
-    calibration = {str(k): float(v) for k, v in values["calibration"]["temperatures"].items()}
+    metrics = dict(values["metrics"])
+    for name in metrics:
+        if name.endswith("_by_duration"):
+            metrics[name] = _by_length(metrics[name])
     return Description(
         format_version=int(values["format_version"]),
         name=str(values["name"]),
-        front_end=FrontEndConfig(**values["front_end"]),
+        front_end=FrontEndConfig(**_complete(FrontEndConfig, values["front_end"])),
         front_end_hash=str(values["front_end_hash"]),
         stream=StreamSpec(
             hop_frames=int(stream["hop_frames"]),
@@ -288,19 +321,35 @@ def _description(values: dict[str, Any]) -> Description:
             embedding=int(stream["embedding"]),
             states=tuple((int(f), int(c)) for f, c in stream["states"]),
         ),
-        calibration=Calibration(calibration),
-        decoder=DecoderDefaults(**{k: float(v) for k, v in values["decoder"].items()}),
+        calibration=Calibration(_by_length(values["calibration"]["temperatures"])),
+        decoder=DecoderDefaults(
+            **{k: float(v) for k, v in _complete(DecoderDefaults, values["decoder"]).items()}
+        ),
         graph_sha256=str(values["graph_sha256"]),
         provenance=dict(values["provenance"]),
-        metrics=dict(values["metrics"]),
+        metrics=metrics,
         licence=str(values["licence"]),
     )
+
+
+def _complete(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Values for all the fields of a dataclass: its defaults are for new models, not for these."""
+    if set(values) != {each.name for each in fields(kind)}:
+        raise ValueError(f"not the fields of {kind.__name__}")
+    return values
+
+
+def _by_length(values: dict[str, Any]) -> dict[str, float]:
+    """Figures by seconds, the shortest first: as strings, 10 would come before 3."""
+    return {length: float(values[length]) for length in sorted(values, key=float)}
 
 
 def _check(description: Description, labels: tuple[str, ...], filterbank: Float32Array) -> None:
     config, stream = description.front_end, description.stream
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise _Unfit("its labels are fewer than two, or repeat")
+    if not all(text.isprintable() for text in (*labels, description.name, description.licence)):
+        raise _Unfit("its labels or its name are not printable")
     if not all(type(v) is type(d) for v, d in _with_defaults(config)):
         raise _Unfit("its front end has parameters of the wrong type")
     if filterbank.dtype != np.float32 or filterbank.shape != (config.mels, config.bins):
@@ -321,10 +370,16 @@ def _check(description: Description, labels: tuple[str, ...], filterbank: Float3
         raise _Unfit("its hop is not a whole number of embeddings")
     if stream.embedding < 1 or not all(f >= 0 and c > 0 for f, c in stream.states):
         raise _Unfit("its stream has impossible sizes")
-    if not stream.windows_s or not all(0 < w <= 60 for w in stream.windows_s):
-        raise _Unfit("its window lengths are not between 0 and 60 s")
+    decoder = description.decoder
+    embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
+    windows_s = (*stream.windows_s, decoder.window_s)
+    if not stream.windows_s or not all(embedding_s <= w <= MAX_WINDOW_S for w in windows_s):
+        raise _Unfit(f"its window lengths are not between {embedding_s:g} and {MAX_WINDOW_S:g} s")
+    if not 0 < decoder.stay_s < math.inf or not 0 <= decoder.confidence <= 1:
+        raise _Unfit("its decoder has impossible settings")
     temperatures = description.calibration.temperatures
-    if not temperatures or not all(0 < v < 1e3 for v in temperatures.values()):
+    lengths_s = [float(length) for length in temperatures]
+    if not lengths_s or not all(0 < v < 1e3 for v in (*lengths_s, *temperatures.values())):
         raise _Unfit("its calibration temperatures are missing or not positive")
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from edge.classifier import Window
-from edge.decoder import Segment
 from edge.errors import EdgelidError
 from edge.languages import language_name
-from edge.listen import Heard
+
+if TYPE_CHECKING:  # `edgelid --help` needs none of these, nor numpy behind them
+    from edge.classifier import Window
+    from edge.decoder import Segment
+    from edge.listen import Heard
 
 BAR_CELLS = 10
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -56,10 +61,20 @@ class Output:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except BrokenPipeError:
-            raise
         except OSError as error:
-            raise EdgelidError(f"cannot write to standard output: {error.strerror}") from error
+            self._discard()
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise EdgelidError(
+                f"standard output cannot be written ({error.strerror}): make room, or choose "
+                "another place."
+            ) from error
+
+    def _discard(self) -> None:
+        """Let what could not be written go where Python's own attempts at its end succeed."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())
+        os.close(null)
 
 
 def segment_record(segment: Segment) -> dict[str, Any]:
@@ -133,6 +148,8 @@ def bar(share: float) -> str:
 class People:
     """Segments as lines, and on a terminal the one that goes on below them.
 
+    A context manager: at its end that one goes away, in favour of whatever is printed next.
+
     Parameters
     ----------
     output : Output
@@ -143,12 +160,17 @@ class People:
         self._live = output.is_terminal
         self._shown = ""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._erase()
+
     def show(self, heard: Heard) -> None:
         """Show what a hop brought."""
         finished = heard.finished
         if finished is not None:
             self._erase()
-            # Unknown and silent stretches are told, but do not catch the eye.
             self._output.line(self._segment(finished))
         if self._live and heard.windows:
             self._replace(f"{self._segment(heard.current)} …")
@@ -159,6 +181,8 @@ class People:
         return f"{span}  {name} {bar(segment.confidence)} {segment.confidence:4.0%}"
 
     def _replace(self, text: str) -> None:
+        # A line that wraps could not be erased.
+        text = text[: shutil.get_terminal_size().columns - 1]
         if text != self._shown:
             self._output.write(f"\r\x1b[K{text}")
             self._shown = text
@@ -171,7 +195,20 @@ class People:
 
 @contextmanager
 def standard_output() -> Iterator[Output]:
-    """Standard output in UTF-8, whatever the locale of the machine."""
-    if hasattr(sys.stdout, "reconfigure"):
+    """Standard output in UTF-8, whatever the locale of the machine.
+
+    Raises
+    ------
+    EdgelidError, BrokenPipeError
+        If it is closed, or what is left in it at the end cannot be written.
+    """
+    # None: closed before the start.
+    if sys.stdout is None:
+        raise EdgelidError("standard output is closed: open it, or redirect it to a file.")
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
-    yield Output(sys.stdout)
+    output = Output(sys.stdout)
+    try:
+        yield output
+    finally:
+        output.write("")  # others have printed too, such as argparse

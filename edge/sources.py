@@ -23,6 +23,7 @@ import numpy as np
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.native import stderr_to_log
 from edge.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
 
 logger = logging.getLogger(__name__)
@@ -182,7 +183,8 @@ class FileSource(AudioSource):
         frames = np.empty((block_frames, self.channels), np.float32)
         for _ in range(MALFORMED_PAGES):
             try:
-                read: Float32Array = self._sound.read(out=frames)
+                with stderr_to_log("libsndfile"):
+                    read: Float32Array = self._sound.read(out=frames)
             except RuntimeError as error:  # soundfile's errors are of this kind
                 failure = error
                 if self._sound.format != "OGG":
@@ -379,7 +381,8 @@ def _open_sound(file: BinaryIO, name: str) -> Any:
     try:
         # By descriptor: from a name, libsndfile takes the format of what it does not recognise,
         # and would decode a text called `x.vox` as sound.
-        sound = soundfile.SoundFile(file.fileno(), closefd=False)
+        with stderr_to_log("libsndfile"):
+            sound = soundfile.SoundFile(file.fileno(), closefd=False)
     except RuntimeError as error:  # soundfile's errors are of this kind
         raise EdgelidError(
             f"{name!r} is not audio that libsndfile {soundfile.__libsndfile_version__} can "

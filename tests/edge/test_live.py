@@ -1,8 +1,10 @@
-"""A real PortAudio records from a real sound server what is played into it."""
+"""A real PortAudio records from a real sound server what is played into it, and is told apart."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -26,6 +29,13 @@ pytestmark = [
         reason=f"needs from apt: {' '.join(missing_packages())}",
     ),
 ]
+
+SAMPLE = Path(__file__).parents[2] / "edge/samples/languages.opus"
+# As long as the decoder's window. A passage of the sample is heard for longer, and what a change
+# of language throws up in between is over sooner.
+MIN_SEGMENT_S = 3.0
+FIRST_AUDIO_S = 60.0  # a start takes this long only on a machine that is busy
+ANSWERS_THAT_ARE_NONE = ("unknown", "nonspeech")
 
 TONE_HZ = 440.0
 TONE_PEAK = 0.5
@@ -68,6 +78,46 @@ with virtual_microphone() as microphone:
 def pulse() -> Iterator[VirtualMicrophone]:
     with virtual_microphone() as running:
         yield running
+
+
+@contextlib.contextmanager
+def listening(
+    *arguments: str, stdout: IO[str], stderr: IO[str], env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run ``edgelid listen --json``, which does not outlive the ``with`` block.
+
+    It writes to files: a pipe that nobody reads while audio is played would fill up and stop it.
+    """
+    environment = {**(env or os.environ), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge.cli", "listen", "--json", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def sequence_of_languages(events: list[dict[str, Any]]) -> list[str]:
+    """Languages of the segments worth the name, in order, each change once."""
+    languages = [
+        event["language"]
+        for event in events
+        if event["type"] == "segment"
+        and event["language"] not in ANSWERS_THAT_ARE_NONE
+        and event["end_s"] - event["start_s"] >= MIN_SEGMENT_S
+    ]
+    return [language for language, _ in itertools.groupby(languages)]
 
 
 @contextlib.contextmanager
@@ -119,6 +169,57 @@ def test_a_played_tone_is_recorded(pulse: VirtualMicrophone, tmp_path: Path) -> 
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle)), 16 * SAMPLE_RATE_HZ))
     assert np.argmax(spectrum) / 16 == pytest.approx(TONE_HZ, abs=2.0)
     assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(TONE_PEAK, rel=0.1)
+
+
+def test_the_microphone_hears_the_languages_of_the_file(
+    pulse: VirtualMicrophone, tmp_path: Path
+) -> None:
+    samples, rate_hz = soundfile.read(SAMPLE, dtype="int16")
+    soundfile.write(tmp_path / "languages.wav", samples, rate_hz)
+    paths = {name: tmp_path / name for name in ("file", "live", "errors")}
+    with (
+        paths["file"].open("w") as stdout,
+        paths["errors"].open("w") as stderr,
+        listening("--input", str(SAMPLE), stdout=stdout, stderr=stderr) as listener,
+    ):
+        assert listener.wait(timeout=120) == 0, paths["errors"].read_text()
+    expected = sequence_of_languages(records(paths["file"]))
+    assert len(set(expected)) >= 2, "the file itself is not told apart"
+
+    with (
+        paths["live"].open("w") as stdout,
+        paths["errors"].open("w") as stderr,
+        listening(
+            # The windows tell that audio is arriving, before there is anything to decide.
+            *("--device", "pulse", "--windows", "3"),
+            stdout=stdout,
+            stderr=stderr,
+            env=pulse.env,
+        ) as listener,
+    ):
+        deadline_s = time.monotonic() + FIRST_AUDIO_S
+        while paths["live"].stat().st_size == 0:
+            assert listener.poll() is None, paths["errors"].read_text()
+            assert time.monotonic() < deadline_s, "no audio arrives from the sound server"
+            time.sleep(0.05)
+        pulse.play(tmp_path / "languages.wav")
+        time.sleep(1.0)  # what has been played is still on its way
+        assert listener.poll() is None, paths["errors"].read_text()
+        listener.send_signal(signal.SIGTERM)
+        status = listener.wait(timeout=60)
+    errors = paths["errors"].read_text()
+    assert status == -signal.SIGTERM, errors
+    assert "Traceback" not in errors
+
+    events = records(paths["live"])
+    # The signal finishes the last segment, and the segments cover all that was heard.
+    segments = [event for event in events if event["type"] == "segment"]
+    windows = [event for event in events if event["type"] == "window"]
+    assert events[-1] is segments[-1]
+    assert segments[-1]["end_s"] >= windows[-1]["end_s"] > len(samples) / rate_hz
+    starts_s = [0.0, *(segment["end_s"] for segment in segments[:-1])]
+    assert [segment["start_s"] for segment in segments] == starts_s
+    assert sequence_of_languages(events) == expected, errors
 
 
 def test_a_sound_server_that_dies_ends_in_a_sentence(

@@ -1,0 +1,46 @@
+"""Libraries in C and C++ that print to standard error whatever they meet."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
+
+PIPE_BYTES = 1 << 16  # what a pipe of Linux holds
+
+
+@contextlib.contextmanager
+def stderr_to_log(library: str) -> Iterator[None]:
+    """Pass on to the log, at level debug, what a library prints meanwhile.
+
+    It prints to the file descriptor, where Python cannot catch it, and also on the way to
+    success. Nothing else should write to standard error in the meantime.
+
+    Parameters
+    ----------
+    library : str
+        What to call it in the log.
+    """
+    if sys.__stderr__ is None:  # closed at the start, and descriptor 2 may by now be any file
+        yield
+        return
+    stderr_copy = os.dup(2)
+    reading_end, writing_end = os.pipe()
+    # Rather lose the end of a long complaint than wait for a reader.
+    os.set_blocking(reading_end, False)
+    os.set_blocking(writing_end, False)
+    os.dup2(writing_end, 2)
+    os.close(writing_end)
+    try:
+        yield
+    finally:
+        os.dup2(stderr_copy, 2)
+        os.close(stderr_copy)
+        with contextlib.suppress(BlockingIOError):
+            for line in os.read(reading_end, PIPE_BYTES).decode(errors="replace").splitlines():
+                logger.debug("%s: %s", library, line)
+        os.close(reading_end)

@@ -1,0 +1,749 @@
+"""The command as people and programs meet it, and whatever they may get wrong.
+
+Every test runs it in a process of its own. A fault is one sentence on standard error, the right
+exit status, and nothing half-written on standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge import __version__
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.modelfile import DEFAULT_MODEL, MODELS, ModelFile
+
+Done = subprocess.CompletedProcess[str]
+Edgelid = Callable[..., Done]  # the fixture that runs it
+
+
+def assert_complete_lines(text: str, as_json: bool) -> None:
+    assert text == "" or text.endswith("\n")
+    for line in text.splitlines() if as_json else ():
+        json.loads(line)
+
+
+def assert_is_a_sentence(line: str) -> None:
+    assert line.startswith("edgelid: ")
+    assert line.endswith(".")
+
+
+def sentence(done: Done, status: int = 1, as_json: bool = False) -> str:
+    """The only line on standard error of a run that failed."""
+    assert "Traceback" not in done.stderr
+    assert done.returncode == status, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert_is_a_sentence(line)
+    assert_complete_lines(done.stdout, as_json)
+    return line
+
+
+def records(done: Done, status: int = 0) -> list[dict[str, Any]]:
+    assert done.returncode == status, done.stderr
+    assert_complete_lines(done.stdout, as_json=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def of_type(kind: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in found if record["type"] == kind]
+
+
+# --- listen ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def heard(edgelid: Edgelid, sample: Path) -> list[dict[str, Any]]:
+    """What the sample is, as programs read it."""
+    done = edgelid("listen", "--json", "--input", sample)
+    assert done.stderr == ""
+    return records(done)
+
+
+def test_segments_tile_the_sample(heard: list[dict[str, Any]], speech: Float32Array) -> None:
+    segments = of_type("segment", heard)
+    assert {record["type"] for record in heard} <= {"segment", "change"}
+    assert list(segments[0]) == ["type", "language", "start_s", "end_s", "confidence", "time"]
+    assert segments[0]["start_s"] == 0.0
+    assert segments[-1]["end_s"] == round(len(speech) / SAMPLE_RATE_HZ, 3)
+    for before, after in pairwise(segments):
+        assert before["end_s"] == after["start_s"]
+
+
+def test_people_read_the_same(heard: list[dict[str, Any]], edgelid: Edgelid, sample: Path) -> None:
+    done = edgelid("listen", "--input", sample)
+    assert (done.returncode, done.stderr) == (0, "")
+    languages = [line.split()[3] for line in done.stdout.splitlines()]
+    assert languages == [segment["language"] for segment in of_type("segment", heard)]
+    assert "\x1b" not in done.stdout  # it is no terminal
+
+
+@pytest.mark.parametrize(
+    ("option", "lengths_s"),
+    [(["--windows", "1,5"], [1.0, 5.0]), (["--windows"], [3.0, 1.0, 10.0])],
+)
+def test_windows_are_told_besides(
+    heard: list[dict[str, Any]],
+    edgelid: Edgelid,
+    sample: Path,
+    option: list[str],
+    lengths_s: list[float],
+    model: ModelFile,
+) -> None:
+    found = records(edgelid("listen", "--json", "--input", sample, *option))
+    windows = of_type("window", found)
+    assert [window["window_s"] for window in windows[: len(lengths_s)]] == lengths_s
+    assert {window["window_s"] for window in windows} == set(lengths_s)
+    assert list(windows[0]["probabilities"]) == list(model.labels)
+    ends_s = sorted({window["end_s"] for window in windows})
+    assert len(windows) == len(lengths_s) * len(ends_s)
+    without_time = [{k: v for k, v in record.items() if k != "time"} for record in found]
+    assert [record for record in without_time if record["type"] != "window"] == [
+        {k: v for k, v in record.items() if k != "time"} for record in heard
+    ]
+
+
+def test_only_the_languages_asked_for_are_answered(edgelid: Edgelid, sample: Path) -> None:
+    found = records(edgelid("listen", "--json", "--languages", "de, zh", "--input", sample))
+    assert {record["language"] for record in found} <= {"de", "zh", "nonspeech", "unknown"}
+
+
+def pcm(samples: Float32Array) -> bytes:
+    return (samples * 32_767).astype("<i2").tobytes()
+
+
+def test_standard_input(edgelid: Edgelid, speech: Float32Array, tmp_path: Path) -> None:
+    stereo_8_khz = np.repeat(speech[: 6 * SAMPLE_RATE_HZ : 2], 2)
+    (tmp_path / "raw.pcm").write_bytes(pcm(stereo_8_khz))
+    options = ["--input", "-", "--rate", "8000", "--channels", "2"]
+    with open(tmp_path / "raw.pcm", "rb") as file:
+        done = edgelid("listen", "--json", *options, stdin=file)
+    assert done.stderr == ""
+    assert of_type("segment", records(done))[-1]["end_s"] == 6.0
+
+
+# --- the other commands ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory, speech: Float32Array) -> Path:
+    """A folder of audio files, good and bad."""
+    folder = tmp_path_factory.mktemp("recordings")
+    short = speech[16_000:48_000]  # 2 s
+
+    def write(name: str, samples: Float32Array, rate_hz: int = SAMPLE_RATE_HZ) -> Path:
+        soundfile.write(folder / name, samples, rate_hz, subtype="FLOAT")
+        return folder / name
+
+    write("good.wav", short)
+    write("8-channels.wav", np.tile(short[:, None], (1, 8)))
+    write("8-kHz.wav", short[::2], 8_000)
+    write("192-kHz.wav", np.repeat(short, 12), 192_000)
+    write("one-sample.wav", short[:1])
+    whole = write("truncated.wav", short).read_bytes()
+    (folder / "truncated.wav").write_bytes(whole[: len(whole) // 2])
+    bad = short.copy()
+    bad[20_000] = np.nan
+    write("nan.wav", bad)
+    write("no-samples.wav", short[:0])
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("Es war einmal ein Text.\n" * 100)
+    (folder / "header.wav").write_bytes(whole[:30])
+    (folder / "sub").mkdir()
+    soundfile.write(folder / "sub" / "deep.flac", short, SAMPLE_RATE_HZ)
+    (folder / "notes.txt").touch()
+    return folder
+
+
+GOOD = {
+    "good.wav": 2.0,
+    "8-channels.wav": 2.0,
+    "8-kHz.wav": 2.0,
+    "192-kHz.wav": 2.0,
+    "one-sample.wav": 0.0,
+    "sub/deep.flac": 2.0,
+}
+TRUNCATED = {"truncated.wav": 1.0}
+BAD = {
+    "nan.wav": "no numbers",
+    "no-samples.wav": "0 samples",
+    "empty.wav": "0 bytes",
+    "text.wav": "not audio",
+    "header.wav": "not audio",
+}
+
+
+def test_classify_answers_for_every_file(
+    edgelid: Edgelid, recordings: Path, model: ModelFile
+) -> None:
+    missing = recordings / "missing.wav"
+    done = edgelid("classify", "--json", recordings, missing)
+    found = {record["path"]: record for record in records(done, status=1)}
+    assert len(found) == len(GOOD) + len(TRUNCATED) + len(BAD) + 1
+    for name, duration_s in {**GOOD, **TRUNCATED}.items():
+        record = found[str(recordings / name)]
+        assert list(record) == ["path", "language", "confidence", "probabilities", "duration_s"]
+        assert list(record["probabilities"]) == list(model.labels)
+        assert record["language"] in model.labels
+        assert record["confidence"] == record["probabilities"][record["language"]]
+        assert sum(record["probabilities"].values()) == pytest.approx(1.0, abs=1e-3)
+        assert record["duration_s"] == pytest.approx(duration_s, abs=0.01)
+    for name, words in {**BAD, "missing.wav": "does not exist"}.items():
+        record = found[str(recordings / name)]
+        assert list(record) == ["path", "error"]
+        assert words in record["error"]
+    complaints = done.stderr.splitlines()
+    assert len(complaints) == len(BAD) + 2  # the missing one, and a warning of the truncated one
+    assert sum("truncated" in line for line in complaints) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_classify_for_people(edgelid: Edgelid, recordings: Path) -> None:
+    done = edgelid("classify", recordings / "good.wav", recordings / "sub")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(rf"\S+ +.+ \d+%  +2\.0 s  {recordings / 'good.wav'}", first)
+    assert second.endswith(str(recordings / "sub" / "deep.flac"))
+
+
+def test_a_folder_without_audio(edgelid: Edgelid, tmp_path: Path) -> None:
+    done = edgelid("classify", "--json", tmp_path)
+    (record,) = records(done, status=1)
+    assert "without any audio files" in record["error"]
+    assert "without any audio files" in sentence(done, as_json=True)
+
+
+def test_info(edgelid: Edgelid, model: ModelFile) -> None:
+    done = edgelid("info", "--json")
+    (facts,) = records(done)
+    assert done.stderr == ""
+    assert facts["labels"] == list(model.labels)
+    assert facts["sha256"] == model.sha256
+    assert facts["windows_s"] == [1.0, 3.0, 10.0]
+    assert "delegate" in facts["interpreter"]
+    by_duration = facts["metrics"].get("accuracy_by_duration", {})
+    assert list(by_duration) == sorted(by_duration, key=float)
+    for_people = edgelid("info", DEFAULT_MODEL)
+    assert for_people.stderr == ""
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in for_people.stdout.splitlines())
+    assert rows["windows"] == "1 s, 3 s, 10 s"
+    assert rows["sha256"] == model.sha256
+    if by_duration:
+        assert re.findall(r"(\S+) s: ", rows["macro accuracy"]) == list(by_duration)
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_help_needs_no_numpy(
+    edgelid: Edgelid, environment: dict[str, str], tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('numpy was imported')")
+    done = edgelid(option, env=ahead(environment, tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert __version__ in done.stdout or "COMMAND" in done.stdout
+
+
+# --- bad audio -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_audio_that_cannot_be_used(edgelid: Edgelid, recordings: Path, name: str) -> None:
+    done = edgelid("listen", "--json", "--input", recordings / name)
+    assert BAD[name] in sentence(done, as_json=True)
+    segments = of_type("segment", [json.loads(line) for line in done.stdout.splitlines()])
+    # What came before the first bad sample has been heard.
+    assert len(segments) >= 1 if name == "nan.wav" else done.stdout == ""
+
+
+@pytest.mark.parametrize("path", ["missing.wav", "no/such/folder.wav", "", "two\nlines.wav", "sub"])
+def test_a_file_that_is_none(edgelid: Edgelid, recordings: Path, path: str) -> None:
+    done = edgelid("listen", "--input", path, cwd=recordings)
+    assert repr(path) in sentence(done)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["8-channels.wav", "8-kHz.wav", "192-kHz.wav", "one-sample.wav"])
+def test_unusual_audio(edgelid: Edgelid, recordings: Path, name: str) -> None:
+    done = edgelid("listen", "--json", "--input", recordings / name)
+    assert done.stderr == ""
+    last = of_type("segment", records(done))[-1]
+    assert last["end_s"] == pytest.approx(GOOD[name], abs=0.01)
+
+
+def test_truncated_audio(edgelid: Edgelid, recordings: Path) -> None:
+    done = edgelid("listen", "--json", "--input", recordings / "truncated.wav")
+    assert of_type("segment", records(done))[-1]["end_s"] == pytest.approx(1.0, abs=0.01)
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith("edgelid: ")
+    assert "truncated" in warning
+
+
+def test_a_damaged_mp3(edgelid: Edgelid, speech: Float32Array, tmp_path: Path) -> None:
+    """Its decoder prints to standard error whatever it stumbles over."""
+    path = tmp_path / "damaged.mp3"
+    soundfile.write(path, speech[: 6 * SAMPLE_RATE_HZ], SAMPLE_RATE_HZ)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 500] = np.random.default_rng(0).bytes(500)
+    path.write_bytes(data)
+    done = edgelid("listen", "--json", "--input", path)
+    assert of_type("segment", records(done))
+    assert all(line.startswith("edgelid: ") for line in done.stderr.splitlines())
+    assert len(done.stderr.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "words"),
+    [
+        (b"", [], "ended without any audio"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", [], "carries a WAV file"),
+        (b"\0\0", ["--rate", "0"], "sampling rate of 0 Hz"),
+        (b"\0\0", ["--rate", "-8000"], "sampling rate of -8000 Hz"),
+        (b"\0\0", ["--channels", "0"], "at least 1 channel"),
+    ],
+)
+def test_standard_input_that_is_no_audio(
+    edgelid: Edgelid, data: bytes, options: list[str], words: str
+) -> None:
+    done = edgelid("listen", "--input", "-", *options, input=data.decode())
+    assert words in sentence(done)
+
+
+def test_standard_input_that_ends_within_a_sample(edgelid: Edgelid) -> None:
+    done = edgelid("listen", "--json", "--input", "-", input="\0" * 32_001)
+    assert of_type("segment", records(done))[-1]["end_s"] == 1.0
+    (warning,) = done.stderr.splitlines()
+    assert "in the middle of a sample" in warning
+
+
+# --- bad models ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def damaged_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of model files that are none."""
+    folder = tmp_path_factory.mktemp("models")
+    whole = DEFAULT_MODEL.read_bytes()
+    random = np.random.default_rng(0).bytes(len(whole))
+    (folder / "truncated").write_bytes(whole[: len(whole) // 2])
+    (folder / "random").write_bytes(random)
+    (folder / "random-behind-a-header").write_bytes(whole[:8] + random)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "words"),
+    [
+        (["info"], "missing", "does not exist"),
+        (["info", "--json"], "random", "no TFLite model"),
+        (["info"], "random-behind-a-header", "no edgelid metadata"),
+        (["listen", "--json", "--input", "SAMPLE", "--model"], "truncated", "truncated"),
+        (["classify", "--json", "SAMPLE", "--model"], "truncated", "truncated"),
+    ],
+)
+def test_a_model_that_is_none(
+    edgelid: Edgelid, sample: Path, damaged_models: Path, command: list[str], name: str, words: str
+) -> None:
+    arguments = [str(sample) if word == "SAMPLE" else word for word in command]
+    done = edgelid(*arguments, damaged_models / name)
+    assert words in sentence(done)
+    assert done.stdout == ""
+
+
+def test_a_model_of_another_format_version(edgelid: Edgelid, tmp_path: Path) -> None:
+    path = tmp_path / "newer.tflite"
+    whole = DEFAULT_MODEL.read_bytes()
+    path.write_bytes(whole[: whole.rindex(b"PK\x03\x04", 0, whole.index(b"labels.txt"))])
+    with zipfile.ZipFile(DEFAULT_MODEL) as old, zipfile.ZipFile(path, "a") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, re.sub(rb'("format_version": )\d+', rb"\g<1>7", content))
+    assert "it has format version 7, and this edgelid reads 1" in sentence(edgelid("info", path))
+
+
+# --- bad options -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["sing"], "invalid choice: 'sing'"),
+        (["classify"], "the following arguments are required: FILE"),
+        (["listen", "--windows", "one"], "must be seconds, such as 1,3,10"),
+        (["listen", "--windows", "1,,3"], "must be seconds"),
+        (["listen", "--threads", "many"], "invalid int value: 'many'"),
+        (["listen", "--loud"], "unrecognized arguments: --loud"),
+    ],
+)
+def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None:
+    done = edgelid(*arguments)
+    message = sentence(done, status=2)
+    assert words in message
+    assert "--help`." in message
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--windows", "0"], "a window of 0 s is not possible: choose 0.04 to 60 s."),
+        (["--windows", "1,nan"], "a window of nan s is not possible"),
+        (["--windows", "3,1e9"], "a window of 1e+09 s is not possible"),
+        (["--threads", "0"], "0 threads are not possible: choose 1 to 64."),
+        (["--threads", "1000"], "1000 threads are not possible: choose 1 to 64."),
+        (["--languages", "de,xx"], "the model does not know xx: choose from"),
+        (["--languages", ""], "the model needs at least one language: choose from"),
+        (["--device", "0"], "--input and --device exclude each other"),
+    ],
+)
+def test_impossible_options(edgelid: Edgelid, sample: Path, options: list[str], words: str) -> None:
+    done = edgelid("listen", "--json", "--input", sample, *options)
+    assert words in sentence(done)
+    assert done.stdout == ""
+
+
+def test_windows_are_for_programs(edgelid: Edgelid, sample: Path) -> None:
+    assert "add --json" in sentence(edgelid("listen", "--windows", "1", "--input", sample))
+
+
+def test_impossible_options_of_classify(edgelid: Edgelid, sample: Path) -> None:
+    assert "does not know xx" in sentence(edgelid("classify", "--languages", "xx", sample))
+    assert "0 threads" in sentence(edgelid("classify", "--threads", "0", sample))
+
+
+# --- no microphone ---------------------------------------------------------------------------
+
+
+def ahead(environment: dict[str, str], folder: Path) -> dict[str, str]:
+    """An environment in which modules of a folder are found first."""
+    return {**environment, "PYTHONPATH": f"{folder}{os.pathsep}{environment['PYTHONPATH']}"}
+
+
+NO_PORTAUDIO = 'raise OSError("PortAudio library not found")'
+NO_PACKAGE = "raise ModuleNotFoundError(\"No module named 'sounddevice'\", name='sounddevice')"
+SOUNDDEVICE = """
+import threading, time
+from types import SimpleNamespace
+
+class PortAudioError(Exception):
+    pass
+
+default = SimpleNamespace(device=({default}, -1))
+
+def query_hostapis():
+    return [{{"name": "ALSA"}}]
+
+def query_devices():
+    return {devices}
+
+class RawInputStream:
+    def __init__(self, samplerate, channels, callback, **settings):
+        if {fails}:
+            raise PortAudioError("Error opening RawInputStream: Device unavailable")
+        self.callback, self.ended = callback, threading.Event()
+
+    def start(self):
+        threading.Thread(target=self.deliver, daemon=True).start()
+
+    def deliver(self):
+        status = SimpleNamespace(input_overflow=False)
+        while not self.ended.wait(0.05):  # as fast as a microphone
+            self.callback(bytes(4 * 800), 800, None, status)
+
+    def abort(self):
+        self.ended.set()
+
+    def close(self):
+        pass
+"""
+DEVICE = {
+    "name": "USB Audio",
+    "hostapi": 0,
+    "max_input_channels": 1,
+    "default_samplerate": 44_100.0,
+}
+DEVICES = [{**DEVICE, "name": "Speaker", "max_input_channels": 0}, DEVICE]
+
+
+def sounddevice(devices: list[dict[str, Any]], fails: bool = False) -> str:
+    return SOUNDDEVICE.format(devices=devices, default=1 if devices else -1, fails=fails)
+
+
+@pytest.fixture
+def with_sounddevice(environment: dict[str, str], tmp_path: Path) -> Any:
+    """Makes an environment whose module sounddevice has this source."""
+
+    def make(source: str) -> dict[str, str]:
+        (tmp_path / "sounddevice.py").write_text(source)
+        return ahead(environment, tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (sounddevice([]), "there is no microphone: plug one in"),
+        (NO_PORTAUDIO, "sudo apt install libportaudio2"),
+        (NO_PACKAGE, 'pip install "edgelid[edge]"'),
+        (sounddevice(DEVICES, fails=True), "does not open"),
+    ],
+    ids=["no device", "no PortAudio", "no sounddevice", "busy"],
+)
+def test_no_microphone(edgelid: Edgelid, with_sounddevice: Any, source: str, words: str) -> None:
+    done = edgelid("listen", "--json", env=with_sounddevice(source))
+    assert words in sentence(done)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("device", ["3", "headset"])
+def test_another_microphone(edgelid: Edgelid, with_sounddevice: Any, device: str) -> None:
+    done = edgelid("listen", "--device", device, env=with_sounddevice(sounddevice(DEVICES)))
+    assert "choose one of 1 'USB Audio'." in sentence(done)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (sounddevice([]), "there is no device that can record: plug in a microphone."),
+        (NO_PORTAUDIO, "sudo apt install libportaudio2"),
+        (NO_PACKAGE, 'pip install "edgelid[edge]"'),
+    ],
+    ids=["no device", "no PortAudio", "no sounddevice"],
+)
+def test_no_devices(
+    edgelid: Edgelid, with_sounddevice: Any, options: list[str], source: str, words: str
+) -> None:
+    done = edgelid("devices", *options, env=with_sounddevice(source))
+    assert words in sentence(done)
+    assert done.stdout == ""
+
+
+def test_the_devices_of_this_host(edgelid: Edgelid) -> None:
+    """The real package, be there PortAudio and a microphone or not."""
+    done = edgelid("devices", "--json")
+    if done.returncode == 0:
+        assert records(done)
+    else:
+        message = sentence(done)
+        assert "plug in a microphone" in message or "install" in message
+
+
+def test_devices(edgelid: Edgelid, with_sounddevice: Any) -> None:
+    env = with_sounddevice(sounddevice(DEVICES))
+    (record,) = records(edgelid("devices", "--json", env=env))
+    assert record == {
+        "index": 1,
+        "name": "USB Audio",
+        "host_api": "ALSA",
+        "max_input_channels": 1,
+        "default_rate_hz": 44_100,
+        "is_default": True,
+    }
+    done = edgelid("devices", env=env)
+    assert done.stdout == "*   1  USB Audio  (ALSA, 1 channels, 44100 Hz)\n"
+
+
+# --- standard output that cannot be written ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["listen", "--input", "SAMPLE"],
+        ["listen", "--json", "--windows", "--input", "SAMPLE"],
+        ["classify", "SAMPLE"],
+        ["classify", "--json", "SAMPLE"],
+        ["info"],
+        ["info", "--json"],
+        ["devices"],
+        ["--version"],
+        ["listen", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_full_disk(
+    edgelid: Edgelid, sample: Path, with_sounddevice: Any, command: list[str]
+) -> None:
+    arguments = [str(sample) if word == "SAMPLE" else word for word in command]
+    with open("/dev/full", "w") as full:
+        done = edgelid(
+            *arguments,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            capture_output=False,
+            env=with_sounddevice(sounddevice(DEVICES)),
+        )
+    done.stdout = ""
+    assert "standard output cannot be written (No space left on device)" in sentence(done)
+
+
+@pytest.mark.parametrize("command", [["info"], ["listen", "--json"], ["classify"], ["--help"]])
+def test_a_reader_that_has_gone(edgelid: Edgelid, sample: Path, command: list[str]) -> None:
+    reading_end, writing_end = os.pipe()
+    os.close(reading_end)
+    audio: dict[str, list[Any]] = {"listen": ["--input", sample], "classify": [sample]}
+    command = command + audio.get(command[0], [])
+    with open(writing_end, "w") as pipe:
+        done = edgelid(*command, stdout=pipe, stderr=subprocess.PIPE, capture_output=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
+def test_a_reader_that_goes(environment: dict[str, str], sample: Path) -> None:
+    """As in ``| head -1``."""
+    # More than a pipe holds is still to come after the first line.
+    with started(environment, "listen", "--json", "--windows", "--input", str(sample)) as process:
+        assert process.stdout is not None
+        json.loads(process.stdout.readline())
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == -signal.SIGPIPE
+
+
+@pytest.mark.parametrize("descriptor", [0, 1, 2])
+def test_a_closed_descriptor(edgelid: Edgelid, sample: Path, descriptor: int) -> None:
+    source = "-" if descriptor == 0 else sample
+    done = edgelid(
+        *("listen", "--json", "--input", source), preexec_fn=lambda: os.close(descriptor)
+    )
+    if descriptor == 0:
+        assert "standard input is closed" in sentence(done)
+    elif descriptor == 1:
+        assert "standard output is closed" in sentence(done)
+    else:
+        assert of_type("segment", records(done))
+
+
+def test_a_complaint_without_standard_error(edgelid: Edgelid) -> None:
+    done = edgelid("listen", "--input", "missing.wav", preexec_fn=lambda: os.close(2))
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+# --- signals ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def started(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command while it runs; it does not outlive the ``with`` block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge.cli", *arguments],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+
+def wait_for(process: subprocess.Popen[bytes], end_s: float) -> None:
+    """Read the windows up to one that ends there."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        record = json.loads(line)
+        if record["type"] == "window" and record["end_s"] >= end_s:
+            return
+    assert process.stderr is not None
+    pytest.fail(process.stderr.read().decode())
+
+
+def assert_ended_properly(process: subprocess.Popen[bytes], number: int) -> dict[str, Any]:
+    """Check the rest of the output; returns the last segment."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    rest = [json.loads(line) for line in process.stdout]
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == -number
+    last: dict[str, Any] = rest[-1]
+    assert last["type"] == "segment"
+    return last
+
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_standard_input_is_silent(
+    environment: dict[str, str], speech: Float32Array, number: int
+) -> None:
+    with started(environment, "listen", "--json", "--windows", "1", "--input", "-") as process:
+        assert process.stdin is not None
+        process.stdin.write(pcm(speech[: 3 * SAMPLE_RATE_HZ]))
+        process.stdin.flush()  # and more may come
+        wait_for(process, end_s=2.88)
+        process.send_signal(number)
+        last = assert_ended_properly(process, number)
+    assert 2.88 <= last["end_s"] <= 3.0
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_in_real_time(environment: dict[str, str], sample: Path, number: int) -> None:
+    options = ["--realtime", "--input", str(sample)]
+    with started(environment, "listen", "--json", "--windows", "1", *options) as process:
+        wait_for(process, end_s=0.3)
+        process.send_signal(number)
+        last = assert_ended_properly(process, number)
+    assert 0.3 < last["end_s"] < 70
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_at_the_microphone(with_sounddevice: Any, number: int) -> None:
+    environment = with_sounddevice(sounddevice(DEVICES))
+    with started(environment, "listen", "--json", "--windows", "1", "--device", "usb") as process:
+        wait_for(process, end_s=1.0)
+        process.send_signal(number)
+        last = assert_ended_properly(process, number)
+    assert last["end_s"] >= 1.0
+
+
+@pytest.mark.parametrize("module", ["numpy", "soundfile"])
+def test_an_interrupt_before_it_listens(
+    environment: dict[str, str], edgelid: Edgelid, sample: Path, tmp_path: Path, module: str
+) -> None:
+    (tmp_path / f"{module}.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = edgelid("listen", "--input", sample, env=ahead(environment, tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_an_interrupt_while_it_classifies(
+    environment: dict[str, str], edgelid: Edgelid, recordings: Path, tmp_path: Path
+) -> None:
+    """What has been answered stays."""
+    (tmp_path / "soxr.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = edgelid(
+        *("classify", "--json", recordings / "good.wav", recordings / "8-kHz.wav"),
+        env=ahead(environment, tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    (record,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert record["path"] == str(recordings / "good.wav")
+
+
+def test_the_model_that_comes_along_is_in_the_package() -> None:
+    assert DEFAULT_MODEL.parent == MODELS
+    assert DEFAULT_MODEL.is_file()

@@ -1,0 +1,74 @@
+"""What listening costs, in counts and bytes, which unlike times are the same on every machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.classifier import StreamingClassifier, quantise
+from edge.frontend import SAMPLE_RATE_HZ, Float64Array, FrontEnd, frame_count
+from edge.interpreter import Graphs, Int8Array, open_graphs
+from edge.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from tests.benchmark_cost import MAX_PEAK_BYTES, SAMPLE, listen_cost
+
+AUDIO_S = 60
+
+
+@pytest.fixture(scope="module")
+def model() -> ModelFile:
+    return read_model(DEFAULT_MODEL)
+
+
+def test_each_frame_is_computed_once(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    front_end_frames = 0
+    trunk_hops: list[Int8Array] = []
+    heads = 0
+    mel_power, step, head = FrontEnd.mel_power, Graphs.step, Graphs.head
+
+    def counted_mel_power(self: FrontEnd, frames: Float64Array) -> Float64Array:
+        nonlocal front_end_frames
+        front_end_frames += len(frames)
+        return mel_power(self, frames)
+
+    def counted_step(self: Graphs, frames: Int8Array) -> Any:
+        trunk_hops.append(frames.copy())
+        return step(self, frames)
+
+    def counted_head(self: Graphs, pooled: Int8Array) -> Int8Array:
+        nonlocal heads
+        heads += 1
+        return head(self, pooled)
+
+    description = model.description
+    random = np.random.default_rng(0)
+    samples = (0.1 * random.standard_normal(AUDIO_S * SAMPLE_RATE_HZ)).astype(np.float32)
+    frames = FrontEnd(description.front_end, model.filterbank).process(samples)
+    graphs = open_graphs(model)
+    windows_s = description.stream.windows_s
+    classifier = StreamingClassifier(model, graphs, windows_s)
+
+    monkeypatch.setattr(FrontEnd, "mel_power", counted_mel_power)
+    monkeypatch.setattr(Graphs, "step", counted_step)
+    monkeypatch.setattr(Graphs, "head", counted_head)
+    start = 0
+    while start < len(samples):
+        size = int(random.integers(1, 8_000))
+        list(classifier.process(samples[start : start + size]))
+        start += size
+    list(classifier.flush())
+
+    expected = frame_count(len(samples), description.front_end)
+    assert front_end_frames == expected
+    # The last hop may be filled up with silence.
+    assert len(trunk_hops) == -(-expected // description.stream.hop_frames)
+    through_trunk = np.concatenate(trunk_hops)
+    whole = expected // description.stream.stride_frames * description.stream.stride_frames
+    assert np.array_equal(through_trunk[:whole], quantise(frames[:whole], graphs.frames))
+    assert heads == len(trunk_hops) * len(windows_s)
+
+
+def test_listening_needs_little_memory() -> None:
+    _, peak_bytes = listen_cost(SAMPLE)
+    assert peak_bytes < MAX_PEAK_BYTES
