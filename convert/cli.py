@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,24 +31,32 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="edgelid-convert: %(message)s")
+    logging.basicConfig(format="edgelid-convert: %(message)s")
+    logging.getLogger("convert").setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's own converter still builds the interpreter that TensorFlow warns of.
+    warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
     try:
-        try:
-            # Only now: these take seconds to import, and `--help` should not.
-            from convert.convert import convert
-            from train.checkpoint import load_checkpoint
-            from train.manifest import corpus_dir
-        except ImportError as error:
-            raise EdgelidError(
-                f'{error.name} is missing: pip install "edgelid[edge,train]"'
-            ) from error
+        # Only now: these take seconds to import, and `--help` should not.
+        from convert.convert import convert
+        from train.checkpoint import load_checkpoint
+        from train.manifest import corpus_dir
+
         name = options.output.name.removesuffix(".tflite")
         corpus = options.corpus or corpus_dir()
         _, proofs = convert(load_checkpoint(options.checkpoint), corpus, options.output, name)
     except EdgelidError as error:
         print(f"edgelid-convert: {error}", file=sys.stderr)
         return 1
+    except ImportError as error:
+        print(
+            f'edgelid-convert: {error.name} is missing: pip install "edgelid[edge,train]"',
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("edgelid-convert: stopped; nothing was written", file=sys.stderr)
+        return 130
     if options.json:
         print(json.dumps({k: dataclasses.asdict(p) for k, p in proofs.items()}))
     else:

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from convert.graph import StreamingModule, representative_samples, to_int8
+from convert.heldout import HeldOut, held_out_audio
 from convert.parity import Parity, compare
 from convert.representative import representative
-from edge.classifier import StreamingClassifier
+from edge.classifier import StreamingClassifier, softmax
 from edge.errors import EdgelidError
-from edge.frontend import FRAMES_PER_SECOND, Float32Array, FrontEnd, front_end_hash
+from edge.frontend import FRAMES_PER_SECOND, Float64Array, FrontEnd, front_end_hash
 from edge.interpreter import open_graphs
 from edge.modelfile import (
     FORMAT_VERSION,
@@ -32,22 +32,25 @@ from edge.modelfile import (
     model_of_bytes,
     pack_model,
 )
+from train.atomic import check_writable, write_atomically
 from train.checkpoint import Checkpoint, restore_model
-from train.cuts import Cut, balanced, cuts, load_cut, read_audio
 from train.evaluate import expected_calibration_error, fit_temperature
 from train.filterbank import mel_filterbank
 from train.fit import held_out_speakers
-from train.manifest import Clip, read_manifest
+from train.manifest import read_manifest
 from train.model import ModelConfig
 from train.noise import read_noise
+from train.streams import make_stream, tune_decoder
 
 log = logging.getLogger(__name__)
 
 WINDOWS_S = (1.0, 3.0, 10.0)
+DECODER_WINDOWS_S = (1.0, 2.0, 3.0)  # what the decoder may listen to
+STREAMS = 3
+STREAM_S = 400.0
+# Letters and syllables, read one by one, are no speech to calibrate a listener on.
+MIN_DEVELOPMENT_CLIP_S = 1.0
 HOP_FRAMES = 16  # 160 ms: two decisions where the usual runtime makes one
-CUTS_PER_LANGUAGE = 40
-CUTS_OTHER = 60
-SEED = 1
 
 
 def convert(
@@ -80,20 +83,41 @@ def convert(
         If anything is missing or damaged, or the converted model is not as good as the trained
         one; nothing is written then.
     """
+    check_writable(output)  # what follows takes a minute
     config = checkpoint.config
+    labels = config.data.labels
+    if HOP_FRAMES % config.model.stride:
+        raise EdgelidError(
+            f"the model's stride of {config.model.stride} frames does not divide a hop of "
+            f"{HOP_FRAMES}: train one whose stride does"
+        )
     trunk, head = restore_model(checkpoint)
     filterbank = mel_filterbank(config.front_end)
     front_end = FrontEnd(config.front_end, filterbank)
     clips = [clip for clip in read_manifest(corpus) if clip.split == "train"]
     held_out = held_out_speakers(clips, config.data.development)
     noise_folder = corpus.parent / "noise"
+    noises = read_noise(noise_folder, "train")
     chosen = representative(
         [clip for clip in clips if clip.speaker not in held_out],
         corpus,
-        read_noise(noise_folder, "train"),
+        noises,
         noise_folder,
         front_end,
         config.seed,
+    )
+    development = [
+        clip
+        for clip in clips
+        if clip.speaker in held_out and clip.duration_s >= MIN_DEVELOPMENT_CLIP_S
+    ]
+    sets = held_out_audio(
+        development,
+        corpus,
+        noises,
+        noise_folder,
+        WINDOWS_S,
+        labels,
     )
     module = StreamingModule(trunk, head, HOP_FRAMES)
     log.info("quantising over %d clips", len(chosen.frames))
@@ -108,32 +132,43 @@ def convert(
         decoder=DecoderDefaults(),
         provenance=provenance(checkpoint, chosen.ids, chosen.sha256),
     )
-    labels = config.data.labels
     draft = model_of_bytes(output, pack_model(graph, labels, description, filterbank))
-    development = [clip for clip in clips if clip.speaker in held_out]
+    graphs = open_graphs(draft)
     temperatures, metrics, proofs = {}, {}, {}
-    for window_s in WINDOWS_S:
-        audio, wanted, spoken = _held_out_audio(
-            development, corpus, noise_folder, window_s, config.data.labels
-        )
-        classifier = StreamingClassifier(draft, open_graphs(draft), [window_s])
-        parity, scores = compare(trunk, head, front_end, classifier, audio, wanted)
+    for window_s, held in sets.items():
+        key = f"{window_s:g}"
+        log.info("comparing float and int8 over %d clips of %s s", len(held.audio), key)
+        classifier = StreamingClassifier(draft, graphs, [window_s])
+        parity, scores = compare(trunk, head, front_end, classifier, held.audio, held.wanted)
         parity.check()
-        temperature = fit_temperature(scores, wanted)
-        temperatures[f"{window_s:g}"] = round(temperature, 4)
-        proofs[f"{window_s:g}"] = parity
-        metrics[f"{window_s:g}"] = _metrics(scores, wanted, spoken, temperature, labels)
+        temperatures[key] = round(fit_temperature(scores, held.wanted), 4)
+        proofs[key] = parity
+        metrics[key] = _metrics(scores, held, temperatures[key], labels)
+    description = dataclasses.replace(description, calibration=Calibration(temperatures))
+    log.info("tuning the decoder")
+    calibrated = model_of_bytes(output, pack_model(graph, labels, description, filterbank))
+    decoder, followed = tune_decoder(
+        StreamingClassifier(calibrated, graphs, DECODER_WINDOWS_S),
+        DECODER_WINDOWS_S,
+        [
+            make_stream(development, corpus, noises, noise_folder, labels, STREAM_S, seed)
+            for seed in range(STREAMS)
+        ],
+    )
     description = dataclasses.replace(
         description,
-        calibration=Calibration(temperatures),
+        decoder=decoder,
         metrics={
             "measured_on": "development sources",
             "accuracy_by_duration": {k: m["macro_accuracy"] for k, m in metrics.items()},
             "ece_by_duration": {k: m["ece"] for k, m in metrics.items()},
+            "streams": followed.as_dict(),
             "int8_against_float": {k: asdict(p) for k, p in proofs.items()},
         },
     )
-    write_atomically(output, pack_model(graph, labels, description, filterbank))
+    data = pack_model(graph, labels, description, filterbank)
+    model_of_bytes(output, data)  # what the device will check
+    write_atomically(output, data)
     return description, proofs
 
 
@@ -168,71 +203,16 @@ def provenance(checkpoint: Checkpoint, ids: Sequence[str], sha256: str) -> dict[
     }
 
 
-def _held_out_audio(
-    development: list[Clip],
-    corpus: Path,
-    noise_folder: Path,
-    duration_s: float,
-    labels: tuple[str, ...],
-) -> tuple[list[Float32Array], np.ndarray, np.ndarray]:
-    """Cuts of held-out speech and noise: audio, classes, and which are languages."""
-    found = cuts(development, duration_s=duration_s, seed=SEED)
-    spoken = balanced(
-        [c for c in found if c.language in labels], per_language=CUTS_PER_LANGUAGE, seed=SEED
-    )
-    strangers = [c for c in found if c.language not in labels]
-    if strangers:
-        languages = len({c.language for c in strangers})
-        strangers = balanced(strangers, per_language=CUTS_OTHER // languages, seed=SEED)
-    if not spoken:
-        raise EdgelidError("the development sources hold no speech: calibration is impossible")
-    speech: list[Cut] = [*spoken, *strangers]
-    audio = [load_cut(cut, corpus) for cut in speech]
-    wanted = [labels.index(c.language if c.language in labels else OTHER) for c in speech]
-    for noise in read_noise(noise_folder, "train"):
-        samples = read_audio(noise_folder / noise.path)
-        if not noise.has_speech and len(samples) >= duration_s * 16_000:
-            audio.append(samples[-int(duration_s * 16_000) :])
-            wanted.append(labels.index(NONSPEECH))
-    is_language = np.arange(len(audio)) < len(spoken)
-    return audio, np.array(wanted), is_language
-
-
 def _metrics(
-    scores: np.ndarray,
-    wanted: np.ndarray,
-    spoken: np.ndarray,
-    temperature: float,
-    labels: tuple[str, ...],
+    scores: Float64Array, held: HeldOut, temperature: float, labels: Sequence[str]
 ) -> dict[str, float]:
-    languages = [i for i, label in enumerate(labels) if label not in (OTHER, NONSPEECH)]
-    answers = scores[spoken][:, languages].argmax(axis=1)
-    truth = wanted[spoken]
-    hit = np.array(languages)[answers] == truth
-    scaled = np.exp(scores / temperature)
+    """Accuracy among the languages, and calibration over all classes."""
+    languages = np.array([i for i, label in enumerate(labels) if label not in (OTHER, NONSPEECH)])
+    truth = held.wanted[held.spoken]
+    hit = languages[scores[held.spoken][:, languages].argmax(axis=1)] == truth
+    by_language = [float(hit[truth == k].mean()) for k in np.unique(truth)]
+    probabilities = softmax(scores / temperature)
     return {
-        "macro_accuracy": round(float(np.mean([hit[truth == k].mean() for k in set(truth)])), 4),
-        "ece": round(
-            expected_calibration_error(scaled / scaled.sum(axis=1, keepdims=True), wanted), 4
-        ),
+        "macro_accuracy": round(float(np.mean(by_language)), 4),
+        "ece": round(expected_calibration_error(probabilities, held.wanted), 4),
     }
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises
-    ------
-    EdgelidError
-        If it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise EdgelidError(f"cannot write {path}: {error.strerror}") from error

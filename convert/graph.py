@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -14,8 +14,9 @@ from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from train.model import Head, Trunk, pool
 
+Tensors = dict[str, np.ndarray]  # by name
 # What the converter asks its representative dataset for: a signature and its inputs.
-Samples = Callable[[], Iterator[tuple[str, dict[str, np.ndarray]]]]
+Samples = Callable[[], Iterator[tuple[str, Tensors]]]
 
 
 class StreamingModule(tf.Module):  # type: ignore[misc]
@@ -63,54 +64,61 @@ class StreamingModule(tf.Module):  # type: ignore[misc]
     def _score(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return {"scores": self.head(inputs["pooled"])}
 
-    def stream(self, frames: Float32Array) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Run over frames as the device does, in float.
+    def stream(self, frames: Float32Array) -> Iterator[tuple[Tensors, Tensors]]:
+        """Run over frames as the device does, in float, and over several streams at a time.
 
         Parameters
         ----------
-        frames : ndarray, shape (frames, mels)
+        frames : ndarray, shape (streams, frames, mels)
 
         Yields
         ------
-        inputs, outputs : dict of str to tensor
-            Of each step.
+        inputs, outputs : dict of str to ndarray
+            Of each step; the first axis is that of the streams.
         """
+        run = tf.function(self._step)
         states = {
-            f"state_{i}": tf.zeros((1, length, 1, width))
+            f"state_{i}": np.zeros((len(frames), length, 1, width), np.float32)
             for i, (length, width) in enumerate(self.state_shapes)
         }
-        for start in range(0, len(frames) - self.hop_frames + 1, self.hop_frames):
-            hop = frames[None, start : start + self.hop_frames, None, :].astype(np.float32)
-            inputs = {"frames": tf.constant(hop), **states}
-            outputs = self.step(inputs)
+        for start in range(0, frames.shape[1] - self.hop_frames + 1, self.hop_frames):
+            inputs = {"frames": frames[:, start : start + self.hop_frames, None, :], **states}
+            tensors = {name: tf.constant(value) for name, value in inputs.items()}
+            outputs = {name: value.numpy() for name, value in run(tensors).items()}
             yield inputs, outputs
             states = {f"state_{i}": outputs[f"state_{i}_next"] for i in range(len(states))}
 
 
-def representative_samples(module: StreamingModule, clips: list[Float32Array]) -> Samples:
+def representative_samples(module: StreamingModule, clips: Sequence[Float32Array]) -> Samples:
     """Inputs of both graphs while they stream over real features.
 
     Parameters
     ----------
     module : StreamingModule
-    clips : list of ndarray, shape (frames, mels)
+    clips : sequence of ndarray, shape (frames, mels)
 
     Returns
     -------
     callable
         What the converter calls, for each signature in turn.
     """
+    lengths = [len(clip) for clip in clips]
+    # All at once, the shorter ones with silence behind, where their samples have already ended.
+    frames = np.zeros((len(clips), max(lengths), clips[0].shape[1]), np.float32)
+    for row, clip in zip(frames, clips, strict=True):
+        row[: len(clip)] = clip
 
-    def samples() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-        for frames in clips:
-            embeddings, weights = [], []
-            for inputs, outputs in module.stream(frames):
-                yield "step", {name: value.numpy() for name, value in inputs.items()}
-                embeddings.append(outputs["embeddings"])
-                weights.append(outputs["weights"])
-                # Windows of every length that a stream goes through while it fills.
-                pooled = pool(tf.concat(embeddings, 1), tf.concat(weights, 1))
-                yield "head", {"pooled": pooled.numpy()}
+    def samples() -> Iterator[tuple[str, Tensors]]:
+        embeddings, weights = [], []
+        for hop, (inputs, outputs) in enumerate(module.stream(frames), start=1):
+            embeddings.append(outputs["embeddings"])
+            weights.append(outputs["weights"])
+            # Windows of every length that a stream goes through while it fills.
+            pooled = pool(np.concatenate(embeddings, 1), np.concatenate(weights, 1)).numpy()
+            for i, length in enumerate(lengths):
+                if hop * module.hop_frames <= length:
+                    yield "step", {name: value[i : i + 1] for name, value in inputs.items()}
+                    yield "head", {"pooled": pooled[i : i + 1]}
 
     return samples
 

@@ -80,9 +80,9 @@ def reverberate(samples: Float32Array, room: Float32Array) -> Float32Array:
     from scipy.signal import fftconvolve
 
     direct = int(np.argmax(np.abs(room)))
-    wet = fftconvolve(samples, room)[direct : direct + len(samples)]
+    wet: Float32Array = fftconvolve(samples, room)[direct : direct + len(samples)]
     level = np.sqrt(np.mean(np.square(samples)) / (np.mean(np.square(wet)) + 1e-12))
-    return (wet * level).astype(np.float32)
+    return np.asarray(wet * level, np.float32)
 
 
 def transcode(samples: Float32Array, rng: np.random.Generator) -> Float32Array:
@@ -175,7 +175,7 @@ class SpectrogramAugmenter:
         ratio_db = rng.uniform(0.0, 30.0, len(power))
         gain = signal / (np.expm1(noise).mean(axis=(1, 2)) + 1e-3) * 10 ** (-ratio_db / 10)
         gain *= (rng.random(len(power)) < 0.75) & speech
-        return gain.astype(np.float32)[:, None, None]
+        return np.asarray(gain[:, None, None], np.float32)
 
     def _channel(self, batch: int, rng: np.random.Generator) -> Float32Array:
         """Random smooth equaliser with random band limits, power gains (batch, 1, mels)."""
@@ -203,7 +203,7 @@ class SpectrogramAugmenter:
         part = (position - below).astype(np.float32)[:, None, :]
         low = np.take_along_axis(frames, below[:, None, :], axis=2)
         high = np.take_along_axis(frames, below[:, None, :] + 1, axis=2)
-        return low + (high - low) * part
+        return np.asarray(low + (high - low) * part, np.float32)
 
     def _mask(self, frames: Float32Array, rng: np.random.Generator) -> Float32Array:
         """SpecAugment (Park et al. 2019): bands and moments replaced by the clip's mean."""

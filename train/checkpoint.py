@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,11 +11,26 @@ from typing import Any
 import numpy as np
 
 from edge.errors import EdgelidError
+from train.atomic import atomic_file
 from train.config import RunConfig, from_dict
 from train.model import Head, Trunk
 
 FORMAT_VERSION = 1
 DESCRIPTION = "description"
+BEST, LAST = "best.npz", "last.npz"  # in the folder of a run
+# What numpy and zipfile raise for a file that is no archive of arrays, or one with a hole in it.
+UNREADABLE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True)
@@ -54,14 +68,9 @@ class Checkpoint:
             "step": self.step,
             "scores": self.scores,
         }
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with open(partial, "wb") as file:
-                np.savez(file, **{DESCRIPTION: np.array(json.dumps(description))}, **self.arrays)
-            os.replace(partial, path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise EdgelidError(f"cannot write the checkpoint {path}: {error.strerror}") from error
+        arrays = self.arrays | {DESCRIPTION: np.array(json.dumps(description))}
+        with atomic_file(path) as file:
+            np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -72,22 +81,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
     EdgelidError
         If there is none, or it is damaged, foreign, or of another version.
     """
-    file = path / "best.npz" if path.is_dir() else path
+    file = path / BEST if path.is_dir() else path
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         description = json.loads(str(arrays.pop(DESCRIPTION)))
     except FileNotFoundError as error:
         raise EdgelidError(f"there is no checkpoint {file}") from error
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise EdgelidError(f"{file} is not an edgelid checkpoint, or is damaged") from error
     version = description.get("format_version") if isinstance(description, dict) else None
     if version != FORMAT_VERSION:
         raise EdgelidError(
             f"{file} has checkpoint format {version}; this edgelid reads {FORMAT_VERSION}"
         )
-    config = from_dict(RunConfig, description["config"], str(file))
-    return Checkpoint(config, description["step"], description["scores"], arrays)
+    step, scores = description.get("step"), description.get("scores")
+    if not isinstance(step, int) or not isinstance(scores, dict):
+        raise EdgelidError(f"{file} does not say which step it is of: it is damaged")
+    config = from_dict(RunConfig, description.get("config"), str(file))
+    return Checkpoint(config, step, scores, arrays)
 
 
 def build_model(config: RunConfig) -> tuple[Trunk, Head]:
@@ -101,7 +113,7 @@ def build_model(config: RunConfig) -> tuple[Trunk, Head]:
 
 def weights_of(trunk: Trunk, head: Head) -> dict[str, np.ndarray]:
     """Weights by the names that a checkpoint gives them."""
-    parts = {"trunk": trunk, "head": head}
+    parts: dict[str, Any] = {"trunk": trunk, "head": head}
     return {f"{k}/{i}": w for k, m in parts.items() for i, w in enumerate(m.get_weights())}
 
 
@@ -114,9 +126,12 @@ def restore_model(checkpoint: Checkpoint) -> tuple[Trunk, Head]:
         If the weights do not fit the configuration in the checkpoint.
     """
     trunk, head = build_model(checkpoint.config)
-    for prefix, model in (("trunk", trunk), ("head", head)):
+    parts: dict[str, Any] = {"trunk": trunk, "head": head}
+    for prefix, model in parts.items():
         wanted = [w.shape for w in model.get_weights()]
         found = [checkpoint.arrays.get(f"{prefix}/{i}") for i in range(len(wanted))]
+        if found[0] is None:
+            raise EdgelidError(f"the checkpoint holds no finished model: give the run's {BEST}")
         if [None if f is None else f.shape for f in found] != wanted:
             raise EdgelidError(f"the checkpoint's {prefix} weights do not fit its configuration")
         model.set_weights(found)

@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--run", type=Path, required=True, help="folder of the run's checkpoints")
     fit.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for features")
     fit.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="for features")
+    fit.add_argument("--teacher", type=Path, help="teacher's embeddings, from train.teacher")
     fit.set_defaults(run_command=run_fit)
 
     evaluate = commands.add_parser(
@@ -47,21 +48,25 @@ def parser() -> argparse.ArgumentParser:
 
 def run_fit(options: argparse.Namespace) -> None:
     """``edgelid-train fit``."""
+    if options.workers < 1:
+        raise EdgelidError("--workers must be at least 1")
+    # Only now: these take seconds to import, and `--help` should not.
     from train.config import read_config
     from train.fit import fit, open_corpus
     from train.manifest import corpus_dir
 
-    if options.workers < 1:
-        raise EdgelidError("--workers must be at least 1")
     config = read_config(options.config)
     cache = options.cache.expanduser()
-    corpus = open_corpus(config, options.corpus or corpus_dir(), cache, options.workers)
+    corpus = open_corpus(
+        config, options.corpus or corpus_dir(), cache, options.workers, options.teacher
+    )
     best = fit(config, options.run, corpus)
     print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """``edgelid-train evaluate``."""
+    from train.atomic import check_writable
     from train.evaluate import evaluate_model
     from train.manifest import corpus_dir
     from train.report import table, write_json
@@ -70,6 +75,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
         durations_s = [float(part) for part in options.durations.split(",")]
     except ValueError as error:
         raise EdgelidError("--durations must be seconds, such as 1,3,10") from error
+    if options.json:
+        check_writable(options.json)
     report = evaluate_model(
         options.model,
         options.corpus or corpus_dir(),
@@ -85,7 +92,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="edgelid-train: %(message)s")
+    logging.basicConfig(format="edgelid-train: %(message)s")
+    logging.getLogger("train").setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         options.run_command(options)

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge.errors import EdgelidError
-from edge.frontend import FrontEndConfig
+from edge.frontend import HOP_SAMPLES, SAMPLE_RATE_HZ, FrontEndConfig
 from edge.modelfile import NONSPEECH, OTHER
 from train.model import ModelConfig
 
 T = TypeVar("T")
+
+# Each clip of a batch is also scored by its first second and by random parts of up to two.
+MIN_CLIP_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,14 @@ class DataConfig:
     languages: tuple[str, ...]
     development: dict[str, list[str]]
     variants: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.languages or len(set(self.languages)) < len(self.languages):
+            raise ValueError("languages must be one or more, each named once")
+        if {OTHER, NONSPEECH} & set(self.languages):
+            raise ValueError(f"{OTHER} and {NONSPEECH} are classes anyway: leave them out")
+        if self.variants < 0:
+            raise ValueError("variants must be at least 0")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -63,6 +74,11 @@ class OptimiserConfig:
         Of the exponential moving average of the weights, which is what gets evaluated and saved.
     evaluate_every_steps : int
         Development score and checkpoint.
+    teacher_weight : float
+        Of the loss on a teacher's units, against one for the classes; needs ``--teacher`` where
+        it is not zero.
+    class_gradient : float
+        Share of the classes' gradient that reaches the trunk.
     """
 
     steps: int
@@ -74,6 +90,22 @@ class OptimiserConfig:
     label_smoothing: float = 0.1
     average_decay: float = 0.998
     evaluate_every_steps: int = 500
+    teacher_weight: float = 0.0
+    class_gradient: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_clips, self.evaluate_every_steps) < 1:
+            raise ValueError("steps, batch_clips and evaluate_every_steps must be at least 1")
+        if self.clip_s < MIN_CLIP_S:
+            raise ValueError(f"clip_s must be at least {MIN_CLIP_S:g}")
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ValueError("warmup_steps must be fewer than steps")
+        if not self.learning_rate > 0 or min(self.weight_decay, self.teacher_weight) < 0:
+            raise ValueError("learning_rate must be above 0, and no weight below it")
+        if not 0 <= self.class_gradient <= 1:
+            raise ValueError("class_gradient must be between 0 and 1")
+        if not 0 <= self.label_smoothing < 1 or not 0 <= self.average_decay < 1:
+            raise ValueError("label_smoothing and average_decay must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -91,6 +123,18 @@ class RunConfig:
     front_end: FrontEndConfig
     model: ModelConfig
     optimiser: OptimiserConfig
+
+    def __post_init__(self) -> None:
+        front_end = self.front_end
+        if front_end.mels != self.model.mels:
+            raise ValueError(
+                f"the front end has {front_end.mels} mel bands and the model {self.model.mels}"
+            )
+        if (front_end.sample_rate_hz, front_end.hop_samples) != (SAMPLE_RATE_HZ, HOP_SAMPLES):
+            raise ValueError(
+                f"the front end's sample_rate_hz and hop_samples are always {SAMPLE_RATE_HZ} "
+                f"and {HOP_SAMPLES}"
+            )
 
 
 def read_config(path: str | os.PathLike[str]) -> RunConfig:
@@ -137,7 +181,11 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
     for name, field in fields.items():
         if name not in values and field.default is dataclasses.MISSING:
             raise EdgelidError(f"{where}: the setting {name!r} is missing")
-    return kind(**{k: _convert(hints[k], v, f"{where}, {k}") for k, v in values.items()})
+    settings = {k: _convert(hints[k], v, f"{where}, {k}") for k, v in values.items()}
+    try:
+        return kind(**settings)
+    except ValueError as error:  # what a dataclass itself has against its values
+        raise EdgelidError(f"{where}: {error}") from error
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -164,7 +164,45 @@ def load_cut(cut: Cut, corpus_dir: str | os.PathLike[str]) -> NDArray[np.float32
     EdgelidError
         If a file cannot be decoded, is not 16 kHz mono, or is shorter than the manifest says.
     """
-    return np.concatenate([_read_piece(Path(corpus_dir) / path, a, b) for path, a, b in cut.pieces])
+    (audio,) = load_cuts([cut], corpus_dir)
+    return audio
+
+
+def load_cuts(
+    found: Sequence[Cut], corpus_dir: str | os.PathLike[str]
+) -> list[NDArray[np.float32]]:
+    """Read the audio of cuts, each file once, however many cuts have a piece of it.
+
+    Parameters
+    ----------
+    found
+        The cuts, of any durations.
+    corpus_dir
+        Folder that the paths of the clips are relative to.
+
+    Returns
+    -------
+    list of (samples,) float32
+        As `load_cut`, in the order of the cuts.
+
+    Raises
+    ------
+    EdgelidError
+        As `load_cut`.
+    """
+    audio = [np.zeros(round(cut.duration_s * SAMPLE_RATE_HZ), np.float32) for cut in found]
+    wanted: dict[str, list[tuple[NDArray[np.float32], int]]] = {}  # where to, and from which sample
+    for cut, samples in zip(found, audio, strict=True):
+        start = 0
+        for path, start_s, end_s in cut.pieces:
+            first, last = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
+            wanted.setdefault(path, []).append((samples[start : start + last - first], first))
+            start += last - first
+    for path, pieces in wanted.items():
+        clip = read_audio(Path(corpus_dir) / path)
+        for piece, first in pieces:
+            _copy_piece(clip, first, piece, Path(corpus_dir) / path)
+    return audio
 
 
 def _key(row: Clip | Cut) -> str:
@@ -201,14 +239,18 @@ def _cut(clips: Sequence[Clip], item: int, start: int, stop: int) -> Cut:
     )
 
 
-def _read_piece(path: Path, start_s: float, end_s: float) -> NDArray[np.float32]:
-    # The whole file, then a slice: a decoder that seeks does not give the same samples.
-    samples = read_audio(path)
-    first, last = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
-    if last - len(samples) > TOLERANCE_SAMPLES:
+def _copy_piece(
+    clip: NDArray[np.float32], first: int, piece: NDArray[np.float32], path: Path
+) -> None:
+    """Fill `piece` with the samples of a whole clip from `first` on.
+
+    The clip is whole because a decoder that seeks does not give the same samples.
+    """
+    last = first + len(piece)
+    if last - len(clip) > TOLERANCE_SAMPLES:
         raise EdgelidError(
-            f"{path} has {len(samples) / SAMPLE_RATE_HZ:.2f} s where the manifest promises "
-            f"{end_s:.2f} s at least: fetch the file again"
+            f"{path} has {len(clip) / SAMPLE_RATE_HZ:.2f} s where the manifest promises "
+            f"{last / SAMPLE_RATE_HZ:.2f} s at least: fetch the file again"
         )
-    piece = samples[first:last]
-    return np.pad(piece, (0, last - first - len(piece)))
+    found = clip[first:last]
+    piece[: len(found)] = found

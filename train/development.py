@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array
 from edge.modelfile import OTHER
 from train.config import RunConfig
@@ -50,7 +51,15 @@ class DevelopmentSet:
         held_out: Sequence[int],
         features: CachedFeatures,
     ) -> DevelopmentSet:
-        """Join each speaker's clips and cut, taking the sources of a language in turn."""
+        """Join each speaker's clips and cut, taking the sources of a language in turn.
+
+        Languages without development sources are left out of the scores.
+
+        Raises
+        ------
+        EdgelidError
+            If there is nothing to score.
+        """
         length = int(max(DURATIONS_S) * FRAMES_PER_SECOND)
         by_speaker: dict[tuple[str, str, str], list[int]] = defaultdict(list)
         labels = config.data.labels
@@ -70,6 +79,11 @@ class DevelopmentSet:
             for source, stretches in sources.items()
             for frames in stretches[: max(1, ITEMS_PER_LABEL // len(sources))]
         ]
+        if not any(label < len(config.data.languages) for _, label, _ in chosen):
+            raise EdgelidError(
+                f"the development sources hold no {max(DURATIONS_S):g} s of speech of any speaker "
+                "in any of the languages: choose others in [data.development]"
+            )
         return cls(
             np.stack([c[0] for c in chosen]),
             np.array([c[1] for c in chosen]),

@@ -21,6 +21,7 @@ from train.manifest import read_manifest
 CALIBRATION_BINS = 15
 CONFIDENT = 0.6  # posterior above which an answer is taken seriously
 SEED = 1  # of the cuts
+TINY = 1e-30  # whose logarithm stands for that of nothing
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,11 @@ def score_audio(classifier: StreamingClassifier, samples: Float32Array) -> Float
     for windows in classifier.flush():
         last = windows[0]
     assert last is not None, "flush answers for any audio"
-    return np.log(np.maximum(last.probabilities, 1e-30))
+    log_probabilities: Float64Array = np.log(last.probabilities + TINY)
+    return log_probabilities
 
 
-def score_cuts(
-    model: ModelFile,
-    graphs: Graphs,
-    cuts: Sequence[Cut],
-    corpus: Path,
-    languages: Sequence[str] | None,
-) -> Scored:
+def score_cuts(model: ModelFile, graphs: Graphs, cuts: Sequence[Cut], corpus: Path) -> Scored:
     """Stream every cut through a model.
 
     Parameters
@@ -83,18 +79,30 @@ def score_cuts(
         Of one duration.
     corpus : Path
         Folder of their audio.
-    languages : sequence of str or None
-        Mask, as ``edgelid classify --languages``.
 
     Raises
     ------
     EdgelidError
         If audio is missing or damaged.
     """
-    classifier = StreamingClassifier(model, graphs, [cuts[0].duration_s], languages)
+    classifier = StreamingClassifier(model, graphs, [cuts[0].duration_s])
     progress = tqdm(cuts, f"{cuts[0].duration_s:g} s", unit="cut")
     scores = [score_audio(classifier, load_cut(cut, corpus)) for cut in progress]
     return Scored(list(cuts), np.stack(scores), model.labels)
+
+
+def among(scored: Scored, labels: Sequence[str]) -> Scored:
+    """The same answers with only some classes possible, as ``--languages`` does.
+
+    Parameters
+    ----------
+    scored : Scored
+    labels : sequence of str
+        The classes that stay possible.
+    """
+    possible = np.array([label in labels for label in scored.labels])
+    scores = np.where(possible, scored.log_probabilities, -np.inf)
+    return Scored(scored.cuts, np.log(softmax(scores) + TINY), scored.labels)
 
 
 def accuracy_report(scored: Scored) -> dict[str, Any]:
@@ -197,15 +205,17 @@ def evaluate_model(
     -------
     dict
         ``durations`` maps a duration to two reports: ``languages`` (the model restricted to its
-        languages, as ``--languages`` does) and ``open`` (all classes possible, so that an answer
-        ``other`` or ``nonspeech`` is an error), and to ``other``, the answers for speech in no
-        language of the model.
+        languages) and ``open`` (all classes possible, so that an answer ``other`` or
+        ``nonspeech`` is an error), and to ``other``, the answers for speech in no language of
+        the model.
 
     Raises
     ------
     EdgelidError
         If model or corpus cannot be read, or the split has no speech of that length.
     """
+    if not durations_s or per_language < 1:
+        raise EdgelidError("there is nothing to score: give a duration, and at least one cut")
     model = read_model(path)
     graphs = open_graphs(model)
     clips = [c for c in read_manifest(corpus) if c.split == split and c.kind == "human"]
@@ -222,25 +232,18 @@ def evaluate_model(
         known = [cut for cut in found if cut.language in model.languages]
         if not known:
             raise EdgelidError(f"split {split} has no {duration_s:g} s of speech of any speaker")
-        closed = score_cuts(model, graphs, known, corpus, model.languages)
-        everything = score_cuts(model, graphs, known, corpus, None)
+        everything = score_cuts(model, graphs, known, corpus)
         entry = {
-            "languages": accuracy_report(_without_nonspeech(closed)),
+            # The cuts are known to be speech, and the yardstick knows no silence.
+            "languages": accuracy_report(among(everything, model.languages)),
             "open": accuracy_report(everything),
         }
         strangers = [cut for cut in found if cut.language not in model.labels]
         if strangers:
-            answers = score_cuts(model, graphs, strangers, corpus, None).log_probabilities
+            answers = score_cuts(model, graphs, strangers, corpus).log_probabilities
             entry["other"] = _strangers(answers, model.labels)
         report["durations"][f"{duration_s:g}"] = entry
     return report
-
-
-def _without_nonspeech(scored: Scored) -> Scored:
-    """The languages only: the cuts are known to be speech, and the yardstick knows no silence."""
-    scores = scored.log_probabilities.copy()
-    scores[:, scored.labels.index(NONSPEECH)] = -np.inf
-    return Scored(scored.cuts, np.log(softmax(scores) + 1e-30), scored.labels)
 
 
 def _strangers(log_probabilities: Float64Array, labels: tuple[str, ...]) -> dict[str, Any]:

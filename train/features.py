@@ -6,18 +6,24 @@ index. Arrays are memory-mapped in training, so a corpus need not fit into memor
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+import multiprocessing
+import signal
+import zipfile
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEnd, FrontEndConfig, front_end_hash
+from train.atomic import atomic_file
 from train.augment import augment_waveform, draw_speed
 from train.cuts import read_audio
 from train.filterbank import mel_filterbank
@@ -61,24 +67,15 @@ def seed_of(*parts: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
+@dataclass(frozen=True)
 class _Extractor:
-    """Computes features in a worker process; built once a process."""
+    """Computes the features of one file, wherever it runs."""
 
-    current: _Extractor
+    front_end: FrontEnd
+    rooms: list[Float32Array]
 
-    def __init__(self, config: FrontEndConfig, filterbank: Float32Array, rooms: list[Path]) -> None:
-        self.front_end = FrontEnd(config, filterbank)
-        self.rooms = [read_audio(path) for path in rooms]
-
-    @classmethod
-    def start(cls, config: FrontEndConfig, filterbank: Float32Array, rooms: list[Path]) -> None:
-        cls.current = cls(config, filterbank, rooms)
-
-    @staticmethod
-    def run(job: tuple[Path, str, int]) -> tuple[np.ndarray, float]:
-        return _Extractor.current._extract(*job)
-
-    def _extract(self, path: Path, key: str, variant: int) -> tuple[np.ndarray, float]:
+    def __call__(self, job: tuple[Path, str, int]) -> tuple[np.ndarray, float]:
+        path, key, variant = job
         samples, speed = read_audio(path), 1.0
         if variant:
             rng = seed_of(VERSION, key, variant)
@@ -86,6 +83,44 @@ class _Extractor:
             samples = augment_waveform(samples, speed, self.rooms, rng)
         self.front_end.reset()
         return self.front_end.process(samples).astype(np.float16), speed
+
+
+class _Worker:
+    """What a worker process has been started with."""
+
+    extract: _Extractor
+
+    @classmethod
+    def start(cls, extract: _Extractor) -> None:
+        # Ctrl-C reaches all processes of a terminal: the one that started this one will end it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        cls.extract = extract
+
+    @classmethod
+    def run(cls, job: tuple[Path, str, int]) -> tuple[np.ndarray, float]:
+        return cls.extract(job)
+
+
+def _extracted(
+    extract: _Extractor, jobs: Sequence[tuple[Path, str, int]], workers: int
+) -> Generator[tuple[np.ndarray, float], None, None]:
+    """Features and speeds of files, in their order."""
+    if workers == 1:
+        yield from map(extract, jobs)
+        return
+    # Spawned, as a forked process could wait for ever for a lock that some thread of TensorFlow
+    # held at that moment.
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), _Worker.start, (extract,)
+    )
+    try:
+        yield from pool.map(_Worker.run, jobs, chunksize=32)
+    except BrokenProcessPool as error:
+        raise EdgelidError(
+            "a worker process died, perhaps for want of memory: give fewer --workers"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def prepare(
@@ -114,52 +149,82 @@ def prepare(
     workers : int
         Processes.
 
+    Returns
+    -------
+    CachedFeatures
+        In the order of `paths`.
+
     Raises
     ------
     EdgelidError
-        If a file cannot be decoded; nothing incomplete is left in the cache.
+        If a file cannot be decoded, or the cache cannot be written; nothing incomplete is left.
     """
     filterbank = mel_filterbank(config)
-    # Sizes stand in for the contents: hashing a corpus would take as long as decoding it.
-    sizes = [(path, (directory / path).stat().st_size) for path in paths]
+    try:
+        # Sizes stand in for the contents: hashing a corpus would take as long as decoding it.
+        sizes = [(path, (directory / path).stat().st_size) for path in paths]
+    except OSError as error:
+        raise EdgelidError(f"cannot read {error.filename}: {error.strerror}") from error
     key = hashlib.sha256(
         json.dumps([VERSION, front_end_hash(config, filterbank), sizes]).encode()
     ).hexdigest()[:16]
     folder = cache_root / key
-    folder.mkdir(parents=True, exist_ok=True)
-    for variant in range(variants + 1):
-        if not (folder / f"index-{variant}.npz").exists():
+    missing = [v for v in range(variants + 1) if not _is_complete(folder, v, config, len(paths))]
+    if missing:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EdgelidError(f"cannot make the cache {folder}: {error.strerror}") from error
+        extract = _Extractor(FrontEnd(config, filterbank), [read_audio(room) for room in rooms])
+        for variant in missing:
             jobs = [(directory / path, path, variant) for path in paths]
-            with ProcessPoolExecutor(
-                workers, initializer=_Extractor.start, initargs=(config, filterbank, list(rooms))
-            ) as pool:
-                results = pool.map(_Extractor.run, jobs, chunksize=32)
-                _write_variant(folder, variant, config.mels, len(jobs), results)
-    return _open(folder, variants)
+            with contextlib.closing(_extracted(extract, jobs, workers)) as results:
+                _write_variant(folder, variant, len(jobs), results)
+    return _open(folder, variants, config)
 
 
-def _write_variant(folder: Path, variant: int, mels: int, count: int, results) -> None:  # type: ignore[no-untyped-def]
+def _files(folder: Path, variant: int) -> tuple[Path, Path]:
+    """Frames and index of a variant; the index is written last."""
+    return folder / f"frames-{variant}.f16", folder / f"index-{variant}.npz"
+
+
+def _is_complete(folder: Path, variant: int, config: FrontEndConfig, clips: int) -> bool:
+    """Whether a variant is in the cache, to the last frame."""
+    frames, index = _files(folder, variant)
+    try:
+        with np.load(index) as arrays:
+            lengths = arrays["lengths"]
+        return len(lengths) == clips and frames.stat().st_size == (
+            int(lengths.sum()) * config.mels * np.dtype(np.float16).itemsize
+        )
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return False
+
+
+def _write_variant(
+    folder: Path, variant: int, count: int, results: Iterable[tuple[np.ndarray, float]]
+) -> None:
     lengths, speeds = [], []
-    partial = folder / f"frames-{variant}.partial"
-    with open(partial, "wb") as file:
+    frames_file, index_file = _files(folder, variant)
+    with atomic_file(frames_file) as file:
         for frames, speed in tqdm(results, f"features, variant {variant}", count, unit="clip"):
             file.write(frames.tobytes())
             lengths.append(len(frames))
             speeds.append(speed)
-    os.replace(partial, folder / f"frames-{variant}.f16")
-    index = folder / f"index-{variant}.partial.npz"
-    np.savez(index, lengths=np.array(lengths), speeds=np.array(speeds), mels=mels)
-    os.replace(index, folder / f"index-{variant}.npz")
+    if not any(lengths):
+        raise EdgelidError("no file is long enough for a frame of features")
+    with atomic_file(index_file) as file:
+        np.savez(file, lengths=np.array(lengths), speeds=np.array(speeds))
 
 
-def _open(folder: Path, variants: int) -> CachedFeatures:
+def _open(folder: Path, variants: int, config: FrontEndConfig) -> CachedFeatures:
     frames, starts, lengths, speeds = [], [], [], []
     for variant in range(variants + 1):
-        with np.load(folder / f"index-{variant}.npz") as index:
+        frames_file, index_file = _files(folder, variant)
+        with np.load(index_file) as index:
             lengths.append(index["lengths"])
             speeds.append(index["speeds"])
-            mels = int(index["mels"])
         starts.append(np.concatenate([[0], np.cumsum(lengths[-1])[:-1]]))
-        flat = np.memmap(folder / f"frames-{variant}.f16", np.float16, "r")
-        frames.append(flat.reshape(-1, mels))
+        flat = np.memmap(frames_file, np.float16, "r")
+        frames.append(flat.reshape(-1, config.mels))
     return CachedFeatures(tuple(frames), np.array(starts), np.array(lengths), np.array(speeds))

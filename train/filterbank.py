@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 
 from edge.frontend import Float32Array, FrontEndConfig
@@ -20,16 +18,14 @@ def mel_filterbank(config: FrontEndConfig) -> Float32Array:
     -------
     ndarray, shape (mels, bins), float32
     """
-    import librosa  # slow to import, and only needed here
+    from librosa.filters import mel  # slow to import, and only needed here
 
-    return cast(
-        Float32Array,
-        librosa.filters.mel(
-            sr=config.sample_rate_hz,
-            n_fft=config.fft_samples,
-            n_mels=config.mels,
-            fmin=config.low_hz,
-            fmax=config.high_hz,
-            dtype=np.float32,
-        ),
+    filters: Float32Array = mel(
+        sr=config.sample_rate_hz,
+        n_fft=config.fft_samples,
+        n_mels=config.mels,
+        fmin=config.low_hz,
+        fmax=config.high_hz,
+        dtype=np.float32,
     )
+    return filters

@@ -14,9 +14,11 @@ from tqdm import tqdm
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEndConfig
-from train.checkpoint import Checkpoint, build_model, load_checkpoint, weights_of
-from train.config import RunConfig
+from train.atomic import check_writable
+from train.checkpoint import BEST, LAST, Checkpoint, build_model, load_checkpoint, weights_of
+from train.config import OptimiserConfig, RunConfig
 from train.development import DevelopmentSet, score
+from train.distil import UNITS, Teacher
 from train.features import CachedFeatures, prepare
 from train.manifest import Clip, check_files, read_manifest
 from train.model import Head, Trunk, pool
@@ -42,9 +44,12 @@ class Corpus:
     development: list[int]
     noises: list[NoiseClip]
     noise_features: CachedFeatures
+    teacher: Teacher | None
 
 
-def open_corpus(config: RunConfig, folder: Path, cache: Path, workers: int) -> Corpus:
+def open_corpus(
+    config: RunConfig, folder: Path, cache: Path, workers: int, teacher: Path | None = None
+) -> Corpus:
     """Read manifests and compute, or find, the features.
 
     Parameters
@@ -55,6 +60,8 @@ def open_corpus(config: RunConfig, folder: Path, cache: Path, workers: int) -> C
         Folder for feature caches.
     workers : int
         Processes.
+    teacher : Path, optional
+        Embeddings that ``python -m train.teacher`` wrote.
 
     Raises
     ------
@@ -63,6 +70,16 @@ def open_corpus(config: RunConfig, folder: Path, cache: Path, workers: int) -> C
     """
     clips = [clip for clip in read_manifest(folder) if clip.split == "train"]
     check_files(clips, folder)
+    _check_sources(clips, config.data.development)
+    held_out = held_out_speakers(clips, config.data.development)
+    train = [i for i, c in enumerate(clips) if c.speaker not in held_out]
+    development = [i for i, c in enumerate(clips) if c.speaker in held_out]
+    missing = set(config.data.languages) - {clips[i].language for i in train}
+    if missing:
+        raise EdgelidError(f"no training speech in {', '.join(sorted(missing))}")
+    if config.optimiser.teacher_weight and teacher is None:
+        raise EdgelidError("this configuration learns from a teacher: give its file (--teacher)")
+    taught = Teacher.load(teacher, [clips[i] for i in train]) if teacher else None
     rooms = [folder.parent / "rir" / c.path for c in read_noise(folder.parent / "rir", "train")]
     noises = read_noise(folder.parent / "noise", "train")
     features = prepare(
@@ -77,13 +94,19 @@ def open_corpus(config: RunConfig, folder: Path, cache: Path, workers: int) -> C
     noise_features = prepare(
         folder.parent / "noise", [c.path for c in noises], cache, config.front_end, 0, [], workers
     )
-    held_out = held_out_speakers(clips, config.data.development)
-    train = [i for i, c in enumerate(clips) if c.speaker not in held_out]
-    development = [i for i, c in enumerate(clips) if c.speaker in held_out]
-    missing = set(config.data.languages) - {clips[i].language for i in train}
-    if missing:
-        raise EdgelidError(f"no training speech in {', '.join(sorted(missing))}")
-    return Corpus(clips, features, train, development, noises, noise_features)
+    return Corpus(clips, features, train, development, noises, noise_features, taught)
+
+
+def _check_sources(clips: list[Clip], development: dict[str, list[str]]) -> None:
+    """Refuse a misspelt source, which would silently be trained on."""
+    for language, sources in development.items():
+        known = {clip.source for clip in clips if clip.language == language}
+        unknown = sorted(set(sources) - known)
+        if unknown:
+            raise EdgelidError(
+                f"the corpus has no training clips in {language} from {', '.join(unknown)}: "
+                "correct [data.development] of the configuration"
+            )
 
 
 def held_out_speakers(clips: list[Clip], development: dict[str, list[str]]) -> set[str]:
@@ -105,9 +128,11 @@ class Trainer:
     Parameters
     ----------
     config : RunConfig
+    units : int
+        Of the teacher; none without one.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, units: int) -> None:
         keras.utils.set_random_seed(config.seed)
         self.config = config
         self.trunk, self.head = build_model(config)
@@ -122,6 +147,13 @@ class Trainer:
             schedule, weight_decay=plan.weight_decay, clipnorm=5.0
         )
         self.variables = self.trunk.trainable_variables + self.head.trainable_variables
+        self.helpers: list[Any] = []
+        if units:
+            # Of use in training only: from what the embeddings say to the units of the teacher.
+            self.imitation = keras.layers.Dense(units, name="imitation")
+            self.imitation.build((None, config.model.embedding))
+            self.helpers = self.imitation.weights
+            self.variables += self.imitation.trainable_variables
         self.optimiser.exclude_from_weight_decay(
             var_list=[v for v in self.variables if len(v.shape) == 1]
         )
@@ -131,32 +163,59 @@ class Trainer:
         self.averages = [tf.Variable(w.value, trainable=False) for w in self.weights]
         self.step = tf.function(self._step, reduce_retracing=True)
 
-    def _step(self, frames: Any, labels: Any, masks: Any) -> tuple[Any, Any]:
-        """One update; masks (batch, windows, embeddings). Returns loss and accuracy."""
+    def _step(
+        self, frames: Any, labels: Any, masks: Any, targets: Any, known: Any
+    ) -> tuple[Any, Any, Any]:
+        """One update with a :class:`Batch`; returns both losses and the accuracy."""
         windows = tf.shape(masks)[1]
+        self._seed_dropout()
         with tf.GradientTape() as tape:
             embeddings, weights, _ = self.trunk(frames[:, :, None, :], training=True)
+            # Classes of few speakers are soon told apart by their voices. The teacher's units are
+            # not, so the trunk listens to them more.
+            share = self.config.optimiser.class_gradient
+            heard = share * embeddings + (1 - share) * tf.stop_gradient(embeddings)
             # Every window of a clip is pooled from the same embeddings.
             pooled = pool(
-                tf.repeat(embeddings, windows, axis=0),
+                tf.repeat(heard, windows, axis=0),
                 tf.repeat(weights, windows, axis=0),
                 tf.reshape(masks, (-1, tf.shape(masks)[2])),
             )
             scores = self.head(pooled, training=True)
-            targets = tf.repeat(labels, windows)
+            truth = tf.repeat(labels, windows)
             smooth = self.config.optimiser.label_smoothing
             classes = scores.shape[-1]
-            wanted = tf.one_hot(targets, classes) * (1 - smooth) + smooth / classes
+            wanted = tf.one_hot(truth, classes) * (1 - smooth) + smooth / classes
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(wanted, scores))
-        gradients = tape.gradient(loss, self.variables)
+            error = tf.constant(0.0)
+            if self.helpers:
+                named = self.imitation(embeddings[:, :, 0])  # (batch, embeddings, units)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, named)
+                error = tf.reduce_sum(losses * known) / (tf.reduce_sum(known) + 1.0)
+            total = loss + self.config.optimiser.teacher_weight * error
+        gradients = tape.gradient(total, self.variables)
         self.optimiser.apply_gradients(zip(gradients, self.variables, strict=True))
         # Early on the average follows closely, or it would remember the random start.
         steps = tf.cast(self.optimiser.iterations, tf.float32)
         decay = tf.minimum(self.config.optimiser.average_decay, (1 + steps) / (10 + steps))
         for average, weight in zip(self.averages, self.weights, strict=True):
             average.assign(decay * average + (1 - decay) * weight.value)
-        hit = tf.equal(tf.argmax(scores, -1, tf.int32), targets)
-        return loss, tf.reduce_mean(tf.cast(hit, tf.float32))
+        hit = tf.equal(tf.argmax(scores, -1, tf.int32), truth)
+        return loss, error, tf.reduce_mean(tf.cast(hit, tf.float32))
+
+    def _seed_dropout(self) -> None:
+        """Make dropout depend on the seed and the step alone, as the batches do."""
+        if self.config.model.dropout:
+            state = self.head.dropout.seed_generator.state
+            seed = tf.stack(
+                [tf.cast(self.config.seed, state.dtype), tf.cast(self.done, state.dtype)]
+            )
+            state.assign(seed)
+
+    @property
+    def done(self) -> Any:
+        """Steps done, a scalar variable."""
+        return self.optimiser.iterations
 
     def averaged_model(self) -> tuple[Trunk, Head]:
         """Trunk and head with the averaged weights."""
@@ -170,19 +229,34 @@ class Trainer:
         """Everything that a resumed run needs."""
         arrays = {f"raw/{i}": np.asarray(w.value) for i, w in enumerate(self.weights)}
         arrays |= {f"average/{i}": a.numpy() for i, a in enumerate(self.averages)}
+        arrays |= {f"helper/{i}": np.asarray(w.value) for i, w in enumerate(self.helpers)}
         return arrays | {
             f"optimiser/{i}": np.asarray(v.value) for i, v in enumerate(self.optimiser.variables)
         }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on where :meth:`state` was taken."""
-        for prefix, variables in (
-            ("raw", self.weights),
-            ("average", self.averages),
-            ("optimiser", self.optimiser.variables),
-        ):
-            for i, variable in enumerate(variables):
-                variable.assign(arrays[f"{prefix}/{i}"])
+        """Go on where :meth:`state` was taken.
+
+        Raises
+        ------
+        EdgelidError
+            If it is the state of another kind of run.
+        """
+        parts = {
+            "raw": self.weights,
+            "average": self.averages,
+            "helper": self.helpers,
+            "optimiser": self.optimiser.variables,
+        }
+        variables = {f"{k}/{i}": v for k, part in parts.items() for i, v in enumerate(part)}
+        wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
+        if {name: array.shape for name, array in arrays.items()} != wanted:
+            raise EdgelidError(
+                "the run's last checkpoint does not fit its configuration, or was made with "
+                "another teacher: choose a new folder"
+            )
+        for name, variable in variables.items():
+            variable.assign(arrays[name])
 
 
 def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
@@ -203,17 +277,17 @@ def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
     Raises
     ------
     EdgelidError
-        If the folder holds a run of another configuration.
+        If the folder holds a run of another configuration, or cannot be written to.
+    KeyboardInterrupt
+        If it is interrupted; the run can then go on from the last whole step.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    trainer, first = Trainer(config), 0
-    if (run / "last.npz").exists():
-        last = load_checkpoint(run / "last.npz")
-        if last.config != config:
-            raise EdgelidError(f"{run} holds a run of another configuration: choose a new folder")
-        trainer.restore(last.arrays)
-        first = last.step
-        log.info("resuming at step %d", first)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgelidError(f"cannot make the folder {run}: {error.strerror}") from error
+    check_writable(run / LAST)
+    trainer = Trainer(config, UNITS if corpus.teacher else 0)
+    last, best = _resume(trainer, run)
     sampler = BatchSampler(
         config,
         [corpus.clips[i] for i in corpus.train],
@@ -221,30 +295,66 @@ def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
         corpus.noises,
         corpus.noise_features,
         band_centres_hz(config.front_end),
+        corpus.teacher,
     )
     development = DevelopmentSet.of(config, corpus.clips, corpus.development, corpus.features)
     plan = config.optimiser
-    best = load_checkpoint(run / "best.npz") if (run / "best.npz").exists() else None
+    first = last.step if last else 0
+    if last and not last.scores and _is_due(first, plan):
+        best = _evaluate(trainer, development, run, best)
     progress = tqdm(sampler.batches(first, plan.steps), str(run), plan.steps, initial=first)
-    for step, batch in enumerate(progress, start=first + 1):
-        loss, accuracy = _update(trainer, batch)
-        progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
-        if step % plan.evaluate_every_steps and step != plan.steps:
-            continue
-        trunk, head = trainer.averaged_model()
-        scores = score(trunk, head, development)
-        tqdm.write(f"step {step}: loss {loss:.3f}, train {accuracy:.3f}, {scores}")
-        now = Checkpoint(config, step, scores, weights_of(trunk, head))
-        if best is None or now.scores["select"] >= best.scores["select"]:
-            best = now
-            best.save(run / "best.npz")
-        Checkpoint(config, step, scores, trainer.state()).save(run / "last.npz")
-    assert best is not None
+    try:
+        for step, batch in enumerate(progress, start=first + 1):
+            loss, imitation, accuracy = _update(trainer, batch)
+            figures = {"loss": loss, "teacher": imitation, "accuracy": accuracy}
+            progress.set_postfix({k: f"{v:.3f}" for k, v in figures.items()}, refresh=False)
+            if _is_due(step, plan):
+                tqdm.write(f"step {step}: {progress.postfix}")
+                best = _evaluate(trainer, development, run, best)
+    except KeyboardInterrupt:
+        # By the optimiser's count: the interrupt may have come between a step and this loop's.
+        Checkpoint(config, int(trainer.done), {}, trainer.state()).save(run / LAST)
+        raise
+    return best if best else _evaluate(trainer, development, run, best)
+
+
+def _is_due(step: int, plan: OptimiserConfig) -> bool:
+    """Whether the model is evaluated after so many steps."""
+    return step > 0 and (step % plan.evaluate_every_steps == 0 or step == plan.steps)
+
+
+def _resume(trainer: Trainer, run: Path) -> tuple[Checkpoint | None, Checkpoint | None]:
+    """The last (restored) and the best checkpoint of a run, where there are any."""
+    found = []
+    for file in (run / LAST, run / BEST):
+        found.append(load_checkpoint(file) if file.exists() else None)
+        if found[-1] and found[-1].config != trainer.config:
+            raise EdgelidError(f"{run} holds a run of another configuration: choose a new folder")
+    last, best = found
+    if last:
+        trainer.restore(last.arrays)
+        log.info("resuming at step %d", last.step)
+    return last, best
+
+
+def _evaluate(
+    trainer: Trainer, development: DevelopmentSet, run: Path, best: Checkpoint | None
+) -> Checkpoint:
+    """Score the averaged model and save the run; returns the best checkpoint so far."""
+    config, step = trainer.config, int(trainer.done)
+    trunk, head = trainer.averaged_model()
+    scores = score(trunk, head, development)
+    tqdm.write(f"step {step}: {scores}")
+    if best is None or scores["select"] >= best.scores["select"]:
+        best = Checkpoint(config, step, scores, weights_of(trunk, head))
+        best.save(run / BEST)
+    Checkpoint(config, step, scores, trainer.state()).save(run / LAST)
     return best
 
 
-def _update(trainer: Trainer, batch: Batch) -> tuple[float, float]:
-    loss, accuracy = trainer.step(batch.frames, batch.labels, batch.masks)
-    if not np.isfinite(loss):
+def _update(trainer: Trainer, batch: Batch) -> tuple[float, float, float]:
+    figures = trainer.step(batch.frames, batch.labels, batch.masks, batch.targets, batch.known)
+    loss, error, accuracy = (float(figure) for figure in figures)
+    if not np.isfinite(loss + error):
         raise EdgelidError("training diverged (the loss is not finite): lower learning_rate")
-    return float(loss), float(accuracy)
+    return loss, error, accuracy

@@ -37,6 +37,9 @@ class Stage:
         must be even and a multiple of `stride`, so that streams and whole windows agree in phase.
     blocks : int
         Number of residual blocks.
+    delay : int
+        Frames of the stage's rate that a block's output lags behind its newest input: so much of
+        the future each filter sees. At most ``kernel - 1``.
     """
 
     channels: int
@@ -44,6 +47,17 @@ class Stage:
     stride: int
     entry_kernel: int
     blocks: int
+    delay: int
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.stride, self.entry_kernel - self.stride, self.kernel - 1) < 1:
+            raise ValueError(
+                "a stage needs channels, a kernel above 1 and an entry_kernel above stride"
+            )
+        if self.blocks < 0 or not 0 <= self.delay < self.kernel:
+            raise ValueError("a stage's blocks must be at least 0, and its delay below its kernel")
+        if self.stride > 1 and (self.entry_kernel - self.stride) % (2 * self.stride):
+            raise ValueError("a stage's entry_kernel - stride must be a multiple of 2 strides")
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,16 @@ class ModelConfig:
             step *= stage.stride
             frames += stage.blocks * (stage.kernel - 1) * step
         return frames
+
+    @property
+    def delay_frames(self) -> int:
+        """Feature frames that the middle of what an embedding is about lies behind its newest."""
+        frames, step = 0.0, 1
+        for stage in self.stages:
+            frames += (stage.entry_kernel - 1) / 2 * step
+            step *= stage.stride
+            frames += stage.blocks * stage.delay * step
+        return round(frames)
 
     def macs_per_frame(self) -> float:
         """Multiply-accumulates of the trunk for one feature frame."""
@@ -161,19 +185,13 @@ class Trunk(keras.Model):  # type: ignore[misc]
         self.config = config
         self.temporal: list[TemporalConv] = []
         self.pointwise: list[tuple[keras.layers.Layer, keras.layers.Layer] | None] = []
-        self.residual: list[bool] = []
+        self.delays: list[int | None] = []  # of the residual path; None where there is none
         for s, stage in enumerate(config.stages):
-            if (stage.entry_kernel - stage.stride) % (2 * stage.stride) and stage.stride > 1:
-                raise ValueError(
-                    f"stage {s}: entry_kernel - stride must be a multiple of 2 strides"
-                )
             # The stem is a full convolution: 64 bands are few, and a depthwise filter for each
             # would have to see formants move before it has seen any formant.
-            self._add(
-                f"s{s}_entry", stage.channels, stage.entry_kernel, stage.stride, s == 0, False
-            )
+            self._add(f"s{s}_entry", stage.channels, stage.entry_kernel, stage.stride, s == 0, None)
             for b in range(stage.blocks):
-                self._add(f"s{s}_b{b}", stage.channels, stage.kernel, 1, False, True)
+                self._add(f"s{s}_b{b}", stage.channels, stage.kernel, 1, False, stage.delay)
         self.embedding = keras.layers.Conv2D(config.embedding, 1, activation="relu", name="embed")
         self.weight = keras.layers.Conv2D(
             1,
@@ -184,7 +202,7 @@ class Trunk(keras.Model):  # type: ignore[misc]
         )
 
     def _add(
-        self, name: str, channels: int, kernel: int, stride: int, full: bool, residual: bool
+        self, name: str, channels: int, kernel: int, stride: int, full: bool, delay: int | None
     ) -> None:
         self.temporal.append(TemporalConv(channels if full else None, kernel, stride, f"{name}_t"))
         self.pointwise.append(
@@ -195,7 +213,7 @@ class Trunk(keras.Model):  # type: ignore[misc]
                 keras.layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_n"),
             )
         )
-        self.residual.append(residual)
+        self.delays.append(delay)
 
     def zero_states(self, batch: Any) -> list[Any]:
         """States of a stream that starts: what was before is silence, which is zero."""
@@ -234,17 +252,17 @@ class Trunk(keras.Model):  # type: ignore[misc]
         if states is None:
             states = self.zero_states(ops.shape(frames)[0])
         x, new_states = frames, []
-        layers = zip(self.temporal, self.pointwise, self.residual, states, strict=True)
-        for temporal, pointwise, residual, state in layers:
+        layers = zip(self.temporal, self.pointwise, self.delays, states, strict=True)
+        for temporal, pointwise, delay, state in layers:
             y, extended, new_state = temporal(x, state, training=training)
             new_states.append(new_state)
             if pointwise is not None:
                 conv, norm = pointwise
                 y = norm(conv(y), training=training)
-            if residual:
-                # The middle of the filter's span: its state doubles as the delay line.
-                behind = temporal.state_frames // 2
-                y = y + extended[:, behind : extended.shape[1] - behind if behind else None]
+            if delay is not None:
+                # The state doubles as the delay line of the residual path.
+                first = temporal.state_frames - delay
+                y = y + extended[:, first : extended.shape[1] - delay]
             x = ops.relu(y)  # (batch, frames at this stage's rate, 1, channels)
         return self.embedding(x), self.weight(x), new_states
 

@@ -47,18 +47,26 @@ def read_noise(folder: Path, split: str) -> list[NoiseClip]:
     Raises
     ------
     EdgelidError
-        If it cannot be read, or has nothing of that split.
+        If it cannot be read, has nothing of that split, or its files are missing.
     """
     file = folder / "manifest.tsv"
     try:
         with open(file, encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines, delimiter="\t"))
+            rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
         clips = [NoiseClip(row["path"], row["kind"], row["split"]) for row in rows]
     except OSError as error:
         raise EdgelidError(f"cannot read the noise manifest {file}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise EdgelidError(f"the noise manifest {file} is not UTF-8 text") from error
     except KeyError as error:
         raise EdgelidError(f"the noise manifest {file} lacks the column {error}") from error
     clips = [clip for clip in clips if clip.split == split]
     if not clips:
         raise EdgelidError(f"the noise manifest {file} has nothing of split {split}")
+    missing = [clip.path for clip in clips if not (folder / clip.path).is_file()]
+    if missing:
+        raise EdgelidError(
+            f"the audio file {missing[0]} is not in {folder} (files missing: {len(missing)}): "
+            "fetch the whole folder again"
+        )
     return clips

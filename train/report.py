@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from edge.errors import EdgelidError
+from train.atomic import write_atomically
 
 
 def table(report: dict[str, Any]) -> list[str]:
@@ -47,10 +46,4 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
     EdgelidError
         If it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise EdgelidError(f"cannot write {path}: {error.strerror}") from error
+    write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())

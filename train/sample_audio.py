@@ -33,7 +33,7 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.resample import resampled
 from train import kokoro
-from train.teacher import write_atomically
+from train.atomic import write_atomically
 
 Samples: TypeAlias = NDArray[np.float32]
 Spectrum: TypeAlias = NDArray[np.floating[Any]]

@@ -7,25 +7,33 @@ seen, and several workers can each draw their own.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from edge.frontend import FRAMES_PER_SECOND, Float32Array
+from edge.errors import EdgelidError
+from edge.frontend import FRAMES_PER_SECOND, Float32Array, Float64Array
 from edge.modelfile import NONSPEECH, OTHER
 from train.augment import SpectrogramAugmenter
 from train.config import RunConfig
+from train.distil import Origin, Teacher
 from train.features import CachedFeatures, seed_of
 from train.manifest import Clip
 from train.noise import NoiseClip
 
+T = TypeVar("T")
+
 # Silence between two joined clips: a speaker's natural pause, not long enough to fill a window.
 MAX_GAP_S = 0.4
+MAX_GAP_FRAMES = round(MAX_GAP_S * FRAMES_PER_SECOND)
 # Of the clips of class nonspeech, those that are digital silence under the augmenter's hiss.
 SILENCE_SHARE = 0.15
 CLEAN_SHARE = 0.25
+# Slower and faster talkers, without the change of pitch that the cached variants have.
+TEMPO_RANGE = (0.8, 1.25)
 MIN_NOISE_FRAMES = 50  # repeated more often than that, any noise becomes a rattle
 # Shares of the two classes that are no language, against one for a language.
 OTHER_SHARE = 1.5
@@ -42,27 +50,39 @@ class Batch:
     labels : ndarray, shape (batch,), int32
     masks : ndarray, shape (batch, windows, embeddings), float32
         Windows that the head scores: the whole clip, its first second, and random parts.
+    targets : ndarray, shape (batch, embeddings), int32
+        The teacher's units.
+    known : ndarray, shape (batch, embeddings), float32
+        Where there are targets.
     """
 
     frames: Float32Array
     labels: np.ndarray
     masks: Float32Array
+    targets: np.ndarray
+    known: Float32Array
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """Items drawn with probability proportional to `weights`."""
+class _Choice(Generic[T]):
+    """Items drawn with the probabilities `weights`."""
 
-    items: list
-    weights: np.ndarray
+    items: tuple[T, ...]
+    weights: Float64Array
 
     @classmethod
-    def of(cls, weighted: dict) -> _Choice:
-        weights = np.array(list(weighted.values()), float)
-        return cls(list(weighted), weights / weights.sum())
+    def of(cls, weighted: Iterable[tuple[T, float]]) -> _Choice[T]:
+        """Of items and numbers that their probabilities are proportional to."""
+        items, weights = zip(*weighted, strict=True)
+        return cls(items, np.array(weights, float) / np.sum(np.array(weights, float)))
 
-    def draw(self, rng: np.random.Generator):  # type: ignore[no-untyped-def]
-        return self.items[rng.choice(len(self.items), p=self.weights)]
+    def draw(self, rng: np.random.Generator) -> T:
+        return self.items[int(rng.choice(len(self.items), p=self.weights))]
+
+
+_Speakers = _Choice[np.ndarray]  # of a source; each is the indices of his or her clips
+_Sources = _Choice[_Speakers]  # of a language
+_Languages = _Choice[_Sources]  # of a class
 
 
 def _share(seconds: float) -> float:
@@ -72,6 +92,29 @@ def _share(seconds: float) -> float:
     would let the largest recording set-up stand for the language.
     """
     return float(min(seconds, 1800.0) ** 0.5)
+
+
+def _speech(clips: Sequence[Clip], labels: Sequence[str]) -> dict[str, _Languages]:
+    """What each class that is speech is drawn from, in the order of `labels`."""
+    tree: dict[str, dict[str, dict[str, dict[str, list[int]]]]] = {label: {} for label in labels}
+    for index, clip in enumerate(clips):
+        languages = tree[clip.language if clip.language in labels else OTHER]
+        speakers = languages.setdefault(clip.language, {}).setdefault(clip.source, {})
+        speakers.setdefault(clip.speaker, []).append(index)
+
+    def speakers_of(source: dict[str, list[int]]) -> tuple[_Speakers, float]:
+        seconds = {k: sum(clips[i].duration_s for i in indices) for k, indices in source.items()}
+        choice = _Choice.of((np.array(source[k]), _share(s)) for k, s in seconds.items())
+        return choice, _share(sum(seconds.values()))
+
+    def sources_of(language: dict[str, dict[str, list[int]]]) -> _Sources:
+        return _Choice.of(speakers_of(source) for source in language.values())
+
+    return {
+        label: _Choice.of((sources_of(language), 1.0) for language in languages.values())
+        for label, languages in tree.items()
+        if languages
+    }
 
 
 class BatchSampler:
@@ -87,6 +130,8 @@ class BatchSampler:
         In the order of `noise_features`.
     noise_features : CachedFeatures
     band_centres_hz : ndarray, shape (mels,)
+    teacher : Teacher, optional
+        Of `clips`, in their order.
     """
 
     def __init__(
@@ -97,7 +142,9 @@ class BatchSampler:
         noises: Sequence[NoiseClip],
         noise_features: CachedFeatures,
         band_centres_hz: Float32Array,
+        teacher: Teacher | None = None,
     ) -> None:
+        self._teacher = teacher
         self._config = config
         self._features = features
         self._noise_features = noise_features
@@ -108,36 +155,13 @@ class BatchSampler:
         lengths = noise_features.lengths[0]
         self._noise_kinds = _by_kind(noises, lengths, any_speech=True)
         self._nonspeech_kinds = _by_kind(noises, lengths, any_speech=False)
-        # label -> language -> source -> speaker -> clips
-        by_speaker: dict = defaultdict(list)
-        for index, clip in enumerate(clips):
-            label = clip.language if clip.language in self._labels else OTHER
-            by_speaker[label, clip.language, clip.source, clip.speaker].append(index)
-        seconds = {k: sum(clips[i].duration_s for i in v) for k, v in by_speaker.items()}
-        self._tree: dict[str, list] = {}
-        self._clips_of = {key: np.array(value) for key, value in by_speaker.items()}
-        for label in {key[0] for key in by_speaker}:
-            tree: dict = defaultdict(lambda: defaultdict(dict))
-            for key, duration_s in seconds.items():
-                if key[0] == label:
-                    tree[key[1]][key[2]][key] = duration_s
-            self._tree[label] = [
-                _Choice.of(dict.fromkeys(tree, 1.0)),
-                {
-                    language: (
-                        _Choice.of({s: _share(sum(v.values())) for s, v in sources.items()}),
-                        {
-                            source: _Choice.of({key: _share(s) for key, s in speakers.items()})
-                            for source, speakers in sources.items()
-                        },
-                    )
-                    for language, sources in tree.items()
-                },
-            ]
-        shares = dict.fromkeys(self._tree, 1.0)
-        if OTHER in shares:
-            shares[OTHER] = OTHER_SHARE
-        self._classes = _Choice.of({**shares, NONSPEECH: NONSPEECH_SHARE})
+        self._speech = _speech(clips, self._labels)
+        if not self._noise_kinds or not self._nonspeech_kinds:
+            raise EdgelidError(
+                f"the noise holds nothing without speech of {MIN_NOISE_FRAMES} frames or more"
+            )
+        shares = {label: OTHER_SHARE if label == OTHER else 1.0 for label in self._speech}
+        self._classes = _Choice.of({**shares, NONSPEECH: NONSPEECH_SHARE}.items())
 
     def batch(self, step: int) -> Batch:
         """Draw the batch of a step.
@@ -153,13 +177,17 @@ class BatchSampler:
         rng = seed_of(self._config.seed, step)
         count = self._config.optimiser.batch_clips
         labels = [self._classes.draw(rng) for _ in range(count)]
-        frames = np.stack([self._draw(label, rng) for label in labels])
+        drawn = [self._draw(label, rng) for label in labels]
+        frames = np.stack([stretch for stretch, _ in drawn])
+        targets, known = self._targets([origin for _, origin in drawn])
         noise = np.stack([self._noise(self._noise_kinds, rng) for _ in range(count)])
         speech = np.array([label != NONSPEECH for label in labels])
         return Batch(
             self._augment(frames, noise, speech, rng),
             np.array([self._labels.index(label) for label in labels], np.int32),
             np.stack([self._windows(rng) for _ in range(count)]),
+            targets,
+            known,
         )
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
@@ -172,28 +200,47 @@ class BatchSampler:
                     ahead.append(pool.submit(self.batch, step + 4))
                 yield batch
 
-    def _draw(self, label: str, rng: np.random.Generator) -> Float32Array:
+    def _targets(self, origins: list[Origin]) -> tuple[np.ndarray, Float32Array]:
+        """What the teacher says at the moment that each embedding is about."""
+        model = self._config.model
+        newest = (np.arange(self._embeddings) + 1) * model.stride - 1
+        if self._teacher is None:
+            shape = (len(origins), self._embeddings)
+            return np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        found = [self._teacher.targets(o, newest - model.delay_frames) for o in origins]
+        return np.stack([t for t, _ in found]), np.stack([k for _, k in found])
+
+    def _draw(self, label: str, rng: np.random.Generator) -> tuple[Float32Array, Origin]:
+        out = np.zeros((self._frames, self._config.front_end.mels), np.float32)
+        origin = Origin.nothing(self._frames)
         if label == NONSPEECH:
             if rng.random() < SILENCE_SHARE:
-                return np.zeros((self._frames, self._config.front_end.mels), np.float32)
-            return self._noise(self._nonspeech_kinds, rng)
-        languages, sources_of = self._tree[label]
-        sources, speakers_of = sources_of[languages.draw(rng)]
-        clips = self._clips_of[speakers_of[sources.draw(rng)].draw(rng)]
-        out = np.zeros((self._frames, self._config.front_end.mels), np.float32)
-        at = int(rng.integers(0, MAX_GAP_S * FRAMES_PER_SECOND))
+                return out, origin
+            return self._noise(self._nonspeech_kinds, rng), origin
+        clips = self._speech[label].draw(rng).draw(rng).draw(rng)
+        at = int(rng.integers(0, MAX_GAP_FRAMES))
         while at < self._frames:
+            clip = int(rng.choice(clips))
             variant = 0
             if rng.random() >= CLEAN_SHARE and len(self._features.frames) > 1:
                 variant = int(rng.integers(1, len(self._features.frames)))
-            piece = self._features.clip(int(rng.choice(clips)), variant)
-            if len(piece) > self._frames:
-                start = int(rng.integers(0, len(piece) - self._frames + 1))
-                piece = piece[start : start + self._frames]
-            piece = piece[: self._frames - at]
-            out[at : at + len(piece)] = piece
-            at += len(piece) + int(rng.integers(0, MAX_GAP_S * FRAMES_PER_SECOND))
-        return out
+            whole = self._features.clip(clip, variant)
+            times = self._times(len(whole), rng)[: self._frames - at]
+            stretch = slice(at, at + len(times))
+            out[stretch] = whole[times]
+            origin.clips[stretch] = clip
+            origin.times[stretch] = times * self._features.speeds[variant, clip]
+            at += len(times) + int(rng.integers(0, MAX_GAP_FRAMES))
+        return out, origin
+
+    def _times(self, length: int, rng: np.random.Generator) -> np.ndarray:
+        """Frames of a clip in the order they are played: a random part, at a random tempo."""
+        tempo = rng.uniform(*TEMPO_RANGE) if rng.random() < 0.5 else 1.0
+        times = (np.arange(int(length / tempo)) * tempo).astype(np.int64)
+        if len(times) > self._frames:
+            start = int(rng.integers(0, len(times) - self._frames + 1))
+            times = times[start : start + self._frames]
+        return times
 
     def _noise(self, kinds: dict[str, np.ndarray], rng: np.random.Generator) -> Float32Array:
         """A stretch of noise of a random kind, repeated where it is short, (frames, mels)."""

@@ -32,7 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
-from train.cuts import SAMPLE_RATE_HZ, read_audio
+from edge.frontend import SAMPLE_RATE_HZ
+from train.atomic import atomic_file, write_atomically
+from train.cuts import read_audio
 from train.manifest import Clip, check_files, corpus_dir, read_manifest
 
 LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pt", "ru", "zh")
@@ -464,17 +466,8 @@ def collect(packs: Sequence[Pack], shards: Path) -> dict[str, NDArray[Any]]:
 
 def save_npz(path: Path, **arrays: NDArray[Any]) -> None:
     """`numpy.savez`, whole or not at all."""
-    part = path.with_name(path.name + ".tmp")
-    with part.open("wb") as file:
+    with atomic_file(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
-    os.replace(part, path)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all."""
-    part = path.with_name(path.name + ".tmp")
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def make_cache(corpus: Path, output: Path, weights: Path) -> str:

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
+from train.atomic import write_atomically
 from train.cuts import Cut, balanced, cuts, load_cut
 from train.manifest import check_files, corpus_dir, read_manifest
-from train.teacher import LANGUAGES, load_whisper, weights_dir, write_atomically
+from train.teacher import LANGUAGES, load_whisper, weights_dir
 
 SEED = 0
 SAVE_EVERY_CUTS = 20

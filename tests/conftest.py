@@ -1,0 +1,133 @@
+"""What the tests of training and of conversion share: a tiny corpus, and a model trained on it.
+
+All of it is made when a test first asks for it: the tests of the runtime need no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from convert.parity import Parity
+    from edge.modelfile import Description
+    from train.checkpoint import Checkpoint
+    from train.config import RunConfig
+    from train.fit import Corpus
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+TINY = """
+seed = 3
+
+[data]
+languages = ["de", "en"]
+variants = 1
+
+[data.development]
+de = ["attic"]
+en = ["attic"]
+sv = ["attic"]
+
+[front_end]
+mels = 32
+
+[model]
+mels = 32
+embedding = 12
+hidden = 16
+stages = [
+    { channels = 16, kernel = 3, stride = 2, entry_kernel = 6, blocks = 1, delay = 1 },
+    { channels = 16, kernel = 5, stride = 2, entry_kernel = 6, blocks = 2, delay = 0 },
+]
+
+[optimiser]
+steps = 60
+batch_clips = 16
+clip_s = 2.0
+learning_rate = 0.02
+warmup_steps = 4
+average_decay = 0.8
+evaluate_every_steps = 30
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a synthetic corpus, with noise and room responses beside it."""
+    from tests.synthetic import write_corpus
+
+    return write_corpus(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def tiny_toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Configuration of a run of seconds."""
+    file = tmp_path_factory.mktemp("configuration") / "tiny.toml"
+    file.write_text(TINY)
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_toml: Path) -> RunConfig:
+    """The same, read."""
+    from train.config import read_config
+
+    return read_config(tiny_toml)
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the feature cache."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tiny_config: RunConfig, tiny_corpus: Path, tiny_cache: Path) -> Corpus:
+    """The corpus, opened for training."""
+    from train.fit import open_corpus
+
+    return open_corpus(tiny_config, tiny_corpus, tiny_cache, workers=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Folder of a finished run."""
+    from train.fit import fit
+
+    run = tmp_path_factory.mktemp("run")
+    fit(tiny_config, run, tiny_data)
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_run: Path) -> Checkpoint:
+    """The best one of that run."""
+    from train.checkpoint import load_checkpoint
+
+    return load_checkpoint(tiny_run)
+
+
+@pytest.fixture(scope="session")
+def tiny_conversion(
+    tiny_checkpoint: Checkpoint, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Conversion:
+    """That checkpoint, converted."""
+    from convert.convert import convert
+
+    path = tmp_path_factory.mktemp("model") / "tiny.tflite"
+    description, proofs = convert(tiny_checkpoint, tiny_corpus, path, "tiny")
+    return Conversion(path, description, proofs)
+
+
+class Conversion(NamedTuple):
+    """A model file and what its conversion returned."""
+
+    path: Path
+    description: Description
+    proofs: dict[str, Parity]

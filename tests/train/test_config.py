@@ -1,0 +1,105 @@
+"""Configurations are read as they are written, and what does not fit is said in a sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+import train
+from edge.errors import EdgelidError
+from train.config import RunConfig, from_dict, read_config
+
+CONFIGS = sorted((Path(train.__file__).parent / "configs").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations(path: Path) -> None:
+    config = read_config(path)
+    assert config.data.labels == (*config.data.languages, "other", "nonspeech")
+    assert set(config.data.languages) <= set(config.data.development)
+
+
+def test_there_are_shipped_configurations() -> None:
+    assert CONFIGS
+
+
+def test_survives_json(tiny_config: RunConfig) -> None:
+    """A checkpoint keeps its configuration as JSON."""
+    assert from_dict(RunConfig, json.loads(json.dumps(asdict(tiny_config))), "") == tiny_config
+
+
+def test_whole_numbers_are_numbers(tiny_toml: Path, tmp_path: Path) -> None:
+    config = read_config(changed(tiny_toml, tmp_path, "learning_rate = 0.02", "learning_rate = 1"))
+    assert config.optimiser.learning_rate == 1.0
+    assert isinstance(config.optimiser.learning_rate, float)
+
+
+def changed(tiny_toml: Path, tmp_path: Path, old: str, new: str) -> Path:
+    """A copy of the configuration with one thing changed."""
+    text = tiny_toml.read_text()
+    assert text.count(old) == 1
+    file = tmp_path / "run.toml"
+    file.write_text(text.replace(old, new))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed = 3", "seed = 3\nspeed = 4", r"unknown setting 'speed' \(known: seed, data,"),
+        ("seed = 3", "", "setting 'seed' is missing"),
+        ("seed = 3", "seed = '3'", "seed: '3' is not what belongs there"),
+        ("seed = 3", "seed = 3.0", "seed: 3.0 is not what belongs there"),
+        ("seed = 3", "seed = true", "seed: True is not what belongs there"),
+        ("learning_rate = 0.02", "learning_rate = true", "learning_rate: True is not"),
+        ("learning_rate = 0.02", "learning_rate = 0", "learning_rate must be above 0"),
+        ("[front_end]\nmels = 32", "", "'front_end' is missing"),
+        ("[front_end]\nmels = 32", "[[front_end]]\nmels = 32", "expected a table of settings, not"),
+        ("[front_end]\nmels = 32", "[front_end]\nmels = 64", "64 mel bands and the model 32"),
+        ("[front_end]\nmels = 32", "[front_end]\nmels = 32\nhop_samples = 80", "always 16000"),
+        ('["de", "en"]', '"de"', "languages: 'de' is not what belongs there"),
+        ('["de", "en"]', '["de", 1]', "languages: 1 is not what belongs there"),
+        ('["de", "en"]', '["de", "de"]', "each named once"),
+        ('["de", "en"]', "[]", "one or more"),
+        ('["de", "en"]', '["de", "other"]', "classes anyway"),
+        ("variants = 1", "variants = -1", "variants must be at least 0"),
+        ('sv = ["attic"]', 'sv = "attic"', "development, sv: 'attic' is not"),
+        ("clip_s = 2.0", "clip_s = 1.5", "clip_s must be at least 2"),
+        ("steps = 60\n", "steps = 0\n", "steps, batch_clips and .* must be at least 1"),
+        ("warmup_steps = 4", "warmup_steps = 60", "warmup_steps must be fewer than steps"),
+        ("average_decay = 0.8", "average_decay = 1.0", "average_decay must be"),
+        ("blocks = 1, delay = 1", "blocks = 1", "stages: the setting 'delay' is missing"),
+        ("blocks = 1, delay = 1", "blocks = 1, delay = 3", "delay below its kernel"),
+        ("blocks = 1, delay = 1", "blocks = -1, delay = 1", "blocks must be at least 0"),
+        ("seed = 3", "seed =", "is not valid TOML"),
+    ],
+)
+def test_one_sentence(tiny_toml: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    file = changed(tiny_toml, tmp_path, old, new)
+    with pytest.raises(EdgelidError, match=message) as failure:
+        read_config(file)
+    assert str(file) in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize("entry_kernel", [2, 4, 5, 8])
+def test_the_phase_of_a_strided_layer(tiny_toml: Path, tmp_path: Path, entry_kernel: int) -> None:
+    stage = "kernel = 5, stride = 2, entry_kernel = "
+    with pytest.raises(EdgelidError, match="entry_kernel"):
+        read_config(changed(tiny_toml, tmp_path, f"{stage}6", f"{stage}{entry_kernel}"))
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(EdgelidError, match=r"cannot read the configuration .*No such file"):
+        read_config(tmp_path / "none.toml")
+    with pytest.raises(EdgelidError, match=r"cannot read the configuration .*directory"):
+        read_config(tmp_path)
+
+
+def test_not_text(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(EdgelidError, match="not valid TOML"):
+        read_config(tmp_path / "run.toml")

@@ -1,0 +1,256 @@
+"""Training learns, can be stopped at any step and goes on as if it had not been."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import train.fit
+from edge.errors import EdgelidError
+from tests.synthetic import DEVELOPMENT, write_table
+from train.checkpoint import Checkpoint, load_checkpoint
+from train.config import RunConfig
+from train.development import DevelopmentSet
+from train.fit import Corpus, Trainer, fit, open_corpus
+from train.manifest import COLUMNS
+from train.sampling import Batch
+
+INTERRUPTED_AT = 41
+
+Update = Callable[[Trainer, Batch], tuple[float, float, float]]
+
+
+class Resumed(NamedTuple):
+    """A run that was interrupted, and then not."""
+
+    folder: Path
+    losses: list[float]
+    interrupted: Checkpoint  # ``last.npz`` as the interrupt left it
+    best: Checkpoint
+
+
+@pytest.fixture(scope="module")
+def resumed(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path_factory: pytest.TempPathFactory
+) -> Resumed:
+    run = tmp_path_factory.mktemp("resumed") / "a" / "b"
+    losses: list[float] = []
+    update: Update = train.fit._update
+
+    def recorded(trainer: Trainer, batch: Batch) -> tuple[float, float, float]:
+        figures = update(trainer, batch)
+        losses.append(figures[0])
+        if len(losses) == INTERRUPTED_AT:
+            raise KeyboardInterrupt  # after the step, before the loop knows of it
+        return figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.fit, "_update", recorded)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tiny_config, run, tiny_data)
+        interrupted = load_checkpoint(run / "last.npz")
+        best = fit(tiny_config, run, tiny_data)
+    return Resumed(run, losses, interrupted, best)
+
+
+def test_learns(resumed: Resumed, tiny_config: RunConfig) -> None:
+    losses = resumed.losses
+    assert len(losses) == tiny_config.optimiser.steps
+    assert np.mean(losses[-10:]) < np.mean(losses[:5]) - 0.2
+    assert resumed.best.scores["select"] >= 0.75
+
+
+def test_an_interrupt_keeps_the_last_whole_step(resumed: Resumed) -> None:
+    assert resumed.interrupted.step == INTERRUPTED_AT
+    assert resumed.interrupted.scores == {}
+    assert sorted(os.listdir(resumed.folder)) == ["best.npz", "last.npz"]
+
+
+@pytest.mark.parametrize("name", ["last.npz", "best.npz"])
+def test_resumed_as_uninterrupted(resumed: Resumed, tiny_run: Path, name: str) -> None:
+    """To the last bit: batches and dropout depend on the seed and the step alone."""
+    one, other = load_checkpoint(resumed.folder / name), load_checkpoint(tiny_run / name)
+    assert (one.step, one.scores) == (other.step, other.scores)
+    assert one.arrays.keys() == other.arrays.keys()
+    for key, array in one.arrays.items():
+        np.testing.assert_array_equal(array, other.arrays[key], err_msg=key)
+
+
+def test_a_finished_run_is_not_trained_again(
+    tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train.fit, "_update", None)
+    before = (tiny_run / "last.npz").read_bytes()
+    best = fit(tiny_config, tiny_run, tiny_data)
+    assert best.scores == load_checkpoint(tiny_run).scores
+    assert (tiny_run / "last.npz").read_bytes() == before
+
+
+def test_interrupted_at_the_end_before_the_scores(
+    tiny_config: RunConfig,
+    tiny_data: Corpus,
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last step was done, its evaluation was not: it is made up for."""
+    last = load_checkpoint(tiny_run / "last.npz")
+    dataclasses.replace(last, scores={}).save(tmp_path / "last.npz")
+    monkeypatch.setattr(train.fit, "_update", None)
+    best = fit(tiny_config, tmp_path, tiny_data)
+    assert best.step == tiny_config.optimiser.steps
+    assert load_checkpoint(tmp_path / "last.npz").scores == last.scores
+
+
+@pytest.mark.parametrize("name", ["last.npz", "best.npz"])
+def test_the_folder_of_another_run(
+    tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes((tiny_run / name).read_bytes())
+    other = dataclasses.replace(tiny_config, seed=99)
+    with pytest.raises(EdgelidError, match="holds a run of another configuration"):
+        fit(other, tmp_path, tiny_data)
+    assert (tmp_path / name).read_bytes() == (tiny_run / name).read_bytes()
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_checkpoint_that_cannot_be_resumed(
+    tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "last.npz").write_bytes((tiny_run / "best.npz").read_bytes())
+    with pytest.raises(EdgelidError, match="last checkpoint does not fit"):
+        fit(tiny_config, tmp_path, tiny_data)
+
+
+def test_a_damaged_checkpoint(
+    tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path
+) -> None:
+    data = (tiny_run / "last.npz").read_bytes()
+    (tmp_path / "last.npz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(EdgelidError, match="is damaged"):
+        fit(tiny_config, tmp_path, tiny_data)
+
+
+def test_a_folder_that_cannot_be_made(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgelidError, match="cannot make the folder"):
+        fit(tiny_config, tmp_path / "file" / "run", tiny_data)
+
+
+def test_divergence(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(self: Trainer, *_: Any) -> tuple[float, float, float]:
+        return float("nan"), 0.0, 0.0
+
+    monkeypatch.setattr(Trainer, "_step", diverge)
+    with pytest.raises(EdgelidError, match="training diverged"):
+        fit(tiny_config, tmp_path, tiny_data)
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_speaker_is_on_both_sides(tiny_data: Corpus) -> None:
+    train_speakers = {tiny_data.clips[i].speaker for i in tiny_data.train}
+    held_out = {tiny_data.clips[i].speaker for i in tiny_data.development}
+    assert train_speakers
+    assert held_out
+    assert not train_speakers & held_out
+    assert {tiny_data.clips[i].source for i in tiny_data.development} == {DEVELOPMENT}
+    assert {clip.split for clip in tiny_data.clips} == {"train"}
+    assert len(tiny_data.train) + len(tiny_data.development) == len(tiny_data.clips)
+
+
+def manifest(folder: Path, tiny_corpus: Path, change: Callable[[list[str]], list[str]]) -> Path:
+    """A corpus whose manifest has changed rows, with the audio of another."""
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for part in tiny_corpus.iterdir():
+        if part.is_dir():
+            (corpus / part.name).symlink_to(part)
+    for name in ("noise", "rir"):
+        (folder / name).symlink_to(tiny_corpus.parent / name)
+    lines = (tiny_corpus / "manifest.tsv").read_text().splitlines()[1:]
+    rows = [tuple(change(line.split("\t"))) for line in lines]
+    write_table(corpus / "manifest.tsv", COLUMNS, rows)
+    return corpus
+
+
+def test_a_held_out_speaker_is_held_out_of_all_sources(
+    tiny_config: RunConfig, tiny_corpus: Path, tiny_cache: Path, tmp_path: Path
+) -> None:
+    def change(row: list[str]) -> list[str]:
+        if row[4] == f"{DEVELOPMENT}-de-0" and row[0].endswith("/0.opus"):
+            row[5] = "home"  # the same speaker in a source that is trained on
+        return row
+
+    corpus = open_corpus(tiny_config, manifest(tmp_path, tiny_corpus, change), tiny_cache, 1)
+    assert f"{DEVELOPMENT}-de-0" not in {corpus.clips[i].speaker for i in corpus.train}
+    sources = {corpus.clips[i].source for i in corpus.development}
+    assert sources == {DEVELOPMENT, "home"}
+
+
+def with_data(config: RunConfig, **changes: Any) -> RunConfig:
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"development": {"de": ["atic"]}}, "no training clips in de from atic"),
+        ({"development": {"fr": ["attic"]}}, "no training clips in fr from attic"),
+        ({"languages": ("de", "en", "fr")}, "no training speech in fr"),
+        (
+            {"development": {"de": ["attic", "home", "studio"]}},
+            "no training speech in de",
+        ),
+    ],
+)
+def test_a_corpus_that_does_not_fit(
+    tiny_config: RunConfig,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(EdgelidError, match=message):
+        open_corpus(with_data(tiny_config, **changes), tiny_corpus, tmp_path, 1)
+    assert not os.listdir(tmp_path)  # said before any features were computed
+
+
+def test_a_teacher_is_asked_for(tiny_config: RunConfig, tiny_corpus: Path, tmp_path: Path) -> None:
+    plan = dataclasses.replace(tiny_config.optimiser, teacher_weight=1.0)
+    config = dataclasses.replace(tiny_config, optimiser=plan)
+    with pytest.raises(EdgelidError, match="--teacher"):
+        open_corpus(config, tiny_corpus, tmp_path, 1)
+
+
+@pytest.mark.parametrize("development", [{}, {"sv": ["attic"]}])
+def test_nothing_to_score(
+    tiny_config: RunConfig, tiny_data: Corpus, development: dict[str, list[str]]
+) -> None:
+    config = with_data(tiny_config, development=development)
+    held_out = [i for i in tiny_data.development if tiny_data.clips[i].language in development]
+    with pytest.raises(EdgelidError, match="development sources hold no 5 s"):
+        DevelopmentSet.of(config, tiny_data.clips, held_out, tiny_data.features)
+
+
+def test_a_language_without_development_sources(
+    tiny_config: RunConfig, tiny_data: Corpus, tiny_checkpoint: Checkpoint
+) -> None:
+    from train.checkpoint import restore_model
+    from train.development import score
+
+    held_out = [i for i in tiny_data.development if tiny_data.clips[i].language != "en"]
+    development = DevelopmentSet.of(tiny_config, tiny_data.clips, held_out, tiny_data.features)
+    scores = score(*restore_model(tiny_checkpoint), development)
+    assert scores["by_language"].keys() == {0}
+    assert 0 <= scores["select"] <= 1
+    assert 0 <= scores["other"] <= 1

@@ -1,0 +1,71 @@
+"""Files that appear whole or not at all: a full disk or a stopped program leaves none in halves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from edge.errors import EdgelidError
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write, which takes its name when the block ends without an exception.
+
+    Parameters
+    ----------
+    path : Path
+        An older file of that name stays as it is until then. The folder must exist.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            # Or a power cut could leave the new name with nothing behind it.
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError):
+            raise EdgelidError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be written.
+    """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether a file can be written, before the work that makes its contents.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot.
+    """
+    if path.is_dir():
+        raise EdgelidError(f"cannot write {path}: it is a folder")
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise EdgelidError(f"cannot write {path}: {error.strerror}") from error
