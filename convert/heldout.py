@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convert.representative import MAX_CLIP_S
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.modelfile import NONSPEECH, OTHER
@@ -104,7 +105,8 @@ def _choose(clips: Sequence[Clip], duration_s: float, labels: Sequence[str]) -> 
 
 
 def _nonspeech(noises: Sequence[NoiseClip], folder: Path, longest_s: float) -> list[Float32Array]:
-    """The ends of recordings without speech; the quantiser has been shown their beginnings."""
+    """What follows in recordings without speech on what the quantiser has been shown of them."""
     samples = round(longest_s * SAMPLE_RATE_HZ)
-    clips = (read_audio(folder / noise.path) for noise in noises if not noise.has_speech)
-    return [clip[-samples:].copy() for clip in clips]
+    most_s = MAX_CLIP_S + longest_s
+    clips = (read_audio(folder / noise.path, most_s) for noise in noises if not noise.has_speech)
+    return [clip[-samples:] for clip in clips]

@@ -45,7 +45,8 @@ class Parity:
 
     def check(self) -> None:
         """Raise EdgelidError if the converted model is not the trained one."""
-        if self.agreement < MIN_AGREEMENT or self.mean_difference > MAX_MEAN_DIFFERENCE:
+        # The other way round, a difference that is no number would pass.
+        if not (self.agreement >= MIN_AGREEMENT and self.mean_difference <= MAX_MEAN_DIFFERENCE):
             raise EdgelidError(
                 f"the int8 model differs too much from the float one (same answer for "
                 f"{self.agreement:.1%} of the clips, mean posterior difference "

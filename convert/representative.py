@@ -104,7 +104,7 @@ def representative(
     files += [(noise_folder / noise.path, f"noise/{noise.path}") for noise in quiet]
     frames = []
     for turn, (path, _) in enumerate(files):
-        samples = read_audio(path)[: int(MAX_CLIP_S * SAMPLE_RATE_HZ)]
+        samples = read_audio(path, MAX_CLIP_S)
         gain = 10 ** (GAINS_DB[turn % len(GAINS_DB)] / 20)
         front_end.reset()
         frames.append(front_end.process(np.clip(samples * np.float32(gain), -1, 1)))

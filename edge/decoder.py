@@ -89,6 +89,7 @@ class Decoder:
         classes = len(self._labels)
         self._belief: Float64Array = np.full(classes, 1.0 / classes)
         self._answer = UNKNOWN
+        self._previous = UNKNOWN  # the answer before this one
         self._start_s = 0.0
         self._end_s = 0.0
         self._confidences: list[float] = []
@@ -129,10 +130,13 @@ class Decoder:
         if answer == self._answer:
             self._confidences.append(confidence)
             return None
-        # A window turns when the new language fills half of it; until then it lay in the past.
-        start_s = self._leader_since_s if answer != UNKNOWN else previous_end_s
-        if answer != UNKNOWN and self._start_s > 0:
-            start_s -= self._settings.window_s / 2
+        start_s = previous_end_s
+        # A class that comes back after a moment of doubt has led all along: nothing to date back.
+        if answer not in (UNKNOWN, self._previous):
+            start_s = self._leader_since_s
+            if self._start_s > 0:
+                # A window turns when the new language fills half of it.
+                start_s -= self._settings.window_s / 2
         start_s = float(np.clip(start_s, self._start_s, window.end_s))
         return self._change(answer, start_s, confidence)
 
@@ -158,6 +162,7 @@ class Decoder:
         finished = self.current
         finished = Segment(finished.language, finished.start_s, start_s, finished.confidence)
         change = Change(answer, self._answer, start_s, self._end_s, confidence)
+        self._previous = self._answer
         self._answer, self._start_s, self._confidences = answer, start_s, [confidence]
         return change, finished
 

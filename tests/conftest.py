@@ -6,6 +6,7 @@ All of it is made when a test first asks for it: the tests of the runtime need n
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,13 +46,13 @@ stages = [
 ]
 
 [optimiser]
-steps = 60
+steps = 40
 batch_clips = 16
 clip_s = 2.0
 learning_rate = 0.02
 warmup_steps = 4
 average_decay = 0.8
-evaluate_every_steps = 30
+evaluate_every_steps = 20
 """
 
 
@@ -114,8 +115,22 @@ def tiny_checkpoint(tiny_run: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
+def short_streams() -> Iterator[None]:
+    """Tune decoders on a minute instead of twenty."""
+    import convert.convert
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convert.convert, "STREAMS", 1)
+        patch.setattr(convert.convert, "STREAM_S", 60.0)
+        yield
+
+
+@pytest.fixture(scope="session")
 def tiny_conversion(
-    tiny_checkpoint: Checkpoint, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_checkpoint: Checkpoint,
+    tiny_corpus: Path,
+    short_streams: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Conversion:
     """That checkpoint, converted."""
     from convert.convert import convert

@@ -120,13 +120,15 @@ def balanced(found: Sequence[Cut], *, per_language: int, seed: int) -> list[Cut]
     ]
 
 
-def read_audio(path: Path) -> NDArray[np.float32]:
+def read_audio(path: Path, most_s: float | None = None) -> NDArray[np.float32]:
     """Decode a file of the corpus.
 
     Parameters
     ----------
     path
         An audio file at 16 kHz, mono.
+    most_s
+        Read no more than its beginning of this length.
 
     Returns
     -------
@@ -141,7 +143,14 @@ def read_audio(path: Path) -> NDArray[np.float32]:
     with FileSource(path) as source:
         if source.rate_hz != SAMPLE_RATE_HZ or source.channels != 1:
             raise EdgelidError(f"{path} is not 16 kHz mono: convert it first")
-        return np.concatenate(list(source.blocks()))
+        most_samples = None if most_s is None else round(most_s * SAMPLE_RATE_HZ)
+        blocks, read_samples = [], 0
+        for block in source.blocks():
+            blocks.append(block)
+            read_samples += len(block)
+            if most_samples is not None and read_samples >= most_samples:
+                break
+        return np.concatenate(blocks)[:most_samples]
 
 
 def load_cut(cut: Cut, corpus_dir: str | os.PathLike[str]) -> NDArray[np.float32]:

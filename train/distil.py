@@ -82,9 +82,7 @@ class Teacher:
             raise EdgelidError(
                 f"{path} lacks {error}: run python -m train.teacher again"
             ) from error
-        return cls(
-            _cluster(frames, scale), offsets[rows], offsets[rows + 1] - offsets[rows]
-        )
+        return cls(_cluster(frames, scale), offsets[rows], offsets[rows + 1] - offsets[rows])
 
     def targets(self, origin: Origin, centres: np.ndarray) -> tuple[np.ndarray, Float32Array]:
         """Units that the teacher hears at some frames of a stretch.

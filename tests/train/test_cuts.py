@@ -13,7 +13,7 @@ import pytest
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
-from train.cuts import Cut, balanced, cuts, load_cut
+from train.cuts import Cut, balanced, cuts, load_cut, load_cuts, read_audio
 from train.manifest import Clip
 
 DURATIONS_S = (1.0, 3.0, 5.0, 10.0)
@@ -155,6 +155,33 @@ def test_load_cut(tmp_path: Path) -> None:
     assert samples.dtype == np.float32
     expected = [1000 * int(path[0]) + i % 1000 for path, a, b in spans(cut) for i in range(a, b)]
     np.testing.assert_array_equal(np.rint(samples * 32768), expected)
+
+
+def test_load_cuts_reads_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [clip("0.wav", 23.0), clip("1.wav", 1.7)]
+    write_clips(tmp_path, rows)
+    found = [cut for d in (1.0, 10.0) for cut in cuts(rows, duration_s=d, seed=0)]
+    read = Counter[str]()
+
+    def counted(path: Path) -> np.ndarray:
+        read[path.name] += 1
+        return read_audio(path)
+
+    monkeypatch.setattr("train.cuts.read_audio", counted)
+    together = load_cuts(found, tmp_path)
+    assert len(together) == 3 + 2
+    assert set(read.values()) == {1}
+    for cut, samples in zip(found, together, strict=True):
+        np.testing.assert_array_equal(samples, load_cut(cut, tmp_path))
+    assert load_cuts([], tmp_path) == []
+
+
+def test_read_audio_stops_where_it_is_told(tmp_path: Path) -> None:
+    write_clips(tmp_path, [clip("0.wav", 2.0)])
+    whole = read_audio(tmp_path / "0.wav")
+    assert len(whole) == 2 * SAMPLE_RATE_HZ
+    np.testing.assert_array_equal(read_audio(tmp_path / "0.wav", 0.55), whole[:8800])
+    np.testing.assert_array_equal(read_audio(tmp_path / "0.wav", 5.0), whole)
 
 
 def test_load_cut_fills_a_rounding_of_the_manifest(tmp_path: Path) -> None:

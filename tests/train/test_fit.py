@@ -21,7 +21,7 @@ from train.fit import Corpus, Trainer, fit, open_corpus
 from train.manifest import COLUMNS
 from train.sampling import Batch
 
-INTERRUPTED_AT = 41
+INTERRUPTED_AT = 27
 
 Update = Callable[[Trainer, Batch], tuple[float, float, float]]
 

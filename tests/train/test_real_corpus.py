@@ -1,0 +1,69 @@
+"""The real corpus, where there is one: its manifest holds, and its audio loads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.frontend import SAMPLE_RATE_HZ
+from train.config import read_config
+from train.cuts import balanced, cuts, load_cuts
+from train.fit import _check_sources, held_out_speakers
+from train.manifest import CORPUS_VARIABLE, Clip, check_files, read_manifest
+from train.noise import read_noise
+
+CONFIG = Path(__file__).parents[2] / "train" / "configs" / "edgelid-9.toml"
+
+pytestmark = [
+    pytest.mark.corpus,
+    pytest.mark.skipif(
+        not os.environ.get(CORPUS_VARIABLE),
+        reason=f"needs the speech corpus: set {CORPUS_VARIABLE}",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Path:
+    return Path(os.environ[CORPUS_VARIABLE])
+
+
+@pytest.fixture(scope="module")
+def clips(corpus: Path) -> list[Clip]:
+    return read_manifest(corpus)
+
+
+def test_files_are_there(corpus: Path, clips: list[Clip]) -> None:
+    check_files(clips, corpus)
+
+
+def test_has_what_the_shipped_model_needs(clips: list[Clip]) -> None:
+    data = read_config(CONFIG).data
+    training = [clip for clip in clips if clip.split == "train"]
+    _check_sources(training, data.development)
+    held_out = held_out_speakers(training, data.development)
+    for some in (
+        [clip for clip in training if clip.speaker not in held_out],
+        [clip for clip in training if clip.speaker in held_out],
+        [clip for clip in clips if clip.split == "test"],
+    ):
+        assert set(data.languages) <= {clip.language for clip in some}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_cuts_load(corpus: Path, clips: list[Clip], split: str) -> None:
+    some = [clip for clip in clips if clip.split == split and clip.kind == "human"]
+    drawn = balanced(cuts(some, duration_s=3, seed=0), per_language=1, seed=0)
+    assert len(drawn) >= 9
+    for samples in load_cuts(drawn, corpus):
+        assert samples.shape == (3 * SAMPLE_RATE_HZ,)
+        assert np.abs(samples).max() > 1e-3
+
+
+def test_noise_and_rooms_are_beside_it(corpus: Path) -> None:
+    for folder in ("noise", "rir"):
+        for split in ("train", "test"):
+            assert read_noise(corpus.parent / folder, split)

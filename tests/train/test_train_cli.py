@@ -1,0 +1,144 @@
+"""``edgelid-train`` as it is typed: what it prints, what it returns, what it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train.fit
+from tests.conftest import Conversion
+from train.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*code: str) -> subprocess.CompletedProcess[str]:
+    """A new process that runs some Python."""
+    return subprocess.run(
+        [sys.executable, *code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.mark.parametrize("command", [[], ["fit"], ["evaluate"]])
+def test_help_is_fast(command: list[str]) -> None:
+    """It must not wait for TensorFlow."""
+    done = run(
+        "-c",
+        "import sys\n"
+        "from train.cli import main\n"
+        f"try: main({[*command, '--help']})\n"
+        "except SystemExit as end: print(end.code, {'tensorflow', 'numpy'} & {*sys.modules})",
+    )
+    assert "usage: edgelid-train" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 set()"
+
+
+def test_no_model_in_a_process_of_its_own(tmp_path: Path) -> None:
+    done = run("-m", "train.cli", "evaluate", str(tmp_path / "none.tflite"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("edgelid-train: the model ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_extra(tiny_toml: Path) -> None:
+    done = run(
+        "-c",
+        "import sys\n"
+        "sys.modules['keras'] = sys.modules['tensorflow'] = None\n"
+        "from train.cli import main\n"
+        f"sys.exit(main(['fit', {str(tiny_toml)!r}, '--run', 'run']))",
+    )
+    assert done.returncode == 1
+    assert done.stderr == 'edgelid-train: keras is missing: pip install "edgelid[edge,train]"\n'
+
+
+def fit(toml: Path, run: Path, corpus: Path, cache: Path, *more: str) -> int:
+    options = ["--run", str(run), "--corpus", str(corpus), "--cache", str(cache), *more]
+    return main(["fit", str(toml), *options])
+
+
+def test_fit_goes_on_with_a_run(
+    tiny_toml: Path,
+    tiny_run: Path,
+    tiny_corpus: Path,
+    tiny_cache: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fit(tiny_toml, tiny_run, tiny_corpus, tiny_cache) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("best checkpoint: step ")
+    assert "select" in json.loads(out.partition(", ")[2])
+
+
+def test_interrupted(
+    tiny_toml: Path,
+    tiny_corpus: Path,
+    tiny_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.fit, "_update", interrupt)
+    assert fit(tiny_toml, tmp_path, tiny_corpus, tiny_cache) == 130
+    assert capsys.readouterr().err.endswith("edgelid-train: stopped; the same command goes on\n")
+    assert os.listdir(tmp_path) == ["last.npz"]
+
+
+@pytest.mark.parametrize("workers", ["0", "-1"])
+def test_no_workers(
+    tiny_toml: Path, tmp_path: Path, workers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(tiny_toml, tmp_path, tmp_path, tmp_path, "--workers", workers) == 1
+    assert capsys.readouterr().err == "edgelid-train: --workers must be at least 1\n"
+    assert not os.listdir(tmp_path)
+
+
+def test_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path / "none.toml", tmp_path, tmp_path, tmp_path) == 1
+    assert "cannot read the configuration" in capsys.readouterr().err
+
+
+def test_evaluate(
+    tiny_conversion: Conversion,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = tmp_path / "report.json"
+    options = ["--corpus", str(tiny_corpus), "--durations", "3", "--json", str(report)]
+    assert main(["evaluate", str(tiny_conversion.path), *options]) == 0
+    assert capsys.readouterr().out.startswith("tiny, split test")
+    assert list(json.loads(report.read_text())["durations"]) == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--durations", "1,x"], "--durations must be seconds"),
+        (["--durations", ""], "--durations must be seconds"),
+        (["--durations", "20"], "at most 10 s"),
+        (["--per-language", "0"], "at least one cut"),
+        (["--json", "none/report.json"], "cannot write none/report.json"),
+    ],
+)
+def test_evaluate_in_one_sentence(
+    tiny_conversion: Conversion,
+    tiny_corpus: Path,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, corpus = str(tiny_conversion.path), str(tiny_corpus)
+    assert main(["evaluate", model, "--corpus", corpus, *options]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
