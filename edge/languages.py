@@ -16,7 +16,7 @@ _NAMES = {
     "sr": "Serbian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu",
     "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese",
     "zh": "Chinese",
-    "other": "other language", "nonspeech": "no speech", "unknown": "unknown",
+    "other": "other language", "nonspeech": "no speech", "unknown": "not sure",
 }  # fmt: skip
 
 
