@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except ImportError as error:
         print(
-            f'edgelid-convert: {error.name} is missing: pip install "edgelid[edge,train]"',
+            f'edgelid-convert: {error.name or error} is missing: pip install "edgelid[edge,train]"',
             file=sys.stderr,
         )
         return 1

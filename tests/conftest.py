@@ -42,7 +42,7 @@ embedding = 12
 hidden = 16
 stages = [
     { channels = 16, kernel = 3, stride = 2, entry_kernel = 6, blocks = 1, delay = 1 },
-    { channels = 16, kernel = 5, stride = 2, entry_kernel = 6, blocks = 2, delay = 0 },
+    { channels = 16, kernel = 5, stride = 2, entry_kernel = 6, blocks = 1, delay = 0 },
 ]
 
 [optimiser]

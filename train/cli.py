@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except ImportError as error:
         print(
-            f'edgelid-train: {error.name} is missing: pip install "edgelid[edge,train]"',
+            f'edgelid-train: {error.name or error} is missing: pip install "edgelid[edge,train]"',
             file=sys.stderr,
         )
         return 1

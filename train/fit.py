@@ -262,6 +262,9 @@ class Trainer:
 def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
     """Train to the end of the plan, from the last checkpoint of the run if there is one.
 
+    A run that was stopped and goes on ends, on the same machine, with the very bits of one that
+    was not: batches and dropout depend on the seed and the step alone.
+
     Parameters
     ----------
     config : RunConfig

@@ -126,7 +126,7 @@ def test_states_keep_their_scale(model: ModelFile) -> None:
     interpreter = tf.lite.Interpreter(model_content=model.graph)
     step = interpreter.get_signature_runner("step")
     inputs, outputs = step.get_input_details(), step.get_output_details()
-    assert len(model.description.stream.states) == len(inputs) - 1 == 5
+    assert len(model.description.stream.states) == len(inputs) - 1 == 4
     for i, (frames, channels) in enumerate(model.description.stream.states):
         before, after = inputs[f"state_{i}"], outputs[f"state_{i}_next"]
         assert before["quantization"] == after["quantization"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from edge.frontend import SAMPLE_RATE_HZ
 from train.config import read_config
 from train.cuts import balanced, cuts, load_cuts
 from train.fit import _check_sources, held_out_speakers
-from train.manifest import CORPUS_VARIABLE, Clip, check_files, read_manifest
+from train.manifest import CORPUS_VARIABLE, Clip, check_files, corpus_dir, read_manifest
 from train.noise import read_noise
 
 CONFIG = Path(__file__).parents[2] / "train" / "configs" / "edgelid-9.toml"
@@ -20,7 +19,7 @@ CONFIG = Path(__file__).parents[2] / "train" / "configs" / "edgelid-9.toml"
 pytestmark = [
     pytest.mark.corpus,
     pytest.mark.skipif(
-        not os.environ.get(CORPUS_VARIABLE),
+        not (corpus_dir() / "manifest.tsv").is_file(),
         reason=f"needs the speech corpus: set {CORPUS_VARIABLE}",
     ),
 ]
@@ -28,7 +27,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def corpus() -> Path:
-    return Path(os.environ[CORPUS_VARIABLE])
+    return corpus_dir()
 
 
 @pytest.fixture(scope="module")
