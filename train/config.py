@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
-import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,8 +197,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return [_convert(arguments[0], item, where) for item in value]
     if origin is dict and isinstance(value, dict):
         return {str(k): _convert(arguments[1], v, f"{where}, {k}") for k, v in value.items()}
-    if origin in (typing.Union, types.UnionType):
-        return value if value is None else _convert(arguments[0], value, where)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and type(value) is hint:
