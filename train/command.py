@@ -1,0 +1,40 @@
+"""What the commands of training and of conversion share: every failure is one sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from edge.errors import EdgelidError
+
+
+def run(program: str, work: Callable[[], None], stopped: str) -> int:
+    """Do the work of a command, and say on standard error what went wrong.
+
+    Parameters
+    ----------
+    program : str
+        Its name, before every message.
+    work : callable
+        Imports what it needs itself, so that a missing package can be named.
+    stopped : str
+        What Ctrl-C leaves behind.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    try:
+        work()
+    except EdgelidError as error:
+        message, status = str(error), 1
+    except ImportError as error:
+        missing = error.name or error
+        message, status = f'{missing} is missing: pip install "edgelid[edge,train]"', 1
+    except KeyboardInterrupt:
+        message, status = f"stopped; {stopped}", 130
+    else:
+        return 0
+    print(f"{program}: {message}", file=sys.stderr)
+    return status
