@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge.errors import EdgelidError
+from train.command import run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,34 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow's own converter still builds the interpreter that TensorFlow warns of.
     warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
-    try:
-        # Only now: these take seconds to import, and `--help` should not.
-        from convert.convert import convert
-        from train.checkpoint import load_checkpoint
-        from train.manifest import corpus_dir
+    return run("edgelid-convert", lambda: run_convert(options), "nothing was written")
 
-        name = options.output.name.removesuffix(".tflite")
-        corpus = options.corpus or corpus_dir()
-        _, proofs = convert(load_checkpoint(options.checkpoint), corpus, options.output, name)
-    except EdgelidError as error:
-        print(f"edgelid-convert: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(
-            f'edgelid-convert: {error.name or error} is missing: pip install "edgelid[edge,train]"',
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("edgelid-convert: stopped; nothing was written", file=sys.stderr)
-        return 130
+
+def run_convert(options: argparse.Namespace) -> None:
+    """Convert, and print the proof."""
+    # Only now: these take seconds to import, and `--help` should not.
+    from convert.convert import convert
+    from train.checkpoint import load_checkpoint
+    from train.manifest import corpus_dir
+
+    name = options.output.name.removesuffix(".tflite")
+    corpus = options.corpus or corpus_dir()
+    _, proofs = convert(load_checkpoint(options.checkpoint), corpus, options.output, name)
     if options.json:
         print(json.dumps({k: dataclasses.asdict(p) for k, p in proofs.items()}))
     else:
         for window, proof in proofs.items():
             print(f"float against int8, {window} s of held-out speech")
             print("\n".join(f"  {row}" for row in proof.rows()))
-    return 0
 
 
 if __name__ == "__main__":
