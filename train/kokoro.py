@@ -56,6 +56,16 @@ ESPEAK_VOICES = {
     "hi": "inc/hi",
     "it": "roa/it",
     "pt": "roa/pt-BR",
+    # Not among the languages that the model was trained on: it speaks their phonemes as it
+    # learnt them elsewhere, with an accent.
+    "ca": "roa/ca",
+    "da": "gmq/da",
+    "de": "gmw/de",
+    "id": "poz/id",
+    "nl": "gmw/nl",
+    "ro": "roa/ro",
+    "ru": "zle/ru",
+    "sv": "gmq/sv",
 }
 LANGUAGES = (*ESPEAK_VOICES, "zh")
 
@@ -78,6 +88,9 @@ SYMBOL_IDS = {
 _TO_MODEL = {
     "a^ɪ": "I", "a^ʊ": "W", "d^z": "ʣ", "d^ʒ": "ʤ", "e^ɪ": "A", "o^ʊ": "O", "ə^ʊ": "Q",
     "s^s": "S", "t^s": "ʦ", "t^ʃ": "ʧ", "ɔ^ɪ": "Y", "^": "", "-": "",
+    # Phonemes of languages that the model was not trained on: the nearest that it knows.
+    "ʏ": "y", "ɵ": "ø", "ʉ": "u", "ɫ": "l", "ɭ": "l", "ɦ": "h", "ʑ": "ʒ", "g": "ɡ",
+    "ε": "ɛ", "ɱ": "m",
 }  # fmt: skip
 _TO_MODEL_ENGLISH = {
     "ʔˌn\u0329": "ʔn", "ʔn\u0329": "ʔn", "a^ɪ": "I", "a^ʊ": "W", "d^ʒ": "ʤ", "e^ɪ": "A",

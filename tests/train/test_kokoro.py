@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,50 @@ def test_no_voices(tmp_path: Path) -> None:
 def test_an_unknown_language() -> None:
     with pytest.raises(EdgelidError, match="does not speak 'xx'; choose from en, "):
         phonemise("a", "xx")
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("espeakng_loader"), reason="needs the package espeakng-loader"
+)
+@pytest.mark.parametrize(
+    ("language", "text", "phonemes"),
+    [
+        ("de", "Grüße aus Köln, schöne Bücher!", "ɡɾˈyːsə ˌWs kˈœln, ʃˈøːnə bˈyːçɜ!"),
+        ("nl", "Goedemorgen, het huis is leuk.", "ɣˈudəmˌɔrɣən, hət hˈœys ɪs lˈøːk."),
+        ("ru", "Доброе утро, как жизнь?", "dˈobrʌjɪ ˈutrʌ, kˈɑk ʒˈyʒn?"),
+        ("ca", "Bon dia, conferència i feina.", "bˈɔn dˈiə, kumfəɾˈɛnsiə j fˈɛjnə."),
+        ("da", "Godmorgen, rødgrød med fløde.", "ɡʔomˈʌːn, ʁˈʔœðɡʁʔœð mɛð flˈœðə."),
+        ("id", "Selamat pagi, apa kabar?", "səlˈamat pˈaɡi, ˈapa kˈabar?"),
+        ("ro", "Bună ziua, ce mai faceți?", "bˈunə zˈiwa, ʧe mI fˈaʧeʦʲˌʲ?"),
+        ("sv", "God morgon, sju sjuka sjömän.", "ɡˈuːd mˈɔrɡɔn, sxˈu sxˈuka sxˈøːmɛːn."),
+        ("en", "Good morning, judge.", "ɡˈʊd mˈɔɹnɪŋ, ʤˈʌʤ."),
+        ("en-gb", "Good morning, nurse.", "ɡˈʊd mˈɔːnɪŋ, nˈɜːs."),
+        ("fr", "Bonjour, un bon vin blanc.", "bɔ̃ʒˈuʁ, œ̃ bˈɔ̃ vˈɛ̃ blˈɑ̃."),
+        ("es", "Buenos días, señor.", "bwˈenos ðˈias, seɲˈoɾ."),
+        ("it", "Buongiorno, gli gnocchi.", "bʊonʤˈɔrno, ʎɪ ɲˈokːɪ."),
+        ("pt", "Bom dia, coração.", "bˈoŋ ʤˈiæ, kˌoɾasˈɐ̃ʊ̃."),
+    ],
+)
+def test_phonemes(language: str, text: str, phonemes: str) -> None:
+    assert phonemise(text, language) == phonemes
+
+
+@pytest.mark.parametrize(
+    ("language", "ipa", "expected"),
+    [
+        ("de", "ˌa^ʊs t^sˈuː ʏ", "ˌWs ʦˈuː y"),
+        ("da", "mεð", "mɛð"),  # the Greek letter
+        ("ca", "kuɱfəɾˈɛnsiə", "kumfəɾˈɛnsiə"),
+        ("sv", "s^xˈʉka", "sxˈuka"),
+        ("ru", "ʒˈyʑn", "ʒˈyʒn"),
+        ("id", "(en)ɡˈuːɡəl(id)", "ɡˈuːɡəl"),
+        ("en", "mˈɔː^ɹnɪŋ d^ʒˈʌd^ʒ", "mˈɔɹnɪŋ ʤˈʌʤ"),
+        ("en-gb", "ɡˈə^ʊ", "ɡˈQ"),
+    ],
+)
+def test_phonemes_of_the_model(language: str, ipa: str, expected: str) -> None:
+    assert kokoro._to_model(ipa, language) == expected
+    assert set(expected) - {" "} <= SYMBOL_IDS.keys()
 
 
 def test_symbols_are_distinct() -> None:
