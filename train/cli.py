@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.errors import EdgelidError
+from train.command import run
 
 DEFAULT_CACHE = Path("~/.cache/edgelid/features")
 
@@ -31,7 +32,21 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--run", type=Path, required=True, help="folder of the run's checkpoints")
     fit.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for features")
     fit.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="for features")
-    fit.add_argument("--teacher", type=Path, help="teacher's embeddings, from train.teacher")
+    fit.add_argument(
+        "--also",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of another corpus to learn from, such as train.synthetic makes",
+    )
+    fit.add_argument(
+        "--teacher",
+        type=Path,
+        action="append",
+        default=[],
+        help="teacher's embeddings, from train.teacher; one a corpus",
+    )
     fit.set_defaults(run_command=run_fit)
 
     evaluate = commands.add_parser(
@@ -40,8 +55,15 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("model", type=Path, help="model file")
     evaluate.add_argument("--split", choices=("train", "test"), default="test")
     evaluate.add_argument("--durations", default="1,3,5,10", help="of speech, seconds")
-    evaluate.add_argument("--per-language", type=int, default=10_000, help="cuts at most")
+    evaluate.add_argument("--per-language", type=int, help="cuts at most (default: all)")
+    evaluate.add_argument(
+        "--conditions", help="noise, rooms, codecs: a list, such as clean,noise-10 (default: all)"
+    )
+    evaluate.add_argument("--streams", type=int, default=4, help="to follow, of 5 minutes")
+    evaluate.add_argument("--yardstick", type=Path, help="report of train.yardstick, to compare")
+    evaluate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     evaluate.add_argument("--json", type=Path, help="write the full report to this file")
+    evaluate.add_argument("--html", type=Path, help="write it with plots, for a browser")
     evaluate.set_defaults(run_command=run_evaluate)
     return top
 
@@ -58,7 +80,12 @@ def run_fit(options: argparse.Namespace) -> None:
     config = read_config(options.config)
     cache = options.cache.expanduser()
     corpus = open_corpus(
-        config, options.corpus or corpus_dir(), cache, options.workers, options.teacher
+        config,
+        options.corpus or corpus_dir(),
+        cache,
+        options.workers,
+        options.teacher,
+        options.also,
     )
     best = fit(config, options.run, corpus)
     print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")
@@ -67,7 +94,8 @@ def run_fit(options: argparse.Namespace) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     """``edgelid-train evaluate``."""
     from train.atomic import check_writable
-    from train.evaluate import evaluate_model
+    from train.evaluate import Evaluation, evaluate_model
+    from train.htmlreport import write_html
     from train.manifest import corpus_dir
     from train.report import table, write_json
 
@@ -75,17 +103,25 @@ def run_evaluate(options: argparse.Namespace) -> None:
         durations_s = [float(part) for part in options.durations.split(",")]
     except ValueError as error:
         raise EdgelidError("--durations must be seconds, such as 1,3,10") from error
-    if options.json:
-        check_writable(options.json)
+    for path in filter(None, (options.json, options.html)):
+        check_writable(path)
     report = evaluate_model(
-        options.model,
-        options.corpus or corpus_dir(),
-        options.split,
-        durations_s,
-        options.per_language,
+        Evaluation(
+            model=options.model,
+            corpus=options.corpus or corpus_dir(),
+            split=options.split,
+            durations_s=durations_s,
+            per_language=options.per_language,
+            conditions=options.conditions and options.conditions.split(","),
+            streams=options.streams,
+            yardstick=options.yardstick,
+            workers=options.workers,
+        )
     )
     if options.json:
         write_json(options.json, report)
+    if options.html:
+        write_html(options.html, report)
     print("\n".join(table(report)))
 
 
@@ -95,21 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="edgelid-train: %(message)s")
     logging.getLogger("train").setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        options.run_command(options)
-    except EdgelidError as error:
-        print(f"edgelid-train: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(
-            f'edgelid-train: {error.name or error} is missing: pip install "edgelid[edge,train]"',
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("edgelid-train: stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    return run("edgelid-train", lambda: options.run_command(options), "the same command goes on")
 
 
 if __name__ == "__main__":

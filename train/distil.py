@@ -8,6 +8,7 @@ linearly, the unit that the teacher hears in the clean recording, while they hea
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from train.manifest import Clip
+from train.teacher import clip_frames
 
 FRAMES_PER_TEACHER_FRAME = 4  # 40 ms of the teacher against 10 ms of the front end
 UNITS = 256
@@ -61,28 +63,46 @@ class Teacher:
     lengths: np.ndarray
 
     @classmethod
-    def load(cls, path: Path, clips: Sequence[Clip]) -> Teacher:
+    def load(cls, paths: Sequence[Path], clips: Sequence[Clip]) -> Teacher:
         """Read what ``python -m train.teacher`` wrote.
+
+        Parameters
+        ----------
+        paths : sequence of Path
+            One a corpus. The first defines the units; the others must share its projection
+            (``--like``).
+        clips : sequence of Clip
 
         Raises
         ------
         EdgelidError
-            If it cannot be read, or lacks a clip.
+            If one cannot be read, they do not belong together, a clip is missing, or the first
+            has too few frames to find units in.
         """
+        archives = [_Archive.read(path) for path in paths]
+        if any(not np.array_equal(a.scale, archives[0].scale) for a in archives):
+            raise EdgelidError(
+                f"{paths[0]} and the other teachers' embeddings have different projections: make "
+                f"the others with python -m train.teacher --like {paths[0]}"
+            )
+        firsts = np.cumsum([0, *(len(a.frames) for a in archives)])
+        ranges = {
+            path: (first + archive.offsets[i], archive.offsets[i + 1] - archive.offsets[i])
+            for first, archive in zip(firsts, archives, strict=False)
+            for i, path in enumerate(archive.paths)
+        }
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                paths = {str(p): i for i, p in enumerate(archive["paths"])}
-                offsets, frames = archive["offsets"], archive["frames"]
-                # Principal components, with their variances.
-                scale = archive["scale"] * archive["gain"]
-            rows = np.array([paths[clip.path] for clip in clips])
-        except (OSError, ValueError, EOFError) as error:
-            raise EdgelidError(f"cannot read the teacher's embeddings {path}") from error
+            # A clip that is shorter than a frame has none.
+            rows = np.array([ranges[c.path] if clip_frames(c) else (0, 0) for c in clips])
         except KeyError as error:
             raise EdgelidError(
-                f"{path} lacks {error}: run python -m train.teacher again"
+                f"no teacher's embeddings of {error} in {', '.join(map(str, paths))}: run python "
+                "-m train.teacher again"
             ) from error
-        return cls(_cluster(frames, scale), offsets[rows], offsets[rows + 1] - offsets[rows])
+        if len(archives[0].frames) < UNITS:
+            raise EdgelidError(f"{paths[0]} has fewer than {UNITS} frames: it needs more speech")
+        frames = [archive.frames for archive in archives]
+        return cls(_cluster(frames, archives[0].scale), rows[:, 0], rows[:, 1])
 
     def targets(self, origin: Origin, centres: np.ndarray) -> tuple[np.ndarray, Float32Array]:
         """Units that the teacher hears at some frames of a stretch.
@@ -107,11 +127,43 @@ class Teacher:
         return self.units[rows].astype(np.int32), known.astype(np.float32)
 
 
-def _cluster(frames: np.ndarray, scale: Float32Array) -> np.ndarray:
-    """K-means over (total, dimensions) int8 embeddings; the unit of each, (total,) uint16."""
+@dataclass(frozen=True)
+class _Archive:
+    """The file of one corpus.
+
+    Attributes
+    ----------
+    paths : list of str
+    offsets : ndarray, shape (clips + 1,)
+        Where each clip's frames begin.
+    frames : ndarray, shape (total, dimensions), int8
+    scale : ndarray, shape (dimensions,)
+        Makes principal components of them, with their variances.
+    """
+
+    paths: list[str]
+    offsets: np.ndarray
+    frames: np.ndarray
+    scale: Float32Array
+
+    @classmethod
+    def read(cls, path: Path) -> _Archive:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                scale = archive["scale"] * archive["gain"]
+                paths = [str(p) for p in archive["paths"]]
+                return cls(paths, archive["offsets"], archive["frames"], scale)
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise EdgelidError(f"cannot read the teacher's embeddings {path}") from error
+
+
+def _cluster(parts: Sequence[np.ndarray], scale: Float32Array) -> np.ndarray:
+    """K-means over the first of (total, dimensions) int8 embeddings; units of all, uint16."""
     from sklearn.cluster import MiniBatchKMeans
 
-    sample = frames[:: max(1, len(frames) // FITTED_FRAMES)] * scale
+    sample = parts[0][:: max(1, len(parts[0]) // FITTED_FRAMES)] * scale
     means = MiniBatchKMeans(UNITS, batch_size=4096, n_init=1, random_state=0).fit(sample)
-    chunks = (frames[i : i + 65_536] * scale for i in range(0, len(frames), 65_536))
+    chunks = (
+        frames[i : i + 65_536] * scale for frames in parts for i in range(0, len(frames), 65_536)
+    )
     return np.concatenate([means.predict(chunk) for chunk in chunks]).astype(np.uint16)

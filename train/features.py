@@ -37,15 +37,18 @@ class CachedFeatures:
 
     Attributes
     ----------
-    frames : tuple of ndarray, shape (total frames, mels), float16
-        One array a variant, memory-mapped.
+    frames : tuple of tuple of ndarray, shape (total frames, mels), float16
+        For each variant one array a corpus, memory-mapped.
+    corpora : ndarray, shape (clips,)
+        Corpus of each clip.
     starts, lengths : ndarray, shape (variants, clips)
-        Where a clip's frames are, in frames.
+        Where a clip's frames are in its corpus' array, in frames.
     speeds : ndarray, shape (variants, clips)
         Playing speed of each variant of a clip.
     """
 
-    frames: tuple[np.ndarray, ...]
+    frames: tuple[tuple[np.ndarray, ...], ...]
+    corpora: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
     speeds: np.ndarray
@@ -53,12 +56,24 @@ class CachedFeatures:
     def clip(self, index: int, variant: int) -> np.ndarray:
         """Frames of one clip, (frames, mels), float16."""
         start = self.starts[variant, index]
-        return self.frames[variant][start : start + self.lengths[variant, index]]
+        frames: np.ndarray = self.frames[variant][self.corpora[index]]
+        return frames[start : start + self.lengths[variant, index]]
 
     def take(self, indices: Sequence[int]) -> CachedFeatures:
         """Some of the clips, in the order given."""
         chosen = (table[:, indices] for table in (self.starts, self.lengths, self.speeds))
-        return CachedFeatures(self.frames, *chosen)
+        return CachedFeatures(self.frames, self.corpora[list(indices)], *chosen)
+
+    @classmethod
+    def join(cls, parts: Sequence[CachedFeatures]) -> CachedFeatures:
+        """The clips of several corpora, one corpus after the other."""
+        sizes = [len(part.corpora) for part in parts]
+        tables = ("starts", "lengths", "speeds")
+        return cls(
+            tuple(sum(arrays, ()) for arrays in zip(*(part.frames for part in parts), strict=True)),
+            np.repeat(np.arange(len(parts)), sizes),
+            *(np.concatenate([getattr(part, name) for part in parts], axis=1) for name in tables),
+        )
 
 
 def seed_of(*parts: object) -> np.random.Generator:
@@ -226,5 +241,6 @@ def _open(folder: Path, variants: int, config: FrontEndConfig) -> CachedFeatures
             speeds.append(index["speeds"])
         starts.append(np.concatenate([[0], np.cumsum(lengths[-1])[:-1]]))
         flat = np.memmap(frames_file, np.float16, "r")
-        frames.append(flat.reshape(-1, config.mels))
-    return CachedFeatures(tuple(frames), np.array(starts), np.array(lengths), np.array(speeds))
+        frames.append((flat.reshape(-1, config.mels),))
+    one = np.zeros(len(lengths[0]), np.int64)
+    return CachedFeatures(tuple(frames), one, np.array(starts), np.array(lengths), np.array(speeds))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,12 @@ class Corpus:
 
 
 def open_corpus(
-    config: RunConfig, folder: Path, cache: Path, workers: int, teacher: Path | None = None
+    config: RunConfig,
+    folder: Path,
+    cache: Path,
+    workers: int,
+    teachers: Sequence[Path] = (),
+    further: Sequence[Path] = (),
 ) -> Corpus:
     """Read manifests and compute, or find, the features.
 
@@ -60,16 +67,19 @@ def open_corpus(
         Folder for feature caches.
     workers : int
         Processes.
-    teacher : Path, optional
-        Embeddings that ``python -m train.teacher`` wrote.
+    teachers : sequence of Path, optional
+        Embeddings that ``python -m train.teacher`` wrote, one a corpus.
+    further : sequence of Path, optional
+        Folders of more corpora to learn from.
 
     Raises
     ------
     EdgelidError
         If anything is missing or does not fit.
     """
-    clips = [clip for clip in read_manifest(folder) if clip.split == "train"]
-    check_files(clips, folder)
+    folders = (folder, *further)
+    parts = _training_clips(folders)
+    clips = [clip for part in parts for clip in part]
     _check_sources(clips, config.data.development)
     held_out = held_out_speakers(clips, config.data.development)
     train = [i for i, c in enumerate(clips) if c.speaker not in held_out]
@@ -77,24 +87,58 @@ def open_corpus(
     missing = set(config.data.languages) - {clips[i].language for i in train}
     if missing:
         raise EdgelidError(f"no training speech in {', '.join(sorted(missing))}")
-    if config.optimiser.teacher_weight and teacher is None:
+    _warn_of_lone_speakers([clips[i] for i in train], config.data.languages)
+    if config.optimiser.teacher_weight and not teachers:
         raise EdgelidError("this configuration learns from a teacher: give its file (--teacher)")
-    taught = Teacher.load(teacher, [clips[i] for i in train]) if teacher else None
+    taught = Teacher.load(teachers, [clips[i] for i in train]) if teachers else None
     rooms = [folder.parent / "rir" / c.path for c in read_noise(folder.parent / "rir", "train")]
     noises = read_noise(folder.parent / "noise", "train")
-    features = prepare(
-        folder,
-        [c.path for c in clips],
-        cache,
-        config.front_end,
-        config.data.variants,
-        rooms,
-        workers,
+    features = CachedFeatures.join(
+        [
+            prepare(
+                each,
+                [c.path for c in part],
+                cache,
+                config.front_end,
+                config.data.variants,
+                rooms,
+                workers,
+            )
+            for each, part in zip(folders, parts, strict=True)
+        ]
     )
     noise_features = prepare(
         folder.parent / "noise", [c.path for c in noises], cache, config.front_end, 0, [], workers
     )
     return Corpus(clips, features, train, development, noises, noise_features, taught)
+
+
+def _training_clips(folders: Sequence[Path]) -> list[list[Clip]]:
+    """What each corpus has to learn from; corpora that overlap are refused."""
+    manifests = [read_manifest(folder) for folder in folders]
+    tested = {clip.speaker for clips in manifests for clip in clips if clip.split == "test"}
+    parts = [[clip for clip in clips if clip.split == "train"] for clips in manifests]
+    seen: set[str] = set()  # a clip's path is its name everywhere
+    for clip in (clip for part in parts for clip in part):
+        if clip.path in seen:
+            raise EdgelidError(f"two of the corpora have a clip {clip.path}: rename one's folders")
+        if clip.speaker in tested:
+            raise EdgelidError(
+                f"the speaker {clip.speaker} is in train in one corpus and in test in another: "
+                "keep each speaker in one split"
+            )
+        seen.add(clip.path)
+    for folder, part in zip(folders, parts, strict=True):
+        check_files(part, folder)
+    return parts
+
+
+def _warn_of_lone_speakers(clips: Sequence[Clip], languages: Sequence[str]) -> None:
+    speakers = {(clip.language, clip.speaker) for clip in clips}
+    voices = Counter(language for language, _ in speakers)
+    lone = [language for language in languages if voices[language] == 1]
+    if lone:
+        log.warning("only one speaker of %s: the model may learn the voice", ", ".join(lone))
 
 
 def _check_sources(clips: list[Clip], development: dict[str, list[str]]) -> None:

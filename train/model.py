@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 # Statistics pooling divides by the sum of the speech weights plus this many frames, so that a
@@ -122,6 +123,29 @@ class ModelConfig:
         return macs + rate * width * (self.embedding + 1)
 
 
+class Normalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+    """Batch normalisation of (batch, frames, 1, channels) whose training step is one fused kernel.
+
+    Keras composes it of a dozen passes over memory, a quarter of the time of a training step.
+    """
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training:
+            return super().call(inputs, training=False)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=[],
+            variance=[],
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        return outputs
+
+
 class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
     """Convolution over time, with batch normalisation, that carries its state from call to call.
 
@@ -144,7 +168,7 @@ class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
                 channels, (kernel, 1), (stride, 1), use_bias=False, name="conv"
             )
         )
-        self.norm = keras.layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name="norm")
+        self.norm = Normalization(momentum=0.97, epsilon=1e-3, name="norm")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.conv.build(input_shape)
@@ -210,7 +234,7 @@ class Trunk(keras.Model):  # type: ignore[misc]
             if full
             else (
                 keras.layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_p"),
-                keras.layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_n"),
+                Normalization(momentum=0.97, epsilon=1e-3, name=f"{name}_n"),
             )
         )
         self.delays.append(delay)

@@ -23,6 +23,7 @@ import json
 import os
 import random
 import sys
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from train.atomic import atomic_file, write_atomically
+from train.command import run
 from train.cuts import read_audio
 from train.manifest import Clip, check_files, corpus_dir, read_manifest
 
@@ -406,7 +408,32 @@ def speech_frames(pack: Pack, embeddings: FloatArray) -> FloatArray:
     return np.concatenate([embeddings[piece.slice_in_pack] for piece in pack.pieces])
 
 
-def collect(packs: Sequence[Pack], shards: Path) -> dict[str, NDArray[Any]]:
+def read_projection(path: Path) -> Projection:
+    """The projection of another cache.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read.
+    """
+    names = ("mean", "std", "components", "eigenvalues")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return Projection(*(np.asarray(archive[name], np.float32) for name in names))
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise EdgelidError(f"cannot read the teacher's embeddings {path}") from error
+
+
+def own_projection(packs: Sequence[Pack], shards: Path) -> Projection:
+    """Fit a `Projection` to the packs, all of which have a shard."""
+    mean = place_means((pack, _load_embeddings(shards, pack)) for pack in packs)
+    return fit_projection(
+        (speech_frames(pack, _load_embeddings(shards, pack) - mean) for pack in pca_packs(packs)),
+        mean,
+    )
+
+
+def collect(packs: Sequence[Pack], shards: Path, projection: Projection) -> dict[str, NDArray[Any]]:
     """Join the shards.
 
     Parameters
@@ -415,6 +442,8 @@ def collect(packs: Sequence[Pack], shards: Path) -> dict[str, NDArray[Any]]:
         All of them have a shard.
     shards
         Folder of the shards.
+    projection
+        Of the embeddings.
 
     Returns
     -------
@@ -425,11 +454,6 @@ def collect(packs: Sequence[Pack], shards: Path) -> dict[str, NDArray[Any]]:
         the packs) that the clip was in, and ``languages`` (9,) str that they are of; ``mean``,
         ``std``, ``components``, ``eigenvalues`` as in `Projection`, ``gain`` (COMPONENTS,).
     """
-    mean = place_means((pack, _load_embeddings(shards, pack)) for pack in packs)
-    projection = fit_projection(
-        (speech_frames(pack, _load_embeddings(shards, pack) - mean) for pack in pca_packs(packs)),
-        mean,
-    )
     lengths: dict[str, int] = {}
     for pack in packs:
         for piece in pack.pieces:
@@ -470,17 +494,24 @@ def save_npz(path: Path, **arrays: NDArray[Any]) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def make_cache(corpus: Path, output: Path, weights: Path) -> str:
-    """Embed the training split of `corpus` and write the cache; returns a line about it."""
+def make_cache(corpus: Path, output: Path, weights: Path, like: Path | None = None) -> str:
+    """Embed the training split of `corpus` and write the cache; returns a line about it.
+
+    The projection is that of the cache `like`, so that both can teach together, or its own.
+    """
+    given = read_projection(like) if like else None
     clips = [clip for clip in read_manifest(corpus) if clip.split == "train"]
     check_files(clips, corpus)
     packs = pack_clips(clips)
     if not packs:
         raise EdgelidError(f"the corpus {corpus} has no clips in its training split")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgelidError(f"cannot make the folder {output.parent}: {error.strerror}") from error
     shards = output.with_suffix(".shards")
     extract(packs, corpus, shards, lambda: load_whisper(weights))
-    arrays = collect(packs, shards)
+    arrays = collect(packs, shards, given or own_projection(packs, shards))
     save_npz(output, **arrays)
     kept = arrays["eigenvalues"][:COMPONENTS].sum() / arrays["eigenvalues"].sum()
     return (
@@ -494,14 +525,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.teacher", description=make_cache.__doc__)
     parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="folder of the corpus")
     parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
+    parser.add_argument("--like", type=Path, help="take the projection of this other cache")
     parser.add_argument("--weights", type=Path, default=weights_dir(), help="Whisper base, joined")
     options = parser.parse_args(arguments)
-    try:
-        print(make_cache(options.corpus, options.output, options.weights))
-    except EdgelidError as error:
-        print(f"train.teacher: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    def work() -> None:
+        print(make_cache(options.corpus, options.output, options.weights, options.like))
+
+    return run("train.teacher", work, "the same command goes on")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ def cached(lengths: Sequence[int], values: Sequence[float], mels: int) -> Cached
     flat = np.repeat(np.array(values, np.float16), lengths)[:, None].repeat(mels, axis=1)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     return CachedFeatures(
-        (flat, flat),
+        ((flat,), (flat,)),
+        np.zeros(len(lengths), np.int64),
         np.array([starts, starts]),
         np.array([lengths, lengths]),
         np.ones((2, len(lengths))),
