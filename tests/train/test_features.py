@@ -124,6 +124,34 @@ def test_take(audio: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(taken.clip(1, 0), features.clip(0, 0))
 
 
+def test_join(audio: Path, tmp_path: Path) -> None:
+    """Corpora that lie in different caches, as one list of clips."""
+    one = prepare(audio, PATHS, tmp_path, CONFIG, 1, [audio / "room.wav"], 1)
+    two = prepare(audio, PATHS[1::-1], tmp_path, CONFIG, 1, [audio / "room.wav"], 1)
+    joined = CachedFeatures.join([one, two, one])
+    assert joined.corpora.tolist() == [0] * 4 + [1] * 2 + [2] * 4
+    parts = [(part, i) for part in (one, two, one) for i in range(len(part.corpora))]
+    assert len(np.unique(joined.speeds[1])) > 2
+    for table in (joined.starts, joined.lengths, joined.speeds):
+        assert table.shape == (2, len(parts))
+    for variant in (0, 1):
+        for index, (part, i) in enumerate(parts):
+            expected = part.clip(i, variant)
+            np.testing.assert_array_equal(joined.clip(index, variant), expected)
+            assert joined.speeds[variant, index] == part.speeds[variant, i]
+
+    taken = joined.take([9, 4, 0])
+    assert taken.corpora.tolist() == [2, 1, 0]
+    np.testing.assert_array_equal(taken.clip(1, 1), two.clip(0, 1))
+    np.testing.assert_array_equal(taken.clip(0, 0), one.clip(3, 0))
+    assert everything(CachedFeatures.join([one])) == everything(one)
+
+
+def test_corpora_of_different_variants(audio: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="longer"):
+        CachedFeatures.join([prepared(audio, tmp_path), prepared(audio, tmp_path, variants=1)])
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_unreadable_audio(audio: Path, tmp_path: Path, workers: int) -> None:
     (tmp_path / "good.wav").write_bytes((audio / "de.wav").read_bytes())
