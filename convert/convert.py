@@ -34,10 +34,10 @@ from edge.modelfile import (
 )
 from train.atomic import check_writable, write_atomically
 from train.checkpoint import Checkpoint, restore_model
-from train.evaluate import expected_calibration_error, fit_temperature
 from train.filterbank import mel_filterbank
 from train.fit import held_out_speakers
 from train.manifest import read_manifest
+from train.metrics import expected_calibration_error, fit_temperature
 from train.model import ModelConfig
 from train.noise import read_noise
 from train.streams import make_stream, tune_decoder

@@ -10,8 +10,8 @@ from edge.classifier import StreamingClassifier, softmax
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array, FrontEnd
 from train.development import logits
-from train.evaluate import score_audio
 from train.model import Head, Trunk
+from train.scoring import score_audio
 
 # Below these, something is wrong with the graph and not merely with its precision.
 MIN_AGREEMENT = 0.9

@@ -22,6 +22,7 @@ from edge.frontend import SAMPLE_RATE_HZ
 from edge.sources import FileSource
 from train.manifest import Clip
 
+SEED = 0  # of the cuts that reports are about: every recogniser gets the same ones
 ITEM_S = 10.0
 ITEM_SAMPLES = round(ITEM_S * SAMPLE_RATE_HZ)
 # A manifest gives hundredths of a second: a file may be this much shorter than it says.

@@ -2,26 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from edge.classifier import StreamingClassifier, softmax
+from edge.classifier import softmax
 from edge.errors import EdgelidError
-from edge.frontend import Float32Array, Float64Array
-from edge.interpreter import Graphs, open_graphs
-from edge.modelfile import NONSPEECH, OTHER, ModelFile, read_model
-from train.cuts import Cut, balanced, cuts, load_cut
-from train.manifest import read_manifest
+from edge.frontend import Float64Array
+from edge.modelfile import DecoderDefaults, ModelFile, read_model
+from train.conditions import CLEAN, SPLIT, TITLES, Sounds, choose, find_sounds
+from train.cuts import SEED, Cut, balanced, cuts
+from train.manifest import Clip, check_files, read_manifest
+from train.metrics import (
+    DRAWS,
+    accuracies,
+    bootstrap_weights,
+    confusions,
+    interval,
+    log_likelihood_ratios,
+    measures,
+    reliability,
+    with_intervals,
+)
+from train.noise import read_noise
+from train.openset import (
+    detection_curve,
+    noise_report,
+    operating_point,
+    strangers_error_rate,
+    threshold_rejecting,
+)
+from train.scoring import (
+    TINY,
+    Scorer,
+    Setup,
+    StreamRecipe,
+    Trial,
+    Workers,
+    score_trials,
+)
+from train.streams import score_streams
+from train.yardstick import Yardstick, read_yardstick
 
-CALIBRATION_BINS = 15
-CONFIDENT = 0.6  # posterior above which an answer is taken seriously
-SEED = 1  # of the cuts
-TINY = 1e-30  # whose logarithm stands for that of nothing
+CONDITION_S = 3.0  # of speech, in conditions other than clean and for the open set
+STREAM_S = 300.0
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate.
+
+    Attributes
+    ----------
+    model : Path
+        Model file.
+    corpus : Path
+    split : str
+    durations_s : sequence of float
+        Of speech.
+    per_language : int or None
+        Cuts of each language and duration, and windows of each kind of noise, at most.
+    conditions : sequence of str or None
+        Besides clean, of `train.conditions.TITLES`; None for all.
+    streams : int
+        Long recordings to follow.
+    yardstick : Path or None
+        Report of `train.yardstick` to compare with.
+    workers : int
+        Processes.
+    """
+
+    model: Path
+    corpus: Path
+    split: str = "test"
+    durations_s: Sequence[float] = (1.0, 3.0, 5.0, 10.0)
+    per_language: int | None = None
+    conditions: Sequence[str] | None = None
+    streams: int = 4
+    yardstick: Path | None = None
+    workers: int = 1
+
+    def check(self) -> None:
+        """Raise EdgelidError unless there is something to do."""
+        if not self.durations_s or (self.per_language is not None and self.per_language < 1):
+            raise EdgelidError("there is nothing to score: give a duration, and at least one cut")
+        if self.workers < 1:
+            raise EdgelidError("--workers must be at least 1")
+        if self.streams < 0:
+            raise EdgelidError("--streams must be at least 0")
+
+    @property
+    def condition_s(self) -> float:
+        """Duration of the cuts that conditions and the open set are tested with."""
+        return CONDITION_S if CONDITION_S in self.durations_s else max(self.durations_s)
 
 
 @dataclass(frozen=True)
@@ -45,50 +123,15 @@ class Scored:
         """Index of the true class of each cut, shape (cuts,)."""
         return np.array([self.labels.index(cut.language) for cut in self.cuts])
 
+    @property
+    def probabilities(self) -> Float64Array:
+        """Shape (cuts, classes)."""
+        return np.asarray(np.exp(self.log_probabilities))
 
-def score_audio(classifier: StreamingClassifier, samples: Float32Array) -> Float64Array:
-    """Log-probabilities of one recording, streamed from its beginning to its end.
-
-    Parameters
-    ----------
-    classifier : StreamingClassifier
-        With one window, at least as long as the recording.
-    samples : ndarray, shape (n,), float32
-
-    Returns
-    -------
-    ndarray, shape (classes,)
-    """
-    classifier.reset()
-    last = None
-    for windows in classifier.process(samples):
-        last = windows[0]
-    for windows in classifier.flush():
-        last = windows[0]
-    assert last is not None, "flush answers for any audio"
-    log_probabilities: Float64Array = np.log(last.probabilities + TINY)
-    return log_probabilities
-
-
-def score_cuts(model: ModelFile, graphs: Graphs, cuts: Sequence[Cut], corpus: Path) -> Scored:
-    """Stream every cut through a model.
-
-    Parameters
-    ----------
-    cuts : sequence of Cut
-        Of one duration.
-    corpus : Path
-        Folder of their audio.
-
-    Raises
-    ------
-    EdgelidError
-        If audio is missing or damaged.
-    """
-    classifier = StreamingClassifier(model, graphs, [cuts[0].duration_s])
-    progress = tqdm(cuts, f"{cuts[0].duration_s:g} s", unit="cut")
-    scores = [score_audio(classifier, load_cut(cut, corpus)) for cut in progress]
-    return Scored(list(cuts), np.stack(scores), model.labels)
+    def take(self, chosen: Sequence[int]) -> Scored:
+        """Some of the cuts."""
+        some = [self.cuts[i] for i in chosen]
+        return Scored(some, self.log_probabilities[list(chosen)], self.labels)
 
 
 def among(scored: Scored, labels: Sequence[str]) -> Scored:
@@ -98,160 +141,357 @@ def among(scored: Scored, labels: Sequence[str]) -> Scored:
     ----------
     scored : Scored
     labels : sequence of str
-        The classes that stay possible.
+        The classes that stay possible, and the only ones of the result.
     """
-    possible = np.array([label in labels for label in scored.labels])
-    scores = np.where(possible, scored.log_probabilities, -np.inf)
-    return Scored(scored.cuts, np.log(softmax(scores) + TINY), scored.labels)
+    columns = [scored.labels.index(label) for label in labels]
+    scores = scored.log_probabilities[:, columns]
+    return Scored(scored.cuts, np.log(softmax(scores) + TINY), tuple(labels))
 
 
-def accuracy_report(scored: Scored) -> dict[str, Any]:
-    """Accuracy, balanced accuracy and calibration error of target languages.
+def draws_of(found: Sequence[Cut]) -> Float64Array:
+    """Bootstrap weights of cuts, by speaker within language, (draws, cuts)."""
+    return bootstrap_weights(
+        [cut.language for cut in found],
+        [f"{cut.source}/{cut.speaker}" for cut in found],
+        BOOTSTRAP_SEED,
+    )
+
+
+def languages_report(scored: Scored) -> dict[str, Any]:
+    """Figures of cuts whose answers are all languages.
 
     Returns
     -------
     dict
-        ``accuracy`` over cuts, ``macro_accuracy`` over languages, ``ece``, ``by_language``,
-        ``by_source`` and ``confusion`` (rows are truth).
+        Those of `train.metrics.measures` with ``intervals``, numbers of ``cuts`` and
+        ``speakers``; the same ``by_source``, and accuracy ``by_language``; ``confusion`` (rows
+        are truth) and ``reliability``.
     """
-    wanted = scored.wanted
-    answers = scored.log_probabilities.argmax(axis=1)
-    hit = answers == wanted
-    by_language = _means(hit, [cut.language for cut in scored.cuts])
-    confusion: dict[str, dict[str, int]] = {}
-    for truth, answer in zip(wanted, answers, strict=True):
-        row = confusion.setdefault(scored.labels[truth], {})
-        row[scored.labels[answer]] = row.get(scored.labels[answer], 0) + 1
+    probabilities, wanted = scored.probabilities, scored.wanted
+    draws = draws_of(scored.cuts)
+    languages = [cut.language for cut in scored.cuts]
+    sources = np.array([cut.source for cut in scored.cuts])
     return {
-        "cuts": len(hit),
-        "accuracy": round(float(hit.mean()), 4),
-        "macro_accuracy": round(float(np.mean(list(by_language.values()))), 4),
-        "ece": round(expected_calibration_error(np.exp(scored.log_probabilities), wanted), 4),
-        "by_language": by_language,
-        "by_source": _means(hit, [f"{cut.language}/{cut.source}" for cut in scored.cuts]),
-        "confusion": confusion,
+        **_summary(scored),
+        "by_language": {
+            language: _recall(scored, draws, scored.labels.index(language))
+            for language in sorted(set(languages))
+        },
+        "by_source": {
+            str(source): _summary(scored.take(np.flatnonzero(sources == source).tolist()))
+            for source in np.unique(sources)
+        },
+        "confusion": _confusion(scored),
+        "reliability": reliability(probabilities, wanted),
     }
 
 
-def _means(values: np.ndarray, groups: Iterable[str]) -> dict[str, float]:
-    names = np.array(list(groups))
-    return {str(n): round(float(values[names == n].mean()), 4) for n in np.unique(names)}
+def open_report(scored: Scored) -> dict[str, Any]:
+    """Figures with all classes possible: an answer ``other`` or ``nonspeech`` is an error."""
+    probabilities, wanted = scored.probabilities, scored.wanted
+    return {
+        "cuts": len(wanted),
+        **with_intervals(
+            accuracies(probabilities, wanted, np.ones((1, len(wanted)))),
+            accuracies(probabilities, wanted, draws_of(scored.cuts)),
+        ),
+        "confusion": _confusion(scored),
+        "reliability": reliability(probabilities, wanted),
+    }
 
 
-def expected_calibration_error(probabilities: Float64Array, wanted: np.ndarray) -> float:
-    """Mean gap between confidence and accuracy, in equal bins of confidence.
+def _summary(scored: Scored) -> dict[str, Any]:
+    probabilities, wanted = scored.probabilities, scored.wanted
+    return {
+        "languages": sorted({cut.language for cut in scored.cuts}),
+        "cuts": len(wanted),
+        "speakers": len({(cut.source, cut.speaker) for cut in scored.cuts}),
+        **with_intervals(
+            measures(probabilities, wanted, np.ones((1, len(wanted)))),
+            measures(probabilities, wanted, draws_of(scored.cuts)),
+        ),
+    }
+
+
+def _recall(scored: Scored, draws: Float64Array, language: int) -> dict[str, Any]:
+    wanted = scored.wanted
+    own = wanted == language
+    hit = scored.log_probabilities.argmax(axis=1)[own] == language
+    speakers = {(scored.cuts[i].source, scored.cuts[i].speaker) for i in np.flatnonzero(own)}
+    return {
+        "cuts": int(own.sum()),
+        "speakers": len(speakers),
+        "accuracy": round(float(hit.mean()), 4),
+        "interval": interval(draws[:, own] @ hit / draws[:, own].sum(axis=1)),
+    }
+
+
+def _confusion(scored: Scored) -> dict[str, dict[str, int]]:
+    """Cuts of each language by answer; answers that do not occur are left out."""
+    wanted = scored.wanted
+    counts = confusions(scored.probabilities, wanted, np.ones((1, len(wanted))))[0].astype(int)
+    return {
+        scored.labels[truth]: {
+            scored.labels[answer]: int(counts[truth, answer])
+            for answer in np.flatnonzero(counts[truth])
+        }
+        for truth in np.unique(wanted)
+    }
+
+
+def _curve(scored: Scored) -> list[list[float]]:
+    """Detection-error trade-off of the trials of all languages, pooled."""
+    ratios = log_likelihood_ratios(scored.probabilities)
+    trials = scored.wanted[:, None] == np.arange(len(scored.labels))
+    return detection_curve(ratios[trials], ratios[~trials])
+
+
+def compare(scored: Scored, yardstick: Yardstick) -> dict[str, Any] | None:
+    """Both recognisers on the cuts that the yardstick has; None if there are none.
 
     Parameters
     ----------
-    probabilities : ndarray, shape (n, classes)
-    wanted : ndarray, shape (n,)
-
-    Returns
-    -------
-    float
-        Naeini et al. 2015, with 15 bins.
+    scored : Scored
+        Among the languages.
+    yardstick : Yardstick
     """
-    confidence = probabilities.max(axis=1)
-    hit = probabilities.argmax(axis=1) == wanted
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = [
-        abs(float(hit[bins == b].mean() - confidence[bins == b].mean())) * float((bins == b).mean())
-        for b in np.unique(bins)
-    ]
-    return float(sum(gaps))
+    common = [i for i, cut in enumerate(scored.cuts) if yardstick.has(cut)]
+    if not common:
+        return None
+    ours = scored.take(common)
+    theirs = Scored(ours.cuts, yardstick.log_probabilities(ours.cuts, scored.labels), scored.labels)
+    return {
+        "cuts": len(common),
+        "model": languages_report(ours),
+        "yardstick": languages_report(theirs),
+    }
 
 
-def fit_temperature(log_probabilities: Float64Array, wanted: np.ndarray) -> float:
-    """Temperature of the least negative log-likelihood (Guo et al. 2017).
+@dataclass(frozen=True)
+class _Material:
+    """What an evaluation is made on.
 
-    Parameters
+    Attributes
     ----------
-    log_probabilities : ndarray, shape (n, classes)
-        At temperature 1.
-    wanted : ndarray, shape (n,)
-
-    Returns
-    -------
-    float
-        Between 0.2 and 10.
+    clips : list of Clip
+        Human speech of the split.
+    known : dict of float to list of Cut
+        In the model's languages, by duration.
+    strangers : list of Cut
+        In no language of the model, as long as the conditions are tested with.
+    conditions : list of str
+    sounds : Sounds
     """
-    # One parameter and a smooth, single-dipped loss: a fine grid needs no optimiser.
-    grid = np.exp(np.linspace(np.log(0.2), np.log(10.0), 400))
-    rows = np.arange(len(wanted))
-    losses = [-np.mean(np.log(softmax(log_probabilities / t)[rows, wanted] + 1e-12)) for t in grid]
-    return float(grid[int(np.argmin(losses))])
+
+    clips: list[Clip]
+    known: dict[float, list[Cut]]
+    strangers: list[Cut]
+    conditions: list[str]
+    sounds: Sounds
 
 
-def evaluate_model(
-    path: Path,
-    corpus: Path,
-    split: str,
-    durations_s: Sequence[float],
-    per_language: int,
-) -> dict[str, Any]:
-    """Score a model file on cuts of a split.
+def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
+    """Score a model file on a split of a corpus.
 
     Parameters
     ----------
-    path : Path
-        Model file.
-    corpus : Path
-    split : str
-    durations_s : sequence of float
-    per_language : int
-        Cuts of each language and duration at most.
+    evaluation : Evaluation
 
     Returns
     -------
     dict
-        ``durations`` maps a duration to two reports: ``languages`` (the model restricted to its
-        languages) and ``open`` (all classes possible, so that an answer ``other`` or
-        ``nonspeech`` is an error), and to ``other``, the answers for speech in no language of
-        the model.
+        ``durations`` maps a duration to reports: ``languages`` (the model restricted to its
+        languages), ``open`` (all classes possible) and ``yardstick`` (on the cuts that it
+        has). ``conditions``, ``open_set``, ``noise`` and ``streams`` are of one duration each.
 
     Raises
     ------
     EdgelidError
-        If model or corpus cannot be read, or the split has no speech of that length.
+        If the model, the corpus or its noise cannot be read, or the split has no speech of that
+        length.
     """
-    if not durations_s or per_language < 1:
-        raise EdgelidError("there is nothing to score: give a duration, and at least one cut")
-    model = read_model(path)
-    graphs = open_graphs(model)
-    clips = [c for c in read_manifest(corpus) if c.split == split and c.kind == "human"]
+    evaluation.check()
+    model = read_model(evaluation.model)
+    yardstick = read_yardstick(evaluation.yardstick) if evaluation.yardstick else None
+    material = _material(evaluation, model)
+    every_cut = [cut for found in material.known.values() for cut in found]
+    if yardstick and not any(map(yardstick.has, every_cut)):
+        raise EdgelidError(
+            f"the yardstick {evaluation.yardstick} has none of these cuts: "
+            "let train.yardstick score the same split of the same corpus"
+        )
+    setup = Setup(evaluation.model, evaluation.corpus, material.sounds)
+    with Workers(setup, evaluation.workers) as workers:
+        scored, strangers = _score(evaluation, material, model.labels, workers)
+        noise = _score_noise(evaluation, material, workers)
+        streams = _follow(evaluation, material, model.description.decoder, workers)
+    base = evaluation.condition_s
+    durations = {}
+    for duration_s in evaluation.durations_s:
+        everything = scored[CLEAN, duration_s]
+        closed = among(everything, model.languages)
+        # The cuts are known to be speech, and the yardstick knows no silence.
+        entry = {"languages": languages_report(closed), "open": open_report(everything)}
+        compared = compare(closed, yardstick) if yardstick else None
+        if compared:
+            entry["yardstick"] = compared
+        durations[f"{duration_s:g}"] = entry
     report: dict[str, Any] = {
         "model": model.description.name,
         "sha256": model.sha256,
-        "split": split,
-        "durations": {},
+        "bytes": evaluation.model.stat().st_size,
+        "labels": list(model.labels),
+        "split": evaluation.split,
+        "manifest_sha256": _manifest_sha256(evaluation.corpus),
+        "seed": SEED,
+        "per_language": evaluation.per_language,
+        "bootstrap_draws": DRAWS,
+        "yardstick": yardstick.name if yardstick else None,
+        "condition_duration_s": base,
+        "durations": durations,
+        "conditions": {
+            name: {
+                "title": TITLES[name],
+                **_summary(among(scored[name, base], model.languages)),
+                "open": {
+                    key: value
+                    for key, value in open_report(scored[name, base]).items()
+                    if key not in ("confusion", "reliability")
+                },
+            }
+            for name in material.conditions
+        },
+        "detection_curve": _curve(among(scored[CLEAN, base], model.languages)),
     }
-    for duration_s in durations_s:
-        found = balanced(
-            cuts(clips, duration_s=duration_s, seed=SEED), per_language=per_language, seed=SEED
+    threshold = model.description.decoder.confidence
+    known = _confidence(scored[CLEAN, base].log_probabilities, model)
+    if strangers is not None:
+        report["open_set"] = _open_set(
+            known, scored[CLEAN, base].cuts, strangers, material.strangers, model
         )
-        known = [cut for cut in found if cut.language in model.languages]
-        if not known:
-            raise EdgelidError(f"split {split} has no {duration_s:g} s of speech of any speaker")
-        everything = score_cuts(model, graphs, known, corpus)
-        entry = {
-            # The cuts are known to be speech, and the yardstick knows no silence.
-            "languages": accuracy_report(among(everything, model.languages)),
-            "open": accuracy_report(everything),
-        }
-        strangers = [cut for cut in found if cut.language not in model.labels]
-        if strangers:
-            answers = score_cuts(model, graphs, strangers, corpus).log_probabilities
-            entry["other"] = _strangers(answers, model.labels)
-        report["durations"][f"{duration_s:g}"] = entry
+    if noise:
+        report["noise"] = noise_report(
+            {kind: _confidence(scores, model) for kind, scores in noise.items()}, threshold
+        )
+    if streams:
+        report["streams"] = streams
     return report
 
 
-def _strangers(log_probabilities: Float64Array, labels: tuple[str, ...]) -> dict[str, Any]:
-    answers = log_probabilities.argmax(axis=1)
-    confident = log_probabilities.max(axis=1) > np.log(CONFIDENT)
-    spoken = np.array([label not in (OTHER, NONSPEECH) for label in labels])[answers]
+def _manifest_sha256(corpus: Path) -> str:
+    return hashlib.sha256((corpus / "manifest.tsv").read_bytes()).hexdigest()
+
+
+def _material(evaluation: Evaluation, model: ModelFile) -> _Material:
+    clips = [
+        clip
+        for clip in read_manifest(evaluation.corpus)
+        if clip.split == evaluation.split and clip.kind == "human"
+    ]
+    known: dict[float, list[Cut]] = {}
+    strangers: list[Cut] = []
+    for duration_s in evaluation.durations_s:
+        found = cuts(clips, duration_s=duration_s, seed=SEED)
+        if evaluation.per_language is not None:
+            found = balanced(found, per_language=evaluation.per_language, seed=SEED)
+        known[duration_s] = [cut for cut in found if cut.language in model.languages]
+        if not known[duration_s]:
+            raise EdgelidError(
+                f"split {evaluation.split} has no {duration_s:g} s of speech of any speaker"
+            )
+        if duration_s == evaluation.condition_s:
+            strangers = [cut for cut in found if cut.language not in model.labels]
+    check_files(clips, evaluation.corpus)
+    sounds = find_sounds(evaluation.corpus)
+    return _Material(clips, known, strangers, choose(evaluation.conditions, sounds), sounds)
+
+
+def _score(
+    evaluation: Evaluation, material: _Material, labels: tuple[str, ...], workers: Workers
+) -> tuple[dict[tuple[str, float], Scored], Float64Array | None]:
+    """Answers for the known cuts by condition and duration, and for the strangers."""
+    base = evaluation.condition_s
+    sets = [(CLEAN, duration_s) for duration_s in evaluation.durations_s]
+    sets += [(name, base) for name in material.conditions if name != CLEAN]
+    trials = [Trial(cut, name) for name, d in sets for cut in material.known[d]]
+    trials += [Trial(cut, CLEAN) for cut in material.strangers]
+    scores = score_trials(workers, trials, "cuts")
+    scored, at = {}, 0
+    for name, duration_s in sets:
+        found = material.known[duration_s]
+        scored[name, duration_s] = Scored(found, scores[at : at + len(found)], labels)
+        at += len(found)
+    return scored, scores[at:] if material.strangers else None
+
+
+def _score_noise(
+    evaluation: Evaluation, material: _Material, workers: Workers
+) -> dict[str, Float64Array]:
+    """Answers for windows of noise and music, by the kinds that are long enough for any."""
+    folder = evaluation.corpus.parent / "noise"
+    clips = [clip for clip in read_noise(folder, SPLIT) if not clip.has_speech]
+    jobs = [(folder / clip.path, evaluation.condition_s) for clip in clips]
+    found: dict[str, list[Float64Array]] = {}
+    for clip, scores in zip(clips, workers.map(Scorer.noise, jobs, "noise"), strict=True):
+        if len(scores):
+            found.setdefault(clip.kind, []).append(scores)
+    return {kind: np.concatenate(s)[: evaluation.per_language] for kind, s in found.items()}
+
+
+def _follow(
+    evaluation: Evaluation, material: _Material, decoder: DecoderDefaults, workers: Workers
+) -> dict[str, Any] | None:
+    """How the decoder follows streams of the split's speech."""
+    if not evaluation.streams:
+        return None
+    noises = read_noise(evaluation.corpus.parent / "noise", SPLIT)
+    recipes = [
+        StreamRecipe(tuple(material.clips), tuple(noises), STREAM_S, seed)
+        for seed in range(evaluation.streams)
+    ]
+    followed = workers.map(Scorer.stream, recipes, "streams")
+    score = score_streams([truth for truth, _ in followed], [found for _, found in followed])
+    length_s = sum(truth[-1].end_s for truth, _ in followed)
     return {
-        "cuts": len(answers),
-        "taken_for_a_language": round(float(spoken.mean()), 4),
-        "taken_confidently": round(float((spoken & confident).mean()), 4),
+        "streams": len(followed),
+        "minutes": round(length_s / 60, 2),
+        "decoder": asdict(decoder),
+        **score.as_dict(),
+    }
+
+
+def _confidence(log_probabilities: Float64Array, model: ModelFile) -> Float64Array:
+    """Probability of the likeliest language, all classes being possible, (cuts,)."""
+    columns = [model.labels.index(language) for language in model.languages]
+    return np.asarray(np.exp(log_probabilities[:, columns]).max(axis=1))
+
+
+def _open_set(
+    known: Float64Array,
+    known_cuts: Sequence[Cut],
+    scores: Float64Array,
+    stranger_cuts: Sequence[Cut],
+    model: ModelFile,
+) -> dict[str, Any]:
+    strangers = _confidence(scores, model)
+    decoder = model.description.decoder.confidence
+    weights = draws_of(known_cuts), draws_of(stranger_cuts)
+    accepted = strangers >= decoder
+    languages = np.array([cut.language for cut in stranger_cuts])
+    return {
+        "known": len(known),
+        "strangers": len(strangers),
+        "at_decoder_confidence": operating_point(decoder, known, strangers, *weights),
+        "at_10_percent_rejected": operating_point(
+            threshold_rejecting(known), known, strangers, *weights
+        ),
+        "equal_error_rate": strangers_error_rate(known, strangers),
+        "by_language": {
+            str(language): {
+                "cuts": int((languages == language).sum()),
+                "accepted": round(float(accepted[languages == language].mean()), 4),
+            }
+            for language in np.unique(languages)
+        },
+        "curve": detection_curve(known, strangers),
     }

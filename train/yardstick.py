@@ -2,10 +2,11 @@
 
 Whisper base is 74 M parameters and needs about a second of two desktop cores whatever the length
 of the speech; it was trained on 680 000 h. It is scored on the cuts of `train.cuts`, which are
-also those our model is evaluated on.
+also those our model is evaluated on: ``edgelid-train evaluate --yardstick OUT`` sets both side by
+side.
 
 Run as ``python -m train.yardstick --corpus DIR --split test --durations 1,3,5,10 --json OUT``. It
-can be stopped and started again: the scores so far are in ``OUT.scores``, one JSON object a line.
+can be stopped and started again: the scores so far are in ``OUT.scores``, one cut a line.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,10 @@ from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
 from train.atomic import write_atomically
-from train.cuts import Cut, balanced, cuts, load_cut
+from train.cuts import SEED, Cut, balanced, cuts, load_cut
 from train.manifest import check_files, corpus_dir, read_manifest
 from train.teacher import LANGUAGES, load_whisper, weights_dir
 
-SEED = 0
 SAVE_EVERY_CUTS = 20
 
 Scores = dict[str, list[float]]  # key of a cut -> nine log-posteriors
@@ -90,6 +91,84 @@ def cut_key(cut: Cut) -> str:
     return json.dumps([cut.item_key, cut.duration_s, cut.pieces])
 
 
+def scores_file(report: Path) -> Path:
+    """Where the scores of the cuts are that a report is about."""
+    return report.with_name(report.name + ".scores")
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """Answers of another recogniser.
+
+    Attributes
+    ----------
+    name : str
+    languages : tuple of str
+        In the order of the scores.
+    scores : dict of str to list of float
+        Natural logarithms of probabilities, by `cut_key`.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    scores: Scores
+
+    def has(self, cut: Cut) -> bool:
+        """Whether it was given that very cut."""
+        return cut_key(cut) in self.scores
+
+    def log_probabilities(
+        self, found: Sequence[Cut], languages: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Its answers for cuts that it has, restricted to some of its languages.
+
+        Returns
+        -------
+        (cuts, languages) float64
+
+        Raises
+        ------
+        EdgelidError
+            If it lacks a language.
+        """
+        missing = [language for language in languages if language not in self.languages]
+        if missing:
+            raise EdgelidError(f"the yardstick does not know {', '.join(missing)}: leave it out")
+        columns = [self.languages.index(language) for language in languages]
+        scores = np.array([self.scores[cut_key(cut)] for cut in found])[:, columns]
+        return np.asarray(scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)))
+
+
+def read_yardstick(report: Path) -> Yardstick:
+    """Read what this script has written, however far it got.
+
+    Parameters
+    ----------
+    report
+        The JSON file; its scores lie beside it.
+
+    Raises
+    ------
+    EdgelidError
+        If either cannot be read, or is not what it should be.
+    """
+    try:
+        content = json.loads(report.read_text("utf-8"))
+        name, languages = str(content["recogniser"]), tuple(map(str, content["languages"]))
+    except OSError as error:
+        raise EdgelidError(f"cannot read the yardstick {report}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise EdgelidError(
+            f"{report} is not a report of train.yardstick: give the file it wrote"
+        ) from error
+    scores = _read_scores(scores_file(report))
+    if not scores:
+        raise EdgelidError(f"the yardstick lacks {scores_file(report)}: keep it beside {report}")
+    if any(len(row) != len(languages) for row in scores.values()):
+        raise EdgelidError(f"{scores_file(report)} is not of {report}: delete both, and start anew")
+    return Yardstick(name, languages, scores)
+
+
 def score_cuts(model: Any, todo: Sequence[Cut], corpus: Path, file: Path) -> Scores:
     """Score the cuts that `file` has no scores of, and keep them there."""
     from tqdm import tqdm
@@ -109,8 +188,11 @@ def _read_scores(file: Path) -> Scores:
     if not file.is_file():
         return {}
     try:
-        return dict(json.loads(line) for line in file.read_text("utf-8").splitlines())
-    except ValueError as error:
+        lines = file.read_text("utf-8").splitlines()
+        return {str(key): list(map(float, row)) for key, row in map(json.loads, lines)}
+    except OSError as error:
+        raise EdgelidError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
         raise EdgelidError(f"{file} is not a file of scores: delete it to start anew") from error
 
 
@@ -180,7 +262,7 @@ def run(
         "by_duration_s": {},
     }
     for duration_s, found in sets.items():
-        scores = score_cuts(model, found, corpus, output.with_name(output.name + ".scores"))
+        scores = score_cuts(model, found, corpus, scores_file(output))
         table = np.array([scores[cut_key(cut)] for cut in found])  # (cuts, 9)
         result["by_duration_s"][f"{duration_s:g}"] = metrics([c.language for c in found], table)
         write_atomically(output, (json.dumps(result, indent=1) + "\n").encode())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,83 +19,99 @@ from edge.frontend import SAMPLE_RATE_HZ, Float64Array
 from edge.interpreter import open_graphs
 from edge.modelfile import read_model
 from tests.conftest import Conversion
-from train.cuts import Cut, balanced, cuts, load_cut
+from train.cuts import SEED, Cut, balanced, cuts, load_cut
 from train.evaluate import (
-    SEED,
+    Evaluation,
     Scored,
-    accuracy_report,
     among,
+    compare,
+    draws_of,
     evaluate_model,
-    expected_calibration_error,
-    fit_temperature,
-    score_audio,
+    languages_report,
+    open_report,
 )
 from train.manifest import read_manifest
 from train.report import table, write_json
+from train.scoring import score_audio
+from train.yardstick import Yardstick, cut_key
 
 LABELS = ("de", "en", "other", "nonspeech")
 
 
-def cut(language: str, source: str = "home") -> Cut:
-    return Cut(language, True, "anna", source, "human", 0, 1.0, (("a.wav", 0.0, 1.0),))
+def cut(language: str, source: str = "home", speaker: str = "anna", item: int = 0) -> Cut:
+    return Cut(language, True, speaker, source, "human", item, 1.0, (("a.wav", 0.0, 1.0),))
 
 
-def scored(probabilities: list[list[float]], languages: list[str]) -> Scored:
-    return Scored([cut(name) for name in languages], np.log(np.array(probabilities)), LABELS)
+def scored(probabilities: list[list[float]], found: list[Cut]) -> Scored:
+    return Scored(found, np.log(np.array(probabilities)), LABELS[: len(probabilities[0])])
 
 
-def test_calibration_error_by_hand() -> None:
-    # Two bins: 0.9 twice, once right; 0.6 (of the other class) three times, always right.
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.4, 0.6]])
-    wanted = np.array([0, 1, 1, 1, 1])
-    expected = 2 / 5 * abs(0.5 - 0.9) + 3 / 5 * abs(1.0 - 0.6)
-    assert expected_calibration_error(probabilities, wanted) == pytest.approx(expected)
+CUTS = [
+    cut("de"),
+    cut("de", speaker="bert"),
+    cut("de", source="field", speaker="carl"),
+    cut("en", source="field", speaker="dora"),
+]
 
 
-def test_calibration_error_of_certainty() -> None:
-    certain = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert expected_calibration_error(certain, np.array([0, 1])) == 0
-    assert expected_calibration_error(certain, np.array([1, 0])) == 1
+def test_languages_by_hand() -> None:
+    report = languages_report(scored([[0.9, 0.1], [0.6, 0.4], [0.1, 0.9], [0.3, 0.7]], CUTS))
+    assert report["cuts"] == report["speakers"] == 4
+    assert report["languages"] == ["de", "en"]
+    assert report["accuracy"] == 0.75
+    assert report["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-4)
+    assert report["macro_f1"] == pytest.approx((2 * 2 / (3 + 2) + 2 * 1 / (1 + 2)) / 2, abs=1e-4)
+    assert report["ece"] == pytest.approx((0.1 + 0.4 - 0.9 + 0.3) / 4 + 2 * 0.9 / 4, abs=0.3)
+    assert report["confusion"] == {"de": {"de": 2, "en": 1}, "en": {"en": 1}}
+    german = report["by_language"]["de"]
+    assert (german["cuts"], german["speakers"], german["accuracy"]) == (3, 3, 0.6667)
+    assert german["interval"] == [0.0, 1.0]
+    assert report["intervals"]["balanced_accuracy"] == [0.5, 1.0]
+    assert {name: row["cuts"] for name, row in report["by_source"].items()} == {
+        "field": 2,
+        "home": 2,
+    }
+    assert report["by_source"]["field"]["balanced_accuracy"] == 0.5
+    assert report["by_source"]["home"]["languages"] == ["de"]
+    assert sum(bin_["cuts"] for bin_ in report["reliability"]) == 4
 
 
-@pytest.mark.parametrize(("margin", "share"), [(4.0, 0.9), (1.0, 0.8), (0.5, 0.6)])
-def test_temperature_by_hand(margin: float, share: float) -> None:
-    """Always the same margin, right in a share of the cases: the best posterior is that share."""
-    scores = np.array([[0.0, margin]] * 100)
-    wanted = (np.arange(100) < 100 * share).astype(int)
-    expected = margin / np.log(share / (1 - share))
-    assert fit_temperature(scores, wanted) == pytest.approx(expected, rel=0.01)
-
-
-def test_temperature_has_limits() -> None:
-    scores = np.array([[0.0, 3.0]] * 10)
-    assert fit_temperature(scores, np.ones(10, int)) == pytest.approx(0.2)
-    assert fit_temperature(scores, np.zeros(10, int)) == pytest.approx(10.0)
-
-
-def test_accuracy_by_hand() -> None:
-    report = accuracy_report(
-        scored(
-            [
-                [0.7, 0.1, 0.1, 0.1],
-                [0.6, 0.2, 0.1, 0.1],
-                [0.1, 0.7, 0.1, 0.1],
-                [0.1, 0.1, 0.1, 0.7],
-            ],
-            ["de", "de", "de", "en"],
-        )
-    )
-    assert report["cuts"] == 4
+def test_open_by_hand() -> None:
+    probabilities = [[0.7, 0.1, 0.1, 0.1], [0.6, 0.2, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1]]
+    report = open_report(scored([*probabilities, [0.1, 0.1, 0.1, 0.7]], CUTS))
     assert report["accuracy"] == 0.5
-    assert report["by_language"] == {"de": 0.6667, "en": 0.0}
-    assert report["macro_accuracy"] == pytest.approx(1 / 3, abs=1e-4)
+    assert report["balanced_accuracy"] == pytest.approx(1 / 3, abs=1e-4)
     assert report["confusion"] == {"de": {"de": 2, "en": 1}, "en": {"nonspeech": 1}}
-    assert report["by_source"] == {"de/home": 0.6667, "en/home": 0.0}
+
+
+def test_speakers_of_two_sources_are_two() -> None:
+    """Keys of speakers are unique within a source only."""
+    found = [cut("de", source="home"), cut("de", source="home"), cut("de", source="field")]
+    weights = draws_of(found)
+    assert np.array_equal(weights[:, 0], weights[:, 1])
+    assert not np.array_equal(weights[:, 0], weights[:, 2])
 
 
 def test_among_renormalises() -> None:
-    some = among(scored([[0.2, 0.3, 0.4, 0.1]], ["de"]), ["de", "en"])
-    np.testing.assert_allclose(np.exp(some.log_probabilities), [[0.4, 0.6, 0, 0]], atol=1e-12)
+    some = among(scored([[0.2, 0.3, 0.4, 0.1]], CUTS[:1]), ["de", "en"])
+    assert some.labels == ("de", "en")
+    np.testing.assert_allclose(np.exp(some.log_probabilities), [[0.4, 0.6]], atol=1e-12)
+
+
+def test_compared_on_the_same_cuts() -> None:
+    ours = scored([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.3, 0.7]], CUTS)
+    # In another order of languages, one of which is not asked for.
+    answers = {cut_key(CUTS[1]): [0.05, 0.15, 0.8], cut_key(CUTS[3]): [0.7, 0.1, 0.2]}
+    scores = {key: list(np.log(row)) for key, row in answers.items()}
+    both = compare(ours, Yardstick("other", ("en", "de", "fr"), scores))
+    assert both is not None
+    assert both["cuts"] == 2
+    assert both["model"]["confusion"] == {"de": {"en": 1}, "en": {"en": 1}}
+    assert both["yardstick"]["confusion"] == {"de": {"de": 1}, "en": {"en": 1}}
+    assert [row["confidence"] for row in both["yardstick"]["reliability"]] == [0.75, 0.875]
+    assert compare(ours, Yardstick("other", ("en", "de"), {"elsewhere": [0.0, 0.0]})) is None
+    with pytest.raises(EdgelidError, match="does not know de"):
+        compare(ours, Yardstick("other", ("en", "fr", "it"), scores))
 
 
 @pytest.fixture(scope="module")
@@ -129,19 +148,35 @@ def test_among_is_what_the_mask_does(
     everything = stream(tiny_conversion, tiny_corpus, some, None)
     masked = stream(tiny_conversion, tiny_corpus, some, ["en"])  # nonspeech stays possible
     closed = among(Scored([some], np.log(everything)[None], LABELS), ["en", "nonspeech"])
-    np.testing.assert_allclose(np.exp(closed.log_probabilities[0]), masked, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(np.exp(closed.log_probabilities[0]), masked[[1, 3]], rtol=1e-6)
+
+
+def evaluation(conversion: Conversion, corpus: Path, **changes: Any) -> Evaluation:
+    some = Evaluation(
+        conversion.path,
+        corpus,
+        durations_s=[1.0, 10.0],
+        per_language=3,
+        conditions=["noise-0"],
+        streams=1,
+    )
+    return dataclasses.replace(some, **changes)
 
 
 @pytest.fixture(scope="module")
-def report(tiny_conversion: Conversion, tiny_corpus: Path) -> dict[str, object]:
-    return evaluate_model(tiny_conversion.path, tiny_corpus, "test", [1.0, 10.0], 3)
+def short_stream() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.evaluate.STREAM_S", 30.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def report(tiny_conversion: Conversion, tiny_corpus: Path, short_stream: None) -> dict[str, Any]:
+    return evaluate_model(evaluation(tiny_conversion, tiny_corpus))
 
 
 def test_evaluate_model(
-    report: dict[str, dict[str, dict[str, dict[str, object]]]],
-    tiny_conversion: Conversion,
-    tiny_corpus: Path,
-    test_cuts: list[Cut],
+    report: dict[str, Any], tiny_conversion: Conversion, tiny_corpus: Path, test_cuts: list[Cut]
 ) -> None:
     assert report["split"] == "test"
     assert list(report["durations"]) == ["1", "10"]
@@ -155,25 +190,56 @@ def test_evaluate_model(
     assert entry["open"]["cuts"] == len(known) == 2
     assert entry["open"]["accuracy"] == np.mean(hits)
     assert entry["languages"]["cuts"] == len(known)
-    assert entry["other"]["cuts"] == 1
     one = report["durations"]["1"]
     assert one["languages"]["cuts"] == 4  # of each speaker, one in each item of 10 s or less
-    for name in ("languages", "open"):
-        for value in ("accuracy", "macro_accuracy", "ece"):
-            assert 0 <= one[name][value] <= 1  # type: ignore[operator]
 
 
-def test_table(report: dict[str, object]) -> None:
+def test_what_else_is_measured(report: dict[str, Any], tiny_conversion: Conversion) -> None:
+    assert list(report["conditions"]) == ["clean", "noise-0"]
+    assert report["condition_duration_s"] == 10
+    clean = report["conditions"]["clean"]
+    assert clean["balanced_accuracy"] == report["durations"]["10"]["languages"]["balanced_accuracy"]
+    assert (report["open_set"]["known"], report["open_set"]["strangers"]) == (2, 1)
+    confidence = tiny_conversion.description.decoder.confidence
+    assert report["open_set"]["at_decoder_confidence"]["threshold"] == confidence
+    assert list(report["open_set"]["by_language"]) == ["sv"]
+    assert "noise" not in report  # all of it is shorter than 10 s
+    assert report["streams"]["minutes"] >= 0.5
+    assert report["yardstick"] is None
+
+
+def test_a_report_is_the_same_from_any_number_of_processes(
+    report: dict[str, Any], tiny_conversion: Conversion, tiny_corpus: Path, short_stream: None
+) -> None:
+    assert evaluate_model(evaluation(tiny_conversion, tiny_corpus, workers=2)) == report
+
+
+def test_all_conditions_that_there_are_sounds_for(
+    tiny_conversion: Conversion, tiny_corpus: Path
+) -> None:
+    report = evaluate_model(
+        evaluation(tiny_conversion, tiny_corpus, durations_s=[3.0], conditions=None, streams=0)
+    )
+    assert "babble-10" not in report["conditions"]  # there are no voices in the test split
+    assert {"clean", "noise-20", "noise-0", "room", "telephone", "mp3", "opus"} <= {
+        *report["conditions"]
+    }
+    assert report["noise"]["windows"] == 1
+    assert "streams" not in report
+
+
+def test_table(report: dict[str, Any]) -> None:
     lines = table(report)
     text = "\n".join(lines)
-    assert lines[0] == "tiny, split test, restricted to its languages"
+    assert lines[0].startswith("tiny (sha256 ")
     assert text.count("1 s") >= 2
     assert text.count("10 s") >= 2
-    assert "de" in text
-    assert "other languages taken for one of these" in text
+    for word in ("de", "noise, 0 dB", "other languages", "delay"):
+        assert word in text
+    assert max(map(len, lines)) <= 120
 
 
-def test_json(report: dict[str, object], tmp_path: Path) -> None:
+def test_json(report: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     write_json(file, report)
     assert json.loads(file.read_text()) == report
@@ -181,13 +247,23 @@ def test_json(report: dict[str, object], tmp_path: Path) -> None:
         write_json(tmp_path / "none" / "report.json", report)
 
 
-def test_nothing_to_score(tiny_conversion: Conversion, tiny_corpus: Path) -> None:
-    with pytest.raises(EdgelidError, match="give a duration"):
-        evaluate_model(tiny_conversion.path, tiny_corpus, "test", [], 3)
-    with pytest.raises(EdgelidError, match="at least one cut"):
-        evaluate_model(tiny_conversion.path, tiny_corpus, "test", [1.0], 0)
-    with pytest.raises(EdgelidError, match="at most 10 s"):
-        evaluate_model(tiny_conversion.path, tiny_corpus, "test", [11.0], 3)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"durations_s": []}, "give a duration"),
+        ({"per_language": 0}, "at least one cut"),
+        ({"durations_s": [11.0]}, "at most 10 s"),
+        ({"workers": 0}, "--workers must be at least 1"),
+        ({"streams": -1}, "--streams must be at least 0"),
+        ({"conditions": ["rain"]}, "there is no condition rain: choose from clean, noise-20"),
+        ({"conditions": ["babble-10"]}, "has nothing for babble-10"),
+    ],
+)
+def test_nothing_to_score(
+    tiny_conversion: Conversion, tiny_corpus: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EdgelidError, match=message):
+        evaluate_model(evaluation(tiny_conversion, tiny_corpus, **changes))
 
 
 def test_a_split_without_known_speech(
@@ -197,4 +273,37 @@ def test_a_split_without_known_speech(
     kept = [line for line in lines if line.startswith(("path", "sv"))]
     (tmp_path / "manifest.tsv").write_text("\n".join(kept) + "\n")
     with pytest.raises(EdgelidError, match="split test has no 1 s of speech"):
-        evaluate_model(tiny_conversion.path, tmp_path, "test", [1.0], 3)
+        evaluate_model(evaluation(tiny_conversion, tmp_path))
+
+
+def write_yardstick(folder: Path, found: list[Cut]) -> Path:
+    file = folder / "yardstick.json"
+    file.write_text(json.dumps({"recogniser": "Oracle, large", "languages": ["en", "de"]}))
+    rows = ([cut_key(c), [-9.0, -0.01] if c.language == "de" else [-0.01, -9.0]] for c in found)
+    file.with_name("yardstick.json.scores").write_text("".join(f"{json.dumps(r)}\n" for r in rows))
+    return file
+
+
+def test_a_yardstick_has_its_column(
+    tiny_conversion: Conversion, tiny_corpus: Path, test_cuts: list[Cut], tmp_path: Path
+) -> None:
+    file = write_yardstick(tmp_path, test_cuts)
+    report = evaluate_model(
+        evaluation(tiny_conversion, tiny_corpus, yardstick=file, conditions=["clean"], streams=0)
+    )
+    assert report["yardstick"] == "Oracle, large"
+    assert "yardstick" not in report["durations"]["1"]
+    both = report["durations"]["10"]["yardstick"]
+    assert both["cuts"] == 2
+    assert both["yardstick"]["balanced_accuracy"] == 1
+    ours = report["durations"]["10"]["languages"]
+    assert both["model"]["balanced_accuracy"] == ours["balanced_accuracy"]
+    assert "on 2 cuts of 10 s: this model" in "\n".join(table(report))
+
+
+def test_a_yardstick_of_other_cuts(
+    tiny_conversion: Conversion, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    file = write_yardstick(tmp_path, [cut("de")])
+    with pytest.raises(EdgelidError, match="has none of these cuts"):
+        evaluate_model(evaluation(tiny_conversion, tiny_corpus, yardstick=file))

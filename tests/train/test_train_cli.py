@@ -107,17 +107,23 @@ def test_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "cannot read the configuration" in capsys.readouterr().err
 
 
+QUICK = ["--conditions", "clean", "--streams", "0", "--workers", "1"]
+
+
 def test_evaluate(
     tiny_conversion: Conversion,
     tiny_corpus: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    report = tmp_path / "report.json"
-    options = ["--corpus", str(tiny_corpus), "--durations", "3", "--json", str(report)]
-    assert main(["evaluate", str(tiny_conversion.path), *options]) == 0
-    assert capsys.readouterr().out.startswith("tiny, split test")
+    report, page = tmp_path / "report.json", tmp_path / "report.html"
+    options = ["--corpus", str(tiny_corpus), "--durations", "3", *QUICK]
+    files = ["--json", str(report), "--html", str(page)]
+    assert main(["evaluate", str(tiny_conversion.path), *options, *files]) == 0
+    assert capsys.readouterr().out.startswith("tiny (sha256 ")
     assert list(json.loads(report.read_text())["durations"]) == ["3"]
+    assert page.read_text().startswith("<!doctype html>")
+    assert sorted(os.listdir(tmp_path)) == ["report.html", "report.json"]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +134,10 @@ def test_evaluate(
         (["--durations", "20"], "at most 10 s"),
         (["--per-language", "0"], "at least one cut"),
         (["--json", "none/report.json"], "cannot write none/report.json"),
+        (["--html", "none/report.html"], "cannot write none/report.html"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--conditions", "clean,storm"], "there is no condition storm"),
+        (["--yardstick", "none.json"], "cannot read the yardstick none.json"),
     ],
 )
 def test_evaluate_in_one_sentence(
