@@ -129,6 +129,8 @@ def _training_clips(folders: Sequence[Path]) -> list[list[Clip]]:
             )
         seen.add(clip.path)
     for folder, part in zip(folders, parts, strict=True):
+        if not part:
+            raise EdgelidError(f"the corpus {folder} has no clips in its training split")
         check_files(part, folder)
     return parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,11 @@ import pytest
 
 import train.fit
 from edge.errors import EdgelidError
-from tests.synthetic import DEVELOPMENT, write_table
+from tests.synthetic import DEVELOPMENT, speech, write_audio, write_table
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.config import RunConfig
 from train.development import DevelopmentSet
+from train.features import prepare
 from train.fit import Corpus, Trainer, fit, open_corpus
 from train.manifest import COLUMNS
 from train.sampling import Batch
@@ -195,6 +197,116 @@ def test_a_held_out_speaker_is_held_out_of_all_sources(
     assert f"{DEVELOPMENT}-de-0" not in {corpus.clips[i].speaker for i in corpus.train}
     sources = {corpus.clips[i].source for i in corpus.development}
     assert sources == {DEVELOPMENT, "home"}
+
+
+# Clips of a further corpus: language, split and speaker.
+FURTHER = (
+    ("de", "train", "robot-1"), ("sv", "train", "robot-2"), ("en", "test", "robot-3"),
+    ("de", "train", "robot-1"),
+)  # fmt: skip
+
+
+def further_corpus(
+    folder: Path, clips: tuple[tuple[str, str, str], ...] = FURTHER, name: str = "robot"
+) -> Path:
+    """A corpus without noise and room responses of its own."""
+    rows = []
+    for number, (language, split, speaker) in enumerate(clips):
+        path = f"{language}/{name}/{number}.wav"
+        write_audio(folder / path, speech(language, speaker, number, 0.8))
+        target = "yes" if language != "sv" else "no"
+        rows.append((path, language, split, target, speaker, "synthetic", "tts", "0.8", "", ""))
+    write_table(folder / "manifest.tsv", COLUMNS, rows)
+    return folder
+
+
+def test_further_corpora(
+    tiny_config: RunConfig, tiny_corpus: Path, tiny_cache: Path, tiny_data: Corpus, tmp_path: Path
+) -> None:
+    """What they have to train with is learnt from, and nothing else changes."""
+    one = further_corpus(tmp_path / "one")
+    two = further_corpus(tmp_path / "two", (("en", "train", "robot-9"),), "android")
+    corpus = open_corpus(tiny_config, tiny_corpus, tiny_cache, 1, (), [one, two])
+    count = len(tiny_data.clips)
+    assert corpus.clips[:count] == tiny_data.clips
+    added = ["de/robot/0.wav", "sv/robot/1.wav", "de/robot/3.wav", "en/android/0.wav"]
+    assert [clip.path for clip in corpus.clips[count:]] == added
+    assert corpus.train == [*tiny_data.train, *range(count, count + 4)]
+    assert corpus.development == tiny_data.development
+    assert corpus.features.corpora.tolist() == [0] * count + [1] * 3 + [2]
+    rooms = [tiny_corpus.parent / "rir" / f"{name}.wav" for name in ("small", "hall")]
+    alone = prepare(one, added[:3], tmp_path, tiny_config.front_end, 1, rooms, 1)
+    for variant in (0, 1):
+        for index in (0, count - 1):
+            expected = tiny_data.features.clip(index, variant)
+            np.testing.assert_array_equal(corpus.features.clip(index, variant), expected)
+        for index in range(3):
+            expected = alone.clip(index, variant)
+            assert len(expected)
+            np.testing.assert_array_equal(corpus.features.clip(count + index, variant), expected)
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        ((("en", "train", "field-en-0"),), "speaker field-en-0 is in train in one corpus and in"),
+        ((("en", "test", "home-en-0"),), "speaker home-en-0 is in train in one corpus and in"),
+        ((("en", "test", "robot-1"),), "corpus .*further has no clips in its training split"),
+    ],
+)
+def test_a_further_corpus_that_does_not_fit(
+    tiny_config: RunConfig,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    clips: tuple[tuple[str, str, str], ...],
+    message: str,
+) -> None:
+    further = further_corpus(tmp_path / "further", clips)
+    with pytest.raises(EdgelidError, match=message):
+        open_corpus(tiny_config, tiny_corpus, tmp_path / "cache", 1, (), [further])
+    assert os.listdir(tmp_path) == ["further"]
+
+
+def test_corpora_that_overlap(tiny_config: RunConfig, tiny_corpus: Path, tmp_path: Path) -> None:
+    further = further_corpus(tmp_path / "one")
+    with pytest.raises(EdgelidError, match=r"two of the corpora have a clip de/robot/0\.wav"):
+        open_corpus(tiny_config, tiny_corpus, tmp_path / "cache", 1, (), [further, further])
+    with pytest.raises(EdgelidError, match="two of the corpora have a clip de/home-de-0"):
+        open_corpus(tiny_config, tiny_corpus, tmp_path / "cache", 1, (), [tiny_corpus])
+    assert os.listdir(tmp_path) == ["one"]
+
+
+def lone_speakers(tiny_corpus: Path, folder: Path, languages: set[str]) -> Path:
+    """The corpus with one speaker to train with in some languages."""
+
+    def change(row: list[str]) -> list[str]:
+        if row[1] in languages and row[2] == "train" and row[5] != DEVELOPMENT:
+            row[4] = f"alone-{row[1]}"
+        return row
+
+    return manifest(folder, tiny_corpus, change)
+
+
+@pytest.mark.parametrize(
+    ("languages", "named"), [({"en", "sv"}, "en"), ({"de", "en"}, "de, en"), ({"sv"}, "")]
+)
+def test_a_language_of_one_speaker(
+    tiny_config: RunConfig,
+    tiny_corpus: Path,
+    tiny_cache: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    languages: set[str],
+    named: str,
+) -> None:
+    """It is trained on, with a word about it; languages that are no class may be as they are."""
+    corpus = lone_speakers(tiny_corpus, tmp_path, languages)
+    with caplog.at_level(logging.WARNING):
+        opened = open_corpus(tiny_config, corpus, tiny_cache, 1)
+    voices = {(opened.clips[i].language, opened.clips[i].speaker) for i in opened.train}
+    assert len(voices) == 9 - 2 * len(languages)
+    expected = [f"only one speaker of {named}: the model may learn the voice"] if named else []
+    assert caplog.messages == expected
 
 
 def with_data(config: RunConfig, **changes: Any) -> RunConfig:
