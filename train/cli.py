@@ -95,7 +95,6 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """``edgelid-train evaluate``."""
     from train.atomic import check_writable
     from train.evaluate import Evaluation, evaluate_model
-    from train.htmlreport import write_html
     from train.manifest import corpus_dir
     from train.report import table, write_json
 
@@ -105,6 +104,9 @@ def run_evaluate(options: argparse.Namespace) -> None:
         raise EdgelidError("--durations must be seconds, such as 1,3,10") from error
     for path in filter(None, (options.json, options.html)):
         check_writable(path)
+    if options.html:
+        # Before the work: should the package that plots be missing, that is said at once.
+        from train.htmlreport import write_html
     report = evaluate_model(
         Evaluation(
             model=options.model,

@@ -371,7 +371,7 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         )
     if noise:
         report["noise"] = noise_report(
-            {kind: _confidence(scores, model) for kind, scores in noise.items()}, threshold
+            known, {kind: _confidence(scores, model) for kind, scores in noise.items()}, threshold
         )
     if streams:
         report["streams"] = streams

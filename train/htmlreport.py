@@ -20,7 +20,7 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .4rem; border-top: 1px solid #d9dee3;
   padding-top: 1.2rem; }
 p { max-width: 44rem; margin: .4rem 0; }
-.note, figcaption, caption { color: #5b6874; font-size: .88rem; }
+.note, figcaption { color: #5b6874; font-size: .88rem; }
 .sha { overflow-wrap: anywhere; font-family: ui-monospace, monospace; font-size: .8rem; }
 .cards { display: grid; gap: .7rem; margin: 1.2rem 0;
   grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
@@ -29,11 +29,10 @@ p { max-width: 44rem; margin: .4rem 0; }
 .card span { color: #5b6874; font-size: .85rem; display: block; line-height: 1.35; }
 .pair { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); }
 figure { margin: 1rem 0; background: #fff; border: 1px solid #d9dee3; border-radius: .5rem;
-  padding: .7rem; min-width: 0; }
+  padding: .7rem; min-width: 0; max-width: 44rem; box-sizing: border-box; }
 figure img { width: 100%; height: auto; display: block; }
-.scroll { overflow-x: auto; margin: 1rem 0; }
+.scroll { overflow-x: auto; margin: .3rem 0 1.2rem; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .3rem; }
 th, td { padding: .28rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #e8ebee; }
 th { font-weight: 600; border-bottom-color: #b9c2ca; }
@@ -86,11 +85,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = ""
     lines = [f"<tr>{cells}</tr>"]
     for row in rows:
         lines.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
-    return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
-        + "\n".join(lines)
-        + "</table></div>"
-    )
+    # Not a <caption>, which would be as narrow, or scroll as far, as its table.
+    above = f'<p class="note">{escape(caption)}</p>' if caption else ""
+    return f'{above}<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
 
 
 def _figure(image: str, caption: str) -> str:
@@ -147,7 +144,7 @@ def _durations(report: dict[str, Any]) -> Iterator[str]:
         "is the mean over languages. In brackets and as bars: 95 % intervals.</p>"
     )
     yield _figure(
-        plots.draw(plots.accuracy_by_duration(report), 7.5, 3.6),
+        plots.draw(plots.accuracy_by_duration(report), 6.4, 3.4),
         "Macro accuracy against seconds of speech.",
     )
     rows: list[Sequence[str]] = [
@@ -200,7 +197,7 @@ def _languages(report: dict[str, Any]) -> Iterator[str]:
     languages = list(entry["languages"]["by_language"])
     yield "<h2>By language</h2>"
     yield _figure(
-        plots.draw(plots.confusion(entry["languages"]["confusion"], report["labels"]), 7, 4.6),
+        plots.draw(plots.confusion(entry["languages"]["confusion"], report["labels"]), 6.4, 4.6),
         f"What was answered, in per cent of the cuts of {duration} s of each language.",
     )
     both = entry.get("yardstick")
@@ -210,26 +207,33 @@ def _languages(report: dict[str, Any]) -> Iterator[str]:
         row = [language, str(own["cuts"]), str(own["speakers"])]
         for other in durations.values():
             found = other["languages"]["by_language"].get(language)
-            row.append(share(found["accuracy"], found["interval"]) if found else "–")
+            ends = found["interval"] if found and other is entry else None
+            row.append(share(found["accuracy"], ends) if found else "–")
         if both:
-            row += [_share_of(both[who]["by_language"].get(language)) for who in _BOTH]
+            row += _on_same_cuts(both, "by_language", language)
         rows.append(row)
-    head = ["language", f"cuts, {duration} s", "speakers", *(f"{key} s" for key in durations)]
-    yield _table(head + _both_head(report, both, duration), rows, "Share of cuts recognised.")
+    head = ["language", "cuts", "speakers", *(f"{key} s" for key in durations)]
+    caption = f"Share of cuts recognised; numbers of cuts and speakers at {duration} s."
+    if both:
+        head += _same_cuts_head(report)
+        caption += _same_cuts_note(both, duration)
+    yield _table(head, rows, caption)
 
 
-_BOTH = ("model", "yardstick")
+def _on_same_cuts(both: dict[str, Any], group: str, name: str) -> list[str]:
+    """Number of common cuts of a language or source, and both recognisers' accuracy on them."""
+    own, other = (both[who][group].get(name) for who in ("model", "yardstick"))
+    if not own or not other:
+        return ["–"] * 3
+    return [str(own["cuts"]), share(own["accuracy"]), share(other["accuracy"])]
 
 
-def _share_of(row: dict[str, Any] | None) -> str:
-    return share(row["accuracy"]) if row else "–"
+def _same_cuts_head(report: dict[str, Any]) -> list[str]:
+    return ["common", str(report["model"]), _yardstick(report)]
 
 
-def _both_head(report: dict[str, Any], both: dict[str, Any] | None, duration: str) -> list[str]:
-    if not both:
-        return []
-    names = (report["model"], _yardstick(report))
-    return [f"{name}, {both['cuts']} cuts of {duration} s" for name in names]
+def _same_cuts_note(both: dict[str, Any], duration: str) -> str:
+    return f" On the right, both recognisers on the {both['cuts']} common cuts of {duration} s."
 
 
 def _sources(report: dict[str, Any]) -> Iterator[str]:
@@ -243,14 +247,16 @@ def _sources(report: dict[str, Any]) -> Iterator[str]:
     rows = []
     for name, row in entry["languages"]["by_source"].items():
         line = [name, " ".join(row["languages"]), str(row["cuts"]), str(row["speakers"])]
-        line += [balanced(row), share(row["accuracy"]), share(row["macro_f1"])]
-        line += [f"{row['cavg']:.3f}", share(row["eer"]), f"{row['ece']:.3f}"]
+        line += [balanced(row), f"{row['cavg']:.3f}", share(row["eer"]), f"{row['ece']:.3f}"]
         if both:
-            line += [_share_of(both[who]["by_source"].get(name)) for who in _BOTH]
+            line += _on_same_cuts(both, "by_source", name)
         rows.append(line)
-    head = ["source", "languages", "cuts", "speakers", "macro accuracy", "accuracy", "macro F1"]
-    head += ["Cavg", "EER", "ECE"]
-    yield _table(head + _both_head(report, both, duration), rows, f"Cuts of {duration} s.")
+    head = ["source", "languages", "cuts", "speakers", "macro accuracy", "Cavg", "EER", "ECE"]
+    caption = f"Cuts of {duration} s."
+    if both:
+        head += _same_cuts_head(report)
+        caption += _same_cuts_note(both, duration)
+    yield _table(head, rows, caption)
 
 
 def _conditions(report: dict[str, Any]) -> Iterator[str]:
@@ -280,7 +286,7 @@ def _conditions(report: dict[str, Any]) -> Iterator[str]:
         (
             row["title"],
             balanced(row),
-            f"{(row['balanced_accuracy'] - clean) * 100:+.1f}",
+            f"{(row['balanced_accuracy'] - clean) * 100:+.1f}".replace("-", "−"),
             share(row["macro_f1"]),
             f"{row['cavg']:.3f}",
             share(row["eer"]),
@@ -324,6 +330,10 @@ def _confidence(report: dict[str, Any]) -> Iterator[str]:
                 ("10 % kept out", strangers["at_10_percent_rejected"]),
             )
         }
+    noise = report.get("noise")
+    if noise:
+        rate = noise["equal_error_rate"]
+        curves_det[f"speech or noise, EER {rate:.1%}"] = noise["curve"]
     yield _figure(
         plots.draw(plots.detection_trade_off(curves_det, points), 5, 4.4),
         f"Detection-error trade-off at {duration} s: what each threshold keeps out wrongly "
@@ -412,7 +422,8 @@ def _method(report: dict[str, Any]) -> Iterator[str]:
         "<p><b>Intervals</b> are percentiles of "
         f"{report['bootstrap_draws']} bootstrap draws of whole speakers within each language. Of a "
         "language with a single speaker the cuts are drawn instead: that interval says nothing "
-        "about other speakers, and is too narrow.</p>"
+        "about other speakers, and is too narrow. Where all cuts agree, no draw differs, and the "
+        "interval is a point.</p>"
         "<p><b>Cavg</b> is the closed-set detection cost of the NIST Language Recognition "
         "Evaluations with equal priors, P<sub>target</sub> 0.5 and unit costs, on log-likelihood "
         "ratios with the threshold at 0. <b>EER</b> pools the detection trials of all languages. "

@@ -80,26 +80,35 @@ def strangers_error_rate(known: Float64Array, strangers: Float64Array) -> float:
     return round(float(rates[0]), 4)
 
 
-def noise_report(confidences: Mapping[str, Float64Array], threshold: float) -> dict[str, Any]:
-    """Share of the windows of noise taken for a language, by kind of noise.
+def noise_report(
+    known: Float64Array, noise: Mapping[str, Float64Array], threshold: float
+) -> dict[str, Any]:
+    """How many windows of noise and music are taken for a language.
 
     Parameters
     ----------
-    confidences : mapping of str to ndarray, shape (windows,)
-        By kind.
+    known : ndarray, shape (n,)
+        Confidences of known speech.
+    noise : mapping of str to ndarray, shape (windows,)
+        Confidences by kind of noise.
     threshold : float
+        What ``called_a_language`` is measured at.
     """
-    together = np.concatenate(list(confidences.values()))
+    together = np.concatenate(list(noise.values()))
+    lower = threshold_rejecting(known)
     return {
         "windows": len(together),
         "called_a_language": round(float(np.mean(together >= threshold)), 4),
+        "called_a_language_at_10_percent_rejected": round(float(np.mean(together >= lower)), 4),
         "by_kind": {
             kind: {
                 "windows": len(values),
                 "called_a_language": round(float(np.mean(values >= threshold)), 4),
             }
-            for kind, values in sorted(confidences.items())
+            for kind, values in sorted(noise.items())
         },
+        "equal_error_rate": strangers_error_rate(known, together),
+        "curve": detection_curve(known, together),
     }
 
 

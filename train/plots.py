@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import norm
 
 INK, GREY, LIGHT = "#22303c", "#7b8794", "#d9dee3"
-MODEL, OTHER_MODEL, SECOND = "#1f6f8b", "#b5651d", "#8a4f7d"
+MODEL, OTHER_MODEL, SECOND, THIRD = "#1f6f8b", "#b5651d", "#8a4f7d", "#6b8e23"
 STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.edgecolor": GREY,
@@ -44,9 +45,6 @@ def draw(plot: Callable[[Axes], None], width: float = 6.0, height: float = 4.0) 
     width, height : float
         In inches of matplotlib, which decide how large the text is.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         plot(figure.add_subplot())
@@ -168,7 +166,7 @@ def reliability(curves: dict[str, list[dict[str, float]]]) -> Callable[[Axes], N
         axes.set_ylim(0, 102)
         axes.set_xlabel("confidence, %")
         axes.set_ylabel("right, %")
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower right")
 
     return plot
 
@@ -186,14 +184,12 @@ def detection_trade_off(
     """
 
     def plot(axes: Axes) -> None:
-        from scipy.stats import norm
-
         low, high = DET_TICKS[0] / 2, 1 - (1 - DET_TICKS[-1]) / 2
 
         def place(values: Any) -> np.ndarray:
             return np.asarray(norm.ppf(np.clip(values, low, high)))
 
-        for (name, curve), colour in zip(curves.items(), (MODEL, SECOND), strict=False):
+        for (name, curve), colour in zip(curves.items(), (MODEL, SECOND, THIRD), strict=False):
             _, misses, alarms = np.array(curve).T
             axes.step(place(alarms), place(misses), color=colour, label=name, where="pre")
         for (name, (miss, alarm)), marker in zip(points.items(), "os", strict=False):
@@ -207,6 +203,6 @@ def detection_trade_off(
         axes.set_ylim(*ends)
         axes.set_xlabel("taken in wrongly, %")
         axes.set_ylabel("kept out wrongly, %")
-        axes.legend(loc="lower left")
+        axes.legend(loc="upper right")
 
     return plot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -220,12 +221,16 @@ class Workers:
     """
 
     def __init__(self, setup: Setup, count: int) -> None:
-        self._scorer = Scorer(setup) if count == 1 else None
-        # Spawned, as a forked process could wait for ever for a lock that some thread of the
-        # interpreter held at that moment.
-        self._pool = ProcessPoolExecutor(
-            count, multiprocessing.get_context("spawn"), _Worker.start, (setup,)
-        )
+        self._scorer: Scorer | None = None
+        self._pool: ProcessPoolExecutor | None = None
+        if count == 1:
+            self._scorer = Scorer(setup)
+        else:
+            # Spawned, as a forked process could wait for ever for a lock that some thread of the
+            # interpreter held at that moment.
+            self._pool = ProcessPoolExecutor(
+                count, multiprocessing.get_context("spawn"), _Worker.start, (setup,)
+            )
 
     def __enter__(self) -> Workers:
         return self
@@ -236,7 +241,8 @@ class Workers:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
 
     def map(
         self,
@@ -255,7 +261,7 @@ class Workers:
         sizes = sizes or [1] * len(jobs)
         results: list[Result] = []
         try:
-            with tqdm(desc=what, total=sum(sizes), unit="") as progress:
+            with tqdm(desc=what, total=sum(sizes)) as progress:
                 for result, size in zip(self._run(function, jobs), sizes, strict=True):
                     results.append(result)
                     progress.update(size)
@@ -268,10 +274,11 @@ class Workers:
     def _run(
         self, function: Callable[[Scorer, Job], Result], jobs: Sequence[Job]
     ) -> Iterator[Result]:
-        if self._scorer:
-            return (function(self._scorer, job) for job in jobs)
-        run: Any = _Worker.run
-        return self._pool.map(run, repeat(function), jobs)
+        if self._pool:
+            run: Any = _Worker.run
+            return self._pool.map(run, repeat(function), jobs)
+        assert self._scorer is not None
+        return map(functools.partial(function, self._scorer), jobs)
 
 
 def score_trials(workers: Workers, trials: Sequence[Trial], what: str) -> Float64Array:

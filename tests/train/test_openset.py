@@ -58,12 +58,16 @@ def test_error_rate() -> None:
 
 
 def test_noise() -> None:
-    found = noise_report({"rain": np.array([0.7, 0.1]), "birds": np.array([0.2, 0.6])}, 0.6)
+    noise = {"rain": np.array([0.7, 0.1]), "birds": np.array([0.2, 0.3])}
+    found = noise_report(KNOWN, noise, 0.6)
+    assert found.pop("curve") == detection_curve(KNOWN, np.array([0.7, 0.1, 0.2, 0.3]))
     assert found == {
         "windows": 4,
-        "called_a_language": 0.5,
+        "called_a_language": 0.25,
+        "called_a_language_at_10_percent_rejected": 0.5,  # 0.3: one in ten of four is none
+        "equal_error_rate": 0.25,
         "by_kind": {
-            "birds": {"windows": 2, "called_a_language": 0.5},
+            "birds": {"windows": 2, "called_a_language": 0.0},
             "rain": {"windows": 2, "called_a_language": 0.5},
         },
     }
