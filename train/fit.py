@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEndConfig
-from train.atomic import check_writable
+from train.atomic import check_writable, write_atomically
 from train.checkpoint import BEST, LAST, Checkpoint, build_model, load_checkpoint, weights_of
 from train.config import OptimiserConfig, RunConfig
 from train.development import DevelopmentSet, score
@@ -28,6 +29,8 @@ from train.noise import NoiseClip, read_noise
 from train.sampling import Batch, BatchSampler
 
 log = logging.getLogger(__name__)
+
+DATA = "data.sha256"  # in the folder of a run: what it learns from
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,18 @@ class Corpus:
     noises: list[NoiseClip]
     noise_features: CachedFeatures
     teacher: Teacher | None
+
+    def digest(self) -> str:
+        """Changes with the clips, their lengths, the noises and the teacher's units."""
+        digest = hashlib.sha256(
+            repr((self.clips, self.train, self.development, self.noises)).encode()
+        )
+        tables = [self.features.lengths, self.features.speeds, self.noise_features.lengths]
+        if self.teacher:
+            tables += [self.teacher.units, self.teacher.starts, self.teacher.lengths]
+        for table in tables:
+            digest.update(np.ascontiguousarray(table).tobytes())
+        return digest.hexdigest()
 
 
 def open_corpus(
@@ -309,13 +324,14 @@ def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
     """Train to the end of the plan, from the last checkpoint of the run if there is one.
 
     A run that was stopped and goes on ends, on the same machine, with the very bits of one that
-    was not: batches and dropout depend on the seed and the step alone.
+    was not: batches and dropout depend on the seed and the step alone. If the data are not those
+    that it began with, it goes on nevertheless, and says so.
 
     Parameters
     ----------
     config : RunConfig
     run : Path
-        Folder of the run; gets ``last.npz`` (resumable) and ``best.npz``.
+        Folder of the run; gets ``last.npz`` (resumable), ``best.npz`` and ``data.sha256``.
     corpus : Corpus
 
     Returns
@@ -337,6 +353,7 @@ def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
     check_writable(run / LAST)
     trainer = Trainer(config, UNITS if corpus.teacher else 0)
     last, best = _resume(trainer, run)
+    _note_data(run / DATA, corpus.digest(), resuming=last is not None)
     sampler = BatchSampler(
         config,
         [corpus.clips[i] for i in corpus.train],
@@ -365,6 +382,17 @@ def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
         Checkpoint(config, int(trainer.done), {}, trainer.state()).save(run / LAST)
         raise
     return best if best else _evaluate(trainer, development, run, best)
+
+
+def _note_data(file: Path, digest: str, resuming: bool) -> None:
+    """Keep what a run began with; warn if one that goes on has something else."""
+    if not resuming:
+        write_atomically(file, digest.encode())
+    elif file.exists() and file.read_text() != digest:
+        log.warning(
+            "%s began with another corpus, noise or teacher: it goes on, but not as it would have",
+            file.parent,
+        )
 
 
 def _is_due(step: int, plan: OptimiserConfig) -> bool:

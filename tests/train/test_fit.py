@@ -16,12 +16,15 @@ import train.fit
 from edge.errors import EdgelidError
 from tests.synthetic import DEVELOPMENT, speech, write_audio, write_table
 from train.checkpoint import Checkpoint, load_checkpoint
+from train.cli import main
 from train.config import RunConfig
 from train.development import DevelopmentSet
+from train.distil import UNITS
 from train.features import prepare
 from train.fit import Corpus, Trainer, fit, open_corpus
-from train.manifest import COLUMNS
+from train.manifest import COLUMNS, read_manifest
 from train.sampling import Batch
+from train.teacher import clip_frames
 
 INTERRUPTED_AT = 27
 
@@ -71,7 +74,7 @@ def test_learns(resumed: Resumed, tiny_config: RunConfig) -> None:
 def test_an_interrupt_keeps_the_last_whole_step(resumed: Resumed) -> None:
     assert resumed.interrupted.step == INTERRUPTED_AT
     assert resumed.interrupted.scores == {}
-    assert sorted(os.listdir(resumed.folder)) == ["best.npz", "last.npz"]
+    assert sorted(os.listdir(resumed.folder)) == ["best.npz", "data.sha256", "last.npz"]
 
 
 @pytest.mark.parametrize("name", ["last.npz", "best.npz"])
@@ -156,7 +159,7 @@ def test_divergence(
     monkeypatch.setattr(Trainer, "_step", diverge)
     with pytest.raises(EdgelidError, match="training diverged"):
         fit(tiny_config, tmp_path, tiny_data)
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["data.sha256"]
 
 
 def test_no_speaker_is_on_both_sides(tiny_data: Corpus) -> None:
@@ -307,6 +310,73 @@ def test_a_language_of_one_speaker(
     assert len(voices) == 9 - 2 * len(languages)
     expected = [f"only one speaker of {named}: the model may learn the voice"] if named else []
     assert caplog.messages == expected
+
+
+def write_teacher(path: Path, corpus: Path, seed: int, scale: float = 1.0) -> Path:
+    """What ``python -m train.teacher`` writes, with embeddings of nothing."""
+    clips = [clip for clip in read_manifest(corpus) if clip.split == "train"]
+    lengths = [clip_frames(clip) for clip in clips]
+    np.savez(
+        path,
+        frames=np.random.default_rng(seed).integers(-99, 99, (sum(lengths), 8), np.int8),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        paths=np.array([clip.path for clip in clips]),
+        scale=np.full(8, scale, np.float32),
+        gain=np.ones(8, np.float32),
+    )
+    return path
+
+
+def test_two_corpora_and_their_teachers(
+    tiny_toml: Path,
+    tiny_corpus: Path,
+    tiny_cache: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By the command; then the run is told that its data have changed."""
+    toml, further = tmp_path / "run.toml", further_corpus(tmp_path / "further")
+    text = tiny_toml.read_text().replace("steps = 40\n", "steps = 2\nteacher_weight = 1.0\n")
+    toml.write_text(text.replace("warmup_steps = 4", "warmup_steps = 1"))
+    teachers = [
+        write_teacher(tmp_path / "a.npz", tiny_corpus, 1),
+        write_teacher(tmp_path / "b.npz", further, 2),
+    ]
+
+    def run(*more: Path) -> int:
+        options = ["--run", tmp_path / "run", "--corpus", tiny_corpus, "--cache", tiny_cache]
+        options += ["--workers", "1", "--also", further]
+        options += [part for teacher in more for part in ("--teacher", teacher)]
+        return main(["fit", str(toml), *map(str, options)])
+
+    assert run(*teachers) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("best checkpoint: step 2, ")
+    last = load_checkpoint(tmp_path / "run" / "last.npz")
+    assert last.step == 2
+    helpers = {k: array.shape for k, array in last.arrays.items() if k.startswith("helper/")}
+    assert helpers == {"helper/0": (12, UNITS), "helper/1": (UNITS,)}
+    assert last.arrays["helper/1"].any()  # it began with zeros, and was taught
+    assert run(*teachers) == 0
+    assert not [m for m in caplog.messages if "began with" in m]
+    write_teacher(teachers[1], further, 3)
+    assert run(*teachers) == 0
+    (warning,) = [m for m in caplog.messages if "began with" in m]
+    assert warning == (
+        f"{tmp_path / 'run'} began with another corpus, noise or teacher: it goes on, but not as "
+        "it would have"
+    )
+    capsys.readouterr()
+    # What does not belong together is refused, and the run is left as it was.
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+    assert run(teachers[0]) == 1
+    assert "no teacher's embeddings of 'de/robot/0.wav'" in capsys.readouterr().err
+    write_teacher(teachers[1], further, 3, scale=2.0)
+    assert run(*teachers) == 1
+    assert "have different projections" in capsys.readouterr().err
+    assert run() == 1
+    assert "learns from a teacher: give its file (--teacher)" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
 
 
 def with_data(config: RunConfig, **changes: Any) -> RunConfig:
