@@ -14,7 +14,7 @@ from train.report import balanced, share
 
 STYLE = """
 :root { color-scheme: light; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: #fbfbfa;
+body { margin: 0 auto; max-width: 70rem; padding: 1.5rem 1rem 4rem; background: #fbfbfa;
   color: #22303c; font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .4rem; border-top: 1px solid #d9dee3;
@@ -33,7 +33,7 @@ figure { margin: 1rem 0; background: #fff; border: 1px solid #d9dee3; border-rad
 figure img { width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; margin: .3rem 0 1.2rem; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .7rem; text-align: right; white-space: nowrap;
+th, td { padding: .28rem .55rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #e8ebee; }
 th { font-weight: 600; border-bottom-color: #b9c2ca; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }

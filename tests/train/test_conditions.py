@@ -24,6 +24,7 @@ from train.conditions import (
     encode,
     find_sounds,
 )
+from train.manifest import CORPUS_VARIABLE, corpus_dir
 
 SPEECH = speech("de", "anna", 0, 3.0)
 
@@ -155,3 +156,15 @@ def test_rates_in_kilobits(
     long = np.concatenate([speech("de", "anna", clip, 4.0) for clip in range(5)])
     encoded = encode(long, container, codec, compression, mode)
     assert len(encoded) * 8 / 20 / 1000 == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(
+    not (corpus_dir() / "manifest.tsv").is_file(),
+    reason=f"needs the speech corpus: set {CORPUS_VARIABLE}",
+)
+def test_the_real_corpus_has_sounds_for_all() -> None:
+    sounds = find_sounds(corpus_dir())
+    assert choose(None, sounds) == list(TITLES)
+    assert len(sounds.noises) >= 20
+    assert len(sounds.rooms) >= 30

@@ -126,6 +126,22 @@ def test_evaluate(
     assert sorted(os.listdir(tmp_path)) == ["report.html", "report.json"]
 
 
+def test_no_plots_is_said_before_the_work(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    done = run(
+        "-c",
+        "import sys\n"
+        "sys.modules['matplotlib'] = None\n"
+        "from train.cli import main\n"
+        f"sys.exit(main(['evaluate', 'none.tflite', '--html', {str(page)!r}]))",
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr == 'edgelid-train: matplotlib is missing: pip install "edgelid[edge,train]"\n'
+    )
+    assert not page.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
