@@ -281,22 +281,29 @@ def _conditions(report: dict[str, Any]) -> Iterator[str]:
         "Macro accuracy by condition. The dotted line is clean speech.",
     )
     yield "</div>"
-    clean = conditions[CLEAN]["balanced_accuracy"]
     rows = [
         (
             row["title"],
             balanced(row),
-            f"{(row['balanced_accuracy'] - clean) * 100:+.1f}".replace("-", "−"),
+            "" if name == CLEAN else _points(row["from_clean"]),
             share(row["macro_f1"]),
             f"{row['cavg']:.3f}",
             share(row["eer"]),
             f"{row['ece']:.3f}",
             share(row["open"]["balanced_accuracy"]),
         )
-        for row in conditions.values()
+        for name, row in conditions.items()
     ]
-    head = ("condition", "macro accuracy", "points", "macro F1", "Cavg", "EER", "ECE")
+    head = ("condition", "macro accuracy", "points from clean", "macro F1", "Cavg", "EER", "ECE")
     yield _table((*head, "macro, open"), rows)
+
+
+def _points(found: dict[str, Any]) -> str:
+    """A difference in points of per cent, with its interval."""
+    value, low, high = (
+        f"{part * 100:+.1f}".replace("-", "−") for part in (found["difference"], *found["interval"])
+    )
+    return f"{value} ({low} to {high})"
 
 
 def _confidence(report: dict[str, Any]) -> Iterator[str]:

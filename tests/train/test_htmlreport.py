@@ -18,9 +18,9 @@ from scipy.stats import norm
 from edge.errors import EdgelidError
 from train import plots
 from train.cuts import Cut
-from train.evaluate import Scored, among, compare, languages_report, open_report
 from train.htmlreport import page, write_html
 from train.openset import detection_curve, noise_report, operating_point
+from train.scored import Scored, among, compare, difference, languages_report, open_report
 from train.yardstick import Yardstick, cut_key
 
 LABELS = ("de", "en", "other", "nonspeech")
@@ -73,11 +73,13 @@ def report() -> dict[str, Any]:
             "clean": {
                 "title": "clean",
                 **durations["3"]["languages"],
+                "from_clean": difference(closed, closed),
                 "open": durations["3"]["open"],
             },
             "noise-5": {
                 "title": "noise, 5 dB",
                 **durations["1"]["languages"],
+                "from_clean": difference(worse, closed),
                 "open": durations["1"]["open"],
             },
         },
