@@ -50,8 +50,9 @@ class DevelopmentSet:
         clips: Sequence[Clip],
         held_out: Sequence[int],
         features: CachedFeatures,
+        items_per_label: int = ITEMS_PER_LABEL,
     ) -> DevelopmentSet:
-        """Join each speaker's clips and cut, taking the sources of a language in turn.
+        """Join each speaker's clips and cut; the sources of a class get equal shares of its items.
 
         Languages without development sources are left out of the scores.
 
@@ -77,7 +78,7 @@ class DevelopmentSet:
             (frames, labels.index(label), source)
             for label, sources in items.items()
             for source, stretches in sources.items()
-            for frames in stretches[: max(1, ITEMS_PER_LABEL // len(sources))]
+            for frames in stretches[: max(1, items_per_label // len(sources))]
         ]
         if not any(label < len(config.data.languages) for _, label, _ in chosen):
             raise EdgelidError(

@@ -97,7 +97,9 @@ def _kokoro(voices_dir: Path) -> Engine:
         )
         return _resampled(samples, kokoro.SAMPLE_RATE_HZ)
 
-    languages = (*TARGETS, "ca", "da", "id", "ro", "sv")
+    # Whisper base does not take its Dutch for Dutch, nor its Russian for Russian; its German it
+    # mostly does.
+    languages = (*(t for t in TARGETS if t not in ("nl", "ru")), "ca", "da", "id", "ro", "sv")
     return Engine(languages, "Apache-2.0 (model and styles)", speak)
 
 
