@@ -87,10 +87,10 @@ def _open_set(report: dict[str, Any]) -> Iterator[str]:
         for name in ("at_decoder_confidence", "at_10_percent_rejected"):
             point = found[name]
             yield (
-                f"confidence {point['threshold']:.2f}: takes "
+                f"at confidence {point['threshold']:.2f}: accepts "
                 f"{share(point['strangers_accepted'], point['intervals']['strangers_accepted'])} "
-                f"of other languages for one of its own, rejects "
-                f"{share(point['known_rejected'], point['intervals']['known_rejected'])} of those"
+                f"of other languages, rejects "
+                f"{share(point['known_rejected'], point['intervals']['known_rejected'])} of known"
             )
     noise = report.get("noise")
     if noise:

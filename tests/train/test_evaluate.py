@@ -152,7 +152,7 @@ def test_table(report: dict[str, Any]) -> None:
     assert text.count("10 s") >= 2
     for word in ("de", "noise, 0 dB", "other languages", "delay"):
         assert word in text
-    assert max(map(len, lines)) <= 120
+    assert max(map(len, lines)) <= 100
 
 
 def test_json(report: dict[str, Any], tmp_path: Path) -> None:
