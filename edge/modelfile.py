@@ -22,7 +22,8 @@ import numpy as np
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEndConfig, front_end_hash
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # of models that stream
+WINDOW_FORMAT_VERSION = 2  # of those that take a whole window, which older releases do not know
 DESCRIPTION_MEMBER = "edgelid.json"
 LABELS_MEMBER = "labels.txt"
 FILTERBANK_MEMBER = "mel_filterbank.npy"
@@ -48,20 +49,20 @@ class Quantisation:
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """How the two graphs are fed.
+    """How the graphs are fed.
 
     Attributes
     ----------
     hop_frames : int
-        Feature frames a step takes.
+        Feature frames a step takes; of a model of whole windows, those between two windows.
     stride_frames : int
         Feature frames an embedding advances by; divides `hop_frames`.
     receptive_field_frames : int
-        Feature frames an embedding depends on.
+        Feature frames an embedding depends on; of a model of whole windows, those of a window.
     windows_s : tuple of float
-        Window lengths the model was made and calibrated for.
+        Window lengths the model was made and calibrated for; a model of whole windows has one.
     embedding : int
-        Channels of an embedding.
+        Channels of an embedding; a model of whole windows shows none, and has 0.
     states : tuple of (int, int)
         Frames and channels of each state.
     """
@@ -145,6 +146,15 @@ class Description:
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licence: str = "Apache-2.0"
+
+    @property
+    def mode(self) -> str:
+        """Kind of model.
+
+        ``stream`` computes every frame once, in the graphs ``step`` and ``head``; ``window``
+        recomputes a whole window at every hop, in the graph ``window``.
+        """
+        return "window" if self.format_version == WINDOW_FORMAT_VERSION else "stream"
 
 
 @dataclass(frozen=True)
@@ -258,10 +268,10 @@ def _parse(file: Path, data: bytes) -> ModelFile:
     except Exception as error:
         raise _Unfit("its metadata is damaged: copy it again") from error
     version = values.get("format_version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, WINDOW_FORMAT_VERSION):
         raise _Unfit(
-            f"it has format version {version!r:.40}, and this edgelid reads {FORMAT_VERSION}: "
-            "get one that was made for this release"
+            f"it has format version {version!r:.40}, and this edgelid reads {FORMAT_VERSION} and "
+            f"{WINDOW_FORMAT_VERSION}: get one that was made for this release"
         )
     try:
         description = _description(values)
@@ -368,7 +378,9 @@ def _check(description: Description, labels: tuple[str, ...], filterbank: Float3
         or stream.hop_frames % stream.stride_frames
     ):
         raise _Unfit("its hop is not a whole number of embeddings")
-    if stream.embedding < 1 or not all(f >= 0 and c > 0 for f, c in stream.states):
+    if description.mode == "window":
+        _check_window(stream, config)
+    elif stream.embedding < 1 or not all(f >= 0 and c > 0 for f, c in stream.states):
         raise _Unfit("its stream has impossible sizes")
     decoder = description.decoder
     embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
@@ -381,6 +393,14 @@ def _check(description: Description, labels: tuple[str, ...], filterbank: Float3
     lengths_s = [float(length) for length in temperatures]
     if not lengths_s or not all(0 < v < 1e3 for v in (*lengths_s, *temperatures.values())):
         raise _Unfit("its calibration temperatures are missing or not positive")
+
+
+def _check_window(stream: StreamSpec, config: FrontEndConfig) -> None:
+    if stream.stride_frames != stream.hop_frames or stream.embedding or stream.states:
+        raise _Unfit("it takes whole windows, and has parts of a stream")
+    window_s = stream.receptive_field_frames * config.hop_samples / config.sample_rate_hz
+    if len(stream.windows_s) != 1 or abs(stream.windows_s[0] - window_s) > 1e-6:
+        raise _Unfit("it takes whole windows, of another length than it says")
 
 
 def _with_defaults(config: FrontEndConfig) -> list[tuple[Any, Any]]:
