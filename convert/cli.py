@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -11,9 +10,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.errors import EdgelidError
 from train.command import run
+
+if TYPE_CHECKING:
+    from convert.proof import Proof
+    from convert.settings import Settings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,9 +31,52 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("checkpoint", type=Path, help="checkpoint, or folder of a training run")
     top.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.tflite")
     top.add_argument("--corpus", type=Path, help="folder of the corpus (default: EDGELID_CORPUS)")
+    top.add_argument(
+        "--mode",
+        choices=("stream", "window"),
+        default="stream",
+        help="every frame computed once (default), or one plain graph of a whole window",
+    )
+    top.add_argument(
+        "--type",
+        choices=("int8", "float32"),
+        default="int8",
+        help="of the graph (default int8); float32 for whole windows only",
+    )
+    top.add_argument(
+        "--windows",
+        type=_seconds,
+        default=(),
+        metavar="1,3,10",
+        help="window lengths in seconds (default: 1,3,10, or of a whole window 3)",
+    )
+    top.add_argument("--hop-ms", type=int, default=160, help="between answers (default 160)")
+    top.add_argument(
+        "--representative",
+        type=Path,
+        metavar="DIR",
+        help="your own recordings, to quantise with instead of the corpus's speech",
+    )
+    top.add_argument(
+        "--description",
+        type=Path,
+        metavar="FILE.json",
+        help="labels and front end of a Keras model of your own, in place of a checkpoint",
+    )
+    limits = top.add_argument_group("limits", "past which nothing is written")
+    limits.add_argument("--min-agreement", type=float, default=0.9, metavar="SHARE")
+    limits.add_argument("--max-mean-difference", type=float, default=0.05, metavar="PROBABILITY")
+    limits.add_argument("--max-accuracy-loss", type=float, default=0.05, metavar="SHARE")
     top.add_argument("--json", action="store_true", help="print the proof as JSON")
     top.set_defaults(run_command=run_convert)
     return top
+
+
+def _seconds(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(sorted({float(part) for part in text.split(",")}))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("must be seconds, such as 1,3,10") from error
 
 
 def inspection_parser() -> argparse.ArgumentParser:
@@ -64,19 +111,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_convert(options: argparse.Namespace) -> None:
     """Convert, and print the proof."""
     # Only now: these take seconds to import, and `--help` should not.
+    from convert.proof import Limits, NotProven
+    from convert.settings import Settings
+    from edge.frontend import FRAMES_PER_SECOND
+
+    hop_frames, rest = divmod(options.hop_ms * FRAMES_PER_SECOND, 1000)
+    if rest or hop_frames < 1:
+        raise EdgelidError(f"--hop-ms {options.hop_ms} is not a whole number of frames of 10 ms")
+    settings = Settings(
+        mode=options.mode,
+        type=options.type,
+        windows_s=options.windows,
+        hop_frames=int(hop_frames),
+        representative=options.representative,
+        limits=Limits(
+            options.min_agreement, options.max_mean_difference, options.max_accuracy_loss
+        ),
+    )
+    try:
+        proof = _proof(options, settings)
+    except NotProven as refused:
+        _print_proof(refused.proof, options.json)
+        raise
+    _print_proof(proof, options.json)
+
+
+def _proof(options: argparse.Namespace, settings: Settings) -> Proof:
+    name = options.output.name.removesuffix(".tflite")
+    if options.description is not None:
+        from convert.foreign import convert_network
+
+        return convert_network(
+            options.checkpoint, options.description, options.output, name, settings
+        )
     from convert.convert import convert
     from train.checkpoint import load_checkpoint
     from train.manifest import corpus_dir
 
-    name = options.output.name.removesuffix(".tflite")
     corpus = options.corpus or corpus_dir()
-    _, proofs = convert(load_checkpoint(options.checkpoint), corpus, options.output, name)
-    if options.json:
-        print(json.dumps({k: dataclasses.asdict(p) for k, p in proofs.items()}))
-    else:
-        for window, proof in proofs.items():
-            print(f"float against int8, {window} s of held-out speech")
-            print("\n".join(f"  {row}" for row in proof.rows()))
+    return convert(load_checkpoint(options.checkpoint), corpus, options.output, name, settings)[1]
+
+
+def _print_proof(proof: Proof, as_json: bool) -> None:
+    print(json.dumps(proof.as_dict()) if as_json else "\n".join(proof.table()))
 
 
 def run_inspect(options: argparse.Namespace) -> None:

@@ -7,24 +7,35 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convert.graph import StreamingModule, representative_samples, to_int8
+from convert.graph import (
+    StreamingModule,
+    WholeWindow,
+    representative_samples,
+    to_int8,
+    window_to_tflite,
+)
 from convert.heldout import HeldOut, held_out_audio
-from convert.parity import Parity, compare
-from convert.representative import representative
+from convert.parity import Parity, Score, compare, features, trained_scores
+from convert.proof import Proof
+from convert.representative import Representative, of_corpus, of_folder, of_noise, representative
+from convert.settings import Settings
+from convert.tensors import StreamCheck, TensorError, check_streams, tensor_errors
+from convert.wholewindow import window_scores, window_spec, windows_of_clips
+from edge import __version__
 from edge.classifier import StreamingClassifier, softmax
-from edge.errors import EdgelidError
-from edge.frontend import FRAMES_PER_SECOND, Float64Array, FrontEnd, front_end_hash
-from edge.interpreter import open_graphs
+from edge.frontend import FRAMES_PER_SECOND, Float32Array, Float64Array, FrontEnd, front_end_hash
+from edge.interpreter import Graphs, open_model
 from edge.modelfile import (
     FORMAT_VERSION,
     NONSPEECH,
     OTHER,
+    WINDOW_FORMAT_VERSION,
     Calibration,
     DecoderDefaults,
     Description,
@@ -34,28 +45,89 @@ from edge.modelfile import (
 )
 from train.atomic import check_writable, write_atomically
 from train.checkpoint import Checkpoint, restore_model
+from train.config import RunConfig
 from train.filterbank import mel_filterbank
 from train.fit import held_out_speakers
-from train.manifest import read_manifest
-from train.metrics import expected_calibration_error, fit_temperature
-from train.model import ModelConfig
-from train.noise import read_noise
-from train.streams import make_stream, tune_decoder
+from train.manifest import Clip, read_manifest
+from train.metrics import expected_calibration_error
+from train.model import Head, ModelConfig, Trunk
+from train.noise import NoiseClip, read_noise
+from train.streams import Stream, make_stream, tune_decoder
 
 log = logging.getLogger(__name__)
 
-WINDOWS_S = (1.0, 3.0, 10.0)
 DECODER_WINDOWS_S = (1.0, 2.0, 3.0)  # what the decoder may listen to
 STREAMS = 3
 STREAM_S = 400.0
 # Letters and syllables, read one by one, are no speech to calibrate a listener on.
 MIN_DEVELOPMENT_CLIP_S = 1.0
-HOP_FRAMES = 16  # 160 ms: two decisions where the usual runtime makes one
+CLIPS_LOOKED_INTO = 8  # of held-out speech, tensor by tensor and as streams
+
+
+@dataclass(frozen=True)
+class Material:
+    """The audio that a conversion needs.
+
+    Attributes
+    ----------
+    chosen : Representative
+        To quantise with.
+    sets : dict of float to HeldOut
+        To calibrate and prove on, by window length.
+    development : list of Clip
+        To make streams of.
+    """
+
+    chosen: Representative
+    sets: dict[float, HeldOut]
+    development: list[Clip]
+    corpus: Path
+    noises: list[NoiseClip]
+    noise_folder: Path
+
+    def streams(self, labels: Sequence[str]) -> list[Stream]:
+        """Streams of changing language, to tune the decoder on."""
+        return [
+            make_stream(
+                self.development,
+                self.corpus,
+                self.noises,
+                self.noise_folder,
+                labels,
+                STREAM_S,
+                seed,
+            )
+            for seed in range(STREAMS)
+        ]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A graph, and how it is to be fed.
+
+    Attributes
+    ----------
+    graph : bytes
+    stream : StreamSpec
+    trained : callable
+        Scores of the float model that it must match.
+    module : StreamingModule or None
+        What was converted, where that is a model that streams.
+    """
+
+    graph: bytes
+    stream: StreamSpec
+    trained: Score
+    module: StreamingModule | None
 
 
 def convert(
-    checkpoint: Checkpoint, corpus: Path, output: Path, name: str
-) -> tuple[Description, dict[str, Parity]]:
+    checkpoint: Checkpoint,
+    corpus: Path,
+    output: Path,
+    name: str,
+    settings: Settings | None = None,
+) -> tuple[Description, Proof]:
     """Convert a checkpoint.
 
     Parameters
@@ -69,91 +141,75 @@ def convert(
         Model file to write.
     name : str
         What the model is called.
+    settings : Settings, optional
 
     Returns
     -------
     Description
         What was written into the file.
-    dict of str to Parity
-        Float against int8, by window length.
+    Proof
+        The trained model against the converted one.
 
     Raises
     ------
     EdgelidError
-        If anything is missing or damaged, or the converted model is not as good as the trained
-        one; nothing is written then.
+        If anything is missing or damaged, or (as NotProven) the converted model is not as good
+        as the trained one; nothing is written then.
     """
-    check_writable(output)  # what follows takes a minute
+    settings = settings or Settings()
     config = checkpoint.config
+    settings.check(config.model)
+    check_writable(output)  # what follows takes a minute
     labels = config.data.labels
-    if HOP_FRAMES % config.model.stride:
-        raise EdgelidError(
-            f"the model's stride of {config.model.stride} frames does not divide a hop of "
-            f"{HOP_FRAMES}: train one whose stride does"
-        )
     trunk, head = restore_model(checkpoint)
     filterbank = mel_filterbank(config.front_end)
     front_end = FrontEnd(config.front_end, filterbank)
-    clips = [clip for clip in read_manifest(corpus) if clip.split == "train"]
-    held_out = held_out_speakers(clips, config.data.development)
-    noise_folder = corpus.parent / "noise"
-    noises = read_noise(noise_folder, "train")
-    chosen = representative(
-        [clip for clip in clips if clip.speaker not in held_out],
-        corpus,
-        noises,
-        noise_folder,
-        front_end,
-        config.seed,
+    material = gather(config, corpus, settings, front_end)
+    log.info("converting with %d clips", len(material.chosen.frames))
+    converted = (
+        _streaming(trunk, head, front_end, material.chosen, settings)
+        if settings.mode == "stream"
+        else _whole_window(trunk, head, front_end, material.chosen, settings)
     )
-    development = [
-        clip
-        for clip in clips
-        if clip.speaker in held_out and clip.duration_s >= MIN_DEVELOPMENT_CLIP_S
-    ]
-    sets = held_out_audio(
-        development,
-        corpus,
-        noises,
-        noise_folder,
-        WINDOWS_S,
-        labels,
-    )
-    module = StreamingModule(trunk, head, HOP_FRAMES)
-    log.info("quantising over %d clips", len(chosen.frames))
-    graph = to_int8(module, representative_samples(module, chosen.frames))
     description = Description(
-        format_version=FORMAT_VERSION,
+        format_version=FORMAT_VERSION if settings.mode == "stream" else WINDOW_FORMAT_VERSION,
         name=name,
         front_end=config.front_end,
         front_end_hash=front_end_hash(config.front_end, filterbank),
-        stream=stream_spec(module, config.model),
-        calibration=Calibration({f"{w:g}": 1.0 for w in WINDOWS_S}),
-        decoder=DecoderDefaults(),
-        provenance=provenance(checkpoint, chosen.ids, chosen.sha256),
+        stream=converted.stream,
+        calibration=Calibration({f"{w:g}": 1.0 for w in settings.lengths_s}),
+        decoder=DecoderDefaults(window_s=converted.stream.windows_s[0]),
+        provenance=provenance(checkpoint, material.chosen),
     )
-    draft = model_of_bytes(output, pack_model(graph, labels, description, filterbank))
-    graphs = open_graphs(draft)
-    temperatures, metrics, proofs = {}, {}, {}
-    for window_s, held in sets.items():
+    draft = model_of_bytes(output, pack_model(converted.graph, labels, description, filterbank))
+    graphs = open_model(draft)
+    metrics: dict[str, dict[str, float]] = {}
+    parities: dict[str, Parity] = {}
+    for window_s, held in material.sets.items():
         key = f"{window_s:g}"
-        log.info("comparing float and int8 over %d clips of %s s", len(held.audio), key)
+        log.info("comparing before and after over %d clips of %s s", len(held.audio), key)
         classifier = StreamingClassifier(draft, graphs, [window_s])
-        parity, scores = compare(trunk, head, front_end, classifier, held.audio, held.wanted)
-        parity.check()
-        temperatures[key] = round(fit_temperature(scores, held.wanted), 4)
-        proofs[key] = parity
-        metrics[key] = _metrics(scores, held, temperatures[key], labels)
+        parities[key], scores = compare(converted.trained, classifier, held)
+        metrics[key] = _metrics(scores, held, parities[key].temperature_converted, labels)
+    tensors: list[TensorError] = []
+    stream: StreamCheck | None = None
+    if converted.module is not None and isinstance(graphs, Graphs):
+        longest = material.sets[max(material.sets)]
+        some = _spread(longest.audio, CLIPS_LOOKED_INTO)
+        log.info("looking into %d clips", len(some))
+        tensors = tensor_errors(converted.module, converted.graph, features(front_end, some))
+        stream = check_streams(draft, graphs, list(some))
+    proof = Proof(dict(parities), tensors, stream, settings.limits)
+    proof.check()
+    temperatures = {key: parity.temperature_converted for key, parity in parities.items()}
     description = dataclasses.replace(description, calibration=Calibration(temperatures))
     log.info("tuning the decoder")
-    calibrated = model_of_bytes(output, pack_model(graph, labels, description, filterbank))
+    calibrated = model_of_bytes(
+        output, pack_model(converted.graph, labels, description, filterbank)
+    )
+    windows_s = DECODER_WINDOWS_S if settings.mode == "stream" else settings.lengths_s
     decoder, followed = tune_decoder(
-        StreamingClassifier(calibrated, graphs, DECODER_WINDOWS_S),
-        DECODER_WINDOWS_S,
-        [
-            make_stream(development, corpus, noises, noise_folder, labels, STREAM_S, seed)
-            for seed in range(STREAMS)
-        ],
+        StreamingClassifier(calibrated, graphs, windows_s), windows_s, material.streams(labels)
     )
     description = dataclasses.replace(
         description,
@@ -163,31 +219,88 @@ def convert(
             "accuracy_by_duration": {k: m["macro_accuracy"] for k, m in metrics.items()},
             "ece_by_duration": {k: m["ece"] for k, m in metrics.items()},
             "streams": followed.as_dict(),
-            "int8_against_float": {k: asdict(p) for k, p in proofs.items()},
+            "proof": proof.as_dict(),
         },
     )
-    data = pack_model(graph, labels, description, filterbank)
+    data = pack_model(converted.graph, labels, description, filterbank)
     model_of_bytes(output, data)  # what the device will check
     write_atomically(output, data)
-    return description, proofs
+    return description, proof
 
 
-def stream_spec(module: StreamingModule, config: ModelConfig) -> StreamSpec:
+def gather(config: RunConfig, corpus: Path, settings: Settings, front_end: FrontEnd) -> Material:
+    """Choose and read the audio that a conversion needs.
+
+    Raises
+    ------
+    EdgelidError
+        If there is not enough, or a file is missing or damaged.
+    """
+    clips = [clip for clip in read_manifest(corpus) if clip.split == "train"]
+    held_out = held_out_speakers(clips, config.data.development)
+    noise_folder = corpus.parent / "noise"
+    noises = read_noise(noise_folder, "train")
+    if settings.representative is None:
+        learnt = [clip for clip in clips if clip.speaker not in held_out]
+        files = of_corpus(learnt, corpus, noises, noise_folder, config.seed)
+    else:
+        files = of_folder(settings.representative, config.seed)
+        files += of_noise(noises, noise_folder, config.seed)
+    development = [
+        clip
+        for clip in clips
+        if clip.speaker in held_out and clip.duration_s >= MIN_DEVELOPMENT_CLIP_S
+    ]
+    return Material(
+        chosen=representative(files, front_end),
+        sets=held_out_audio(
+            development, corpus, noises, noise_folder, settings.lengths_s, config.data.labels
+        ),
+        development=development,
+        corpus=corpus,
+        noises=noises,
+        noise_folder=noise_folder,
+    )
+
+
+def _streaming(
+    trunk: Trunk, head: Head, front_end: FrontEnd, chosen: Representative, settings: Settings
+) -> Converted:
+    module = StreamingModule(trunk, head, settings.hop_frames)
+    graph = to_int8(module, representative_samples(module, chosen.frames))
+    spec = stream_spec(module, trunk.config, settings.lengths_s)
+    return Converted(graph, spec, trained_scores(trunk, head, front_end), module)
+
+
+def _whole_window(
+    trunk: Trunk, head: Head, front_end: FrontEnd, chosen: Representative, settings: Settings
+) -> Converted:
+    stride, config = trunk.config.stride, front_end.config
+    # The same embeddings as a window of a stream.
+    frames = round(settings.lengths_s[0] * FRAMES_PER_SECOND / stride) * stride
+    network = WholeWindow(trunk, head)
+    windows = None if settings.type == "float32" else windows_of_clips(chosen.frames, frames)
+    graph = window_to_tflite(network, (frames, config.mels), windows)
+    spec = window_spec(config, frames, settings.hop_frames)
+    return Converted(graph, spec, window_scores(network, front_end, frames), None)
+
+
+def stream_spec(
+    module: StreamingModule, config: ModelConfig, windows_s: tuple[float, ...]
+) -> StreamSpec:
     """How the converted graphs are fed."""
     return StreamSpec(
         hop_frames=module.hop_frames,
         stride_frames=config.stride,
         receptive_field_frames=config.receptive_field_frames,
-        windows_s=WINDOWS_S,
+        windows_s=windows_s,
         embedding=config.embedding,
         states=tuple(module.state_shapes),
     )
 
 
-def provenance(checkpoint: Checkpoint, ids: Sequence[str], sha256: str) -> dict[str, Any]:
+def provenance(checkpoint: Checkpoint, chosen: Representative) -> dict[str, Any]:
     """Where a model comes from: hashes, versions, and the clips it was quantised on."""
-    import tensorflow as tf
-
     config = json.dumps(asdict(checkpoint.config), sort_keys=True)
     weights = hashlib.sha256()
     for key in sorted(checkpoint.arrays):
@@ -196,11 +309,26 @@ def provenance(checkpoint: Checkpoint, ids: Sequence[str], sha256: str) -> dict[
         "training_config_sha256": hashlib.sha256(config.encode()).hexdigest(),
         "weights_sha256": weights.hexdigest(),
         "training_steps": checkpoint.step,
-        "tensorflow": tf.__version__,
+        **versions(),
         "macs_per_second": round(checkpoint.config.model.macs_per_frame() * FRAMES_PER_SECOND),
-        "representative_clips": list(ids),
-        "representative_sha256": sha256,
+        "representative_clips": list(chosen.ids),
+        "representative_sha256": chosen.sha256,
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what makes the bytes of a graph."""
+    import keras
+    import tensorflow as tf
+
+    return {"converter": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
+
+
+def _spread(clips: Float32Array, count: int) -> Float32Array:
+    """So many of the clips, from all over them: they are in the order of their classes."""
+    chosen = np.unique(np.linspace(0, len(clips) - 1, min(count, len(clips))).astype(int))
+    some: Float32Array = clips[chosen]
+    return some
 
 
 def _metrics(

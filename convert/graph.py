@@ -142,23 +142,97 @@ def to_int8(module: StreamingModule, samples: Samples) -> bytes:
     EdgelidError
         If the converter gives up.
     """
+    endpoints = {"step": module.step, "head": module.score}
+    return _to_tflite(
+        [module.trunk, module.head], endpoints, samples, [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    )
+
+
+class WholeWindow(keras.Model):  # type: ignore[misc]
+    """Trunk, pooling and head as one network from a window of frames to scores.
+
+    Parameters
+    ----------
+    trunk : Trunk
+    head : Head
+    """
+
+    def __init__(self, trunk: Trunk, head: Head) -> None:
+        super().__init__(name="window")
+        self.trunk, self.head = trunk, head
+
+    def call(self, frames: Any) -> Any:
+        """Score windows, (batch, frames, mels) to (batch, classes)."""
+        embeddings, weights, _ = self.trunk(frames[:, :, None, :])
+        return self.head(pool(embeddings, weights))
+
+
+def window_to_tflite(
+    network: Any, shape: tuple[int, ...], windows: Sequence[Float32Array] | None
+) -> bytes:
+    """Convert a network of whole windows.
+
+    Parameters
+    ----------
+    network : keras.Model
+        From (batch, *shape) to (batch, classes).
+    shape : tuple of int
+        Of a window's features.
+    windows : sequence of ndarray, of that shape, or None
+        Representative dataset for int8; without it, everything stays float32. What int8 has no
+        kernels for, such as the square root of the pooling, stays float32 in any case.
+
+    Returns
+    -------
+    bytes
+        Signature ``window``.
+
+    Raises
+    ------
+    EdgelidError
+        If the converter gives up.
+    """
+
+    def run(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"scores": network(inputs["frames"])}
+
+    function = tf.function(
+        run, input_signature=[{"frames": tf.TensorSpec((1, *shape), name="frames")}]
+    )
+    operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    samples = None
+    if windows is not None:
+        given = windows
+        operators.insert(0, tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
+
+        def samples() -> Iterator[tuple[str, Tensors]]:
+            yield from (("window", {"frames": window[None]}) for window in given)
+
+    return _to_tflite([network], {"window": function}, samples, operators)
+
+
+def _to_tflite(
+    tracked: Sequence[Any],
+    endpoints: dict[str, Any],
+    samples: Samples | None,
+    operators: Sequence[Any],
+) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         # An export archive freezes the weights; a plain SavedModel of a Keras layer keeps them as
         # variables, which the calibrator cannot read.
         archive = keras.export.ExportArchive()
-        archive.track(module.trunk)
-        archive.track(module.head)
-        archive.add_endpoint("step", module.step)
-        archive.add_endpoint("head", module.score)
+        for layer in tracked:
+            archive.track(layer)
+        for name, function in endpoints.items():
+            archive.add_endpoint(name, function)
         archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=["step", "head"]
-        )
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = samples
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.int8
-        converter.inference_output_type = tf.int8
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(endpoints))
+        converter.target_spec.supported_ops = list(operators)
+        if samples is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = samples
+            converter.inference_input_type = tf.int8
+            converter.inference_output_type = tf.int8
         try:
             return bytes(converter.convert())
         except (ValueError, RuntimeError) as error:

@@ -32,11 +32,14 @@ class HeldOut:
         Class of each item.
     spoken : ndarray of bool, shape (items,)
         Which are speech in a language of the model.
+    speakers : tuple of str
+        Of each item; of noise, the recording.
     """
 
     audio: Float32Array
     wanted: np.ndarray
     spoken: np.ndarray
+    speakers: tuple[str, ...]
 
 
 def held_out_audio(
@@ -83,6 +86,10 @@ def held_out_audio(
             audio=np.stack([*(next(audio) for _ in found), *noise]),
             wanted=np.array([labels.index(name) for name in classes]),
             spoken=np.array([name not in (OTHER, NONSPEECH) for name in classes]),
+            speakers=(
+                *(f"{cut.source}/{cut.speaker}" for cut in found),
+                *(f"noise {i}" for i in range(len(noise))),
+            ),
         )
     return sets
 

@@ -149,7 +149,10 @@ def inspection_table(facts: dict[str, Any]) -> list[str]:
     lines[-1] += f" {'bytes':>8} {'multiply-adds':>14}"
     lines += [_layer_line(layer) for layer in facts["layers"]]
     if facts["states"]:
-        lines += ["", f"{'state':<34} {'':<18} {'shape':<16} {'scale':>10} {'zero':>5} {'bytes':>8}"]
+        lines += [
+            "",
+            f"{'state':<34} {'':<18} {'shape':<16} {'scale':>10} {'zero':>5} {'bytes':>8}",
+        ]
         for state in facts["states"]:
             shape, scale = _by(state["shape"]), _number(_first(state["scales"]))
             zero = _number(_first(state["zero_points"]))

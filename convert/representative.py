@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.classify import find_recordings
+from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEnd
-from train.cuts import read_audio
+from edge.sources import FileSource
 from train.features import seed_of
 from train.manifest import Clip
 from train.noise import NoiseClip
 
 PER_LANGUAGE = 8
 NOISES = 12
+OWN_FILES = 100  # of a folder: more do not change the ranges
 MAX_CLIP_S = 4.0
 # Gains, in dB, that clips are given in turn: from across the room to too close.
 GAINS_DB = (-20.0, -10.0, 0.0, 0.0, 6.0)
@@ -74,15 +77,18 @@ def choose(clips: Sequence[Clip], seed: int) -> list[Clip]:
     return chosen
 
 
-def representative(
+# Where a recording is, and what the model file calls it.
+Files = list[tuple[Path, str]]
+
+
+def of_corpus(
     clips: Sequence[Clip],
     corpus: Path,
     noises: Sequence[NoiseClip],
     noise_folder: Path,
-    front_end: FrontEnd,
     seed: int,
-) -> Representative:
-    """Read the chosen clips and compute their features.
+) -> Files:
+    """Clips of a corpus, as :func:`choose` does, and noises.
 
     Parameters
     ----------
@@ -90,24 +96,72 @@ def representative(
         Training clips to choose from.
     corpus, noise_folder : Path
     noises : sequence of NoiseClip
-    front_end : FrontEnd
     seed : int
+    """
+    files = [(corpus / clip.path, clip.path) for clip in choose(clips, seed)]
+    return files + of_noise(noises, noise_folder, seed)
+
+
+def of_noise(noises: Sequence[NoiseClip], folder: Path, seed: int) -> Files:
+    """Noises, chosen by chance."""
+    rng = seed_of("noise", seed)
+    quiet = [noises[i] for i in rng.permutation(len(noises))[:NOISES]]
+    return [(folder / noise.path, f"noise/{noise.path}") for noise in quiet]
+
+
+def of_folder(folder: Path, seed: int) -> Files:
+    """The user's own recordings, as many as are useful.
+
+    Raises
+    ------
+    EdgelidError
+        If there are none.
+    """
+    found = [path for path in find_recordings([folder]) if path != folder]
+    if not found:
+        raise EdgelidError(f"the folder {folder} has no audio files to quantise with")
+    rng = seed_of("own", seed)
+    chosen = sorted(found[i] for i in rng.permutation(len(found))[:OWN_FILES])
+    return [(path, path.relative_to(folder).as_posix()) for path in chosen]
+
+
+def representative(files: Files, front_end: FrontEnd) -> Representative:
+    """Read the chosen recordings and compute their features.
+
+    Parameters
+    ----------
+    files : list of (Path, str)
+    front_end : FrontEnd
 
     Raises
     ------
     EdgelidError
         If a file is missing or damaged.
     """
-    rng = seed_of("noise", seed)
-    quiet = [noises[i] for i in rng.permutation(len(noises))[:NOISES]]
-    files = [(corpus / clip.path, clip.path) for clip in choose(clips, seed)]
-    files += [(noise_folder / noise.path, f"noise/{noise.path}") for noise in quiet]
     frames = []
     for turn, (path, _) in enumerate(files):
-        samples = read_audio(path, MAX_CLIP_S)
         gain = 10 ** (GAINS_DB[turn % len(GAINS_DB)] / 20)
         front_end.reset()
+        samples = read_beginning(path, MAX_CLIP_S)
         frames.append(front_end.process(np.clip(samples * np.float32(gain), -1, 1)))
     front_end.reset()
     frames.append(front_end.process(np.zeros(SAMPLE_RATE_HZ, np.float32)))
     return Representative(frames, (*(name for _, name in files), "silence"))
+
+
+def read_beginning(path: Path, most_s: float) -> Float32Array:
+    """The beginning of a recording of any rate and number of channels, at 16 kHz, mono.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read.
+    """
+    most_samples = round(most_s * SAMPLE_RATE_HZ)
+    blocks: list[Float32Array] = []
+    with FileSource(path) as source:
+        for block in source.blocks():
+            blocks.append(block)
+            if sum(map(len, blocks)) >= most_samples:
+                break
+    return np.concatenate([np.empty(0, np.float32), *blocks])[:most_samples]

@@ -3,6 +3,8 @@
 Every frame goes through the front end and the trunk once. What a window needs of its embeddings
 are sums, and sums of int8 values are exact: running totals in 64-bit integers give the same
 answer for a window as computing it alone, bit for bit, at the cost of one subtraction.
+
+A model of whole windows has no such sums to show: its window is recomputed at every hop.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import numpy.typing as npt
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array, FrontEnd
-from edge.interpreter import Graphs, Int8Array
-from edge.modelfile import MAX_WINDOW_S, NONSPEECH, ModelFile, Quantisation
+from edge.interpreter import Graphs, WindowGraph, quantise
+from edge.modelfile import MAX_WINDOW_S, NONSPEECH, ModelFile, Quantisation, StreamSpec
 
 POOL_EPSILON = 1e-2  # train.model.POOL_EPSILON, which this package must not import
 MIN_VARIANCE = 1e-6
@@ -41,13 +43,6 @@ class Window:
     end_s: float
     length_s: float
     probabilities: Float64Array
-
-
-def quantise(values: npt.NDArray[np.floating], to: Quantisation) -> Int8Array:
-    """Round to the nearest int8 step, half to even, and clip."""
-    steps = np.rint(values / to.scale) + to.zero_point
-    quantised: Int8Array = np.clip(steps, -128, 127).astype(np.int8)
-    return quantised
 
 
 def pool(
@@ -106,16 +101,89 @@ def class_mask(labels: Sequence[str], languages: Sequence[str] | None) -> npt.ND
     return np.array([label in languages or label == NONSPEECH for label in labels])
 
 
+class _Totals:
+    """Windows of a model that streams, from running totals over its embeddings.
+
+    Parameters
+    ----------
+    graphs : Graphs
+    stream : StreamSpec
+    longest : int
+        Embeddings of the longest window to be asked for.
+    """
+
+    def __init__(self, graphs: Graphs, stream: StreamSpec, longest: int) -> None:
+        self._graphs = graphs
+        self._width = 1 + 2 * stream.embedding
+        self._rows = longest + stream.hop_frames // stream.stride_frames + 1
+        self.reset()
+
+    def reset(self) -> None:
+        self._graphs.reset()
+        self._embeddings = 0  # of the stream so far
+        # Row ``n % rows`` holds the totals over the first ``n`` embeddings of the stream. In 64
+        # bits they would overflow after centuries.
+        self._totals = np.zeros((self._rows, self._width), np.int64)
+
+    def advance(self, frames: Float32Array, count: int) -> None:
+        """Take a hop of frames, (hop_frames, mels), and keep the first embeddings of it."""
+        graphs = self._graphs
+        embeddings, weights = graphs.step(quantise(frames, graphs.frames))
+        x = embeddings[:count].astype(np.int64) - graphs.embeddings.zero_point  # (n, embedding)
+        w = weights[:count].astype(np.int64)[:, None] - graphs.weights.zero_point  # (n, 1)
+        for row in np.concatenate([w, w * x, w * x * x], axis=1):
+            before = self._totals[self._embeddings % self._rows]
+            self._embeddings += 1
+            np.add(before, row, out=self._totals[self._embeddings % self._rows])
+
+    def scores(self, first: int, last: int) -> Float64Array:
+        """Of the window of embeddings from `first` to before `last`, which is the newest."""
+        graphs = self._graphs
+        sums = self._totals[last % self._rows] - self._totals[first % self._rows]
+        pooled = pool(sums, graphs.embeddings, graphs.weights)
+        quantised = graphs.head(quantise(pooled, graphs.pooled)).astype(np.float64)
+        scores: Float64Array = (quantised - graphs.scores.zero_point) * graphs.scores.scale
+        return scores
+
+
+class _WholeWindows:
+    """Windows of a model that takes nothing else, each computed from all its frames.
+
+    Parameters
+    ----------
+    graph : WindowGraph
+    frames, mels : int
+        Of a window.
+    """
+
+    def __init__(self, graph: WindowGraph, frames: int, mels: int) -> None:
+        self._graph = graph
+        self._shape = (frames, mels)
+        self.reset()
+
+    def reset(self) -> None:
+        # Zero is silence: what a stream that starts has behind it.
+        self._frames = np.zeros(self._shape, np.float32)
+
+    def advance(self, frames: Float32Array, count: int) -> None:
+        """Take a hop of frames, (hop_frames, mels), and keep the first of it."""
+        self._frames = np.concatenate([self._frames, frames[:count]])[-self._shape[0] :]
+
+    def scores(self, first: int, last: int) -> Float64Array:
+        """Of the newest window; of a young stream, with silence before it."""
+        return self._graph.scores(self._frames)
+
+
 class StreamingClassifier:
     """Classifies sliding windows of a stream of audio.
 
     Parameters
     ----------
     model : ModelFile
-    graphs : Graphs
+    graphs : Graphs or WindowGraph
         Of that model; used by one classifier at a time.
     windows_s : sequence of float
-        Window lengths to answer for.
+        Window lengths to answer for; a model of whole windows has one.
     languages : sequence of str, optional
         See :func:`class_mask`.
 
@@ -128,7 +196,7 @@ class StreamingClassifier:
     def __init__(
         self,
         model: ModelFile,
-        graphs: Graphs,
+        graphs: Graphs | WindowGraph,
         windows_s: Sequence[float],
         languages: Sequence[str] | None = None,
     ) -> None:
@@ -136,7 +204,6 @@ class StreamingClassifier:
         config, stream = description.front_end, description.stream
         self.labels = model.labels
         self._mask = class_mask(model.labels, languages)
-        self._graphs = graphs
         self._front_end = FrontEnd(config, model.filterbank)
         self._calibration = description.calibration
         self._hop_frames = stream.hop_frames
@@ -151,20 +218,30 @@ class StreamingClassifier:
                     f"{self._embedding_s:g} to {MAX_WINDOW_S:g} s."
                 )
             self._windows.append((window_s, round(window_s / self._embedding_s)))
-        self._width = 1 + 2 * stream.embedding
-        self._ring_rows = max(count for _, count in self._windows) + self._per_hop + 1
+        self._memory = self._memory_of(graphs, model)
         self.reset()
+
+    def _memory_of(self, graphs: Graphs | WindowGraph, model: ModelFile) -> _Totals | _WholeWindows:
+        stream = model.description.stream
+        if isinstance(graphs, Graphs):
+            return _Totals(graphs, stream, max(count for _, count in self._windows))
+        only_s = stream.windows_s[0]
+        if any(window_s != only_s for window_s, _ in self._windows):
+            raise EdgelidError(
+                f"the model takes windows of {only_s:g} s only: ask for no others, or convert it "
+                "with --mode stream."
+            )
+        return _WholeWindows(
+            graphs, stream.receptive_field_frames, model.description.front_end.mels
+        )
 
     def reset(self) -> None:
         """Start a new stream at time zero."""
         self._front_end.reset()
-        self._graphs.reset()
+        self._memory.reset()
         self._frames = np.empty((0, self._front_end.config.mels), np.float32)
         self._received_samples = 0
         self._embeddings = 0  # of the stream so far
-        # Row ``n % rows`` holds the totals over the first ``n`` embeddings of the stream. In 64
-        # bits they would overflow after centuries.
-        self._totals = np.zeros((self._ring_rows, self._width), np.int64)
 
     def process(self, samples: Float32Array) -> Iterator[list[Window]]:
         """Take the next samples and give the windows that end in them.
@@ -184,7 +261,7 @@ class StreamingClassifier:
         self._frames = np.concatenate([self._frames, new]) if len(self._frames) else new
         while len(self._frames) >= self._hop_frames:
             hop, self._frames = self._frames[: self._hop_frames], self._frames[self._hop_frames :]
-            self._accumulate(*self._graphs.step(quantise(hop, self._graphs.frames)))
+            self._advance(hop, self._per_hop)
             yield [self._window(length_s, count) for length_s, count in self._windows]
 
     def flush(self) -> Iterator[list[Window]]:
@@ -211,28 +288,17 @@ class StreamingClassifier:
         hop = np.zeros((self._hop_frames, config.mels), np.float32)
         hop[: count * stride] = self._frames[: count * stride]
         self._frames = self._frames[count * stride :]
-        embeddings, weights = self._graphs.step(quantise(hop, self._graphs.frames))
-        self._accumulate(embeddings[:count], weights[:count])
+        self._advance(hop, count)
         yield [self._window(length_s, size) for length_s, size in self._windows]
 
-    def _accumulate(self, embeddings: Int8Array, weights: Int8Array) -> None:
-        graphs = self._graphs
-        x = embeddings.astype(np.int64) - graphs.embeddings.zero_point  # (per hop, embedding)
-        w = weights.astype(np.int64)[:, None] - graphs.weights.zero_point  # (per hop, 1)
-        for row in np.concatenate([w, w * x, w * x * x], axis=1):
-            before = self._totals[self._embeddings % self._ring_rows]
-            self._embeddings += 1
-            np.add(before, row, out=self._totals[self._embeddings % self._ring_rows])
+    def _advance(self, frames: Float32Array, count: int) -> None:
+        self._memory.advance(frames, count)
+        self._embeddings += count
 
     def _window(self, length_s: float, count: int) -> Window:
         last = self._embeddings
         first = max(0, last - count)
-        sums = self._totals[last % self._ring_rows] - self._totals[first % self._ring_rows]
-        graphs = self._graphs
-        pooled = pool(sums, graphs.embeddings, graphs.weights)
-        quantised = graphs.head(quantise(pooled, graphs.pooled)).astype(np.float64)
-        scores = (quantised - graphs.scores.zero_point) * graphs.scores.scale
-        scores /= self._calibration.temperature(length_s)
+        scores = self._memory.scores(first, last) / self._calibration.temperature(length_s)
         # A probability that underflows to zero would be that of a masked class.
         scores = np.maximum(scores, scores[self._mask].max() - MAX_SCORE_DIFFERENCE)
         return Window(

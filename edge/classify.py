@@ -12,7 +12,7 @@ import numpy as np
 from edge.classifier import StreamingClassifier, Window
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
-from edge.interpreter import Graphs
+from edge.interpreter import Graphs, WindowGraph
 from edge.modelfile import NONSPEECH, ModelFile
 from edge.sources import AudioSource, FileSource
 
@@ -65,13 +65,16 @@ class RecordingClassifier:
     Parameters
     ----------
     model : ModelFile
-    graphs : Graphs
+    graphs : Graphs or WindowGraph
     languages : sequence of str, optional
         The only languages to expect.
     """
 
     def __init__(
-        self, model: ModelFile, graphs: Graphs, languages: Sequence[str] | None = None
+        self,
+        model: ModelFile,
+        graphs: Graphs | WindowGraph,
+        languages: Sequence[str] | None = None,
     ) -> None:
         self._longest_s = max(model.description.stream.windows_s)
         self._classifier = StreamingClassifier(model, graphs, [self._longest_s], languages)

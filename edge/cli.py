@@ -102,7 +102,7 @@ def _lengths(text: str) -> tuple[float, ...]:
 
 def run_listen(options: argparse.Namespace, output: Output) -> int:
     """``edgelid listen``."""
-    from edge.interpreter import open_graphs
+    from edge.interpreter import open_model
     from edge.listen import Listener
     from edge.sources import paced
 
@@ -110,7 +110,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
         raise EdgelidError("--windows is for programs: add --json.")
     model = _model(options)
     lengths_s = () if options.windows is None else options.windows or _windows_s(model)
-    graphs = open_graphs(model, options.threads)
+    graphs = open_model(model, options.threads)
     listener = Listener(model, graphs, model.description.decoder, options.languages, lengths_s)
     with (
         People(output) as people,
@@ -158,10 +158,10 @@ def _source(options: argparse.Namespace) -> AudioSource:
 def run_classify(options: argparse.Namespace, output: Output) -> int:
     """``edgelid classify``: goes on after a file that cannot be read, and fails at the end."""
     from edge.classify import RecordingClassifier, classify_file, find_recordings
-    from edge.interpreter import open_graphs
+    from edge.interpreter import open_model
 
     model = _model(options)
-    classifier = RecordingClassifier(model, open_graphs(model, options.threads), options.languages)
+    classifier = RecordingClassifier(model, open_model(model, options.threads), options.languages)
     status = 0
     for path in find_recordings(options.files):
         try:

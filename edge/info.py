@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge.interpreter import open_graphs
+from edge.interpreter import open_model
 from edge.languages import language_name
 from edge.modelfile import ModelFile
 
@@ -17,7 +17,7 @@ def describe(model: ModelFile) -> dict[str, Any]:
     EdgelidError
         If no interpreter can run it.
     """
-    runtime = open_graphs(model).runtime
+    runtime = open_model(model).runtime
     description = model.description
     front_end, stream = description.front_end, description.stream
     frame_s = front_end.hop_samples / front_end.sample_rate_hz
@@ -25,6 +25,7 @@ def describe(model: ModelFile) -> dict[str, Any]:
         "path": str(model.path),
         "name": description.name,
         "format_version": description.format_version,
+        "mode": description.mode,
         "size_bytes": model.size_bytes,
         "sha256": model.sha256,
         "labels": list(model.labels),

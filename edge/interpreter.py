@@ -1,4 +1,4 @@
-"""Finding a TFLite interpreter that works, and running a model's two graphs with it.
+"""Finding a TFLite interpreter that works, and running a model's graphs with it.
 
 An interpreter that can be imported may still not run (tflite-runtime 2.14 with numpy 2 is one),
 so each candidate has to build one from the very model before it is taken.
@@ -11,12 +11,13 @@ import importlib.metadata
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgelidError
+from edge.frontend import Float32Array, Float64Array
 from edge.modelfile import ModelFile, Quantisation
 from edge.native import stderr_to_log
 
@@ -136,6 +137,8 @@ class Graphs:
             f"state_{i}": np.full(shape, step[f"state_{i}"].zero_point, np.int8)
             for i, shape in enumerate(states)
         }
+        self._frames_shape = (stream.hop_frames, mels)
+        self._pooled_size = 2 * embedding
         self._states: dict[str, Int8Array] = {}
         self.reset()
 
@@ -199,6 +202,84 @@ class Graphs:
         scores: Int8Array = self._head(pooled=pooled[None])["scores"][0]
         return scores
 
+    def warm_up(self) -> None:
+        """Run both graphs once: only that proves that they work."""
+        self.step(np.zeros(self._frames_shape, np.int8))
+        self.head(np.zeros(self._pooled_size, np.int8))
+        self.reset()
+
+
+class WindowGraph:
+    """The ``window`` graph of a model: all the frames of a window in, scores out.
+
+    Parameters
+    ----------
+    interpreter : object
+        A TFLite interpreter of any of the candidates.
+    model : ModelFile
+    runtime : Runtime
+
+    Raises
+    ------
+    EdgelidError
+        If the graph's signature, shapes or types are not what the metadata say.
+    """
+
+    def __init__(self, interpreter: Any, model: ModelFile, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._interpreter = interpreter  # the runner does not keep it alive
+        try:
+            self._run = interpreter.get_signature_runner("window")
+        except (ValueError, RuntimeError) as error:
+            raise _unfit(model, "its graph has no signature 'window'") from error
+        inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
+        frames = model.description.stream.receptive_field_frames
+        mels = model.description.front_end.mels
+        if set(inputs) != {"frames"} or set(outputs) != {"scores"}:
+            raise _unfit(model, "its graph 'window' does not fit its metadata")
+        self._input, self._output = inputs["frames"], outputs["scores"]
+        # Some networks have an axis of length one for channels, before the bands or behind them.
+        self._shape = tuple(int(n) for n in self._input["shape"])
+        found = [n for n in self._shape if n != 1]
+        if (
+            found != [n for n in (frames, mels) if n != 1]
+            or tuple(self._output["shape"]) != (1, len(model.labels))
+            or any(d["dtype"] not in (np.int8, np.float32) for d in (self._input, self._output))
+        ):
+            raise _unfit(model, "its graph 'window' does not fit its metadata")
+
+    def scores(self, frames: Float32Array) -> Float64Array:
+        """Score one window.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (frames of a window, mels), float32
+
+        Returns
+        -------
+        ndarray, shape (classes,), float64
+        """
+        values: npt.NDArray[Any] = frames.reshape(self._shape)
+        if self._input["dtype"] is np.int8:
+            scale, zero_point = self._input["quantization"]
+            values = quantise(values, Quantisation(float(scale), int(zero_point)))
+        scores: Float64Array = self._run(frames=values)["scores"][0].astype(np.float64)
+        if self._output["dtype"] is np.int8:
+            scale, zero_point = self._output["quantization"]
+            scores = (scores - zero_point) * scale
+        return scores
+
+    def warm_up(self) -> None:
+        """Run once: only that proves that it works."""
+        self.scores(np.zeros(self._shape, np.float32))
+
+
+def quantise(values: npt.NDArray[np.floating], to: Quantisation) -> Int8Array:
+    """Round to the nearest int8 step, half to even, and clip."""
+    steps = np.rint(values / to.scale) + to.zero_point
+    quantised: Int8Array = np.clip(steps, -128, 127).astype(np.int8)
+    return quantised
+
 
 def _unfit(model: ModelFile, reason: str) -> EdgelidError:
     return EdgelidError(
@@ -206,8 +287,18 @@ def _unfit(model: ModelFile, reason: str) -> EdgelidError:
     )
 
 
-def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
-    """Build an interpreter for a model from the first package that can.
+class _Runnable(Protocol):
+    runtime: Runtime
+
+    def warm_up(self) -> None: ...
+
+
+G = TypeVar("G", bound=_Runnable)
+Build = Callable[[Any, ModelFile, Runtime], G]
+
+
+def open_model(model: ModelFile, threads: int = 1) -> Graphs | WindowGraph:
+    """Build an interpreter for a model of either kind from the first package that can.
 
     Parameters
     ----------
@@ -220,6 +311,28 @@ def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
     EdgelidError
         If no package is installed, none can run the model, or the model does not fit.
     """
+    if model.description.mode == "window":
+        return _open(WindowGraph, model, threads)
+    return _open(Graphs, model, threads)
+
+
+def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
+    """The same, for what only a model that streams can do.
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`open_model`, and for a model of whole windows.
+    """
+    if model.description.mode == "window":
+        raise EdgelidError(
+            f"the model {str(model.path)!r} takes whole windows, and this needs one that streams: "
+            "convert it with --mode stream."
+        )
+    return _open(Graphs, model, threads)
+
+
+def _open(kind: Build[G], model: ModelFile, threads: int) -> G:
     if not 1 <= threads <= MAX_THREADS:
         raise EdgelidError(f"{threads} threads are not possible: choose 1 to {MAX_THREADS}.")
     failures = []
@@ -227,7 +340,7 @@ def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
         try:
             # LiteRT announces its delegate there.
             with stderr_to_log(candidate.distribution):
-                graphs = _build(candidate, model, threads)
+                graphs = _build(kind, candidate, model, threads)
         except _FAILURES as error:
             if not _is_absent(candidate, error):
                 failures.append(f"{candidate.distribution}: {_first_line(error)}")
@@ -242,8 +355,7 @@ def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
     raise EdgelidError('no TFLite interpreter is installed: pip install "edgelid[edge]".')
 
 
-def _build(candidate: Candidate, model: ModelFile, threads: int) -> Graphs:
-    """Build an interpreter and run both graphs once: only that proves that it works."""
+def _build(kind: Build[G], candidate: Candidate, model: ModelFile, threads: int) -> G:
     value: Any = importlib.import_module(candidate.module)
     for name in candidate.attribute.split("."):
         value = getattr(value, name)
@@ -252,11 +364,8 @@ def _build(candidate: Candidate, model: ModelFile, threads: int) -> Graphs:
     runtime = Runtime(
         candidate.distribution, _version(candidate.distribution), candidate.delegate, threads
     )
-    graphs = Graphs(interpreter, model, runtime)
-    stream = model.description.stream
-    graphs.step(np.zeros((stream.hop_frames, model.description.front_end.mels), np.int8))
-    graphs.head(np.zeros(2 * stream.embedding, np.int8))
-    graphs.reset()
+    graphs = kind(interpreter, model, runtime)
+    graphs.warm_up()
     return graphs
 
 

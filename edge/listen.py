@@ -9,7 +9,7 @@ from edge.classifier import StreamingClassifier, Window
 from edge.decoder import Change, Decoder, Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.interpreter import Graphs
+from edge.interpreter import Graphs, WindowGraph
 from edge.modelfile import DecoderDefaults, ModelFile
 
 
@@ -41,7 +41,7 @@ class Listener:
     Parameters
     ----------
     model : ModelFile
-    graphs : Graphs
+    graphs : Graphs or WindowGraph
     settings : DecoderDefaults
     languages : sequence of str, optional
         The only languages to expect.
@@ -52,7 +52,7 @@ class Listener:
     def __init__(
         self,
         model: ModelFile,
-        graphs: Graphs,
+        graphs: Graphs | WindowGraph,
         settings: DecoderDefaults,
         languages: Sequence[str] | None = None,
         more_windows_s: Sequence[float] = (),

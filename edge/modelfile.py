@@ -56,7 +56,8 @@ class StreamSpec:
     hop_frames : int
         Feature frames a step takes; of a model of whole windows, those between two windows.
     stride_frames : int
-        Feature frames an embedding advances by; divides `hop_frames`.
+        Feature frames an embedding advances by; divides `hop_frames`. A model of whole windows
+        has 1: its windows can end at any frame.
     receptive_field_frames : int
         Feature frames an embedding depends on; of a model of whole windows, those of a window.
     windows_s : tuple of float
@@ -396,7 +397,7 @@ def _check(description: Description, labels: tuple[str, ...], filterbank: Float3
 
 
 def _check_window(stream: StreamSpec, config: FrontEndConfig) -> None:
-    if stream.stride_frames != stream.hop_frames or stream.embedding or stream.states:
+    if stream.stride_frames != 1 or stream.embedding or stream.states:
         raise _Unfit("it takes whole windows, and has parts of a stream")
     window_s = stream.receptive_field_frames * config.hop_samples / config.sample_rate_hz
     if len(stream.windows_s) != 1 or abs(stream.windows_s[0] - window_s) > 1e-6:

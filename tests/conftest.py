@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from convert.parity import Parity
+    from convert.proof import Proof
     from edge.modelfile import Description
     from train.checkpoint import Checkpoint
     from train.config import RunConfig
@@ -136,8 +136,8 @@ def tiny_conversion(
     from convert.convert import convert
 
     path = tmp_path_factory.mktemp("model") / "tiny.tflite"
-    description, proofs = convert(tiny_checkpoint, tiny_corpus, path, "tiny")
-    return Conversion(path, description, proofs)
+    description, proof = convert(tiny_checkpoint, tiny_corpus, path, "tiny")
+    return Conversion(path, description, proof)
 
 
 class Conversion(NamedTuple):
@@ -145,4 +145,4 @@ class Conversion(NamedTuple):
 
     path: Path
     description: Description
-    proofs: dict[str, Parity]
+    proof: Proof

@@ -13,14 +13,17 @@ import pytest
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
+import convert.cli
 import convert.convert
 import convert.graph
-from convert.convert import HOP_FRAMES, WINDOWS_S
 from convert.convert import convert as convert_checkpoint
 from convert.graph import StreamingModule, representative_samples
 from convert.heldout import held_out_audio
 from convert.parity import Parity
+from convert.proof import Limits, NotProven, Proof
 from convert.representative import PER_LANGUAGE, choose
+from convert.settings import HOP_FRAMES, WINDOWS_S
+from convert.tensors import StreamCheck
 from edge.classifier import StreamingClassifier, quantise
 from edge.errors import EdgelidError
 from edge.frontend import FrontEnd, front_end_hash
@@ -77,8 +80,8 @@ def test_keeps_the_windows_in_order(tiny_conversion: Conversion) -> None:
     windows = [f"{window_s:g}" for window_s in WINDOWS_S]
     description = tiny_conversion.description
     assert list(description.calibration.temperatures) == windows
-    assert list(tiny_conversion.proofs) == windows
-    for name in ("accuracy_by_duration", "ece_by_duration", "int8_against_float"):
+    assert list(tiny_conversion.proof.windows) == windows
+    for name in ("accuracy_by_duration", "ece_by_duration"):
         assert list(description.metrics[name]) == windows
 
 
@@ -102,10 +105,30 @@ def test_tells_where_it_comes_from(
 
 
 def test_int8_is_as_good(tiny_conversion: Conversion) -> None:
-    for proof in tiny_conversion.proofs.values():
-        assert proof.clips >= 4
-        assert proof.agreement >= 0.9
-        assert proof.mean_difference < 0.02
+    for parity in tiny_conversion.proof.windows.values():
+        assert isinstance(parity, Parity)
+        assert parity.clips >= 4
+        assert parity.agreement >= 0.9
+        assert parity.mean_difference < 0.02
+        low, high = parity.interval
+        assert low <= parity.balanced_accuracy_difference <= high
+        assert parity.mean_difference <= parity.largest_difference
+        assert 0 <= parity.ece_converted < 1
+
+
+def test_looks_into_the_graph(tiny_conversion: Conversion, tiny_config: RunConfig) -> None:
+    proof = tiny_conversion.proof
+    assert proof.stream is not None
+    assert proof.stream.compared > 1000
+    assert proof.stream.different == 0
+    names = {error.name for error in proof.tensors}
+    assert {"embeddings", "weights", "pooled", "scores", "input of s0_entry_t"} <= names
+    assert len(names) == 4 + 4  # that of every temporal convolution
+    ratios = [error.snr_db for error in proof.tensors]
+    assert ratios == sorted(ratios)
+    assert ratios[0] > 10
+    # Six dB a bit: features themselves, which no layer has touched, lose nothing but rounding.
+    assert next(e.snr_db for e in proof.tensors if e.name == "input of s0_entry_t") > 35
 
 
 def test_every_operator_is_int8(flatbuffer: Any) -> None:
@@ -247,15 +270,35 @@ def test_a_graph_that_is_not_the_model_is_not_written(
     assert os.listdir(tmp_path) == ["tiny.tflite"]
 
 
+PARITY = Parity(100, 0.9, 0.05, 0.5, 0.9, 0.9, -0.1, [-0.2, -0.05], 0.1, 0.1, 0.1, 1.0, 1.0)
+
+
 @pytest.mark.parametrize(
-    ("agreement", "difference"), [(0.89, 0.0), (1.0, 0.06), (0.89, 0.06), (1.0, float("nan"))]
+    ("change", "option"),
+    [
+        ({"agreement": 0.89}, "--min-agreement"),
+        ({"agreement": float("nan")}, "--min-agreement"),
+        ({"mean_difference": 0.06}, "--max-mean-difference"),
+        ({"mean_difference": float("nan")}, "--max-mean-difference"),
+        ({"interval": [-0.2, -0.06]}, "--max-accuracy-loss"),
+    ],
 )
-def test_parity_has_limits(agreement: float, difference: float) -> None:
-    parity = Parity(100, agreement, 0.9, 0.9, difference, 0.5)
-    with pytest.raises(EdgelidError, match="nothing was written"):
-        parity.check()
-    dataclasses.replace(parity, agreement=0.9, mean_difference=0.05).check()
-    assert len(parity.rows()) == 6
+def test_proofs_have_limits(change: dict[str, Any], option: str) -> None:
+    streams = StreamCheck(1000, 0)
+    Proof({"1": PARITY, "3": PARITY}, [], streams, Limits()).check()
+    worse = dataclasses.replace(PARITY, **change)
+    proof = Proof({"1": PARITY, "3": worse}, [], streams, Limits())
+    with pytest.raises(NotProven, match=rf"at 3 s \(.*{option}\); nothing was written") as caught:
+        proof.check()
+    assert caught.value.proof is proof
+    if not np.isnan(next(iter(change.values()))).any():
+        moved = Limits(min_agreement=0.8, max_mean_difference=0.1, max_accuracy_loss=0.1)
+        dataclasses.replace(proof, limits=moved).check()
+
+
+def test_streams_that_depend_on_their_start_are_refused() -> None:
+    with pytest.raises(NotProven, match=r"by where a stream began \(1 of 1000 values\)"):
+        Proof({"3": PARITY}, [], StreamCheck(1000, 1), Limits()).check()
 
 
 @pytest.mark.parametrize("where", ["none/m.tflite", "file/m.tflite", "folder"])
@@ -302,6 +345,46 @@ def test_a_corpus_without_held_out_speech(
             "m",
         )
     assert not os.listdir(tmp_path)
+
+
+def hostile(checkpoint: Checkpoint, factor: float = 1e4) -> Checkpoint:
+    """The same function in float, with one channel of the embeddings so many times as large."""
+    arrays = dict(checkpoint.arrays)
+    channels = checkpoint.config.model.embedding
+    kernel = next(k for k, v in arrays.items() if v.shape[-1:] == (channels,) and v.ndim == 4)
+    bias = f"trunk/{int(kernel.partition('/')[2]) + 1}"
+    assert arrays[bias].shape == (channels,)
+    for name in (kernel, bias):
+        arrays[name] = arrays[name] * np.r_[np.float32(factor), np.ones(channels - 1, np.float32)]
+    hidden = arrays["head/0"].copy()  # (2 * channels, hidden): means, then deviations
+    hidden[[0, channels]] /= np.float32(factor)
+    arrays["head/0"] = hidden
+    return dataclasses.replace(checkpoint, arrays=arrays)
+
+
+def test_weights_that_int8_cannot_hold_are_caught(
+    tiny_checkpoint: Checkpoint,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    worse = hostile(tiny_checkpoint)
+    frames = np.random.default_rng(1).uniform(0, 10, (2, 100, 1, 32)).astype(np.float32)
+    scores = []
+    for checkpoint in (tiny_checkpoint, worse):
+        trunk, head = restore_model(checkpoint)
+        scores.append(np.asarray(head(pool(*trunk(frames)[:2]))))
+    np.testing.assert_allclose(*scores, rtol=1e-2, atol=1e-2)  # in float, nothing happened
+    worse.save(tmp_path / "worse.npz")
+    output = tmp_path / "m.tflite"
+    arguments = [str(tmp_path / "worse.npz"), "-o", str(output), "--corpus", str(tiny_corpus)]
+    assert convert.cli.main([*arguments, "--windows", "1"]) == 1
+    captured = capsys.readouterr()
+    assert "agreement" in captured.out
+    assert "tensors that quantisation hurts most" in captured.out
+    assert "differs too much from the trained one" in captured.err.splitlines()[-1]
+    assert os.listdir(tmp_path) == ["worse.npz"]
 
 
 def test_a_converter_that_gives_up(

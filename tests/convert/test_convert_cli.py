@@ -55,7 +55,7 @@ def converted(tiny_conversion: Conversion, monkeypatch: pytest.MonkeyPatch) -> N
     """The work is done already."""
 
     def convert_checkpoint(*_: object) -> tuple[object, object]:
-        return tiny_conversion.description, tiny_conversion.proofs
+        return tiny_conversion.description, tiny_conversion.proof
 
     monkeypatch.setattr(convert.convert, "convert", convert_checkpoint)
 
@@ -66,9 +66,11 @@ def test_prints_the_proof(
     assert main([str(tiny_run), "-o", str(tmp_path / "m.tflite")]) == 0
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if line[0] != " "] == [
-        f"float against int8, {window} s of held-out speech" for window in (1, 3, 10)
+        *(f"trained against converted, {window} s of held-out speech" for window in (1, 3, 10)),
+        "tensors that quantisation hurts most, signal to noise",
+        "stream against window",
     ]
-    assert out.count("agreement") == 3
+    assert out.count("  agreement") == 3
 
 
 def test_prints_json(
@@ -79,9 +81,10 @@ def test_prints_json(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main([str(tiny_run), "-o", str(tmp_path / "m.tflite"), "--json"]) == 0
-    proofs = json.loads(capsys.readouterr().out)
-    assert list(proofs) == ["1", "3", "10"]
-    assert proofs["3"]["agreement"] == tiny_conversion.proofs["3"].agreement
+    proof = json.loads(capsys.readouterr().out)
+    assert list(proof["windows"]) == ["1", "3", "10"]
+    assert proof["windows"]["3"]["agreement"] == tiny_conversion.proof.windows["3"].agreement
+    assert proof == json.loads(json.dumps(tiny_conversion.description.metrics["proof"]))
 
 
 def test_damaged_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,9 +131,7 @@ def test_a_model_is_like_itself(facts: dict[str, Any], capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "the two models are the same\n"
 
 
-def test_differences(
-    model: ModelFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_differences(model: ModelFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = changed(model, tmp_path / "other.tflite")
     assert main(["diff", str(DEFAULT_MODEL), str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

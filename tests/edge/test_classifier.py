@@ -157,10 +157,10 @@ def test_hours_change_nothing() -> None:
     streaming = StreamingClassifier(MODEL, GRAPHS, [0.4])
     once = list(streaming.process(FOUR_SECONDS))[-1][0]
     streaming.reset()
-    streaming._totals += 2**52  # as after some years of the loudest embeddings
+    streaming._memory._totals += 2**52  # as after some years of the loudest embeddings
     again = list(streaming.process(FOUR_SECONDS))[-1][0]
     assert again.probabilities.tobytes() == once.probabilities.tobytes()
-    assert len(streaming._totals) < 20
+    assert len(streaming._memory._totals) < 20
 
 
 # --- pooling ---------------------------------------------------------------------------------

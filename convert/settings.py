@@ -1,0 +1,72 @@
+"""What a conversion can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convert.proof import Limits
+from edge.errors import EdgelidError
+from edge.frontend import FRAMES_PER_SECOND
+from edge.modelfile import MAX_WINDOW_S
+from train.cuts import ITEM_S
+from train.model import ModelConfig
+
+WINDOWS_S = (1.0, 3.0, 10.0)
+WINDOW_S = 3.0  # of a model of whole windows
+HOP_FRAMES = 16  # 160 ms: two decisions where the usual runtime makes one
+MODES = ("stream", "window")
+TYPES = ("int8", "float32")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to convert.
+
+    Attributes
+    ----------
+    mode : str
+        ``stream`` or ``window``.
+    type : str
+        ``int8``, or for whole windows ``float32``.
+    windows_s : tuple of float
+        Window lengths; those of the mode where there are none.
+    hop_frames : int
+        Feature frames between answers.
+    representative : Path or None
+        Folder of recordings to quantise with instead of the corpus's speech.
+    limits : Limits
+    """
+
+    mode: str = "stream"
+    type: str = "int8"
+    windows_s: tuple[float, ...] = ()
+    hop_frames: int = HOP_FRAMES
+    representative: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def lengths_s(self) -> tuple[float, ...]:
+        """The window lengths to convert for."""
+        return self.windows_s or (WINDOWS_S if self.mode == "stream" else (WINDOW_S,))
+
+    def check(self, config: ModelConfig) -> None:
+        """Refuse what is impossible with a network.
+
+        Raises
+        ------
+        EdgelidError
+        """
+        if self.mode == "stream" and self.type != "int8":
+            raise EdgelidError("a model that streams is int8: for float32 add --mode window")
+        if self.hop_frames < 1 or (self.mode == "stream" and self.hop_frames % config.stride):
+            raise EdgelidError(
+                f"the model's stride of {config.stride} frames does not divide a hop of "
+                f"{self.hop_frames}: choose another --hop-ms, or train one whose stride does"
+            )
+        if self.mode == "window" and len(self.lengths_s) != 1:
+            raise EdgelidError("a model of whole windows has one window: give --windows one length")
+        shortest_s = config.stride / FRAMES_PER_SECOND
+        longest_s = min(MAX_WINDOW_S, ITEM_S)  # held-out speech is not longer
+        if not all(shortest_s <= window_s <= longest_s for window_s in self.lengths_s):
+            raise EdgelidError(f"windows last {shortest_s:g} to {longest_s:g} s: see --windows")
