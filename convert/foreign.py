@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from train.filterbank import mel_filterbank
 log = logging.getLogger(__name__)
 
 SEED = 0  # of the choice among the recordings
+USUAL_FRONT_END = FrontEndConfig()
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class NetworkDescription:
     """
 
     labels: tuple[str, ...]
-    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    front_end: FrontEndConfig = USUAL_FRONT_END
     licence: str = "not told"
 
     def __post_init__(self) -> None:

@@ -196,6 +196,7 @@ def window_to_tflite(
     def run(inputs: dict[str, Any]) -> dict[str, Any]:
         return {"scores": network(inputs["frames"])}
 
+    network(np.zeros((1, *shape), np.float32))  # Keras builds a layer when it is first called
     function = tf.function(
         run, input_signature=[{"frames": tf.TensorSpec((1, *shape), name="frames")}]
     )

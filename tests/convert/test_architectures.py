@@ -1,0 +1,156 @@
+"""Networks of any shape stream exactly: in any blocks, from any start, as whole windows."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from convert.convert import stream_spec
+from convert.flatbuffer import read_graphs
+from convert.graph import StreamingModule, representative_samples, to_int8
+from convert.inspection import problems
+from convert.tensors import check_streams
+from edge.classifier import StreamingClassifier
+from edge.frontend import Float32Array, FrontEnd, FrontEndConfig, front_end_hash
+from edge.interpreter import Graphs, open_graphs
+from edge.modelfile import (
+    FORMAT_VERSION,
+    Calibration,
+    DecoderDefaults,
+    Description,
+    ModelFile,
+    model_of_bytes,
+    pack_model,
+)
+from tests.synthetic import speech
+from train.checkpoint import build_model
+from train.config import DataConfig, OptimiserConfig, RunConfig
+from train.filterbank import mel_filterbank
+from train.model import ModelConfig, Stage
+
+FRONT_END = FrontEndConfig(mels=16)
+FILTERBANK = mel_filterbank(FRONT_END)
+LABELS = ("de", "en", "other", "nonspeech")
+HOP_FRAMES = 24  # a multiple of every stride below
+WINDOW_S = 0.96
+SAMPLES = speech("en", "dora", 1, 4.0)
+
+
+@st.composite
+def stages(draw: st.DrawFn) -> Stage:
+    """One of the stages that `train` allows."""
+    stride = draw(st.sampled_from([1, 2, 3]))
+    kernel = draw(st.sampled_from([2, 3, 5]))
+    return Stage(
+        channels=draw(st.sampled_from([4, 7, 12])),
+        kernel=kernel,
+        stride=stride,
+        entry_kernel=stride + (2 * stride if stride > 1 else draw(st.integers(1, 3))),
+        blocks=draw(st.integers(0, 2)),
+        delay=draw(st.integers(0, kernel - 1)),
+    )
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> ModelConfig:
+    """A small network whose stride divides the hop."""
+    found = tuple(draw(st.lists(stages(), min_size=1, max_size=3)))
+    shape = ModelConfig(FRONT_END.mels, found, draw(st.sampled_from([3, 8])), 8)
+    while HOP_FRAMES % shape.stride:  # 3 x 3
+        found = (*found[:-1], dataclasses.replace(found[-1], stride=1, entry_kernel=2))
+        shape = dataclasses.replace(shape, stages=found)
+        if HOP_FRAMES % shape.stride:
+            shape = dataclasses.replace(shape, stages=found[:1])
+    return shape
+
+
+def converted(shape: ModelConfig) -> tuple[ModelFile, StreamingModule]:
+    """A model file of a network that has learnt nothing, and the network in float."""
+    config = RunConfig(1, DataConfig(LABELS[:2], {}), FRONT_END, shape, OptimiserConfig(300))
+    trunk, head = build_model(config)
+    rng = np.random.default_rng(7)
+    # Fresh normalisation does nothing: draw statistics, as training would have left them.
+    for network in (trunk, head):
+        network.set_weights(
+            [w + 0.1 * rng.random(w.shape).astype(np.float32) for w in network.get_weights()]
+        )
+    module = StreamingModule(trunk, head, HOP_FRAMES)
+    clips = [frames_of(SAMPLES[:32_000]), frames_of(speech("de", "emil", 0, 2.0))]
+    graph = to_int8(module, representative_samples(module, clips))
+    description = Description(
+        format_version=FORMAT_VERSION,
+        name="drawn",
+        front_end=FRONT_END,
+        front_end_hash=front_end_hash(FRONT_END, FILTERBANK),
+        stream=stream_spec(module, shape, (WINDOW_S,)),
+        calibration=Calibration({"1": 1.0}),
+        decoder=DecoderDefaults(WINDOW_S),
+    )
+    data = pack_model(graph, LABELS, description, FILTERBANK)
+    return model_of_bytes(Path("drawn.tflite"), data), module
+
+
+def frames_of(samples: Float32Array) -> Float32Array:
+    return FrontEnd(FRONT_END, FILTERBANK).process(samples)
+
+
+def answers(model: ModelFile, graphs: Graphs, blocks: list[Float32Array]) -> list[bytes]:
+    """Probabilities of every window, to the bit."""
+    classifier = StreamingClassifier(model, graphs, [WINDOW_S])
+    hops = [hop for block in blocks for hop in classifier.process(block)]
+    hops += classifier.flush()
+    return [window.probabilities.tobytes() for hop in hops for window in hop]
+
+
+@settings(
+    max_examples=3,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(
+    shape=shapes(),
+    ends=st.lists(st.integers(0, len(SAMPLES)), max_size=12).map(sorted),
+)
+def test_drawn_networks_stream_exactly(shape: ModelConfig, ends: list[int]) -> None:
+    model, module = converted(shape)
+    assert problems(read_graphs(model.graph)) == []
+    graphs = open_graphs(model)
+    # Any blocks.
+    assert answers(model, graphs, np.split(SAMPLES, ends)) == answers(model, graphs, [SAMPLES])
+    # Any start: once the receptive field has filled, only the audio counts.
+    check = check_streams(model, graphs, [SAMPLES] * 3)
+    assert check.compared > 100
+    assert check.different == 0
+    # Stream = window: in float, where nothing is rounded, as training sees a whole clip.
+    frames = frames_of(SAMPLES)
+    frames = frames[: len(frames) // HOP_FRAMES * HOP_FRAMES]
+    streamed = np.concatenate([out["embeddings"] for _, out in module.stream(frames[None])], 1)
+    whole = np.asarray(module.trunk(frames[None, :, None, :])[0])
+    np.testing.assert_allclose(streamed, whole, rtol=1e-3, atol=1e-4)
+
+
+def test_a_window_is_what_a_stream_says_of_it() -> None:
+    """The same graph on a window alone, and in the midst of a stream: equal to the bit.
+
+    A window that follows silence of a receptive field has the same past alone as in a stream
+    of anything before that silence.
+    """
+    stage = Stage(channels=8, kernel=3, stride=2, entry_kernel=6, blocks=1, delay=1)
+    shape = ModelConfig(FRONT_END.mels, (stage, dataclasses.replace(stage, kernel=5)), 8, 8)
+    model, _ = converted(shape)
+    graphs = open_graphs(model)
+    hop = HOP_FRAMES * FRONT_END.hop_samples
+    silent_hops = -(-shape.receptive_field_frames // HOP_FRAMES) + 1
+    silence = np.zeros(silent_hops * hop, np.float32)
+    window = SAMPLES[: round(WINDOW_S * 16_000)]
+    before = speech("de", "emil", 0, 2.0)[: 5 * hop]
+    alone = answers(model, graphs, [silence, window])
+    amid = answers(model, graphs, [before, silence, window])
+    assert alone[-1] == amid[-1]
+    assert alone[0] != alone[-1]
