@@ -29,6 +29,7 @@ from convert.tensors import StreamCheck, TensorError, check_streams, tensor_erro
 from convert.wholewindow import window_scores, window_spec, windows_of_clips
 from edge import __version__
 from edge.classifier import StreamingClassifier, softmax
+from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array, Float64Array, FrontEnd, front_end_hash
 from edge.interpreter import Graphs, open_model
 from edge.modelfile import (
@@ -237,6 +238,12 @@ def gather(config: RunConfig, corpus: Path, settings: Settings, front_end: Front
         If there is not enough, or a file is missing or damaged.
     """
     clips = [clip for clip in read_manifest(corpus) if clip.split == "train"]
+    missing = sorted(set(config.data.languages) - {clip.language for clip in clips})
+    if missing:
+        raise EdgelidError(
+            f"the corpus {corpus} has no training speech in {', '.join(missing)}, which the model "
+            "knows: give the one it was trained on"
+        )
     held_out = held_out_speakers(clips, config.data.development)
     noise_folder = corpus.parent / "noise"
     noises = read_noise(noise_folder, "train")
