@@ -223,7 +223,7 @@ class StreamingClassifier:
 
     def _memory_of(self, graphs: Graphs | WindowGraph, model: ModelFile) -> _Totals | _WholeWindows:
         stream = model.description.stream
-        if isinstance(graphs, Graphs):
+        if not isinstance(graphs, WindowGraph):
             return _Totals(graphs, stream, max(count for _, count in self._windows))
         only_s = stream.windows_s[0]
         if any(window_s != only_s for window_s, _ in self._windows):
