@@ -47,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="teacher's embeddings, from train.teacher; one a corpus",
     )
+    fit.add_argument(
+        "--start",
+        type=Path,
+        metavar="RUN",
+        help="begin with the last state of this other run: a longer plan, or more data",
+    )
     fit.set_defaults(run_command=run_fit)
 
     evaluate = commands.add_parser(
@@ -87,7 +93,7 @@ def run_fit(options: argparse.Namespace) -> None:
         options.teacher,
         options.also,
     )
-    best = fit(config, options.run, corpus)
+    best = fit(config, options.run, corpus, options.start)
     print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")
 
 

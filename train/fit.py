@@ -320,7 +320,7 @@ class Trainer:
             variable.assign(arrays[name])
 
 
-def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
+def fit(config: RunConfig, run: Path, corpus: Corpus, start: Path | None = None) -> Checkpoint:
     """Train to the end of the plan, from the last checkpoint of the run if there is one.
 
     A run that was stopped and goes on ends, on the same machine, with the very bits of one that
@@ -333,6 +333,9 @@ def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
     run : Path
         Folder of the run; gets ``last.npz`` (resumable), ``best.npz`` and ``data.sha256``.
     corpus : Corpus
+    start : Path, optional
+        Folder of another run whose last state a new run begins with, at its step: the same
+        network with a longer plan or more data.
 
     Returns
     -------
@@ -354,6 +357,7 @@ def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
     trainer = Trainer(config, UNITS if corpus.teacher else 0)
     last, best = _resume(trainer, run)
     _note_data(run / DATA, corpus.digest(), resuming=last is not None)
+    first = last.step if last else _continue(trainer, start) if start else 0
     sampler = BatchSampler(
         config,
         [corpus.clips[i] for i in corpus.train],
@@ -365,7 +369,6 @@ def fit(config: RunConfig, run: Path, corpus: Corpus) -> Checkpoint:
     )
     development = DevelopmentSet.of(config, corpus.clips, corpus.development, corpus.features)
     plan = config.optimiser
-    first = last.step if last else 0
     if last and not last.scores and _is_due(first, plan):
         best = _evaluate(trainer, development, run, best)
     progress = tqdm(sampler.batches(first, plan.steps), str(run), plan.steps, initial=first)
@@ -412,6 +415,20 @@ def _resume(trainer: Trainer, run: Path) -> tuple[Checkpoint | None, Checkpoint 
         trainer.restore(last.arrays)
         log.info("resuming at step %d", last.step)
     return last, best
+
+
+def _continue(trainer: Trainer, start: Path) -> int:
+    """Take over the last state of another run; returns the steps it had done."""
+    other = load_checkpoint(start / LAST)
+    done, planned = other.step, trainer.config.optimiser.steps
+    if other.config.model != trainer.config.model or done >= planned:
+        raise EdgelidError(
+            f"the run {start} cannot be continued: it needs the same [model], and a plan of more "
+            f"than its {done} steps"
+        )
+    trainer.restore(other.arrays)
+    log.info("continuing %s at step %d", start, done)
+    return done
 
 
 def _evaluate(

@@ -337,8 +337,10 @@ def test_two_corpora_and_their_teachers(
 ) -> None:
     """By the command; then the run is told that its data have changed."""
     toml, further = tmp_path / "run.toml", further_corpus(tmp_path / "further")
-    text = tiny_toml.read_text().replace("steps = 40\n", "steps = 2\nteacher_weight = 1.0\n")
-    toml.write_text(text.replace("warmup_steps = 4", "warmup_steps = 1"))
+    text = tiny_toml.read_text().dataclasses.replace(
+        "steps = 40\n", "steps = 2\nteacher_weight = 1.0\n"
+    )
+    toml.write_text(text.dataclasses.replace("warmup_steps = 4", "warmup_steps = 1"))
     teachers = [
         write_teacher(tmp_path / "a.npz", tiny_corpus, 1),
         write_teacher(tmp_path / "b.npz", further, 2),
@@ -436,3 +438,30 @@ def test_a_language_without_development_sources(
     assert scores["by_language"].keys() == {0}
     assert 0 <= scores["select"] <= 1
     assert 0 <= scores["other"] <= 1
+
+
+def test_continuing_another_run(
+    tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path
+) -> None:
+    longer = dataclasses.replace(
+        tiny_config, optimiser=dataclasses.replace(tiny_config.optimiser, steps=41)
+    )
+    best = fit(longer, tmp_path / "longer", tiny_data, start=tiny_run)
+    assert load_checkpoint(tmp_path / "longer" / "last.npz").step == 41
+    assert best.step == 41
+    before = load_checkpoint(tiny_run / "last.npz").arrays["raw/0"]
+    after = load_checkpoint(tmp_path / "longer" / "last.npz").arrays["raw/0"]
+    # One step of a schedule that is all but over: the same weights, a little moved.
+    assert 0 < np.abs(after - before).max() < 1e-3
+
+
+@pytest.mark.parametrize("change", ["plan", "model"])
+def test_a_run_that_cannot_be_continued(
+    tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path, change: str
+) -> None:
+    optimiser = dataclasses.replace(tiny_config.optimiser, steps=41 if change == "model" else 40)
+    hidden = 18 if change == "model" else tiny_config.model.hidden
+    model = dataclasses.replace(tiny_config.model, hidden=hidden)
+    other = dataclasses.replace(tiny_config, optimiser=optimiser, model=model)
+    with pytest.raises(EdgelidError, match="cannot be continued"):
+        fit(other, tmp_path / "other", tiny_data, start=tiny_run)
