@@ -97,9 +97,8 @@ def _kokoro(voices_dir: Path) -> Engine:
         )
         return _resampled(samples, kokoro.SAMPLE_RATE_HZ)
 
-    # Whisper base does not take its Dutch for Dutch, nor its Russian for Russian; its German it
-    # mostly does.
-    languages = (*(t for t in TARGETS if t not in ("nl", "ru")), "ca", "da", "id", "ro", "sv")
+    # Its Dutch and Russian have a strong accent: Whisper base does not take them for that.
+    languages = (*TARGETS, "ca", "da", "id", "ro", "sv")
     return Engine(languages, "Apache-2.0 (model and styles)", speak)
 
 
@@ -233,11 +232,18 @@ def _lengths(jobs: Sequence[Job], workers: int) -> Iterator[float]:
 
 
 def make_corpus(
-    engine: str, texts: Path, voices_dir: Path, output: Path, clips: int, workers: int
+    engine: str,
+    texts: Path,
+    voices_dir: Path,
+    output: Path,
+    clips: int,
+    workers: int,
+    languages: Sequence[str] = (),
 ) -> str:
     """Make so many clips of each language with an engine, and write the manifest of all engines.
 
-    A language that is no class of the model gets half as many.
+    A language that is no class of the model gets half as many. Without `languages` they are all
+    that the engine speaks.
 
     Returns
     -------
@@ -253,10 +259,13 @@ def make_corpus(
     if min(clips, workers) < 1:
         raise EdgelidError("--clips and --workers must be at least 1")
     made = ENGINES[engine](voices_dir)
+    unknown = sorted(set(languages) - set(made.languages))
+    if unknown:
+        raise EdgelidError(f"{engine} does not speak {', '.join(unknown)} here: see --languages")
     jobs = [
         Job(engine, voices_dir, texts, output, language, index)
         for index in range(clips)
-        for language in made.languages
+        for language in languages or made.languages
         if language in TARGETS or index < clips // 2
     ]
     try:
@@ -291,6 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--texts", type=Path, required=True, help="folder of LANGUAGE.txt")
     parser.add_argument("--voices", type=Path, default=Path(), help="Kokoro's voice styles")
     parser.add_argument("--clips", type=int, required=True, help="of each language")
+    parser.add_argument("--languages", help="a list, such as de,fr (default: all it speaks)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--output", type=Path, required=True, help="folder of the corpus")
     options = parser.parse_args(arguments)
@@ -304,6 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.output,
                 options.clips,
                 options.workers,
+                options.languages.split(",") if options.languages else (),
             )
         )
 

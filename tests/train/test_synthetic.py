@@ -292,3 +292,10 @@ def test_pico(texts: Path, tmp_path: Path) -> None:
     assert sorted(clip.language for clip in clips) == sorted(synthetic.PICO_VOICES)
     assert min(clip.duration_s for clip in clips) > 1
     assert len(os.listdir(tmp_path / "corpus")) == len(clips) + 2
+
+
+def test_some_languages(texts: Path, tmp_path: Path, spoken: list[tuple[str, str]]) -> None:
+    make_corpus("tone", texts, texts, tmp_path / "out", 2, 1, ("sv", "de"))
+    assert [language for language, _ in spoken] == ["sv", "de", "de"]
+    with pytest.raises(EdgelidError, match="does not speak nl here"):
+        make_corpus("tone", texts, texts, tmp_path / "out", 2, 1, ("nl", "de"))
