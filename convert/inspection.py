@@ -106,10 +106,11 @@ def _layer(operator: Operator) -> dict[str, Any]:
 
 
 def _states(graphs: Sequence[Graph]) -> list[dict[str, Any]]:
+    """From the front of the trunk to its end; a signature has them by name, 10 before 2."""
     return [
-        {"name": name, **_tensor(tensor), "bytes": tensor.elements}
+        {"name": name, **_tensor(graph.inputs[name]), "bytes": graph.inputs[name].elements}
         for graph in graphs
-        for name, tensor in graph.inputs.items()
+        for name in sorted(graph.inputs, key=lambda name: (len(name), name))
         if f"{name}_next" in graph.outputs
     ]
 

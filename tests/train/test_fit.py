@@ -337,10 +337,8 @@ def test_two_corpora_and_their_teachers(
 ) -> None:
     """By the command; then the run is told that its data have changed."""
     toml, further = tmp_path / "run.toml", further_corpus(tmp_path / "further")
-    text = tiny_toml.read_text().dataclasses.replace(
-        "steps = 40\n", "steps = 2\nteacher_weight = 1.0\n"
-    )
-    toml.write_text(text.dataclasses.replace("warmup_steps = 4", "warmup_steps = 1"))
+    text = tiny_toml.read_text().replace("steps = 40\n", "steps = 2\nteacher_weight = 1.0\n")
+    toml.write_text(text.replace("warmup_steps = 4", "warmup_steps = 1"))
     teachers = [
         write_teacher(tmp_path / "a.npz", tiny_corpus, 1),
         write_teacher(tmp_path / "b.npz", further, 2),
