@@ -8,11 +8,10 @@ mixing recordings is (but for their phases) exact.
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEndConfig
+from train.codecs import decode, encode
 
 # Slower and faster by up to a fifth: pitch and formants move with it, as between speakers.
 SPEED_RANGE = (0.83, 1.2)
@@ -97,23 +96,8 @@ def transcode(samples: Float32Array, rng: np.random.Generator) -> Float32Array:
     ndarray, shape (n,), float32
         The codec's delay may shift it by some milliseconds.
     """
-    import soundfile
-
-    container, subtype = (("MP3", "MPEG_LAYER_III"), ("OGG", "OPUS"))[rng.integers(2)]
-    buffer = io.BytesIO()
-    # libsndfile's scale: 0 is the best quality, 1 the strongest compression.
-    with soundfile.SoundFile(
-        buffer,
-        "w",
-        SAMPLE_RATE_HZ,
-        1,
-        subtype=subtype,
-        format=container,
-        compression_level=float(rng.uniform(0.5, 0.99)),
-    ) as file:
-        file.write(samples)
-    buffer.seek(0)
-    decoded, _ = soundfile.read(buffer, dtype="float32")
+    container, codec = (("MP3", "MPEG_LAYER_III"), ("OGG", "OPUS"))[rng.integers(2)]
+    decoded = decode(encode(samples, container, codec, float(rng.uniform(0.5, 0.99))))
     return (
         np.resize(decoded, len(samples)) if len(decoded) < len(samples) else decoded[: len(samples)]
     )

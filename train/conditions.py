@@ -7,7 +7,6 @@ noise at every signal-to-noise ratio, and in every model's evaluation.
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from train.augment import TELEPHONE_RATE_HZ, reverberate
+from train.codecs import decode, encode
 from train.cuts import read_audio
 from train.features import seed_of
 from train.noise import NoiseClip, read_noise
@@ -42,8 +42,8 @@ ACTIVE_FRAME_SAMPLES = SAMPLE_RATE_HZ // 50
 ACTIVE_RANGE_DB = 30.0  # frames that far below the loudest one are pauses
 NOISE_DRAWS = 5
 TELEPHONE_BAND_HZ = (300.0, 3400.0)  # ITU-T G.712
-# libsndfile takes a quality, from 0 to 1 for the lowest rate, and maps it on the codec's rates:
-# 8 to 160 kbit/s for MP3 at 16 kHz, 6 to 256 for Opus.
+# How libsndfile maps its compression (see `train.codecs.encode`) on the codec's rates: 8 to 160
+# kbit/s for MP3 at 16 kHz, 6 to 256 for Opus.
 MP3_COMPRESSION = 1 - (16 - 8) / (160 - 8)
 OPUS_COMPRESSION = 1 - (12 - 6) / (256 - 6)
 MP3_DELAY_SAMPLES = 576 + 529  # of LAME's encoder and of the decoder's filterbank
@@ -235,44 +235,12 @@ def telephone(samples: Float32Array) -> Float32Array:
 def mp3(samples: Float32Array) -> Float32Array:
     """Speech after MP3 at 16 kbit/s, without the codec's delay."""
     encoded = encode(samples, "MP3", "MPEG_LAYER_III", MP3_COMPRESSION, bitrate_mode="CONSTANT")
-    return _fit(_decode(encoded)[MP3_DELAY_SAMPLES:], len(samples))
+    return _fit(decode(encoded)[MP3_DELAY_SAMPLES:], len(samples))
 
 
 def opus(samples: Float32Array) -> Float32Array:
     """Speech after Opus at about 12 kbit/s."""
-    return _fit(_decode(encode(samples, "OGG", "OPUS", OPUS_COMPRESSION)), len(samples))
-
-
-def encode(
-    samples: Float32Array,
-    container: str,
-    codec: str,
-    compression: float,
-    bitrate_mode: str | None = None,
-) -> bytes:
-    """An encoded file, in memory."""
-    import soundfile
-
-    buffer = io.BytesIO()
-    with soundfile.SoundFile(
-        buffer,
-        "w",
-        SAMPLE_RATE_HZ,
-        1,
-        subtype=codec,
-        format=container,
-        compression_level=compression,
-        bitrate_mode=bitrate_mode,
-    ) as file:
-        file.write(samples)
-    return buffer.getvalue()
-
-
-def _decode(encoded: bytes) -> Float32Array:
-    import soundfile
-
-    decoded: Float32Array = soundfile.read(io.BytesIO(encoded), dtype="float32")[0]
-    return decoded
+    return _fit(decode(encode(samples, "OGG", "OPUS", OPUS_COMPRESSION)), len(samples))
 
 
 def _fit(samples: Float32Array, length: int) -> Float32Array:

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array
 from train.checkpoint import load_checkpoint, restore_model
+from train.command import run
 from train.config import RunConfig
 from train.development import BATCH, DevelopmentSet
 from train.features import seed_of
@@ -75,14 +75,10 @@ def pooled_embeddings(trunk: Trunk, frames: np.ndarray) -> Float32Array:
     return np.concatenate(out)
 
 
-def examples(corpus: Corpus, indices: Sequence[int], checkpoint: Path) -> Examples:
+def examples(corpus: Corpus, indices: Sequence[int], config: RunConfig, trunk: Trunk) -> Examples:
     """Stretches of the languages of a model, as its trunk hears them."""
-    loaded = load_checkpoint(checkpoint)
-    trunk, _ = restore_model(loaded)
     # The set shares its items among sources: ask for more than any source can have, then limit.
-    every = DevelopmentSet.of(
-        loaded.config, corpus.clips, indices, corpus.features, items_per_label=10**6
-    )
+    every = DevelopmentSet.of(config, corpus.clips, indices, corpus.features, items_per_label=10**6)
     seen: dict[str, int] = {}
     chosen = []
     for i, (label, source) in enumerate(zip(every.labels, every.sources, strict=True)):
@@ -162,27 +158,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, required=True, help="folder for features")
     parser.add_argument("--json", type=Path, required=True, help="the file to write")
     options = parser.parse_args(arguments)
-    try:
-        config = load_checkpoint(options.checkpoint).config
+
+    def work() -> None:
+        checkpoint = load_checkpoint(options.checkpoint)
+        config = checkpoint.config
+        trunk, _ = restore_model(checkpoint)
         corpus = open_corpus(
             _without_teacher(config), options.corpus, options.cache, 1, (), options.also
         )
         train, held_out = (
-            examples(corpus, indices, options.checkpoint)
+            examples(corpus, indices, config, trunk)
             for indices in (corpus.train, corpus.development)
         )
         points = learning_curve(train, held_out)
         write_json(options.json, {"duration_s": DURATION_S, "orders": ORDERS, "points": points})
-    except EdgelidError as error:
-        print(f"train.learning_curve: {error}", file=sys.stderr)
-        return 1
-    for point in points:
-        print(
-            f"{point['sources']:>2} sources, {point['items']:>5} items: {point['accuracy']:.1%} "
-            f"({point['lowest']:.1%} to {point['highest']:.1%}); as much of one source fewer: "
-            f"{point['same_amount_fewer_sources']:.1%}"
-        )
-    return 0
+        for point in points:
+            print(
+                f"{point['sources']:>2} sources, {point['items']:>5} items: "
+                f"{point['accuracy']:.1%} ({point['lowest']:.1%} to {point['highest']:.1%}); "
+                f"as much of one source fewer: {point['same_amount_fewer_sources']:.1%}"
+            )
+
+    return run("train.learning_curve", work, "nothing was written")
 
 
 def _without_teacher(config: RunConfig) -> RunConfig:

@@ -33,11 +33,12 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.resample import resampled
 from train import kokoro
 from train.atomic import write_atomically
+from train.codecs import encode
 from train.command import run
 from train.features import seed_of
 from train.manifest import COLUMNS
+from train.teacher import LANGUAGES as TARGETS
 
-TARGETS = ("de", "en", "es", "fr", "it", "nl", "pt", "ru", "zh")
 # Characters of text for one clip; a sentence more than that is the last.
 TEXT_LENGTH = 150
 TEXT_LENGTH_MANDARIN = 40
@@ -185,17 +186,9 @@ def make_clip(job: Job) -> float:
     if not len(samples):
         raise EdgelidError(f"{job.engine} makes no sound of {text!r} in {job.language}")
     peak = float(np.abs(samples).max(initial=1e-3))
-    buffer = io.BytesIO()
-    soundfile.write(
-        buffer,
-        samples * np.float32(rng.uniform(0.2, 0.9) / peak),
-        SAMPLE_RATE_HZ,
-        format="OGG",
-        subtype="OPUS",
-        compression_level=OPUS_COMPRESSION,
-    )
+    loud = samples * np.float32(rng.uniform(0.2, 0.9) / peak)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, buffer.getvalue())
+    write_atomically(file, encode(loud, "OGG", "OPUS", OPUS_COMPRESSION))
     return len(samples) / SAMPLE_RATE_HZ
 
 

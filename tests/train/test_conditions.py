@@ -10,6 +10,7 @@ import pytest
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from tests.synthetic import noise, speech
+from train.codecs import encode
 from train.conditions import (
     CLEAN,
     MP3_COMPRESSION,
@@ -21,7 +22,6 @@ from train.conditions import (
     choose,
     disturb,
     draw_noise,
-    encode,
     find_sounds,
 )
 from train.manifest import CORPUS_VARIABLE, corpus_dir
