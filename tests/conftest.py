@@ -6,6 +6,7 @@ All of it is made when a test first asks for it: the tests of the runtime need n
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from train.fit import Corpus
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# A shell without job control has what it starts in the background ignore Ctrl-C, and programs
+# inherit that: the commands that tests interrupt would not notice.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = """
 seed = 3
