@@ -218,6 +218,7 @@ class StreamingClassifier:
                     f"{self._embedding_s:g} to {MAX_WINDOW_S:g} s."
                 )
             self._windows.append((window_s, round(window_s / self._embedding_s)))
+        self._graphs = graphs
         self._memory = self._memory_of(graphs, model)
         self.reset()
 
@@ -234,6 +235,12 @@ class StreamingClassifier:
         return _WholeWindows(
             graphs, stream.receptive_field_frames, model.description.front_end.mels
         )
+
+    def stages(self) -> dict[str, tuple[object, str]]:
+        """What does the work of each stage: an object, and the name of its method."""
+        methods = ("scores",) if isinstance(self._graphs, WindowGraph) else ("step", "head")
+        graphs = {("window" if m == "scores" else m): (self._graphs, m) for m in methods}
+        return {"front_end": (self._front_end, "process"), **graphs}
 
     def reset(self) -> None:
         """Start a new stream at time zero."""

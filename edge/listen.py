@@ -63,6 +63,10 @@ class Listener:
         )
         self._decoder = Decoder(model.labels, settings, self._classifier.hop_s)
 
+    def stages(self) -> dict[str, tuple[object, str]]:
+        """What does the work of each stage: an object, and the name of its method."""
+        return {**self._classifier.stages(), "decoder": (self._decoder, "update")}
+
     def hear(self, blocks: Iterable[Float32Array]) -> Iterator[Heard]:
         """Listen until the audio ends.
 

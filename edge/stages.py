@@ -1,0 +1,28 @@
+"""The stages of listening, each to be watched at its work.
+
+What is measured is the code that listens, not a copy of it: a watch stands around the calls that
+a :class:`edge.listen.Listener` makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from edge.listen import Listener
+
+Call = Callable[..., Any]
+Around = Callable[[str, Call], Call]
+
+
+def watch(listener: Listener, around: Around) -> None:
+    """Put something around every call of a stage, from now on.
+
+    Parameters
+    ----------
+    listener : Listener
+    around : callable
+        Takes a stage's name and the call that does its work, and gives the call to make instead.
+    """
+    for name, (owner, method) in listener.stages().items():
+        setattr(owner, method, around(name, getattr(owner, method)))
