@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
+from edge.interpreter import HEAD_SIGNATURE, TRUNK_SIGNATURE
 from train.model import Head, Trunk, pool
 
 Tensors = dict[str, np.ndarray]  # by name
@@ -117,8 +118,11 @@ def representative_samples(module: StreamingModule, clips: Sequence[Float32Array
             pooled = pool(np.concatenate(embeddings, 1), np.concatenate(weights, 1)).numpy()
             for i, length in enumerate(lengths):
                 if hop * module.hop_frames <= length:
-                    yield "step", {name: value[i : i + 1] for name, value in inputs.items()}
-                    yield "head", {"pooled": pooled[i : i + 1]}
+                    yield (
+                        TRUNK_SIGNATURE,
+                        {name: value[i : i + 1] for name, value in inputs.items()},
+                    )
+                    yield HEAD_SIGNATURE, {"pooled": pooled[i : i + 1]}
 
     return samples
 
@@ -135,14 +139,14 @@ def to_int8(module: StreamingModule, samples: Samples) -> bytes:
     Returns
     -------
     bytes
-        Signatures ``step`` and ``head``.
+        Signatures ``embed`` and ``head``.
 
     Raises
     ------
     EdgelidError
         If the converter gives up.
     """
-    endpoints = {"step": module.step, "head": module.score}
+    endpoints = {TRUNK_SIGNATURE: module.step, HEAD_SIGNATURE: module.score}
     return _to_tflite(
         [module.trunk, module.head], endpoints, samples, [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     )

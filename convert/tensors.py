@@ -11,7 +11,7 @@ import numpy as np
 from convert.graph import StreamingModule, Tensors
 from edge.classifier import StreamingClassifier
 from edge.frontend import Float32Array, FrontEnd
-from edge.interpreter import Graphs, Int8Array, quantise
+from edge.interpreter import HEAD_SIGNATURE, TRUNK_SIGNATURE, Graphs, Int8Array, quantise
 from edge.modelfile import ModelFile, Quantisation
 from edge.native import stderr_to_log
 from train.model import pool
@@ -96,21 +96,21 @@ def tensor_errors(module: StreamingModule, graph: bytes, frames: Float32Array) -
     names = {f"state_{i}_next": f"input of {layer}" for i, layer in enumerate(layers)}
     sums: dict[str, _Sums] = {}
     embeddings, weights = [], []
-    converted = [_stream(runners["step"], clip, module.hop_frames) for clip in frames]
+    converted = [_stream(runners[TRUNK_SIGNATURE], clip, module.hop_frames) for clip in frames]
     for (_, outputs), *each in zip(module.stream(frames), *converted, strict=True):
         embeddings.append(outputs["embeddings"])
         weights.append(outputs["weights"])
-        for name, to in _quantisations(runners["step"].get_output_details()).items():
+        for name, to in _quantisations(runners[TRUNK_SIGNATURE].get_output_details()).items():
             found = np.concatenate([one[name] for one in each])
             sums.setdefault(names.get(name, name), _Sums()).add(outputs[name], found, to)
     pooled = pool(np.concatenate(embeddings, 1), np.concatenate(weights, 1)).numpy()
     scores = np.asarray(module.head(pooled))
-    to_pooled = _quantisations(runners["head"].get_input_details())["pooled"]
-    to_scores = _quantisations(runners["head"].get_output_details())["scores"]
+    to_pooled = _quantisations(runners[HEAD_SIGNATURE].get_input_details())["pooled"]
+    to_scores = _quantisations(runners[HEAD_SIGNATURE].get_output_details())["scores"]
     for one, score in zip(pooled, scores, strict=True):
         quantised = quantise(one, to_pooled)
         sums.setdefault("pooled", _Sums()).add(one, quantised, to_pooled)
-        found = runners["head"](pooled=quantised[None])["scores"][0]
+        found = runners[HEAD_SIGNATURE](pooled=quantised[None])["scores"][0]
         sums.setdefault("scores", _Sums()).add(score, found, to_scores)
     errors = [each.result(name) for name, each in sums.items()]
     return sorted(errors, key=lambda error: (error.snr_db, error.name))
@@ -122,7 +122,9 @@ def _runners(graph: bytes) -> dict[str, Any]:
     with stderr_to_log("ai-edge-litert"):
         interpreter = Interpreter(model_content=graph)
         interpreter.allocate_tensors()
-    return {name: interpreter.get_signature_runner(name) for name in ("step", "head")}
+    return {
+        name: interpreter.get_signature_runner(name) for name in (TRUNK_SIGNATURE, HEAD_SIGNATURE)
+    }
 
 
 def _quantisations(details: dict[str, Any]) -> dict[str, Quantisation]:

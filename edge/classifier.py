@@ -1,14 +1,15 @@
 """The streaming classifier: audio in, class probabilities of sliding windows out.
 
 Every frame goes through the front end and the trunk once. What a window needs of its embeddings
-are sums, and sums of int8 values are exact: running totals in 64-bit integers give the same
-answer for a window as computing it alone, bit for bit, at the cost of one subtraction.
+are sums, and sums of int8 values are exact: running totals give the same answer for a window as
+computing it alone, bit for bit, at the cost of one subtraction.
 
 A model of whole windows has no such sums to show: its window is recomputed at every hop.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from edge.modelfile import MAX_WINDOW_S, NONSPEECH, ModelFile, Quantisation, Str
 
 POOL_EPSILON = 1e-2  # train.model.POOL_EPSILON, which this package must not import
 MIN_VARIANCE = 1e-6
-MAX_SCORE_DIFFERENCE = 600.0  # exp(-600) is still a normal number
+MIN_PROBABILITY = 1e-260
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,14 @@ class Window:
     probabilities: Float64Array
 
 
-def pool(
-    sums: npt.NDArray[np.int64], embeddings: Quantisation, weights: Quantisation
-) -> Float64Array:
+def pool(sums: Float64Array, embeddings: Quantisation, weights: Quantisation) -> Float64Array:
     """Weighted mean and standard deviation of a window from its integer sums.
 
     The same in float is :func:`train.model.pool`.
 
     Parameters
     ----------
-    sums : ndarray, shape (1 + 2 * embedding,), int64
+    sums : ndarray, shape (1 + 2 * embedding,), float64
         Over the window: weights, weights times values, weights times squared values; all as
         integers above their zero points.
     embeddings, weights : Quantisation
@@ -64,11 +63,16 @@ def pool(
     ndarray, shape (2 * embedding,), float64
     """
     channels = (len(sums) - 1) // 2
-    total = sums[0] * weights.scale + POOL_EPSILON
-    mean = sums[1 : 1 + channels] * (weights.scale * embeddings.scale) / total
-    square = sums[1 + channels :] * (weights.scale * embeddings.scale**2) / total
-    deviation = np.sqrt(np.maximum(square - mean * mean, MIN_VARIANCE))
-    return np.concatenate([mean, deviation])
+    total = float(sums[0]) * weights.scale + POOL_EPSILON
+    pooled = np.empty(2 * channels)
+    mean, deviation = pooled[:channels], pooled[channels:]
+    np.multiply(sums[1 : 1 + channels], weights.scale * embeddings.scale / total, out=mean)
+    square = sums[1 + channels :] * (weights.scale * embeddings.scale**2 / total)
+    np.multiply(mean, mean, out=deviation)
+    np.subtract(square, deviation, out=deviation)
+    np.maximum(deviation, MIN_VARIANCE, out=deviation)
+    np.sqrt(deviation, out=deviation)
+    return pooled
 
 
 def class_mask(labels: Sequence[str], languages: Sequence[str] | None) -> npt.NDArray[np.bool_]:
@@ -114,36 +118,49 @@ class _Totals:
 
     def __init__(self, graphs: Graphs, stream: StreamSpec, longest: int) -> None:
         self._graphs = graphs
-        self._width = 1 + 2 * stream.embedding
-        self._rows = longest + stream.hop_frames // stream.stride_frames + 1
+        per_hop = stream.hop_frames // stream.stride_frames
+        self._channels = stream.embedding
+        # A whole number of hops, so that the embeddings of one lie behind one another.
+        self._rows = (-(-longest // per_hop) + 1) * per_hop
         self.reset()
 
     def reset(self) -> None:
         self._graphs.reset()
-        self._embeddings = 0  # of the stream so far
-        # Row ``n % rows`` holds the totals over the first ``n`` embeddings of the stream. In 64
-        # bits they would overflow after centuries.
-        self._totals = np.zeros((self._rows, self._width), np.int64)
+        self._embeddings = 0  # of the stream so far; of all hops but its last, whole ones
+        # Row ``(n - 1) % rows`` holds the totals over the first ``n`` embeddings of the stream: of
+        # weights, of weights times values, and of weights times squared values, less the same
+        # number in all rows.
+        self._totals = np.zeros((self._rows, 1 + 2 * self._channels))
 
     def advance(self, frames: Float32Array, count: int) -> None:
         """Take a hop of frames, (hop_frames, mels), and keep the first embeddings of it."""
-        graphs = self._graphs
+        graphs, channels = self._graphs, self._channels
         embeddings, weights = graphs.step(quantise(frames, graphs.frames))
-        x = embeddings[:count].astype(np.int64) - graphs.embeddings.zero_point  # (n, embedding)
-        w = weights[:count].astype(np.int64)[:, None] - graphs.weights.zero_point  # (n, 1)
-        for row in np.concatenate([w, w * x, w * x * x], axis=1):
-            before = self._totals[self._embeddings % self._rows]
-            self._embeddings += 1
-            np.add(before, row, out=self._totals[self._embeddings % self._rows])
+        x = embeddings[:count].astype(np.float64)  # (n, embedding)
+        x -= graphs.embeddings.zero_point
+        row = self._embeddings % self._rows
+        if row == 0:  # integers of double precision are exact as long as they are small
+            self._totals -= self._totals[-1]
+        before = self._totals[row - 1]
+        new = self._totals[row : row + count]
+        w = np.subtract(
+            weights[:count, None], graphs.weights.zero_point, out=new[:, :1], dtype=np.float64
+        )
+        x_w = np.multiply(x, w, out=new[:, 1 : 1 + channels])
+        np.multiply(x_w, x, out=new[:, 1 + channels :])
+        for totals in new:
+            totals += before
+            before = totals
+        self._embeddings += count
 
-    def scores(self, first: int, last: int) -> Float64Array:
+    def scores(self, first: int, last: int) -> list[float]:
         """Of the window of embeddings from `first` to before `last`, which is the newest."""
         graphs = self._graphs
-        sums = self._totals[last % self._rows] - self._totals[first % self._rows]
+        sums = self._totals[(last - 1) % self._rows] - self._totals[(first - 1) % self._rows]
         pooled = pool(sums, graphs.embeddings, graphs.weights)
-        quantised = graphs.head(quantise(pooled, graphs.pooled)).astype(np.float64)
-        scores: Float64Array = (quantised - graphs.scores.zero_point) * graphs.scores.scale
-        return scores
+        quantised = graphs.head(quantise(pooled, graphs.pooled)).tolist()
+        scale, zero_point = graphs.scores.scale, graphs.scores.zero_point
+        return [scale * (score - zero_point) for score in quantised]
 
 
 class _WholeWindows:
@@ -169,9 +186,10 @@ class _WholeWindows:
         """Take a hop of frames, (hop_frames, mels), and keep the first of it."""
         self._frames = np.concatenate([self._frames, frames[:count]])[-self._shape[0] :]
 
-    def scores(self, first: int, last: int) -> Float64Array:
+    def scores(self, first: int, last: int) -> list[float]:
         """Of the newest window; of a young stream, with silence before it."""
-        return self._graph.scores(self._frames)
+        scores: list[float] = self._graph.scores(self._frames).tolist()
+        return scores
 
 
 class StreamingClassifier:
@@ -203,21 +221,22 @@ class StreamingClassifier:
         description = model.description
         config, stream = description.front_end, description.stream
         self.labels = model.labels
-        self._mask = class_mask(model.labels, languages)
+        self._possible = np.flatnonzero(class_mask(model.labels, languages)).tolist()
         self._front_end = FrontEnd(config, model.filterbank)
-        self._calibration = description.calibration
         self._hop_frames = stream.hop_frames
         self._per_hop = stream.hop_frames // stream.stride_frames
         self._embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
         self.hop_s = self._per_hop * self._embedding_s
-        self._windows: list[tuple[float, int]] = []
+        self._windows: list[tuple[float, int, float]] = []  # length, embeddings, temperature
         for window_s in windows_s:
             if not self._embedding_s <= window_s <= MAX_WINDOW_S:
                 raise EdgelidError(
                     f"a window of {window_s:g} s is not possible: choose "
                     f"{self._embedding_s:g} to {MAX_WINDOW_S:g} s."
                 )
-            self._windows.append((window_s, round(window_s / self._embedding_s)))
+            count = round(window_s / self._embedding_s)
+            temperature = description.calibration.temperature(window_s)
+            self._windows.append((window_s, count, temperature))
         self._graphs = graphs
         self._memory = self._memory_of(graphs, model)
         self.reset()
@@ -225,9 +244,9 @@ class StreamingClassifier:
     def _memory_of(self, graphs: Graphs | WindowGraph, model: ModelFile) -> _Totals | _WholeWindows:
         stream = model.description.stream
         if not isinstance(graphs, WindowGraph):
-            return _Totals(graphs, stream, max(count for _, count in self._windows))
+            return _Totals(graphs, stream, max(count for _, count, _ in self._windows))
         only_s = stream.windows_s[0]
-        if any(window_s != only_s for window_s, _ in self._windows):
+        if any(window_s != only_s for window_s, _, _ in self._windows):
             raise EdgelidError(
                 f"the model takes windows of {only_s:g} s only: ask for no others, or convert it "
                 "with --mode stream."
@@ -246,8 +265,12 @@ class StreamingClassifier:
         """Start a new stream at time zero."""
         self._front_end.reset()
         self._memory.reset()
-        self._frames = np.empty((0, self._front_end.config.mels), np.float32)
-        self._received_samples = 0
+        config = self._front_end.config
+        # Samples are gathered until they complete a hop: the front end costs as much for a frame
+        # as for three. The first frame of a stream needs more than the others.
+        first_hop_samples = config.window_samples + (self._hop_frames - 1) * config.hop_samples
+        self._audio = np.empty(first_hop_samples, np.float32)
+        self._gathered_samples, self._wanted_samples = 0, first_hop_samples
         self._embeddings = 0  # of the stream so far
 
     def process(self, samples: Float32Array) -> Iterator[list[Window]]:
@@ -263,13 +286,14 @@ class StreamingClassifier:
         list of Window
             One a window length, in the order given, for every hop completed.
         """
-        self._received_samples += len(samples)
-        new = self._front_end.process(samples)
-        self._frames = np.concatenate([self._frames, new]) if len(self._frames) else new
-        while len(self._frames) >= self._hop_frames:
-            hop, self._frames = self._frames[: self._hop_frames], self._frames[self._hop_frames :]
-            self._advance(hop, self._per_hop)
-            yield [self._window(length_s, count) for length_s, count in self._windows]
+        start = 0
+        while start < len(samples):
+            some = samples[start : start + self._wanted_samples - self._gathered_samples]
+            start += len(some)
+            self._audio[self._gathered_samples : self._gathered_samples + len(some)] = some
+            self._gathered_samples += len(some)
+            if self._gathered_samples == self._wanted_samples:
+                yield self._advance(self._gathered_frames(), self._per_hop)
 
     def flush(self) -> Iterator[list[Window]]:
         """End the stream with what is left of a hop.
@@ -285,35 +309,56 @@ class StreamingClassifier:
         """
         config = self._front_end.config
         stride = self._hop_frames // self._per_hop
-        if self._received_samples > 0 and not self._embeddings and len(self._frames) < stride:
+        if not self._embeddings and self._gathered_samples:
             needed_samples = (stride - 1) * config.hop_samples + config.window_samples
-            silence = np.zeros(needed_samples - self._received_samples, np.float32)
-            self._frames = np.concatenate([self._frames, self._front_end.process(silence)])
-        count = len(self._frames) // stride
+            self._audio[self._gathered_samples : needed_samples] = 0
+            self._gathered_samples = max(self._gathered_samples, needed_samples)
+        frames = self._gathered_frames()
+        count = len(frames) // stride
         if count == 0:
             return
         hop = np.zeros((self._hop_frames, config.mels), np.float32)
-        hop[: count * stride] = self._frames[: count * stride]
-        self._frames = self._frames[count * stride :]
-        self._advance(hop, count)
-        yield [self._window(length_s, size) for length_s, size in self._windows]
+        hop[: count * stride] = frames[: count * stride]
+        yield self._advance(hop, count)
 
-    def _advance(self, frames: Float32Array, count: int) -> None:
+    def _gathered_frames(self) -> Float32Array:
+        """Frames of the samples gathered."""
+        frames = self._front_end.process(self._audio[: self._gathered_samples])
+        config = self._front_end.config
+        self._gathered_samples, self._wanted_samples = 0, self._hop_frames * config.hop_samples
+        return frames
+
+    def _advance(self, frames: Float32Array, count: int) -> list[Window]:
+        """Windows that end with the first embeddings of a hop of frames, (hop_frames, mels)."""
         self._memory.advance(frames, count)
         self._embeddings += count
+        return [self._window(*window) for window in self._windows]
 
-    def _window(self, length_s: float, count: int) -> Window:
+    def _window(self, length_s: float, count: int, temperature: float) -> Window:
         last = self._embeddings
         first = max(0, last - count)
-        scores = self._memory.scores(first, last) / self._calibration.temperature(length_s)
-        # A probability that underflows to zero would be that of a masked class.
-        scores = np.maximum(scores, scores[self._mask].max() - MAX_SCORE_DIFFERENCE)
+        scores = self._memory.scores(first, last)
         return Window(
             start_s=first * self._embedding_s,
             end_s=last * self._embedding_s,
             length_s=length_s,
-            probabilities=softmax(np.where(self._mask, scores, -np.inf)),
+            probabilities=_probabilities(scores, temperature, self._possible),
         )
+
+
+def _probabilities(scores: list[float], temperature: float, possible: list[int]) -> Float64Array:
+    """Calibrated probabilities of one window; zero for what is not possible, and for that alone.
+
+    In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
+    """
+    best = max([scores[i] for i in possible])
+    # What underflows to zero would count as impossible.
+    exponentials = [math.exp((scores[i] - best) / temperature) or MIN_PROBABILITY for i in possible]
+    total = math.fsum(exponentials)  # `sum` rounds differently from Python 3.12 on
+    probabilities = [0.0] * len(scores)
+    for i, exponential in zip(possible, exponentials, strict=True):
+        probabilities[i] = exponential / total
+    return np.array(probabilities)
 
 
 def softmax(scores: Float64Array) -> Float64Array:

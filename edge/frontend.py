@@ -114,12 +114,15 @@ class FrontEnd:
         n = config.window_samples
         # Periodic, as in every short-time transform of the field (Harris 1978, eq. 27).
         self._window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
-        # A triangle covers few of the bins: only its own are multiplied, in one pass over all
-        # filters. `reduceat` adds them in an order of its own, whatever the number of frames,
-        # where a matrix product's order depends on its shape.
-        filters, self._bins = np.nonzero(filterbank)
-        self._weights = filterbank[filters, self._bins].astype(np.float64)
-        self._starts = np.flatnonzero(np.r_[True, np.diff(filters) > 0])
+        # A triangle covers few of the bins, and a matrix product would multiply mostly zeros:
+        # filters that share no bin are one weight a bin, (groups, 1 + bins). The floor is divided
+        # by here, once.
+        group, first, last = _disjoint_groups(filterbank)
+        self._weights = np.zeros((group.max() + 1, 1 + config.bins))
+        for weights, g, start, stop in zip(filterbank, group, first, last + 1, strict=True):
+            self._weights[g, 1 + start : 1 + stop] = weights[start:stop] / config.floor
+        self._starts = group * (1 + config.bins) + first
+        self._stops = group * (1 + config.bins) + last + 1
         self._tail: Float32Array = np.empty(0, np.float32)
 
     def reset(self) -> None:
@@ -127,7 +130,7 @@ class FrontEnd:
         self._tail = np.empty(0, np.float32)
 
     def mel_power(self, frames: Float64Array) -> Float64Array:
-        """Mel power spectrum of windows of samples.
+        """Mel power spectrum of windows of samples, as multiples of the floor.
 
         Parameters
         ----------
@@ -137,9 +140,48 @@ class FrontEnd:
         -------
         ndarray, shape (n, mels)
         """
-        spectrum = np.fft.rfft(frames * self._window, self.config.fft_samples)  # (n, bins)
-        power = spectrum.real**2 + spectrum.imag**2
-        return np.add.reduceat(power[:, self._bins] * self._weights, self._starts, axis=1)
+        config, count = self.config, len(frames)
+        padded = np.zeros((count, config.fft_samples))
+        np.multiply(frames, self._window, out=padded[:, : config.window_samples])
+        # Real and imaginary parts side by side, (n, 2 * bins).
+        parts = np.square(np.fft.rfft(padded).view(np.float64))
+        power = np.zeros((count, 1, 1 + config.bins))
+        np.add(parts[:, ::2], parts[:, 1::2], out=power[:, 0, 1:])
+        # A filter's sum is the difference of two running sums, which are those of its own window
+        # whatever the number of windows; a matrix product's order depends on its shape. What is
+        # lost in the difference is lost in the transform before.
+        sums = power * self._weights  # (n, groups, 1 + bins)
+        np.add.accumulate(sums, axis=2, out=sums)
+        sums = sums.reshape(count, -1)
+        mels: Float64Array = sums.take(self._stops, axis=1)
+        mels -= sums.take(self._starts, axis=1)
+        return mels
+
+    def log_mel(self, samples: Float32Array) -> Float32Array:
+        """Frames of a stretch of audio, without regard to what came before.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (n,), float32
+            Mono, full scale at 1.
+
+        Returns
+        -------
+        ndarray, shape (frames, mels), float32
+            ``log(1 + power / floor)``: zero for digital silence, about 14 for loud speech.
+        """
+        config = self.config
+        count = frame_count(len(samples), config)
+        if count == 0:
+            return np.empty((0, config.mels), np.float32)
+        audio = samples.astype(np.float64)
+        # Overlapping views; numpy checks that they stay within the audio.
+        strides = (config.hop_samples * audio.itemsize, audio.itemsize)
+        windows = np.ndarray((count, config.window_samples), audio.dtype, audio, strides=strides)
+        power = self.mel_power(windows)
+        # A third cheaper than `log1p`, whose digits below 1e-16 are lost in single precision.
+        power += 1
+        return np.log(power, out=power).astype(np.float32)
 
     def process(self, samples: Float32Array) -> Float32Array:
         """Take the next samples of the stream and give the frames they complete.
@@ -152,14 +194,25 @@ class FrontEnd:
         Returns
         -------
         ndarray, shape (frames, mels), float32
-            ``log(1 + power / floor)``: zero for digital silence, about 14 for loud speech.
+            As :meth:`log_mel`.
         """
         audio = np.concatenate([self._tail, samples])
-        count = frame_count(len(audio), self.config)
-        hop = self.config.hop_samples
-        self._tail = audio[count * hop :].copy()
-        if count == 0:
-            return np.empty((0, self.config.mels), np.float32)
-        frames = np.lib.stride_tricks.sliding_window_view(audio, self.config.window_samples)
-        power = self.mel_power(frames[: count * hop : hop].astype(np.float64))
-        return np.log1p(power / self.config.floor).astype(np.float32)
+        frames = self.log_mel(audio)
+        self._tail = audio[len(frames) * self.config.hop_samples :].copy()
+        return frames
+
+
+def _disjoint_groups(
+    filterbank: Float32Array,
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Group, first bin and last bin of every filter; those of a group share no bin.
+
+    Of triangles, every other one is in the same group.
+    """
+    covered = [np.flatnonzero(weights) for weights in filterbank]
+    first = np.array([bins[0] for bins in covered])
+    last = np.array([bins[-1] for bins in covered])
+    groups = 1
+    while not all((first[g::groups][1:] > last[g::groups][:-1]).all() for g in range(groups)):
+        groups += 1
+    return np.arange(len(filterbank)) % groups, first, last

@@ -27,6 +27,11 @@ Int8Array = npt.NDArray[np.int8]
 Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
 MAX_THREADS = 64
 
+# Graphs of a model that streams. The converter sorts them by name, and the trunk must be the first.
+TRUNK_SIGNATURE = "embed"
+HEAD_SIGNATURE = "head"
+WINDOW_SIGNATURE = "window"  # of a model of whole windows
+
 
 # What packages raise that cannot be loaded or cannot run a model. SystemError: tflite-runtime with
 # a numpy it was not built for.
@@ -88,12 +93,12 @@ class Runtime:
 
 
 class Graphs:
-    """The ``step`` and ``head`` graphs of a model, with int8 going in and coming out.
+    """The trunk and the head of a model that streams, with int8 going in and coming out.
 
     Parameters
     ----------
-    interpreter : object
-        A TFLite interpreter of any of the candidates.
+    build : callable
+        Gives a new TFLite interpreter of the model, of any of the candidates.
     model : ModelFile
     runtime : Runtime
 
@@ -108,9 +113,13 @@ class Graphs:
         If the graphs' signatures, shapes or types are not what the metadata say.
     """
 
-    def __init__(self, interpreter: Any, model: ModelFile, runtime: Runtime) -> None:
+    def __init__(self, build: Callable[[], Any], model: ModelFile, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._interpreter = interpreter  # the runners do not keep it alive
+        # A signature's runner checks and resizes every tensor at every call, which for the trunk's
+        # many states takes as long as the arithmetic. The first graph of a file runs without one,
+        # but not in an interpreter that still has a runner: so the head has another interpreter.
+        self._interpreter = build()
+        self._head_interpreter = build()  # the runner does not keep it alive
         stream = model.description.stream
         mels, embedding = model.description.front_end.mels, stream.embedding
         per_hop = stream.hop_frames // stream.stride_frames
@@ -119,57 +128,55 @@ class Graphs:
         inputs |= {f"state_{i}": shape for i, shape in enumerate(states)}
         outputs: Shapes = {"embeddings": (1, per_hop, 1, embedding), "weights": (1, per_hop, 1, 1)}
         outputs |= {f"state_{i}_next": shape for i, shape in enumerate(states)}
-        self._step, step = self._runner(model, "step", inputs, outputs)
-        self._head, head = self._runner(
-            model, "head", {"pooled": (1, 2 * embedding)}, {"scores": (1, len(model.labels))}
+        trunk, indices = self._first_graph(model, inputs, outputs)
+        self._head = _runner(self._head_interpreter, model, HEAD_SIGNATURE)
+        head = _checked(
+            model,
+            HEAD_SIGNATURE,
+            self._head,
+            {"pooled": (1, 2 * embedding)},
+            {"scores": (1, len(model.labels))},
         )
         self.frames, self.embeddings, self.weights = (
-            step["frames"],
-            step["embeddings"],
-            step["weights"],
+            trunk["frames"],
+            trunk["embeddings"],
+            trunk["weights"],
         )
         self.pooled, self.scores = head["pooled"], head["scores"]
         for i in range(len(states)):
-            if step[f"state_{i}"] != step[f"state_{i}_next"]:
+            if trunk[f"state_{i}"] != trunk[f"state_{i}_next"]:
                 raise _unfit(model, f"its graph requantises state {i}")
+        self._frames, self._embeddings = indices["frames"], indices["embeddings"]
+        self._weights = indices["weights"]
+        self._states = [
+            (indices[f"state_{i}"], indices[f"state_{i}_next"]) for i in range(len(states))
+        ]
         # Zero is silence: what a stream that starts has behind it.
-        self._silence = {
-            f"state_{i}": np.full(shape, step[f"state_{i}"].zero_point, np.int8)
+        self._silence = [
+            np.full(shape, trunk[f"state_{i}"].zero_point, np.int8)
             for i, shape in enumerate(states)
-        }
+        ]
         self._frames_shape = (stream.hop_frames, mels)
         self._pooled_size = 2 * embedding
-        self._states: dict[str, Int8Array] = {}
         self.reset()
 
-    def _runner(
-        self,
-        model: ModelFile,
-        name: str,
-        inputs: Shapes,
-        outputs: Shapes,
-    ) -> tuple[Callable[..., dict[str, Int8Array]], dict[str, Quantisation]]:
-        try:
-            runner = self._interpreter.get_signature_runner(name)
-        except (ValueError, RuntimeError) as error:
-            raise _unfit(model, f"its graph has no signature {name!r}") from error
-        found_inputs, found_outputs = runner.get_input_details(), runner.get_output_details()
-        for found, wanted in ((found_inputs, inputs), (found_outputs, outputs)):
-            shapes = {k: tuple(int(n) for n in d["shape"]) for k, d in found.items()}
-            if shapes != wanted or any(d["dtype"] is not np.int8 for d in found.values()):
-                raise _unfit(model, f"its graph {name!r} does not fit its metadata")
-        details = {**found_inputs, **found_outputs}
-        quantisations = {
-            k: Quantisation(float(d["quantization"][0]), int(d["quantization"][1]))
-            for k, d in details.items()
-        }
-        if not all(q.scale > 0 for q in quantisations.values()):
-            raise _unfit(model, f"its graph {name!r} does not say how it is quantised")
-        return runner, quantisations
+    def _first_graph(
+        self, model: ModelFile, inputs: Shapes, outputs: Shapes
+    ) -> tuple[dict[str, Quantisation], dict[str, int]]:
+        """Quantisations and indices of the trunk's tensors, by name."""
+        runner = _runner(self._interpreter, model, TRUNK_SIGNATURE)
+        quantisations = _checked(model, TRUNK_SIGNATURE, runner, inputs, outputs)
+        details = {**runner.get_input_details(), **runner.get_output_details()}
+        # Indices are a graph's own, names are not.
+        first = {(d["index"], d["name"]) for d in self._interpreter.get_input_details()}
+        if first != {(details[name]["index"], details[name]["name"]) for name in inputs}:
+            raise _unfit(model, f"its graph {TRUNK_SIGNATURE!r} is not the first")
+        return quantisations, {name: int(d["index"]) for name, d in details.items()}
 
     def reset(self) -> None:
         """Start a new stream."""
-        self._states = dict(self._silence)
+        for (state, _), silence in zip(self._states, self._silence, strict=True):
+            self._interpreter.set_tensor(state, silence)
 
     def step(self, frames: Int8Array) -> tuple[Int8Array, Int8Array]:
         """Advance the trunk by one hop.
@@ -183,10 +190,15 @@ class Graphs:
         embeddings : ndarray, shape (embeddings a hop, embedding), int8
         weights : ndarray, shape (embeddings a hop,), int8
         """
-        out = self._step(frames=frames[None, :, None, :], **self._states)
+        interpreter = self._interpreter
+        interpreter.set_tensor(self._frames, frames[None, :, None, :])
+        interpreter.invoke()
         # States go round as they are: same scale in and out, no requantisation.
-        self._states = {name: out[f"{name}_next"] for name in self._states}
-        return out["embeddings"][0, :, 0], out["weights"][0, :, 0, 0]
+        for state, following in self._states:
+            interpreter.set_tensor(state, interpreter.get_tensor(following))
+        embeddings: Int8Array = interpreter.get_tensor(self._embeddings)
+        weights: Int8Array = interpreter.get_tensor(self._weights)
+        return embeddings[0, :, 0], weights[0, :, 0, 0]
 
     def head(self, pooled: Int8Array) -> Int8Array:
         """Score one window.
@@ -214,8 +226,8 @@ class WindowGraph:
 
     Parameters
     ----------
-    interpreter : object
-        A TFLite interpreter of any of the candidates.
+    build : callable
+        Gives a new TFLite interpreter of the model, of any of the candidates.
     model : ModelFile
     runtime : Runtime
 
@@ -225,18 +237,15 @@ class WindowGraph:
         If the graph's signature, shapes or types are not what the metadata say.
     """
 
-    def __init__(self, interpreter: Any, model: ModelFile, runtime: Runtime) -> None:
+    def __init__(self, build: Callable[[], Any], model: ModelFile, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._interpreter = interpreter  # the runner does not keep it alive
-        try:
-            self._run = interpreter.get_signature_runner("window")
-        except (ValueError, RuntimeError) as error:
-            raise _unfit(model, "its graph has no signature 'window'") from error
+        self._interpreter = build()  # the runner does not keep it alive
+        self._run = _runner(self._interpreter, model, WINDOW_SIGNATURE)
         inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
         frames = model.description.stream.receptive_field_frames
         mels = model.description.front_end.mels
         if set(inputs) != {"frames"} or set(outputs) != {"scores"}:
-            raise _unfit(model, "its graph 'window' does not fit its metadata")
+            raise _unfit(model, f"its graph {WINDOW_SIGNATURE!r} does not fit its metadata")
         self._input, self._output = inputs["frames"], outputs["scores"]
         # Some networks have an axis of length one for channels, before the bands or behind them.
         self._shape = tuple(int(n) for n in self._input["shape"])
@@ -246,7 +255,7 @@ class WindowGraph:
             or tuple(self._output["shape"]) != (1, len(model.labels))
             or any(d["dtype"] not in (np.int8, np.float32) for d in (self._input, self._output))
         ):
-            raise _unfit(model, "its graph 'window' does not fit its metadata")
+            raise _unfit(model, f"its graph {WINDOW_SIGNATURE!r} does not fit its metadata")
 
     def scores(self, frames: Float32Array) -> Float64Array:
         """Score one window.
@@ -274,11 +283,39 @@ class WindowGraph:
         self.scores(np.zeros(self._shape, np.float32))
 
 
+def _runner(interpreter: Any, model: ModelFile, name: str) -> Any:
+    try:
+        return interpreter.get_signature_runner(name)
+    except (ValueError, RuntimeError) as error:
+        raise _unfit(model, f"its graph has no signature {name!r}") from error
+
+
+def _checked(
+    model: ModelFile, name: str, runner: Any, inputs: Shapes, outputs: Shapes
+) -> dict[str, Quantisation]:
+    """Quantisations of a graph's tensors by name, all int8 and of these shapes."""
+    found_inputs, found_outputs = runner.get_input_details(), runner.get_output_details()
+    for found, wanted in ((found_inputs, inputs), (found_outputs, outputs)):
+        shapes = {k: tuple(int(n) for n in d["shape"]) for k, d in found.items()}
+        if shapes != wanted or any(d["dtype"] is not np.int8 for d in found.values()):
+            raise _unfit(model, f"its graph {name!r} does not fit its metadata")
+    quantisations = {
+        k: Quantisation(float(d["quantization"][0]), int(d["quantization"][1]))
+        for k, d in {**found_inputs, **found_outputs}.items()
+    }
+    if not all(q.scale > 0 for q in quantisations.values()):
+        raise _unfit(model, f"its graph {name!r} does not say how it is quantised")
+    return quantisations
+
+
 def quantise(values: npt.NDArray[np.floating], to: Quantisation) -> Int8Array:
     """Round to the nearest int8 step, half to even, and clip."""
-    steps = np.rint(values / to.scale) + to.zero_point
-    quantised: Int8Array = np.clip(steps, -128, 127).astype(np.int8)
-    return quantised
+    steps = values / to.scale
+    np.rint(steps, out=steps)
+    steps += to.zero_point
+    np.maximum(steps, -128, out=steps)
+    np.minimum(steps, 127, out=steps)
+    return steps.astype(np.int8)
 
 
 def _unfit(model: ModelFile, reason: str) -> EdgelidError:
@@ -294,7 +331,7 @@ class _Runnable(Protocol):
 
 
 G = TypeVar("G", bound=_Runnable)
-Build = Callable[[Any, ModelFile, Runtime], G]
+Build = Callable[[Callable[[], Any], ModelFile, Runtime], G]
 
 
 def open_model(model: ModelFile, threads: int = 1) -> Graphs | WindowGraph:
@@ -359,8 +396,12 @@ def _build(kind: Build[G], candidate: Candidate, model: ModelFile, threads: int)
     value: Any = importlib.import_module(candidate.module)
     for name in candidate.attribute.split("."):
         value = getattr(value, name)
-    interpreter = value(model_content=model.graph, num_threads=threads)
-    interpreter.allocate_tensors()
+
+    def interpreter() -> Any:
+        built = value(model_content=model.graph, num_threads=threads)
+        built.allocate_tensors()
+        return built
+
     runtime = Runtime(
         candidate.distribution, _version(candidate.distribution), candidate.delegate, threads
     )

@@ -152,7 +152,7 @@ class Description:
     def mode(self) -> str:
         """Kind of model.
 
-        ``stream`` computes every frame once, in the graphs ``step`` and ``head``; ``window``
+        ``stream`` computes every frame once, in the graphs ``embed`` and ``head``; ``window``
         recomputes a whole window at every hop, in the graph ``window``.
         """
         return "window" if self.format_version == WINDOW_FORMAT_VERSION else "stream"

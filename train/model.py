@@ -193,7 +193,9 @@ class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
         """
         extended = ops.concatenate([state, x], axis=1)
         y = self.norm(self.conv(extended), training=training)
-        return y, extended, extended[:, -self.state_frames :]
+        # Of an input as long as the state, nothing older remains: no slice for the device to take.
+        follows = x if x.shape[1] == self.state_frames else extended[:, -self.state_frames :]
+        return y, extended, follows
 
 
 class Trunk(keras.Model):  # type: ignore[misc]
@@ -286,7 +288,7 @@ class Trunk(keras.Model):  # type: ignore[misc]
             if delay is not None:
                 # The state doubles as the delay line of the residual path.
                 first = temporal.state_frames - delay
-                y = y + extended[:, first : extended.shape[1] - delay]
+                y = y + (extended[:, first : extended.shape[1] - delay] if delay else x)
             x = ops.relu(y)  # (batch, frames at this stage's rate, 1, channels)
         return self.embedding(x), self.weight(x), new_states
 

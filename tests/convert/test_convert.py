@@ -147,7 +147,7 @@ def test_every_operator_is_int8(flatbuffer: Any) -> None:
 
 def test_states_keep_their_scale(model: ModelFile) -> None:
     interpreter = tf.lite.Interpreter(model_content=model.graph)
-    step = interpreter.get_signature_runner("step")
+    step = interpreter.get_signature_runner("embed")
     inputs, outputs = step.get_input_details(), step.get_output_details()
     assert len(model.description.stream.states) == len(inputs) - 1 == 4
     for i, (frames, channels) in enumerate(model.description.stream.states):
@@ -222,7 +222,7 @@ def test_representative_samples_are_what_a_stream_sees(
     module = StreamingModule(trunk, head, HOP_FRAMES)
     clips = [frames_of(model, 1.0), frames_of(model, 0.3, clip=1)]
     drawn = list(representative_samples(module, clips)())
-    assert Counter(name for name, _ in drawn) == {"step": 6 + 1, "head": 6 + 1}
+    assert Counter(name for name, _ in drawn) == {"embed": 6 + 1, "head": 6 + 1}
     alone = list(representative_samples(module, clips[:1])())
     together = drawn[:2] + drawn[4:]  # in the first hop, the second clip has its turn as well
     for (name, one), (other_name, other) in zip(together, alone, strict=True):

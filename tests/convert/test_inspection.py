@@ -28,11 +28,11 @@ def facts(model: ModelFile) -> dict[str, Any]:
 
 
 def test_the_graphs_are_what_the_metadata_say(model: ModelFile) -> None:
-    head, step = read_graphs(model.graph)
+    trunk, head = read_graphs(model.graph)
     stream = model.description.stream
-    assert (head.name, step.name) == ("head", "step")
+    assert (trunk.name, head.name) == ("embed", "head")
     mels = model.description.front_end.mels
-    assert step.inputs["frames"].shape == (1, stream.hop_frames, 1, mels)
+    assert trunk.inputs["frames"].shape == (1, stream.hop_frames, 1, mels)
     assert head.outputs["scores"].shape == (1, len(model.labels))
     assert head.inputs["pooled"].type == "INT8"
     assert not head.inputs["pooled"].is_constant
@@ -51,7 +51,7 @@ def test_counts_parameters_and_work(model: ModelFile, facts: dict[str, Any]) -> 
     assert head[1]["bytes"] == hidden * classes + 4 * classes  # biases have 32 bits
     a_second = model.description.provenance["macs_per_second"]
     hops = 100 / model.description.stream.hop_frames
-    assert facts["macs"]["step"] * hops == pytest.approx(a_second, rel=1e-6)
+    assert facts["macs"]["embed"] * hops == pytest.approx(a_second, rel=1e-6)
     assert facts["parameters"] == sum(layer["parameters"] for layer in facts["layers"])
     assert facts["parameters"] < facts["graph_bytes"] < facts["size_bytes"]
 
@@ -67,7 +67,7 @@ def test_tells_of_states_and_operators(model: ModelFile, facts: dict[str, Any]) 
 
 
 def tensor(name: str, kind: str) -> Tensor:
-    return Tensor("step", name, kind, (1, 4), (), (), 0, "")
+    return Tensor("embed", name, kind, (1, 4), (), (), 0, "")
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def tensor(name: str, kind: str) -> Tensor:
     ],
 )
 def test_a_stream_is_int8_alone(kind: str, type_: str, told: str) -> None:
-    operator = Operator("step", kind, (tensor("in", "INT8"),), (tensor("block/out", type_),))
+    operator = Operator("embed", kind, (tensor("in", "INT8"),), (tensor("block/out", type_),))
     fine = dataclasses.replace(operator, kind="ADD", outputs=operator.inputs)
-    assert problems([Graph("step", (fine, operator), (), {}, {})]) == [told]
+    assert problems([Graph("embed", (fine, operator), (), {}, {})]) == [told]
 
 
 def changed(model: ModelFile, path: Path) -> Path:

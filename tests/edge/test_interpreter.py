@@ -218,7 +218,7 @@ def test_another_hop_is_refused(model: ModelFile) -> None:
         {"states": (*stream.states, (2, 64))},
         {"states": ((stream.states[0][0] + 1, stream.states[0][1]), *stream.states[1:])},
     ):
-        assert "graph 'step' does not fit its metadata" in sentence(with_stream(model, **changes))
+        assert "graph 'embed' does not fit its metadata" in sentence(with_stream(model, **changes))
 
 
 def test_another_number_of_labels_is_refused(model: ModelFile) -> None:
@@ -229,7 +229,7 @@ def test_another_number_of_labels_is_refused(model: ModelFile) -> None:
 def test_another_number_of_bands_is_refused(model: ModelFile) -> None:
     front_end = dataclasses.replace(model.description.front_end, mels=80)
     description = dataclasses.replace(model.description, front_end=front_end)
-    assert "graph 'step' does not fit" in sentence(
+    assert "graph 'embed' does not fit" in sentence(
         dataclasses.replace(model, description=description)
     )
 
@@ -269,9 +269,9 @@ class Runner:
 @pytest.mark.parametrize(
     ("tensor", "change", "message"),
     [
-        ("frames", {"dtype": np.float32}, "graph 'step' does not fit its metadata"),
+        ("frames", {"dtype": np.float32}, "graph 'embed' does not fit its metadata"),
         ("scores", {"dtype": np.uint8}, "graph 'head' does not fit its metadata"),
-        ("embeddings", {"shape": np.array([1, 1, 1, 1])}, "graph 'step' does not fit"),
+        ("embeddings", {"shape": np.array([1, 1, 1, 1])}, "graph 'embed' does not fit"),
         ("state_0_next", {"quantization": (0.123, 4)}, "its graph requantises state 0"),
         ("pooled", {"quantization": (0.0, 0)}, "graph 'head' does not say how it is quantised"),
     ],
@@ -291,7 +291,7 @@ def test_tensors_that_do_not_fit(
     assert message in refused
 
 
-@pytest.mark.parametrize("missing", ["step", "head"])
+@pytest.mark.parametrize("missing", ["embed", "head"])
 def test_a_missing_signature(model: ModelFile, packages: dict[str, Any], missing: str) -> None:
     class Changed(working(packages)):  # type: ignore[misc]
         def get_signature_runner(self, name: str) -> Any:
@@ -342,6 +342,7 @@ def test_results_are_not_overwritten_by_the_next(model: ModelFile, graphs: Graph
 def test_a_stream_starts_with_silence_behind_it(model: ModelFile, graphs: Graphs) -> None:
     silence = np.full(hops(model, 1)[0].shape, graphs.frames.zero_point, np.int8)
     graphs.reset()
-    before = graphs._states["state_0"].tobytes()
+    first, _ = graphs._states[0]
+    before = graphs._interpreter.get_tensor(first).tobytes()
     graphs.step(silence)
-    assert graphs._states["state_0"].tobytes() == before
+    assert graphs._interpreter.get_tensor(first).tobytes() == before
