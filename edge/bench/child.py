@@ -32,11 +32,11 @@ def main(arguments: list[str]) -> int:
     from edge.cli import main
     from edge.output import Output
 
-    record = Output.record
+    print_record = Output.record
 
-    def told(output: Output, event: dict[str, Any]) -> None:
+    def told(self: Output, record: dict[str, Any]) -> None:
         cpu_s = time.process_time()
-        record(output, event)
+        print_record(self, record)
         figures = {
             "import_s": import_s,
             "cpu_s": cpu_s,

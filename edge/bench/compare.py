@@ -1,9 +1,9 @@
-"""``edgelid bench compare``: two benches side by side, and which differences are more than noise."""
+"""``edgelid bench compare``: two benches, and which differences are more than noise."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,17 @@ from edge.errors import EdgelidError
 
 MAX_FILE_BYTES = 16 << 20
 NAME = 34  # columns of a figure's name
+
+
+# What looking at a file of any contents may raise.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,6 @@ def read_bench(path: Path) -> dict[str, Any]:
         for run in document["runs"]:
             rows(run, run)
         _facts(document)
-    # What a file of any contents may raise is no closed list; recursion is among it.
     except (
         LookupError,
         TypeError,
@@ -162,101 +172,66 @@ def _paired(
     return pairs, [alone[both:], left[both:]]
 
 
-Get = Callable[[dict[str, Any]], Any]
-
-
-def _figures(run: dict[str, Any]) -> Iterator[tuple[str, Get, Get | None]]:
-    """Name, figure, and figures of the rounds where there are several."""
-    for p in ("p50", "p95", "p99"):
-        yield (
-            f"a hop, {p}, ms",
-            lambda run, p=p: run["whole"]["wall_ms_per_hop"][p],
-            (lambda run: run["whole"]["rounds"]["wall_ms_per_hop_p50"]) if p == "p50" else None,
-        )
-    yield (
-        "processor, ms a second of audio",
-        lambda run: run["whole"]["cpu_ms_per_audio_s"],
-        lambda run: run["whole"]["rounds"]["cpu_ms_per_audio_s"],
-    )
-    for name in run["stages"]:
-        yield (
-            f"  {STAGES[name]}",
-            lambda run, name=name: run["stages"][name]["cpu_ms_per_audio_s"],
-            lambda run, name=name: run["stages"][name]["rounds"]["cpu_ms_per_audio_s"],
-        )
-    yield (
-        "in real time, % of a core",
-        lambda run: 100 * run["paced"]["core_share"],
-        lambda run: [100 * value for value in run["paced"]["rounds"]["core_share"]],
-    )
-    yield (
-        "  audio to answer, p50, ms",
-        lambda run: run["paced"]["late_ms_per_hop"]["p50"],
-        lambda run: run["paced"]["rounds"]["late_ms_per_hop_p50"],
-    )
-    yield "  deadlines missed", lambda run: run["paced"]["deadline_misses"], None
-    if run["recomputation"] is not None:
-        yield (
-            "recomputing a window, ms",
-            lambda run: run["recomputation"]["recomputed"]["cpu_ms_per_answer"],
-            lambda run: run["recomputation"]["recomputed"]["rounds"]["cpu_ms_per_answer"],
-        )
-    for name, label, unit in (
-        ("first_decision_s", "start to first decision, s", 1),
-        ("first_decision_cpu_s", "  processor time, s", 1),
-        ("resident_bytes", "memory resident, MB", 1e6),
-        ("peak_bytes", "  at most, MB", 1e6),
-    ):
-        yield (
-            label,
-            lambda run, name=name, unit=unit: _scaled(run["start"][name], unit),
-            lambda run, name=name, unit=unit: [
-                _scaled(value, unit) for value in run["start"]["rounds"][name]
-            ],
-        )
-    yield "on disk, MB", lambda run: _scaled(run["start"]["install_bytes"], 1e6), None
-
-
-def _scaled(value: float | None, unit: float) -> float | None:
-    return None if value is None else value / unit
-
-
 def rows(one: dict[str, Any], other: dict[str, Any]) -> list[Row]:
     """Figures of two runs; None where one of them does not have it."""
-    names = {name: (get, rounds) for name, get, rounds in (*_figures(other), *_figures(one))}
-    ordered = [name for name, *_ in _figures(one)]
-    ordered += [name for name, *_ in _figures(other) if name not in ordered]
+    ones, others = _figures(one), _figures(other)
     found = []
-    for name in ordered:
-        get, rounds = names[name]
-        first, second = (_number(_value(get, run)) for run in (one, other))
+    for name in {**ones, **others}:
+        (first, firsts), (second, seconds) = (
+            figures.get(name, (None, [])) for figures in (ones, others)
+        )
         beyond = None
-        if rounds is not None and first is not None and second is not None:
-            beyond = _beyond(_numbers(_value(rounds, one)), _numbers(_value(rounds, other)))
+        if len(firsts) > 1 and len(seconds) > 1:
+            beyond = max(firsts) < min(seconds) or max(seconds) < min(firsts)
         ratio = second / first if first and second is not None else None
         found.append(Row(name, first, second, ratio, beyond))
     return found
 
 
-def _value(get: Get, run: dict[str, Any]) -> Any:
-    try:
-        return get(run)
-    except (KeyError, TypeError):  # a stage, or a recomputation, that only the other one has
-        return None
+Figure = tuple[float | None, list[float]]  # and what it was in each round, where that is known
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _figures(run: dict[str, Any]) -> dict[str, Figure]:
+    """All of a run, by name."""
+    whole, paced, start = run["whole"], run["paced"], run["start"]
+    wall, late = whole["wall_ms_per_hop"], paced["late_ms_per_hop"]
+    rounds, paced_rounds = whole["rounds"], paced["rounds"]
+    found = {
+        "a hop, p50, ms": _figure(wall["p50"], rounds["wall_ms_per_hop_p50"]),
+        "  p95": _figure(wall["p95"], rounds["wall_ms_per_hop_p95"]),
+        "  p99": _figure(wall["p99"]),
+        "processor, ms a second of audio": _processor(whole),
+    }
+    found |= {f"  {STAGES[name]}": _processor(cost) for name, cost in run["stages"].items()}
+    found |= {
+        "in real time, % of a core": _figure(
+            paced["core_share"], paced_rounds["core_share"], unit=0.01
+        ),
+        "  audio to answer, p50, ms": _figure(late["p50"], paced_rounds["late_ms_per_hop_p50"]),
+        "  deadlines missed": _figure(paced["deadline_misses"]),
+    }
+    if run["recomputation"] is not None:
+        recomputed = run["recomputation"]["recomputed"]
+        each = recomputed["rounds"]["cpu_ms_per_answer"]
+        found["recomputing a window, ms"] = _figure(recomputed["cpu_ms_per_answer"], each)
+    for name, label, unit in (
+        ("first_decision_s", "start to first decision, s", 1.0),
+        ("first_decision_cpu_s", "  processor time, s", 1.0),
+        ("resident_bytes", "memory resident, MB", 1e6),
+        ("peak_bytes", "  at most, MB", 1e6),
+    ):
+        found[label] = _figure(start[name], start["rounds"][name], unit)
+    found["on disk, MB"] = _figure(start["install_bytes"], unit=1e6)
+    return found
 
 
-def _numbers(values: Any) -> list[float]:
-    return [float(value) for value in values if value is not None]
+def _processor(cost: dict[str, Any]) -> Figure:
+    return _figure(cost["cpu_ms_per_audio_s"], cost["rounds"]["cpu_ms_per_audio_s"])
 
 
-def _beyond(first: list[float], second: list[float]) -> bool | None:
-    if len(first) < 2 or len(second) < 2:
-        return None
-    return max(first) < min(second) or max(second) < min(first)
+def _figure(value: float | None, rounds: Iterable[float | None] = (), unit: float = 1.0) -> Figure:
+    told = [float(each) / unit for each in rounds if each is not None]
+    return None if value is None else float(value) / unit, told
 
 
 def comparison_table(found: dict[str, Any], names: tuple[str, str]) -> list[str]:

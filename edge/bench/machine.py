@@ -171,7 +171,7 @@ def _integer(path: Path, base: int = 10) -> int | None:
 
 
 def _cpu_files(root: Path, name: str) -> list[Path]:
-    """This file of every processor that has one, in their order."""
+    """The file of that name of every processor that has one, in their order."""
     folders = (root / "sys/devices/system/cpu").glob("cpu[0-9]*")
     return [
         folder / name

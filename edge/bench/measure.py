@@ -183,7 +183,7 @@ def _setups(wanted: Wanted) -> tuple[list[Setup], list[str]]:
     setups = []
     for path in wanted.models:
         model = read_model(path)
-        hops_ms = wanted.hops_ms or [_hop_ms(model)]
+        hops_ms: Sequence[float] = wanted.hops_ms or [_hop_ms(model)]
         each = [_with_hop(model, hop_ms) for hop_ms in hops_ms]
         left_out += [
             _impossible(model, hop_ms)
@@ -372,7 +372,8 @@ def _cost(rounds: Sequence[Cost], hop_s: float) -> dict[str, Any]:
         "core_share": median_low(cpu_ms) / 1e3,
         "real_time_factor": median_low(wall_ms) / 1e3,
         "rounds": {
-            "wall_ms_per_hop_p50": [float(np.median(cost.wall_ns)) / 1e6 for cost in rounds],
+            "wall_ms_per_hop_p50": [float(np.percentile(c.wall_ns, 50)) / 1e6 for c in rounds],
+            "wall_ms_per_hop_p95": [float(np.percentile(c.wall_ns, 95)) / 1e6 for c in rounds],
             "cpu_ms_per_audio_s": cpu_ms,
         },
     }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from edge.bench.recomputation import Recomputation
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
@@ -15,8 +15,6 @@ from edge.listen import Listener
 from edge.modelfile import ModelFile
 from edge.sources import BLOCK_S, paced
 from edge.stages import Call, unwatch, watch
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -235,13 +233,8 @@ def recomputed(
     cost = Cost()
     scores = []
     for hop in hops:
-        scores.append(_timed(cost, lambda hop=hop: recomputation.scores(samples, hop, length_hops)))
+        cpu_ns, start_ns = time.process_time_ns(), time.perf_counter_ns()
+        scores.append(recomputation.scores(samples, hop, length_hops))
+        cost.wall_ns.append(time.perf_counter_ns() - start_ns)
+        cost.cpu_ns += time.process_time_ns() - cpu_ns
     return cost, scores
-
-
-def _timed(cost: Cost, call: Callable[[], T]) -> T:
-    cpu_ns, start_ns = time.process_time_ns(), time.perf_counter_ns()
-    answer = call()
-    cost.wall_ns.append(time.perf_counter_ns() - start_ns)
-    cost.cpu_ns += time.process_time_ns() - cpu_ns
-    return answer

@@ -13,6 +13,7 @@ from edge.errors import EdgelidError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 INK, GREY, LIGHT = "#22303c", "#7b8794", "#d9dee3"
 COLOURS = ("#1f6f8b", "#b5651d", "#8a4f7d", "#6b8e23", "#4a5f9c", "#a63d40")
@@ -107,28 +108,24 @@ def _distribution(axes: Axes, runs: list[dict[str, Any]]) -> None:
         histogram = run["whole"]["histogram"]
         hops = run["whole"]["hops"]
         remaining = [1 - done / hops for done in accumulate(histogram["hops"], initial=0)]
-        axes.plot(histogram["edges_ms"][:-1], remaining[:-1], color=colour, label=run_name(run))
-        distribution = run["whole"]["wall_ms_per_hop"]
-        for name, longer in (("p50", 0.5), ("p99", 0.01)):
-            if distribution[name] is not None:
-                axes.plot(distribution[name], longer, "o", color=colour, markersize=5)
-                axes.annotate(
-                    f"{name} {distribution[name]:.3g} ms",
-                    (distribution[name], longer),
-                    (6, 4),
-                    textcoords="offset points",
-                    color=colour,
-                    fontsize=8,
-                )
+        shares = [100 * share for share in remaining[:-1]]
+        axes.plot(histogram["edges_ms"][:-1], shares, color=colour, label=run_name(run))
+        for name, longer in (("p50", 50), ("p99", 1)):
+            if (ms := run["whole"]["wall_ms_per_hop"][name]) is not None:
+                axes.plot(ms, longer, "o", color=colour, markersize=5)
     axes.set(
         xscale="log",
         yscale="log",
         title="Hops that take longer, flat out",
         xlabel="ms, clock on the wall",
-        ylabel="share of hops",
+        ylabel="% of hops",
     )
-    _plain_ticks(axes, "x")
-    axes.legend(loc="lower left")
+    axes.plot([], [], "o", color=GREY, label="p50 and p99")
+    lowest, _ = axes.get_ylim()
+    axes.set_ylim(lowest / 4 / 1.8 ** len(runs), 150)  # the legend goes below
+    _plain_ticks(axes.xaxis)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend(loc="lower left", borderaxespad=0.1, handlelength=1.2)
 
 
 def _stages(axes: Axes, runs: list[dict[str, Any]]) -> None:
@@ -152,12 +149,12 @@ def _stages(axes: Axes, runs: list[dict[str, Any]]) -> None:
     axes.plot([], [], "D", color=INK, label="all, in real time")
     axes.set(
         title="Where it goes",
-        xlabel="ms of processor time a second of audio",
+        xlabel="ms of processor, a second of audio",
         ylim=(len(runs) - 0.4, -0.6 - 0.35 * len(runs)),
     )
     axes.set_yticks(range(len(runs)), [run_name(run).replace(", ", "\n", 1) for run in runs])
     axes.grid(visible=False, axis="y")
-    axes.legend(loc="upper center", ncols=3, columnspacing=1.0, handlelength=1.2)
+    axes.legend(loc="upper right", ncols=3, fontsize=8, columnspacing=1.0, handlelength=1.0)
 
 
 def _against_hop(axes: Axes, runs: list[dict[str, Any]]) -> None:
@@ -174,7 +171,7 @@ def _against_hop(axes: Axes, runs: list[dict[str, Any]]) -> None:
     for marker, label in (
         ("o", "flat out"),
         ("D", "in real time"),
-        ("--", "recomputing, flat out"),
+        ("--", "recomputing"),
     ):
         axes.plot([], [], marker, color=GREY, label=label)
     axes.set(
@@ -186,16 +183,15 @@ def _against_hop(axes: Axes, runs: list[dict[str, Any]]) -> None:
     )
     lowest, highest = axes.get_ylim()
     axes.set_ylim(lowest / 1.5, highest * 3)
-    _plain_ticks(axes, "x")
-    _plain_ticks(axes, "y")
+    _plain_ticks(axes.xaxis)
+    _plain_ticks(axes.yaxis)
     axes.legend(loc="upper right")
 
 
-def _plain_ticks(axes: Axes, which: str) -> None:
+def _plain_ticks(axis: Axis) -> None:
     """Decimal numbers instead of powers of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
-    axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
