@@ -15,7 +15,8 @@ MOST_BLOCKS = 100
 
 @pytest.mark.parametrize("segments", ["one", "many"])
 def test_memory_stays_as_it_is(speech: Float32Array, segments: str) -> None:
-    heard = speech[2 * SAMPLE_RATE_HZ : 12 * SAMPLE_RATE_HZ] if segments == "one" else speech
+    silence = np.zeros(10 * SAMPLE_RATE_HZ, np.float32)
+    heard = silence if segments == "one" else speech
     blocks = np.array_split(heard, len(heard) // 1600)
     held = list(soak(blocks, INTERVAL_S, INTERVALS))
     assert held[-1].heard_s >= INTERVAL_S * INTERVALS
