@@ -28,6 +28,7 @@ from convert.settings import Settings
 from convert.tensors import StreamCheck, TensorError, check_streams, tensor_errors
 from convert.wholewindow import window_scores, window_spec, windows_of_clips
 from edge import __version__
+from edge.atomic import check_writable, write_atomically
 from edge.classifier import StreamingClassifier, softmax
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array, Float64Array, FrontEnd, front_end_hash
@@ -44,7 +45,6 @@ from edge.modelfile import (
     model_of_bytes,
     pack_model,
 )
-from train.atomic import check_writable, write_atomically
 from train.checkpoint import Checkpoint, restore_model
 from train.config import RunConfig
 from train.filterbank import mel_filterbank

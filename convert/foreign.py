@@ -20,6 +20,7 @@ from convert.proof import Proof
 from convert.representative import of_folder, representative
 from convert.settings import Settings
 from convert.wholewindow import log_probabilities, window_spec, windows_of_clips
+from edge.atomic import check_writable, write_atomically
 from edge.classifier import softmax
 from edge.errors import EdgelidError
 from edge.frontend import HOP_SAMPLES, Float32Array, FrontEnd, FrontEndConfig, front_end_hash
@@ -32,7 +33,6 @@ from edge.modelfile import (
     model_of_bytes,
     pack_model,
 )
-from train.atomic import check_writable, write_atomically
 from train.config import from_dict
 from train.filterbank import mel_filterbank
 

@@ -36,6 +36,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"edgelid: {' '.join(message.split())}: see `{self.prog} --help`.\n")
 
 
+# One command of two words: argparse could not tell a command within `bench` from a model file.
+_BENCH_COMPARE = "bench compare"
+
+
+def _commands(words: Sequence[str]) -> list[str]:
+    """The arguments, with a command of two words as one."""
+    if [*words[:2]] == _BENCH_COMPARE.split():
+        return [_BENCH_COMPARE, *words[2:]]
+    return [*words]
+
+
 def parser() -> Parser:
     """The grammar of the command line."""
     top = Parser(
@@ -86,7 +97,48 @@ def parser() -> Parser:
     tell = commands.add_parser("info", parents=[common], help="describe a model file")
     tell.add_argument("model", nargs="?", type=Path, metavar="MODEL")
     tell.set_defaults(run=run_info)
+    _add_bench(commands, common)
     return top
+
+
+def _add_bench(commands: Any, common: Parser) -> None:
+    bench = commands.add_parser(
+        "bench",
+        parents=[common],
+        help="measure what listening costs on this device",
+        epilog="`edgelid bench compare A.json B.json` sets two of them side by side.",
+    )
+    bench.add_argument(
+        "models", nargs="*", type=Path, metavar="MODEL", help="model files, side by side"
+    )
+    bench.add_argument("--input", type=Path, metavar="FILE", help="audio file (default: a sample)")
+    bench.add_argument(
+        "--seconds",
+        type=float,
+        metavar="N",
+        help="of audio in each pass (default: 60, or less on a slow device)",
+    )
+    bench.add_argument(
+        "--threads", type=_counts, default=(1,), metavar="1,2,4", help="of the interpreter, each"
+    )
+    bench.add_argument(
+        "--hop-ms",
+        type=_counts,
+        metavar="160,320",
+        help="between answers, each: of models of whole windows; others have theirs",
+    )
+    bench.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the figures, too")
+    bench.set_defaults(run=run_bench)
+
+    compare = commands.add_parser(
+        _BENCH_COMPARE,
+        prog="edgelid bench compare",
+        parents=[common],
+        help="which differences of two benches are more than noise",
+    )
+    for name in ("one", "other"):
+        compare.add_argument(name, type=Path, metavar="FILE.json", help="of edgelid bench --json")
+    compare.set_defaults(run=run_bench_compare)
 
 
 def _names(text: str) -> list[str]:
@@ -98,6 +150,13 @@ def _lengths(text: str) -> tuple[float, ...]:
         return tuple(dict.fromkeys(float(part) for part in text.split(",")))
     except ValueError as error:
         raise argparse.ArgumentTypeError("must be seconds, such as 1,3,10") from error
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("must be whole numbers, such as 1,2,4") from error
 
 
 def run_listen(options: argparse.Namespace, output: Output) -> int:
@@ -221,6 +280,48 @@ def run_info(options: argparse.Namespace, output: Output) -> int:
     return 0
 
 
+def run_bench(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid bench``."""
+    from edge.bench.measure import SAMPLE, Wanted, measure
+    from edge.bench.plot import check_plot, write_plot
+    from edge.bench.progress import progress
+    from edge.bench.table import table
+    from edge.modelfile import DEFAULT_MODEL
+
+    if options.plot is not None:
+        check_plot(options.plot)
+    wanted = Wanted(
+        options.models or [DEFAULT_MODEL],
+        options.input or SAMPLE,
+        options.seconds,
+        options.threads,
+        options.hop_ms,
+    )
+    with progress() as say:
+        document = measure(wanted, say)
+    if options.json:
+        output.record(document)
+    else:
+        for line in table(document):
+            output.line(line)
+    if options.plot is not None:
+        write_plot(document, options.plot)
+    return 0
+
+
+def run_bench_compare(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid bench compare``."""
+    from edge.bench.compare import compare, comparison_table, read_bench
+
+    found = compare(read_bench(options.one), read_bench(options.other))
+    if options.json:
+        output.record(found)
+    else:
+        for line in comparison_table(found, (str(options.one), str(options.other))):
+            output.line(line)
+    return 0
+
+
 class Stopped(Exception):
     """A signal asked for the end, and everything has been finished properly."""
 
@@ -268,7 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
         with standard_output() as output:
-            options = parser().parse_args(arguments)
+            words = sys.argv[1:] if arguments is None else arguments
+            options = parser().parse_args(_commands(words))
             logging.basicConfig(
                 level=logging.INFO if options.verbose else logging.WARNING,
                 format="edgelid: %(message)s",

@@ -92,7 +92,8 @@ class Decoder:
         self._previous = UNKNOWN  # the answer before this one
         self._start_s = 0.0
         self._end_s = 0.0
-        self._confidences: list[float] = []
+        self._confidence_sum = 0.0  # over the hops of the segment that goes on
+        self._confidence_hops = 0
         self._leader = -1
         self._leader_since_s = 0.0
 
@@ -104,7 +105,7 @@ class Decoder:
     @property
     def current(self) -> Segment:
         """The segment that is not finished yet."""
-        confidence = float(np.mean(self._confidences)) if self._confidences else 0.0
+        confidence = self._confidence_sum / max(1, self._confidence_hops)
         return Segment(self._answer, self._start_s, max(self._start_s, self._end_s), confidence)
 
     def update(self, window: Window) -> tuple[Change, Segment] | None:
@@ -128,7 +129,8 @@ class Decoder:
         confidence = float(self._belief[leader])
         answer = self._labels[leader] if confidence >= self._settings.confidence else UNKNOWN
         if answer == self._answer:
-            self._confidences.append(confidence)
+            self._confidence_sum += confidence
+            self._confidence_hops += 1
             return None
         start_s = previous_end_s
         # A class that comes back after a moment of doubt has led all along: nothing to date back.
@@ -163,7 +165,8 @@ class Decoder:
         finished = Segment(finished.language, finished.start_s, start_s, finished.confidence)
         change = Change(answer, self._answer, start_s, self._end_s, confidence)
         self._previous = self._answer
-        self._answer, self._start_s, self._confidences = answer, start_s, [confidence]
+        self._answer, self._start_s = answer, start_s
+        self._confidence_sum, self._confidence_hops = confidence, 1
         return change, finished
 
     def _filter(self, probabilities: Float64Array) -> None:

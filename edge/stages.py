@@ -26,3 +26,9 @@ def watch(listener: Listener, around: Around) -> None:
     """
     for name, (owner, method) in listener.stages().items():
         setattr(owner, method, around(name, getattr(owner, method)))
+
+
+def unwatch(listener: Listener) -> None:
+    """Take away whatever stands around the calls of its stages."""
+    for owner, method in listener.stages().values():
+        vars(owner).pop(method, None)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from edge.atomic import atomic_file
 from edge.errors import EdgelidError
-from train.atomic import atomic_file
 from train.config import RunConfig, from_dict
 from train.model import Head, Trunk
 

@@ -99,7 +99,7 @@ def run_fit(options: argparse.Namespace) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """``edgelid-train evaluate``."""
-    from train.atomic import check_writable
+    from edge.atomic import check_writable
     from train.evaluate import Evaluation, evaluate_model
     from train.manifest import corpus_dir
     from train.report import table, write_json

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from edge.atomic import atomic_file
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEnd, FrontEndConfig, front_end_hash
-from train.atomic import atomic_file
 from train.augment import augment_waveform, draw_speed
 from train.cuts import read_audio
 from train.filterbank import mel_filterbank

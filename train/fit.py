@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from edge.atomic import check_writable, write_atomically
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEndConfig
-from train.atomic import check_writable, write_atomically
 from train.checkpoint import BEST, LAST, Checkpoint, build_model, load_checkpoint, weights_of
 from train.config import OptimiserConfig, RunConfig
 from train.development import DevelopmentSet, score

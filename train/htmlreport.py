@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from edge.atomic import write_atomically
 from train import plots
-from train.atomic import write_atomically
 from train.conditions import CLEAN, SNR_DB
 from train.report import balanced, share
 

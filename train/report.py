@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from train.atomic import write_atomically
+from edge.atomic import write_atomically
 
 
 def table(report: dict[str, Any]) -> list[str]:

@@ -29,11 +29,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.atomic import write_atomically
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.resample import resampled
 from train import kokoro
-from train.atomic import write_atomically
 
 Samples: TypeAlias = NDArray[np.float32]
 Spectrum: TypeAlias = NDArray[np.floating[Any]]

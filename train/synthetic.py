@@ -28,11 +28,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.atomic import write_atomically
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.resample import resampled
 from train import kokoro
-from train.atomic import write_atomically
 from train.codecs import encode
 from train.command import run
 from train.features import seed_of

@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.atomic import atomic_file, write_atomically
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
-from train.atomic import atomic_file, write_atomically
 from train.command import run
 from train.cuts import read_audio
 from train.manifest import Clip, check_files, corpus_dir, read_manifest

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
+from edge.atomic import write_atomically
 from edge.errors import EdgelidError
-from train.atomic import write_atomically
 
 # Folders of the guide, by language code.
 FOLDERS = {"zh": "zh_CN"}

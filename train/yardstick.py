@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.atomic import write_atomically
 from edge.errors import EdgelidError
-from train.atomic import write_atomically
 from train.cuts import SEED, Cut, balanced, cuts, load_cut
 from train.manifest import check_files, corpus_dir, read_manifest
 from train.teacher import LANGUAGES, load_whisper, weights_dir

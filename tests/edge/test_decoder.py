@@ -216,6 +216,18 @@ def test_reset() -> None:
     np.testing.assert_array_equal(run.decoder.belief, UNIFORM)
 
 
+def test_the_confidence_of_a_segment_is_the_mean_over_its_hops() -> None:
+    run = Run(())
+    beliefs: list[float] = []
+    for _ in seconds(12):
+        run.hear(favouring("en"))
+        if run.decoder.current.language == "en":
+            beliefs.append(float(run.decoder.belief.max()))
+            assert run.decoder.current.confidence == pytest.approx(np.mean(beliefs), rel=1e-12)
+    assert len(beliefs) > 50
+    assert len(set(beliefs)) > 10
+
+
 # --- whatever comes --------------------------------------------------------------------------
 
 

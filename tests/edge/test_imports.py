@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("edge", "convert", "train")
 MAY_IMPORT = {"edge": set(), "train": {"edge"}, "convert": {"edge", "train"}}
 HEAVY = {"tensorflow", "keras", "librosa", "scipy", "numba", "sklearn", "train", "convert"}
-# Loaded only when a microphone, a file, a resampler or an interpreter is asked for.
-LATE = {"sounddevice", "soundfile", "soxr", "ai_edge_litert", "tflite_runtime"}
+# Loaded only when a microphone, a file, a resampler, an interpreter or a plot is asked for.
+LATE = {"sounddevice", "soundfile", "soxr", "ai_edge_litert", "tflite_runtime", "matplotlib"}
 
 MODULES = sorted(
-    f"edge.{path.stem}" if path.stem != "__init__" else "edge"
-    for path in (ROOT / "edge").glob("*.py")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "edge").rglob("*.py")
 )
 
 
@@ -86,5 +86,5 @@ def test_the_direction_of_imports(package: str) -> None:
 
 
 def test_the_runtime_uses_only_what_its_extra_installs() -> None:
-    needed = set().union(*(imported(path) for path in (ROOT / "edge").glob("*.py")))
+    needed = set().union(*(imported(path) for path in (ROOT / "edge").rglob("*.py")))
     assert needed - set(sys.stdlib_module_names) - {"edge"} <= {"numpy", *LATE}

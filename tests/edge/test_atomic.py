@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from edge.atomic import atomic_file, check_writable, write_atomically
 from edge.errors import EdgelidError
-from train.atomic import atomic_file, check_writable, write_atomically
 
 
 @contextmanager

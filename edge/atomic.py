@@ -37,7 +37,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             partial.unlink()
         if isinstance(error, OSError):
-            raise EdgelidError(f"cannot write {path}: {error.strerror or error}") from error
+            raise EdgelidError(f"cannot write {path}: {error.strerror or error}.") from error
         raise
 
 
@@ -62,10 +62,10 @@ def check_writable(path: Path) -> None:
         If it cannot.
     """
     if path.is_dir():
-        raise EdgelidError(f"cannot write {path}: it is a folder")
+        raise EdgelidError(f"cannot write {path}: it is a folder.")
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.touch()
         partial.unlink()
     except OSError as error:
-        raise EdgelidError(f"cannot write {path}: {error.strerror}") from error
+        raise EdgelidError(f"cannot write {path}: {error.strerror}.") from error

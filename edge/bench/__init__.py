@@ -1,0 +1,1 @@
+"""``edgelid bench``: what listening costs on this device."""

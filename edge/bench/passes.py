@@ -1,0 +1,240 @@
+"""Passes over the audio: flat out, watched stage by stage, in real time, and recomputing."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge.bench.recomputation import Recomputation
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.interpreter import Graphs, Int8Array, WindowGraph
+from edge.listen import Listener
+from edge.modelfile import ModelFile
+from edge.sources import BLOCK_S, paced
+from edge.stages import Call, unwatch, watch
+
+
+@dataclass
+class Cost:
+    """What some work took, hop by hop on the clock on the wall, and in all of the processor.
+
+    Attributes
+    ----------
+    wall_ns : list of int
+        Of every hop.
+    cpu_ns : int
+        Of all threads, over all hops.
+    """
+
+    wall_ns: list[int] = field(default_factory=list)
+    cpu_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Paced:
+    """A pass in real time.
+
+    Attributes
+    ----------
+    late_ns : list of int
+        Of every hop: from the moment its last block of audio was due to its answer.
+    cpu_ns : int
+        Of all threads.
+    """
+
+    late_ns: list[int]
+    cpu_ns: int
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model as it is to be measured.
+
+    Attributes
+    ----------
+    model : ModelFile
+    graphs : Graphs or WindowGraph
+        With the threads that were asked for.
+    """
+
+    model: ModelFile
+    graphs: Graphs | WindowGraph
+
+    @property
+    def hop_s(self) -> float:
+        """Between two answers."""
+        return self.hop_samples / SAMPLE_RATE_HZ
+
+    @property
+    def hop_samples(self) -> int:
+        """The same in samples."""
+        description = self.model.description
+        return description.stream.hop_frames * description.front_end.hop_samples
+
+    def samples(self, hops: int) -> int:
+        """Length of the audio that brings so many answers, with nothing left of a further hop."""
+        config = self.model.description.front_end
+        return hops * self.hop_samples + config.window_samples - config.hop_samples
+
+    def hops(self, samples: int) -> int:
+        """Answers that so many samples bring."""
+        return max(0, (samples - self.samples(0)) // self.hop_samples)
+
+    def listener(self) -> Listener:
+        """As ``edgelid listen`` makes it."""
+        return Listener(self.model, self.graphs, self.model.description.decoder)
+
+
+def blocks(samples: Float32Array, length: int) -> Iterator[Float32Array]:
+    """Audio in blocks as sources give it; from the start again where it ends.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (n,), float32
+    length : int
+        Samples to give in all.
+    """
+    block = round(BLOCK_S * SAMPLE_RATE_HZ)
+    position = 0
+    while position < length:
+        start = position % len(samples)
+        part = samples[start : start + min(block, length - position)]
+        position += len(part)
+        yield part
+
+
+def flat_out(setup: Setup, audio: Iterable[Float32Array]) -> Cost:
+    """Listen as fast as it goes, with two looks at the clock a hop and nothing else."""
+    listener = setup.listener()
+    cost = Cost()
+    cpu_ns, last_ns = time.process_time_ns(), time.perf_counter_ns()
+    for heard in listener.hear(audio):
+        now_ns = time.perf_counter_ns()
+        if heard.windows:
+            cost.wall_ns.append(now_ns - last_ns)
+        last_ns = now_ns
+    cost.cpu_ns = time.process_time_ns() - cpu_ns
+    return cost
+
+
+def watched(setup: Setup, audio: Iterable[Float32Array]) -> dict[str, Cost]:
+    """Listen as fast as it goes, with a watch on every stage.
+
+    Returns
+    -------
+    dict of str to Cost
+        Of every stage; of ``rest``, which is in no stage; and of ``all``.
+    """
+    listener = setup.listener()
+    stages: dict[str, Cost] = {name: Cost() for name in listener.stages()}
+    current_ns: dict[str, int] = defaultdict(int)
+
+    def around(name: str, call: Call) -> Call:
+        def timed(*arguments: Any) -> Any:
+            cpu_ns, start_ns = time.process_time_ns(), time.perf_counter_ns()
+            answer = call(*arguments)
+            current_ns[name] += time.perf_counter_ns() - start_ns
+            stages[name].cpu_ns += time.process_time_ns() - cpu_ns
+            return answer
+
+        return timed
+
+    def each_hop(audio: Iterable[Float32Array]) -> Cost:
+        cost = Cost()
+        cpu_ns, last_ns = time.process_time_ns(), time.perf_counter_ns()
+        for heard in listener.hear(audio):
+            now_ns = time.perf_counter_ns()
+            if heard.windows:
+                cost.wall_ns.append(now_ns - last_ns)
+                for name, stage in stages.items():
+                    stage.wall_ns.append(current_ns.pop(name, 0))
+            last_ns = time.perf_counter_ns()
+        cost.cpu_ns = time.process_time_ns() - cpu_ns
+        return cost
+
+    watch(listener, around)
+    try:
+        whole = each_hop(audio)
+    finally:
+        unwatch(listener)
+    rest = Cost(
+        [
+            total - sum(parts)
+            for total, *parts in zip(
+                whole.wall_ns, *(stage.wall_ns for stage in stages.values()), strict=True
+            )
+        ],
+        whole.cpu_ns - sum(stage.cpu_ns for stage in stages.values()),
+    )
+    return {**stages, "rest": rest, "all": whole}
+
+
+def in_real_time(setup: Setup, audio: Iterable[Float32Array]) -> Paced:
+    """Listen as to a microphone."""
+    listener = setup.listener()
+    heard_samples = 0
+
+    def counted(audio: Iterable[Float32Array]) -> Iterator[Float32Array]:
+        nonlocal heard_samples
+        for block in audio:
+            heard_samples += len(block)
+            yield block
+
+    late_ns = []
+    cpu_ns, start_ns = time.process_time_ns(), time.monotonic_ns()
+    for heard in listener.hear(counted(paced(audio))):
+        if heard.windows:
+            due_ns = start_ns + heard_samples * 1_000_000_000 // SAMPLE_RATE_HZ
+            late_ns.append(time.monotonic_ns() - due_ns)
+    return Paced(late_ns, time.process_time_ns() - cpu_ns)
+
+
+def stream_scores(setup: Setup, audio: Iterable[Float32Array]) -> list[Int8Array]:
+    """What the head gives at every hop of a model that streams."""
+    listener = setup.listener()
+    scores: list[Int8Array] = []
+
+    def around(name: str, call: Call) -> Call:
+        def kept(*arguments: Any) -> Any:
+            answer = call(*arguments)
+            scores.append(answer.copy())
+            return answer
+
+        return kept if name == "head" else call
+
+    watch(listener, around)
+    try:
+        for _ in listener.hear(audio):
+            pass
+    finally:
+        unwatch(listener)
+    return scores
+
+
+def recomputed(
+    recomputation: Recomputation,
+    samples: Float32Array,
+    hops: Sequence[int],
+    length_hops: int,
+) -> tuple[Cost, list[Int8Array]]:
+    """Compute the windows that end with some hops, each from its audio.
+
+    Parameters
+    ----------
+    recomputation : Recomputation
+    samples : ndarray, shape (n,), float32
+    hops : sequence of int
+    length_hops : int
+        See :meth:`Recomputation.scores`.
+    """
+    cost = Cost()
+    scores = []
+    for hop in hops:
+        cpu_ns, start_ns = time.process_time_ns(), time.perf_counter_ns()
+        scores.append(recomputation.scores(samples, hop, length_hops))
+        cost.wall_ns.append(time.perf_counter_ns() - start_ns)
+        cost.cpu_ns += time.process_time_ns() - cpu_ns
+    return cost, scores

@@ -1,0 +1,75 @@
+"""A sliding window as it is commonly done: all of it, at every hop; here with the same weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge.classifier import pool
+from edge.frontend import Float32Array, FrontEnd
+from edge.interpreter import Graphs, Int8Array, quantise
+from edge.modelfile import ModelFile
+
+
+class Recomputation:
+    """Scores of windows of a model that streams, each computed from its audio alone.
+
+    Parameters
+    ----------
+    model : ModelFile
+    graphs : Graphs
+        Of that model; used by one at a time.
+    window_s : float
+    """
+
+    def __init__(self, model: ModelFile, graphs: Graphs, window_s: float) -> None:
+        config, stream = model.description.front_end, model.description.stream
+        self._graphs = graphs
+        self._front_end = FrontEnd(config, model.filterbank)
+        self._hop_frames = stream.hop_frames
+        embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
+        self._embeddings = round(window_s / embedding_s)
+        window_frames = self._embeddings * stream.stride_frames
+        before_frames = stream.receptive_field_frames - stream.stride_frames
+        self.window_hops = -(-window_frames // stream.hop_frames)
+        # What the first embeddings of the window have heard lies before it.
+        self.context_hops = -(-(window_frames + before_frames) // stream.hop_frames)
+
+    def scores(self, samples: Float32Array, hop: int, hops: int) -> Int8Array:
+        """Scores of the window that ends with a hop of a stream.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (n,), float32
+            The stream.
+        hop : int
+            From zero.
+        hops : int
+            To compute, up to this one: `context_hops` give what the stream gives, bit for bit;
+            `window_hops` take the window as if it were all that there is.
+
+        Returns
+        -------
+        ndarray, shape (classes,), int8
+        """
+        config = self._front_end.config
+        first, last = max(0, hop + 1 - hops), hop + 1
+        hop_samples = self._hop_frames * config.hop_samples
+        rest = config.window_samples - config.hop_samples
+        self._front_end.reset()
+        self._graphs.reset()
+        graphs = self._graphs
+        frames = quantise(
+            self._front_end.process(samples[first * hop_samples : last * hop_samples + rest]),
+            graphs.frames,
+        )
+        # Copies, as a graph may give out views of what its next step overwrites.
+        steps = [
+            [part.copy() for part in graphs.step(each)] for each in np.split(frames, last - first)
+        ]
+        x = np.concatenate([e for e, _ in steps])[-self._embeddings :].astype(np.int64)
+        w = np.concatenate([w for _, w in steps])[-self._embeddings :].astype(np.int64)[:, None]
+        x -= graphs.embeddings.zero_point  # (embeddings, channels)
+        w -= graphs.weights.zero_point  # (embeddings, 1)
+        sums = np.concatenate([w, w * x, w * x * x], axis=1).sum(axis=0)
+        pooled = pool(sums, graphs.embeddings, graphs.weights)
+        return graphs.head(quantise(pooled, graphs.pooled)).copy()

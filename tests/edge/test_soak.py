@@ -1,0 +1,28 @@
+"""Listening for weeks holds no more memory than listening for minutes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from tests.edge.soak import soak
+
+# 312 hops a half: one number kept for each of them would show.
+INTERVAL_S, INTERVALS = 50.0, 12
+MOST_BLOCKS = 100
+
+
+@pytest.mark.parametrize("segments", ["one", "many"])
+def test_memory_stays_as_it_is(speech: Float32Array, segments: str) -> None:
+    silence = np.zeros(10 * SAMPLE_RATE_HZ, np.float32)
+    heard = silence if segments == "one" else speech
+    blocks = np.array_split(heard, len(heard) // 1600)
+    held = list(soak(blocks, INTERVAL_S, INTERVALS))
+    assert held[-1].heard_s >= INTERVAL_S * INTERVALS
+    settled = held[INTERVALS // 2]
+    hops = (held[-1].heard_s - settled.heard_s) / 0.16
+    assert hops > 10 * MOST_BLOCKS
+    assert held[-1].allocated_blocks - settled.allocated_blocks < MOST_BLOCKS
+    if settled.resident_bytes is not None and held[-1].resident_bytes is not None:
+        assert held[-1].resident_bytes - settled.resident_bytes < 1_000_000
