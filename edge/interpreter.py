@@ -157,6 +157,9 @@ class Graphs:
             for i, shape in enumerate(states)
         ]
         self._frames_shape = (stream.hop_frames, mels)
+        # Of the first embedding of a hop, how many hops before it reach into it.
+        before = stream.receptive_field_frames - stream.stride_frames
+        self._remembered_hops = -(-before // stream.hop_frames)
         self._pooled_size = 2 * embedding
         self.reset()
 
@@ -177,6 +180,8 @@ class Graphs:
         """Start a new stream."""
         for (state, _), silence in zip(self._states, self._silence, strict=True):
             self._interpreter.set_tensor(state, silence)
+        self._previous = b""  # the frames of the hop before
+        self._repeats = 0  # how often they have come again
 
     def step(self, frames: Int8Array) -> tuple[Int8Array, Int8Array]:
         """Advance the trunk by one hop.
@@ -190,12 +195,17 @@ class Graphs:
         embeddings : ndarray, shape (embeddings a hop, embedding), int8
         weights : ndarray, shape (embeddings a hop,), int8
         """
-        interpreter = self._interpreter
-        interpreter.set_tensor(self._frames, frames[None, :, None, :])
-        interpreter.invoke()
-        # States go round as they are: same scale in and out, no requantisation.
-        for state, following in self._states:
-            interpreter.set_tensor(state, interpreter.get_tensor(following))
+        interpreter, contents = self._interpreter, frames.tobytes()
+        self._repeats = self._repeats + 1 if contents == self._previous else 0
+        self._previous = contents
+        # A hop and all before it that it depends on are as they were a hop ago, and so is the
+        # answer: a silent room costs no trunk.
+        if self._repeats <= self._remembered_hops:
+            interpreter.set_tensor(self._frames, frames[None, :, None, :])
+            interpreter.invoke()
+            # States go round as they are: same scale in and out, no requantisation.
+            for state, following in self._states:
+                interpreter.set_tensor(state, interpreter.get_tensor(following))
         embeddings: Int8Array = interpreter.get_tensor(self._embeddings)
         weights: Int8Array = interpreter.get_tensor(self._weights)
         return embeddings[0, :, 0], weights[0, :, 0, 0]

@@ -346,3 +346,25 @@ def test_a_stream_starts_with_silence_behind_it(model: ModelFile, graphs: Graphs
     before = graphs._interpreter.get_tensor(first).tobytes()
     graphs.step(silence)
     assert graphs._interpreter.get_tensor(first).tobytes() == before
+
+
+def test_frames_that_stay_the_same_cost_no_trunk(model: ModelFile) -> None:
+    stream = model.description.stream
+    memory_hops = -(-(stream.receptive_field_frames - stream.stride_frames) // stream.hop_frames)
+    first, second, third = hops(model, 3)
+    sequence = [first, *[second] * (2 * memory_hops + 5), third, *[second] * (memory_hops + 3)]
+    graphs, always = open_graphs(model), open_graphs(model)
+    always._remembered_hops = len(sequence)  # so many never come again
+    assert outputs(graphs, sequence) == outputs(always, sequence)
+
+    runs = []
+    counting = SimpleNamespace(
+        invoke=lambda: runs.append(None),
+        set_tensor=graphs._interpreter.set_tensor,
+        get_tensor=graphs._interpreter.get_tensor,
+    )
+    graphs._interpreter = counting
+    graphs.reset()
+    outputs(graphs, sequence)
+    # Each stretch has to fill the memory once, and the hop after it shows that nothing changes.
+    assert len(runs) == 1 + (memory_hops + 1) + 1 + (memory_hops + 1)
