@@ -115,12 +115,12 @@ class FrontEnd:
         # Periodic, as in every short-time transform of the field (Harris 1978, eq. 27).
         self._window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
         # A triangle covers few of the bins, and a matrix product would multiply mostly zeros:
-        # filters that share no bin are one weight a bin, (groups, 1 + bins). The floor is divided
-        # by here, once.
+        # filters that share no bin are one weight a bin, (groups, 1 + bins).
         group, first, last = _disjoint_groups(filterbank)
         self._weights = np.zeros((group.max() + 1, 1 + config.bins))
         for weights, g, start, stop in zip(filterbank, group, first, last + 1, strict=True):
-            self._weights[g, 1 + start : 1 + stop] = weights[start:stop] / config.floor
+            self._weights[g, 1 + start : 1 + stop] = weights[start:stop]
+        self._weights /= config.floor
         self._starts = group * (1 + config.bins) + first
         self._stops = group * (1 + config.bins) + last + 1
         self._tail: Float32Array = np.empty(0, np.float32)
@@ -179,7 +179,7 @@ class FrontEnd:
         strides = (config.hop_samples * audio.itemsize, audio.itemsize)
         windows = np.ndarray((count, config.window_samples), audio.dtype, audio, strides=strides)
         power = self.mel_power(windows)
-        # A third cheaper than `log1p`, whose digits below 1e-16 are lost in single precision.
+        # A third cheaper than `log1p`, whose further digits would be below 1e-16.
         power += 1
         return np.log(power, out=power).astype(np.float32)
 
