@@ -133,14 +133,14 @@ def measure(wanted: Wanted, say: Say) -> dict[str, Any]:
     clock_s, busy, own_s = time.monotonic(), processor_times(), _own_s()
     for number in range(ROUNDS):
         for run in runs:
-            place = f"round {number + 1} of {ROUNDS}, {_name(run)}"
-            say(f"{place}: flat out")
+            say(f"round {number + 1} of {ROUNDS}, {_name(run)}: flat out")
             _round(run, samples, number)
         if number == ROUNDS - 1:
             after = read_state()
         for run in runs:
-            say(f"round {number + 1} of {ROUNDS}, {_name(run)}: {PACED_S:g} s in real time")
             hops = min(run.hops, max(1, run.setup.hops(round(PACED_S * SAMPLE_RATE_HZ))))
+            audio_s = hops * run.setup.hop_s
+            say(f"round {number + 1} of {ROUNDS}, {_name(run)}: {audio_s:.1f} s in real time")
             audio = blocks(samples, run.setup.samples(hops))
             run.paced.append(in_real_time(run.setup, audio))
     load = _load(clock_s, busy, own_s)

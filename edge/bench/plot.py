@@ -171,7 +171,7 @@ def _against_hop(axes: Axes, runs: list[dict[str, Any]]) -> None:
     for marker, label in (
         ("o", "flat out"),
         ("D", "in real time"),
-        ("--", "recomputing"),
+        ("--", "recomputing, flat out"),
     ):
         axes.plot([], [], marker, color=GREY, label=label)
     axes.set(
@@ -185,7 +185,7 @@ def _against_hop(axes: Axes, runs: list[dict[str, Any]]) -> None:
     axes.set_ylim(lowest / 1.5, highest * 3)
     _plain_ticks(axes.xaxis)
     _plain_ticks(axes.yaxis)
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", fontsize=8)
 
 
 def _plain_ticks(axis: Axis) -> None:

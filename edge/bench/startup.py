@@ -74,14 +74,10 @@ def listen_once(path: Path, model: Path, threads: int, interpreter: str) -> Star
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")])),
     }
+    # -P: as with the command, modules in the folder where it is called do not count.
+    command = [sys.executable, "-P", "-m", "edge.bench.child", modules, *options]
     start_s = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-m", "edge.bench.child", modules, *options],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with _started(command, environment) as process:
         try:
             assert process.stdout is not None
             ready, _, _ = select.select([process.stdout], [], [], FIRST_DECISION_LIMIT_S)
@@ -112,13 +108,32 @@ def listen_once(path: Path, model: Path, threads: int, interpreter: str) -> Star
     )
 
 
+def _started(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise EdgelidError(
+            f"`edgelid listen` cannot be started ({error.strerror}): free some memory."
+        ) from error
+
+
 def _rest(process: subprocess.Popen[bytes]) -> bytes:
     """Standard error up to the end, which comes soon."""
     try:
         return process.communicate(timeout=REST_LIMIT_S)[1]
     except subprocess.TimeoutExpired:
         process.terminate()  # it finishes its last segment, and tells of it
+    try:
         return process.communicate(timeout=END_LIMIT_S)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()[1]
 
 
 def _figures(line: bytes) -> dict[str, Any] | None:

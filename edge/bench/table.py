@@ -11,6 +11,11 @@ WIDTH = 80
 LABEL = 13  # columns before the text or the figures of a row
 UNKNOWN = "–"
 COLUMNS = ("p50", "p90", "p95", "p99", "max")
+LEGEND = (
+    "ms/s: processor time of all threads, a second of audio; core: the same as a share of one "
+    "core; RTF: time on the wall, a second of audio. Flat out, caches are warm and the frequency "
+    "is high; left on, it costs what it does in real time."
+)
 STAGES = {
     "front_end": "front end",
     "step": "step",
@@ -34,6 +39,7 @@ def table(document: dict[str, Any]) -> list[str]:
         lines += ["", *_run(run)]
     if len(document["runs"]) > 1:
         lines += ["", *_side_by_side(document["runs"])]
+    lines += ["", *textwrap.wrap(LEGEND, WIDTH)]
     for sentence in (*document["left_out"], *document["warnings"]):
         lines += ["", *_row("warning", sentence)]
     return lines
@@ -125,7 +131,8 @@ def _run(run: dict[str, Any]) -> list[str]:
     model, runtime = run["model"], run["interpreter"]
     plural = "s" if runtime["threads"] > 1 else ""
     lines = [
-        f"{model['name']}, mode {model['mode']}, an answer every {run['hop_ms']:g} ms",
+        f"{model['name']} ({Path(model['path']).name}), mode {model['mode']}, an answer every "
+        f"{run['hop_ms']:g} ms",
         f"{runtime['name']} {runtime['version']}, delegate {runtime['delegate']}, "
         f"{runtime['threads']} thread{plural}; SHA-256 {model['sha256'][:16]}",
         "",
@@ -171,11 +178,11 @@ def _rows(run: dict[str, Any]) -> dict[str, str]:
     recomputation = run["recomputation"]
     if recomputation is not None:
         rows["recomputing"] = _recomputing(recomputation)
-    decision = f"{figure(start['first_decision_s'])} s to the first decision of `edgelid listen`"
     rows["start"] = (
-        f"{decision} ({figure(start['first_decision_cpu_s'])} s of processor time; imports "
-        f"{figure(start['import_s'])} s), were its {figure(start['first_decision_audio_s'])} s of "
-        "audio at hand"
+        f"{figure(start['first_decision_s'])} s to the first decision of `edgelid listen` on this "
+        f"file (imports {figure(start['import_s'])} s; in all "
+        f"{figure(start['first_decision_cpu_s'])} s of processor time); a microphone would have "
+        f"to hear {figure(start['first_decision_audio_s'])} s first"
     )
     rows["memory"] = (
         f"{megabytes(start['resident_bytes'])} resident, {megabytes(start['peak_bytes'])} at most"

@@ -18,12 +18,15 @@ import convert.cli
 import edge.cli
 from convert.foreign import NetworkDescription, load_network, window_shape
 from convert.inspection import inspect
+from edge.bench import measure
+from edge.bench.measure import Wanted
+from edge.bench.table import table
 from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
 from edge.frontend import FrontEndConfig
 from edge.interpreter import WindowGraph, open_graphs, open_model
 from edge.listen import Listener
-from edge.modelfile import ModelFile, read_model
+from edge.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from tests.synthetic import speech, write_audio
 from train.model import pool
 
@@ -113,6 +116,25 @@ def test_listens(converted: ModelFile, tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out)["duration_s"] == 2.0
     assert edge.cli.main(["info", "--json", str(converted.path)]) == 0
     assert json.loads(capsys.readouterr().out)["mode"] == "window"
+
+
+def test_what_it_costs_beside_a_stream(
+    converted: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every hop that it is asked for, where the other one has its own."""
+    monkeypatch.setattr(measure, "ROUNDS", 2)
+    monkeypatch.setattr(measure, "PACED_S", 0.3)
+    wanted = Wanted([DEFAULT_MODEL, converted.path], seconds=0.8, hops_ms=(160, 250, 5000))
+    found = measure.measure(wanted, lambda words: None)
+    modes = [(run["model"]["mode"], run["hop_ms"]) for run in found["runs"]]
+    assert modes == [("stream", 160), ("window", 160), ("window", 250)]
+    assert "choose multiples of 10 up to 1000." in found["left_out"][-1]
+    for run in found["runs"][1:]:
+        assert list(run["stages"]) == ["front_end", "window", "decoder", "rest"]
+        assert run["recomputation"] is None
+        # The first frame needs 25 ms, and not 10.
+        assert run["whole"]["hops"] == 2 * int((800 - 15) // run["hop_ms"])
+    assert max(map(len, table(found))) <= 80
 
 
 def test_float32_is_the_trained_network(
