@@ -330,9 +330,7 @@ def test_streams_that_depend_on_their_start_are_refused() -> None:
     ("change", "option"),
     [({"agreement": 0.89}, "--min-agreement"), ({"mean_difference": 0.06}, "--max-mean-diff")],
 )
-def test_streams_that_are_not_their_window_are_refused(
-    change: dict[str, Any], option: str
-) -> None:
+def test_streams_that_are_not_their_window_are_refused(change: dict[str, Any], option: str) -> None:
     check = WindowCheck(100, 0.9, 0.05, 0.5, 0.4, 1.5, 9.0)
     Proof({"3": PARITY}, [], [], None, {"3": check}, Limits()).check()
     worse = dataclasses.replace(check, **change)
