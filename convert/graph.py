@@ -234,7 +234,14 @@ def _to_tflite(
             archive.track(layer)
         for name, function in endpoints.items():
             archive.add_endpoint(name, function)
-        archive.write_out(folder, verbose=False)
+        try:
+            with stderr_to_log("TensorFlow"):
+                archive.write_out(folder, verbose=False)
+        except (OSError, tf.errors.OpError) as error:
+            raise EdgelidError(
+                f"TensorFlow cannot write its temporary files in {tempfile.gettempdir()}: make "
+                "room there, or set TMPDIR; nothing was written"
+            ) from error
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(endpoints))
         converter.target_spec.supported_ops = list(operators)
         if samples is not None:
