@@ -113,7 +113,7 @@ def run_convert(options: argparse.Namespace) -> None:
     """Convert, and print the proof."""
     # Only now: these take seconds to import, and `--help` should not.
     with stderr_to_log("TensorFlow"):  # it tells of the processor
-        import tensorflow  # noqa: F401
+        import keras  # noqa: F401
     from convert.proof import Limits, NotProven
     from convert.settings import Settings
     from edge.frontend import FRAMES_PER_SECOND
