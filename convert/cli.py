@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import EdgelidError
+from edge.native import stderr_to_log
 from train.command import run
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_convert(options: argparse.Namespace) -> None:
     """Convert, and print the proof."""
     # Only now: these take seconds to import, and `--help` should not.
+    with stderr_to_log("TensorFlow"):  # it tells of the processor
+        import keras  # noqa: F401
     from convert.proof import Limits, NotProven
     from convert.settings import Settings
     from edge.frontend import FRAMES_PER_SECOND

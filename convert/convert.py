@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.apart import WindowCheck, check_window
 from convert.graph import (
     StreamingModule,
     WholeWindow,
@@ -24,15 +25,16 @@ from convert.heldout import HeldOut, held_out_audio
 from convert.parity import Parity, Score, compare, features, trained_scores
 from convert.proof import Proof
 from convert.representative import Representative, of_corpus, of_folder, of_noise, representative
-from convert.settings import Settings
+from convert.settings import WINDOW_S, Settings, whole_embeddings
 from convert.tensors import StreamCheck, TensorError, check_streams, tensor_errors
+from convert.weights import WeightError, weight_errors
 from convert.wholewindow import window_scores, window_spec, windows_of_clips
 from edge import __version__
 from edge.atomic import check_writable, write_atomically
 from edge.classifier import StreamingClassifier, softmax
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array, Float64Array, FrontEnd, front_end_hash
-from edge.interpreter import Graphs, open_model
+from edge.interpreter import Graphs, WindowGraph, open_model
 from edge.modelfile import (
     FORMAT_VERSION,
     NONSPEECH,
@@ -160,11 +162,13 @@ def convert(
     settings = settings or Settings()
     config = checkpoint.config
     settings.check(config.model)
+    settings = settings.fitted(config.model)
     check_writable(output)  # what follows takes a minute
     labels = config.data.labels
     trunk, head = restore_model(checkpoint)
     filterbank = mel_filterbank(config.front_end)
     front_end = FrontEnd(config.front_end, filterbank)
+    log.info("reading speech and noise")
     material = gather(config, corpus, settings, front_end)
     log.info("converting with %d clips", len(material.chosen.frames))
     converted = (
@@ -172,16 +176,7 @@ def convert(
         if settings.mode == "stream"
         else _whole_window(trunk, head, front_end, material.chosen, settings)
     )
-    description = Description(
-        format_version=FORMAT_VERSION if settings.mode == "stream" else WINDOW_FORMAT_VERSION,
-        name=name,
-        front_end=config.front_end,
-        front_end_hash=front_end_hash(config.front_end, filterbank),
-        stream=converted.stream,
-        calibration=Calibration({f"{w:g}": 1.0 for w in settings.lengths_s}),
-        decoder=DecoderDefaults(window_s=converted.stream.windows_s[0]),
-        provenance=provenance(checkpoint, material.chosen),
-    )
+    description = _description(checkpoint, name, converted, material.chosen, filterbank)
     draft = model_of_bytes(output, pack_model(converted.graph, labels, description, filterbank))
     graphs = open_model(draft)
     metrics: dict[str, dict[str, float]] = {}
@@ -193,14 +188,28 @@ def convert(
         parities[key], scores = compare(converted.trained, classifier, held)
         metrics[key] = _metrics(scores, held, parities[key].temperature_converted, labels)
     tensors: list[TensorError] = []
+    weights: list[WeightError] = []
     stream: StreamCheck | None = None
+    checks: dict[str, WindowCheck] = {}
     if converted.module is not None and isinstance(graphs, Graphs):
         longest = material.sets[max(material.sets)]
         some = _spread(longest.audio, CLIPS_LOOKED_INTO)
         log.info("looking into %d clips", len(some))
         tensors = tensor_errors(converted.module, converted.graph, features(front_end, some))
+        weights = weight_errors(trunk, head, converted.graph)
         stream = check_streams(draft, graphs, list(some))
-    proof = Proof(dict(parities), tensors, stream, settings.limits)
+        window_s = min(material.sets, key=lambda each: abs(each - WINDOW_S))
+        log.info("comparing with a window of %g s, quantised and calibrated apart", window_s)
+        alone = dataclasses.replace(settings, mode="window", windows_s=(window_s,))
+        apart = _whole_window(trunk, head, front_end, material.chosen, alone)
+        told = _description(checkpoint, name, apart, material.chosen, filterbank)
+        whole = model_of_bytes(output, pack_model(apart.graph, labels, told, filterbank))
+        graph = open_model(whole)
+        assert isinstance(graph, WindowGraph)
+        checks[f"{window_s:g}"] = check_window(
+            draft, graphs, whole, graph, material.sets[window_s].audio
+        )
+    proof = Proof(dict(parities), tensors, weights, stream, checks, settings.limits)
     proof.check()
     temperatures = {key: parity.temperature_converted for key, parity in parities.items()}
     description = dataclasses.replace(description, calibration=Calibration(temperatures))
@@ -270,6 +279,27 @@ def gather(config: RunConfig, corpus: Path, settings: Settings, front_end: Front
     )
 
 
+def _description(
+    checkpoint: Checkpoint,
+    name: str,
+    converted: Converted,
+    chosen: Representative,
+    filterbank: Float32Array,
+) -> Description:
+    """Of a graph that nothing has been measured of yet."""
+    stream, front_end = converted.stream, checkpoint.config.front_end
+    return Description(
+        format_version=WINDOW_FORMAT_VERSION if not stream.states else FORMAT_VERSION,
+        name=name,
+        front_end=front_end,
+        front_end_hash=front_end_hash(front_end, filterbank),
+        stream=stream,
+        calibration=Calibration({f"{window_s:g}": 1.0 for window_s in stream.windows_s}),
+        decoder=DecoderDefaults(window_s=stream.windows_s[0]),
+        provenance=provenance(checkpoint, chosen),
+    )
+
+
 def _streaming(
     trunk: Trunk, head: Head, front_end: FrontEnd, chosen: Representative, settings: Settings
 ) -> Converted:
@@ -284,7 +314,7 @@ def _whole_window(
 ) -> Converted:
     stride, config = trunk.config.stride, front_end.config
     # The same embeddings as a window of a stream.
-    frames = round(settings.lengths_s[0] * FRAMES_PER_SECOND / stride) * stride
+    frames = whole_embeddings(settings.lengths_s[0], stride)
     network = WholeWindow(trunk, head)
     windows = None if settings.type == "float32" else windows_of_clips(chosen.frames, frames)
     graph = window_to_tflite(network, (frames, config.mels), windows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -13,6 +13,7 @@ from edge.errors import EdgelidError
 # Operators whose work is multiply-accumulates, and what one element of their output costs.
 CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 CUSTOM = "CUSTOM"
+Contents = bytes  # a tensor calls the number of them so
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Tensor:
         Of its contents in the file; zero for what is computed.
     sha256 : str
         Of those; empty for what is computed.
+    contents : bytes
+        Those.
     """
 
     graph: str
@@ -41,6 +44,7 @@ class Tensor:
     zero_points: tuple[int, ...]
     bytes: int
     sha256: str
+    contents: Contents = field(repr=False)
 
     @property
     def is_constant(self) -> bool:
@@ -182,4 +186,5 @@ def _tensor(model: Any, graph: str, tensor: Any, types: dict[int, str]) -> Tenso
         zero_points=tuple(int(z) for z in (() if zero_point is None else zero_point)),
         bytes=len(contents),
         sha256=hashlib.sha256(contents).hexdigest() if contents else "",
+        contents=contents,
     )

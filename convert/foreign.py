@@ -144,7 +144,9 @@ def convert_network(
             )
         },
         [],
+        [],
         None,
+        {},
         settings.limits,
     )
     proof.check()

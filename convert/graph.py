@@ -10,14 +10,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from convert.flatbuffer import read_graphs
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.interpreter import HEAD_SIGNATURE, TRUNK_SIGNATURE
+from edge.native import stderr_to_log
 from train.model import Head, Trunk, pool
 
 Tensors = dict[str, np.ndarray]  # by name
 # What the converter asks its representative dataset for: a signature and its inputs.
 Samples = Callable[[], Iterator[tuple[str, Tensors]]]
+# The scope of what a whole window keeps in float32, as the runtime does in a stream: a variance
+# is a small difference of large sums, of which 8 bits leave little. Some of its operators have
+# int8 kernels in the newest interpreters only.
+POOLING = "statistics_pooling"
 
 
 class StreamingModule(tf.Module):  # type: ignore[misc]
@@ -168,7 +174,9 @@ class WholeWindow(keras.Model):  # type: ignore[misc]
     def call(self, frames: Any) -> Any:
         """Score windows, (batch, frames, mels) to (batch, classes)."""
         embeddings, weights, _ = self.trunk(frames[:, :, None, :])
-        return self.head(pool(embeddings, weights))
+        with tf.name_scope(POOLING):
+            pooled = pool(embeddings, weights)
+        return self.head(pooled)
 
 
 def window_to_tflite(
@@ -183,8 +191,8 @@ def window_to_tflite(
     shape : tuple of int
         Of a window's features.
     windows : sequence of ndarray, of that shape, or None
-        Representative dataset for int8; without it, everything stays float32. What int8 has no
-        kernels for, such as the square root of the pooling, stays float32 in any case.
+        Representative dataset for int8; without it, everything stays float32. The pooling of a
+        :class:`WholeWindow`, and what int8 has no kernels for, stay float32 in any case.
 
     Returns
     -------
@@ -230,7 +238,14 @@ def _to_tflite(
             archive.track(layer)
         for name, function in endpoints.items():
             archive.add_endpoint(name, function)
-        archive.write_out(folder, verbose=False)
+        try:
+            with stderr_to_log("TensorFlow"):
+                archive.write_out(folder, verbose=False)
+        except (OSError, tf.errors.OpError) as error:
+            raise EdgelidError(
+                f"TensorFlow cannot write its temporary files in {tempfile.gettempdir()}: make "
+                "room there, or set TMPDIR; nothing was written"
+            ) from error
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(endpoints))
         converter.target_spec.supported_ops = list(operators)
         if samples is not None:
@@ -239,7 +254,27 @@ def _to_tflite(
             converter.inference_input_type = tf.int8
             converter.inference_output_type = tf.int8
         try:
-            return bytes(converter.convert())
+            with stderr_to_log("TensorFlow"):
+                if samples is not None and any(isinstance(each, WholeWindow) for each in tracked):
+                    return _int8_around_pooling(converter)
+                return bytes(converter.convert())
         except (ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
             raise EdgelidError(f"TensorFlow could not convert the model: {first}") from error
+
+
+def _int8_around_pooling(converter: Any) -> bytes:
+    """Quantise all but the pooling, with the tool that TensorFlow has for choosing."""
+    tools = tf.lite.experimental
+    options = tools.QuantizationDebugOptions
+    quantiser = tools.QuantizationDebugger(
+        converter=converter, debug_options=options(fully_quantize=True)
+    )
+    computed = [
+        operator.outputs[0].name
+        for graph in read_graphs(quantiser.calibrated_model)
+        for operator in graph.operators
+    ]
+    pooling = [name for name in computed if POOLING in name.split("/")]
+    quantiser.options = options(fully_quantize=True, denylisted_nodes=pooling)
+    return bytes(quantiser.get_nondebug_quantized_model())

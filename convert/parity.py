@@ -45,13 +45,13 @@ class Agreement:
     mean_difference: float
     largest_difference: float
 
-    def rows(self) -> list[str]:
-        """As lines for people."""
-        lines = []
+    def rows(self) -> dict[str, str]:
+        """Names and values for people."""
+        rows = {}
         for name, value in asdict(self).items():
             text = f"{value[0]:.4g} to {value[1]:.4g}" if name == "interval" else f"{value:.4g}"
-            lines.append(f"{name.replace('_', ' '):<30} {text}")
-        return lines
+            rows[name.replace("_", " ")] = text
+        return rows
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from convert.apart import WindowCheck
 from convert.parity import Agreement, Parity
 from convert.tensors import StreamCheck, TensorError
+from convert.weights import WeightError
 from edge.errors import EdgelidError
 
 SHOWN_TENSORS = 5  # the worst
+# Of the table: three windows fit a hundred characters.
+NAME_CELLS, VALUE_CELLS = 42, 19
 
 
 @dataclass(frozen=True)
@@ -53,40 +57,35 @@ class Proof:
     windows : dict of str to Agreement
         By window length in seconds; a Parity where the right answers are known.
     tensors : list of TensorError
+        Activations, the worst first; of a model that streams.
+    weights : list of WeightError
         The worst first; of a model that streams.
     stream : StreamCheck or None
         None where nothing streams.
+    apart : dict of str to WindowCheck
+        By window length in seconds; empty where nothing streams.
     limits : Limits
     """
 
     windows: dict[str, Agreement]
     tensors: list[TensorError]
+    weights: list[WeightError]
     stream: StreamCheck | None
+    apart: dict[str, WindowCheck]
     limits: Limits
 
     def check(self) -> None:
         """Raise NotProven past the limits."""
-        limits = self.limits
         for window, parity in self.windows.items():
-            what = f"the converted model differs too much from the trained one at {window} s"
-            # The other way round, a difference that is no number would pass.
-            if not parity.agreement >= limits.min_agreement:
-                found = f"same answer for {parity.agreement:.1%} of the clips, which must be "
-                found += f"{limits.min_agreement:.1%}"
-                option = "--min-agreement"
-            elif not parity.mean_difference <= limits.max_mean_difference:
-                found = f"mean posterior difference {parity.mean_difference:.3f}, which may be "
-                found += f"{limits.max_mean_difference:g}"
-                option = "--max-mean-difference"
-            elif isinstance(parity, Parity) and not (
-                -parity.interval[1] <= limits.max_accuracy_loss
-            ):
-                found = f"balanced accuracy lower by at least {-parity.interval[1]:.3f}, which "
-                found += f"may be {limits.max_accuracy_loss:g}"
-                option = "--max-accuracy-loss"
-            else:
-                continue
-            raise NotProven(f"{what} ({found}: {option}); nothing was written", self)
+            self._check_agreement(
+                parity, f"the converted model differs too much from the trained one at {window} s"
+            )
+        for window, check in self.apart.items():
+            self._check_agreement(
+                check,
+                f"the stream differs too much from a window of {window} s that was calibrated "
+                "apart",
+            )
         if self.stream is not None and self.stream.different:
             raise NotProven(
                 f"the converted model answers differently by where a stream began "
@@ -94,25 +93,67 @@ class Proof:
                 self,
             )
 
+    def _check_agreement(self, found: Agreement, what: str) -> None:
+        limits = self.limits
+        # The other way round, a difference that is no number would pass.
+        if not found.agreement >= limits.min_agreement:
+            reason = f"same answer for {found.agreement:.1%} of the clips, which must be "
+            reason += f"{limits.min_agreement:.1%}"
+            option = "--min-agreement"
+        elif not found.mean_difference <= limits.max_mean_difference:
+            reason = f"mean posterior difference {found.mean_difference:.3f}, which may be "
+            reason += f"{limits.max_mean_difference:g}"
+            option = "--max-mean-difference"
+        elif isinstance(found, Parity) and not -found.interval[1] <= limits.max_accuracy_loss:
+            reason = f"balanced accuracy lower by at least {-found.interval[1]:.3f}, which "
+            reason += f"may be {limits.max_accuracy_loss:g}"
+            option = "--max-accuracy-loss"
+        else:
+            return
+        raise NotProven(f"{what} ({reason}: {option}); nothing was written", self)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
     def table(self) -> list[str]:
         """As lines for people."""
-        lines = []
-        for window, parity in self.windows.items():
-            lines.append(f"trained against converted, {window} s of held-out speech")
-            lines += [f"  {row}" for row in parity.rows()]
+        lines = _side_by_side(
+            "trained against converted, held-out speech",
+            {f"{window} s": agreement.rows() for window, agreement in self.windows.items()},
+        )
         if self.tensors:
-            lines.append("tensors that quantisation hurts most, signal to noise")
-            lines += [
-                f"  {tensor.name:<30} {tensor.snr_db:5.1f} dB, {tensor.clipped:.2%} clipped"
-                for tensor in self.tensors[:SHOWN_TENSORS]
-            ]
+            lines += _row(
+                "activations that int8 hurts most, dB", ["in all", "worst channel", "clipped"]
+            )
+            for tensor in self.tensors[:SHOWN_TENSORS]:
+                worst = f"{tensor.channel_snr_db:.1f} ({tensor.channel})"
+                values = [f"{tensor.snr_db:.1f}", worst, f"{tensor.clipped:.2%}"]
+                lines += _row(f"  {tensor.name}", values)
+        if self.weights:
+            lines += _row("weights that int8 hurts most, dB", ["in all", "worst channel"])
+            for kernel in self.weights[:SHOWN_TENSORS]:
+                worst = f"{kernel.channel_snr_db:.1f} ({kernel.channel})"
+                lines += _row(f"  {kernel.name}", [f"{kernel.snr_db:.1f}", worst])
         if self.stream is not None:
-            lines.append("stream against window")
-            lines.append(
-                f"  {'values that differ':<30} {self.stream.different} of {self.stream.compared}"
+            lines.append("stream against window, of one graph")
+            lines += _row("  values compared", [str(self.stream.compared)])
+            lines += _row("  values that differ", [str(self.stream.different)])
+        if self.apart:
+            lines += _side_by_side(
+                "stream against window, calibrated apart",
+                {f"{window} s": check.rows() for window, check in self.apart.items()},
             )
         return lines
+
+
+def _side_by_side(title: str, columns: dict[str, dict[str, str]]) -> list[str]:
+    """Lines of a table whose columns have the same rows."""
+    lines = _row(title, list(columns))
+    for name in next(iter(columns.values())):
+        lines += _row(f"  {name}", [column[name] for column in columns.values()])
+    return lines
+
+
+def _row(name: str, values: list[str]) -> list[str]:
+    return [f"{name:<{NAME_CELLS}}" + "".join(f"{value:>{VALUE_CELLS}}" for value in values)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convert.proof import Limits
@@ -70,3 +70,15 @@ class Settings:
         longest_s = min(MAX_WINDOW_S, ITEM_S)  # held-out speech is not longer
         if not all(shortest_s <= window_s <= longest_s for window_s in self.lengths_s):
             raise EdgelidError(f"windows last {shortest_s:g} to {longest_s:g} s: see --windows")
+
+    def fitted(self, config: ModelConfig) -> Settings:
+        """The same, a whole window just as long as its embeddings."""
+        if self.mode == "stream":
+            return self
+        frames = whole_embeddings(self.lengths_s[0], config.stride)
+        return replace(self, windows_s=(frames / FRAMES_PER_SECOND,))
+
+
+def whole_embeddings(window_s: float, stride_frames: int) -> int:
+    """Frames of the embeddings that a window of a stream consists of."""
+    return round(window_s * FRAMES_PER_SECOND / stride_frames) * stride_frames

@@ -29,12 +29,17 @@ class TensorError:
     name : str
     snr_db : float
         Power of the float values over that of the error.
+    channel_snr_db : float
+        The same of the `channel` where it is lowest: a channel much larger than all others leaves
+        them few of the steps, and hides their loss in the sum.
     clipped : float
         Share of the values at either end of the int8 range that lie beyond it in float.
     """
 
     name: str
     snr_db: float
+    channel_snr_db: float
+    channel: int
     clipped: float
 
 
@@ -53,24 +58,39 @@ class StreamCheck:
 
 
 class _Sums:
-    """Sums over a tensor from which its error follows."""
+    """Sums over the channels of a tensor, its last axis, from which its error follows."""
 
-    def __init__(self) -> None:
-        self.values = self.signal = self.noise = self.clipped = 0.0
+    def __init__(self, channels: int) -> None:
+        self.values = self.clipped = 0
+        self.signal, self.noise = np.zeros(channels), np.zeros(channels)
 
     def add(self, floats: np.ndarray, found: Int8Array, to: Quantisation) -> None:
+        axes = tuple(range(floats.ndim - 1))
         error = (found.astype(np.float64) - to.zero_point) * to.scale - floats
         steps = floats / to.scale + to.zero_point
         self.values += floats.size
-        self.signal += float((floats.astype(np.float64) ** 2).sum())
-        self.noise += float((error**2).sum())
-        self.clipped += float(((steps < -128.5) | (steps > 127.5)).sum())
+        self.signal += (floats.astype(np.float64) ** 2).sum(axes)
+        self.noise += (error**2).sum(axes)
+        self.clipped += int(((steps < -128.5) | (steps > 127.5)).sum())
 
     def result(self, name: str) -> TensorError:
-        # Rounded, as the last digits of the float model vary with the processor's load.
-        ratio = (self.signal + 1e-30) / (self.noise + 1e-30)
-        snr_db = min(MAX_SNR_DB, 10 * np.log10(ratio))
-        return TensorError(name, round(float(snr_db), 1), round(self.clipped / self.values, 4))
+        by_channel = decibels(self.signal, self.noise)
+        return TensorError(
+            name,
+            snr_db=float(decibels(self.signal.sum(), self.noise.sum())),
+            channel_snr_db=float(by_channel.min()),
+            channel=int(by_channel.argmin()),
+            clipped=round(self.clipped / self.values, 4),
+        )
+
+
+def decibels(signal: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Ratio of powers; the largest that is told where there is no noise."""
+    ratio = (signal + 1e-30) / np.maximum(noise, 1e-30)
+    # Rounded, as the last digits of the float model vary with the processor's load.
+    return np.round(
+        np.where(noise > 0, np.minimum(MAX_SNR_DB, 10 * np.log10(ratio)), MAX_SNR_DB), 1
+    )
 
 
 def tensor_errors(module: StreamingModule, graph: bytes, frames: Float32Array) -> list[TensorError]:
@@ -89,12 +109,16 @@ def tensor_errors(module: StreamingModule, graph: bytes, frames: Float32Array) -
     Returns
     -------
     list of TensorError
-        The worst first.
+        The worst channel first.
     """
     runners = _runners(graph)
     layers = [layer.name for layer in module.trunk.temporal]
     names = {f"state_{i}_next": f"input of {layer}" for i, layer in enumerate(layers)}
     sums: dict[str, _Sums] = {}
+
+    def add(name: str, floats: np.ndarray, found: Int8Array, to: Quantisation) -> None:
+        sums.setdefault(name, _Sums(floats.shape[-1])).add(floats, found, to)
+
     embeddings, weights = [], []
     converted = [_stream(runners[TRUNK_SIGNATURE], clip, module.hop_frames) for clip in frames]
     for (_, outputs), *each in zip(module.stream(frames), *converted, strict=True):
@@ -102,18 +126,18 @@ def tensor_errors(module: StreamingModule, graph: bytes, frames: Float32Array) -
         weights.append(outputs["weights"])
         for name, to in _quantisations(runners[TRUNK_SIGNATURE].get_output_details()).items():
             found = np.concatenate([one[name] for one in each])
-            sums.setdefault(names.get(name, name), _Sums()).add(outputs[name], found, to)
+            add(names.get(name, name), outputs[name], found, to)
     pooled = pool(np.concatenate(embeddings, 1), np.concatenate(weights, 1)).numpy()
     scores = np.asarray(module.head(pooled))
     to_pooled = _quantisations(runners[HEAD_SIGNATURE].get_input_details())["pooled"]
     to_scores = _quantisations(runners[HEAD_SIGNATURE].get_output_details())["scores"]
     for one, score in zip(pooled, scores, strict=True):
         quantised = quantise(one, to_pooled)
-        sums.setdefault("pooled", _Sums()).add(one, quantised, to_pooled)
+        add("pooled", one, quantised, to_pooled)
         found = runners[HEAD_SIGNATURE](pooled=quantised[None])["scores"][0]
-        sums.setdefault("scores", _Sums()).add(score, found, to_scores)
+        add("scores", score, found, to_scores)
     errors = [each.result(name) for name, each in sums.items()]
-    return sorted(errors, key=lambda error: (error.snr_db, error.name))
+    return sorted(errors, key=lambda error: (error.channel_snr_db, error.name))
 
 
 def _runners(graph: bytes) -> dict[str, Any]:

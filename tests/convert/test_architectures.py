@@ -9,20 +9,30 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from convert.apart import check_window
 from convert.convert import stream_spec
 from convert.flatbuffer import read_graphs
-from convert.graph import StreamingModule, representative_samples, to_int8
+from convert.graph import (
+    StreamingModule,
+    WholeWindow,
+    representative_samples,
+    to_int8,
+    window_to_tflite,
+)
 from convert.inspection import problems
 from convert.tensors import check_streams
+from convert.wholewindow import window_spec
 from edge.classifier import StreamingClassifier
 from edge.frontend import Float32Array, FrontEnd, FrontEndConfig, front_end_hash
-from edge.interpreter import Graphs, open_graphs
+from edge.interpreter import Graphs, WindowGraph, open_graphs, open_model
 from edge.modelfile import (
     FORMAT_VERSION,
+    WINDOW_FORMAT_VERSION,
     Calibration,
     DecoderDefaults,
     Description,
     ModelFile,
+    StreamSpec,
     model_of_bytes,
     pack_model,
 )
@@ -37,7 +47,17 @@ FILTERBANK = mel_filterbank(FRONT_END)
 LABELS = ("de", "en", "other", "nonspeech")
 HOP_FRAMES = 24  # a multiple of every stride below
 WINDOW_S = 0.96
+WINDOW_FRAMES = 96
 SAMPLES = speech("en", "dora", 1, 4.0)
+# Of as many frames as a window has: the newest reaches beyond its hop.
+CLIPS = np.stack(
+    [
+        np.pad(speech(language, speaker, clip, WINDOW_S), (240, 0))
+        for language in ("de", "en")
+        for speaker in ("dora", "emil", "anna")
+        for clip in range(4)
+    ]
+)
 
 
 @st.composite
@@ -70,6 +90,22 @@ def shapes(draw: st.DrawFn) -> ModelConfig:
 
 def converted(shape: ModelConfig) -> tuple[ModelFile, StreamingModule]:
     """A model file of a network that has learnt nothing, and the network in float."""
+    module = drawn(shape)
+    clips = [frames_of(SAMPLES[:32_000]), *map(frames_of, CLIPS)]
+    graph = to_int8(module, representative_samples(module, clips))
+    return model_file(graph, FORMAT_VERSION, stream_spec(module, shape, (WINDOW_S,))), module
+
+
+def whole_window(module: StreamingModule) -> ModelFile:
+    """The same weights as one plain graph, which has seen what is said below and nothing else."""
+    network = WholeWindow(module.trunk, module.head)
+    windows = [frames_of(clip) for clip in CLIPS]
+    graph = window_to_tflite(network, (WINDOW_FRAMES, FRONT_END.mels), windows)
+    spec = window_spec(FRONT_END, WINDOW_FRAMES, HOP_FRAMES)
+    return model_file(graph, WINDOW_FORMAT_VERSION, spec)
+
+
+def drawn(shape: ModelConfig) -> StreamingModule:
     config = RunConfig(1, DataConfig(LABELS[:2], {}), FRONT_END, shape, OptimiserConfig(300))
     trunk, head = build_model(config)
     rng = np.random.default_rng(7)
@@ -78,20 +114,21 @@ def converted(shape: ModelConfig) -> tuple[ModelFile, StreamingModule]:
         network.set_weights(
             [w + 0.1 * rng.random(w.shape).astype(np.float32) for w in network.get_weights()]
         )
-    module = StreamingModule(trunk, head, HOP_FRAMES)
-    clips = [frames_of(SAMPLES[:32_000]), frames_of(speech("de", "emil", 0, 2.0))]
-    graph = to_int8(module, representative_samples(module, clips))
+    return StreamingModule(trunk, head, HOP_FRAMES)
+
+
+def model_file(graph: bytes, format_version: int, stream: StreamSpec) -> ModelFile:
     description = Description(
-        format_version=FORMAT_VERSION,
+        format_version=format_version,
         name="drawn",
         front_end=FRONT_END,
         front_end_hash=front_end_hash(FRONT_END, FILTERBANK),
-        stream=stream_spec(module, shape, (WINDOW_S,)),
+        stream=stream,
         calibration=Calibration({"1": 1.0}),
         decoder=DecoderDefaults(WINDOW_S),
     )
     data = pack_model(graph, LABELS, description, FILTERBANK)
-    return model_of_bytes(Path("drawn.tflite"), data), module
+    return model_of_bytes(Path("drawn.tflite"), data)
 
 
 def frames_of(samples: Float32Array) -> Float32Array:
@@ -133,6 +170,15 @@ def test_drawn_networks_stream_exactly(shape: ModelConfig, ends: list[int]) -> N
     streamed = np.concatenate([out["embeddings"] for _, out in module.stream(frames[None])], 1)
     whole = np.asarray(module.trunk(frames[None, :, None, :])[0])
     np.testing.assert_allclose(streamed, whole, rtol=1e-3, atol=1e-4)
+    # And in int8 against a graph calibrated apart, whose scales are its own: on average within
+    # one quantisation step of the scores. One score may gather the roundings of several layers.
+    window = whole_window(module)
+    graph = open_model(window)
+    assert isinstance(graph, WindowGraph)
+    apart = check_window(model, graphs, window, graph, CLIPS)
+    assert apart.mean_steps < 1
+    assert apart.within_one_step > 0.75
+    assert apart.largest_steps < 5
 
 
 def test_a_window_is_what_a_stream_says_of_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 import convert.cli
 import convert.convert
 import convert.graph
+from convert.apart import WindowCheck
 from convert.convert import convert as convert_checkpoint
 from convert.graph import StreamingModule, representative_samples
 from convert.heldout import held_out_audio
@@ -124,11 +126,34 @@ def test_looks_into_the_graph(tiny_conversion: Conversion, tiny_config: RunConfi
     names = {error.name for error in proof.tensors}
     assert {"embeddings", "weights", "pooled", "scores", "input of s0_entry_t"} <= names
     assert len(names) == 4 + 4  # that of every temporal convolution
-    ratios = [error.snr_db for error in proof.tensors]
+    ratios = [error.channel_snr_db for error in proof.tensors]
     assert ratios == sorted(ratios)
-    assert ratios[0] > 10
+    assert all(error.channel_snr_db <= error.snr_db for error in proof.tensors)
+    assert min(error.snr_db for error in proof.tensors) > 10
     # Six dB a bit: features themselves, which no layer has touched, lose nothing but rounding.
     assert next(e.snr_db for e in proof.tensors if e.name == "input of s0_entry_t") > 35
+
+
+def test_looks_into_the_weights(tiny_conversion: Conversion) -> None:
+    weights = tiny_conversion.proof.weights
+    names = ["s0_entry_t", "s0_b0_t", "s0_b0_p", "s1_entry_t", "s1_entry_p", "s1_b0_t", "s1_b0_p"]
+    assert {error.name for error in weights} == {*names, "embed", "gate", "hidden", "scores"}
+    worst = [error.channel_snr_db for error in weights]
+    assert worst == sorted(worst)
+    # Seven bits and a sign for each output; what shares its scale has some of them less.
+    assert min(error.snr_db for error in weights) > 30
+    assert worst[0] > 20
+
+
+def test_a_window_calibrated_apart(tiny_conversion: Conversion) -> None:
+    """That of the length that whole windows usually have."""
+    apart = tiny_conversion.proof.apart
+    assert list(apart) == ["3"]
+    assert apart["3"].clips >= 4
+    assert apart["3"].agreement >= 0.9
+    assert apart["3"].mean_steps < 4
+    assert 0 < apart["3"].within_one_step <= 1
+    assert apart["3"].mean_steps <= apart["3"].largest_steps
 
 
 def test_every_operator_is_int8(flatbuffer: Any) -> None:
@@ -285,9 +310,9 @@ PARITY = Parity(100, 0.9, 0.05, 0.5, 0.9, 0.9, -0.1, [-0.2, -0.05], 0.1, 0.1, 0.
 )
 def test_proofs_have_limits(change: dict[str, Any], option: str) -> None:
     streams = StreamCheck(1000, 0)
-    Proof({"1": PARITY, "3": PARITY}, [], streams, Limits()).check()
+    Proof({"1": PARITY, "3": PARITY}, [], [], streams, {}, Limits()).check()
     worse = dataclasses.replace(PARITY, **change)
-    proof = Proof({"1": PARITY, "3": worse}, [], streams, Limits())
+    proof = Proof({"1": PARITY, "3": worse}, [], [], streams, {}, Limits())
     with pytest.raises(NotProven, match=rf"at 3 s \(.*{option}\); nothing was written") as caught:
         proof.check()
     assert caught.value.proof is proof
@@ -298,7 +323,19 @@ def test_proofs_have_limits(change: dict[str, Any], option: str) -> None:
 
 def test_streams_that_depend_on_their_start_are_refused() -> None:
     with pytest.raises(NotProven, match=r"by where a stream began \(1 of 1000 values\)"):
-        Proof({"3": PARITY}, [], StreamCheck(1000, 1), Limits()).check()
+        Proof({"3": PARITY}, [], [], StreamCheck(1000, 1), {}, Limits()).check()
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [({"agreement": 0.89}, "--min-agreement"), ({"mean_difference": 0.06}, "--max-mean-diff")],
+)
+def test_streams_that_are_not_their_window_are_refused(change: dict[str, Any], option: str) -> None:
+    check = WindowCheck(100, 0.9, 0.05, 0.5, 0.4, 1.5, 9.0)
+    Proof({"3": PARITY}, [], [], None, {"3": check}, Limits()).check()
+    worse = dataclasses.replace(check, **change)
+    with pytest.raises(NotProven, match=rf"from a window of 3 s that .*\(.*{option}"):
+        Proof({"3": PARITY}, [], [], None, {"3": worse}, Limits()).check()
 
 
 @pytest.mark.parametrize("where", ["none/m.tflite", "file/m.tflite", "folder"])
@@ -381,8 +418,13 @@ def test_weights_that_int8_cannot_hold_are_caught(
     arguments = [str(tmp_path / "worse.npz"), "-o", str(output), "--corpus", str(tiny_corpus)]
     assert convert.cli.main([*arguments, "--windows", "1"]) == 1
     captured = capsys.readouterr()
-    assert "agreement" in captured.out
-    assert "tensors that quantisation hurts most" in captured.out
+    lines = captured.out.splitlines()
+    assert any(line.startswith("  agreement") for line in lines)
+    # The other channels have been left next to none of the steps; nor has what undoes it later.
+    activations = next(i for i, line in enumerate(lines) if line.startswith("activations"))
+    assert "embeddings" in {line.split()[0] for line in lines[activations + 1 : activations + 4]}
+    weights = next(i for i, line in enumerate(lines) if line.startswith("weights"))
+    assert re.fullmatch(r"  hidden +[\d.]+ +0\.0 \(input (0|12)\)", lines[weights + 1])
     assert "differs too much from the trained one" in captured.err.splitlines()[-1]
     assert os.listdir(tmp_path) == ["worse.npz"]
 

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import tensorflow as tf
 import convert.convert
 from convert.cli import main
 from convert.convert import convert as convert_checkpoint
+from convert.graph import window_to_tflite
 from convert.settings import Settings
 from edge import __version__
 from edge.errors import EdgelidError
@@ -53,6 +55,18 @@ def test_a_full_disk(
         convert_checkpoint(tiny_checkpoint, tiny_corpus, output, "m")
     assert output.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["m.tflite"]
+
+
+def test_no_room_for_temporary_files(tmp_path: Path) -> None:
+    network = keras.Sequential([keras.Input((50, 16)), keras.layers.Flatten()])
+    network.add(keras.layers.Dense(100))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(EdgelidError, match=r"cannot write its temporary files in .*TMPDIR"):
+            window_to_tflite(network, (50, 16), None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_own_recordings(

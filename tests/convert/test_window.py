@@ -17,6 +17,7 @@ import pytest
 import convert.cli
 import edge.cli
 from convert.foreign import NetworkDescription, load_network, window_shape
+from convert.graph import POOLING
 from convert.inspection import inspect
 from edge.bench import measure
 from edge.bench.measure import Wanted
@@ -71,6 +72,10 @@ def test_describes_a_window(converted: ModelFile) -> None:
     assert facts["mode"] == "window"
     assert facts["problems"] == []  # only a stream must be int8 alone
     assert facts["operators"]["CONV_2D"] > 0
+    # Between the trunk and the head only: what is pooled is neither clipped nor rounded.
+    floats = [layer for layer in facts["layers"] if layer["output_type"] == "FLOAT32"]
+    assert {"SQUARE", "DIV", "SQRT"} <= {layer["operator"] for layer in floats}
+    assert all(POOLING in layer["name"] or layer["operator"] == "DEQUANTIZE" for layer in floats)
     assert facts["states"] == []
 
 
