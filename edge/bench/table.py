@@ -49,7 +49,8 @@ def figure(value: float | None, most_decimals: int = 4) -> str:
     """Three digits of a figure: more where it is large, fewer where it is tiny."""
     if value is None:
         return UNKNOWN
-    size = math.floor(math.log10(abs(value))) if value else 0
+    # Of what three digits leave: 9.999 has the size of 10.0.
+    size = math.floor(math.log10(abs(float(f"{value:.2e}")))) if value else 0
     return f"{value:.{min(max(0, 2 - size), most_decimals)}f}"
 
 
