@@ -330,6 +330,8 @@ def test_compare(edgelid: Edgelid, document: dict[str, Any], saved: Any) -> None
     lines = done.stdout.splitlines()
     assert any(line.startswith("  step ") and line.endswith("1000  more") for line in lines)
     assert any("Cortex-A53 in B" in line for line in lines)
+    names = (str(one), str(other))
+    assert max(len(line) for line in lines if not line.endswith(names)) <= 80
 
 
 def test_compare_pairs_equal_setups(edgelid: Edgelid, document: dict[str, Any], saved: Any) -> None:
