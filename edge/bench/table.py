@@ -13,8 +13,8 @@ UNKNOWN = "–"
 COLUMNS = ("p50", "p90", "p95", "p99", "max")
 LEGEND = (
     "ms/s: processor time of all threads, a second of audio; core: the same as a share of one "
-    "core; RTF: time on the wall, a second of audio. Flat out, caches are warm and the frequency "
-    "is high; left on, it costs what it does in real time."
+    "core; RTF: time on the wall, a second of audio. Flat out, caches stay warm; left on, it costs "
+    "what it does in real time."
 )
 STAGES = {
     "front_end": "front end",
