@@ -13,25 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-INK, GREY, LIGHT = "#22303c", "#7b8794", "#d9dee3"
+from edge.plotstyle import GREY, INK, STYLE
+
 MODEL, OTHER_MODEL, SECOND, THIRD = "#1f6f8b", "#b5651d", "#8a4f7d", "#6b8e23"
-STYLE: dict[str, Any] = {
-    "font.size": 10,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LIGHT,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "svg.hashsalt": "edgelid",  # the same report gives the same bytes
-}
+SAME_BYTES = {"svg.hashsalt": "edgelid"}  # for the same report
 DET_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9)
 
 
@@ -45,7 +30,7 @@ def draw(plot: Callable[[Axes], None], width: float = 6.0, height: float = 4.0) 
     width, height : float
         In inches of matplotlib, which decide how large the text is.
     """
-    with rc_context(STYLE):
+    with rc_context({**STYLE, **SAME_BYTES}):
         figure = Figure(figsize=(width, height), layout="constrained")
         plot(figure.add_subplot())
         buffer = io.BytesIO()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge.bench.measure import FORMAT, FORMAT_VERSION
-from edge.bench.table import STAGES, UNKNOWN, figure, run_name, table
+from edge.bench.table import STAGES, UNKNOWN, WIDTH, figure, run_name, table
 from edge.errors import EdgelidError
 
 MAX_FILE_BYTES = 16 << 20
 NAME = 34  # columns of a figure's name
+LEGEND = (
+    "more, less: every round of B is beyond every round of A; noise: they overlap. What has no "
+    "such word was not taken round by round."
+)
 
 
 # What looking at a file of any contents may raise.
@@ -254,20 +259,25 @@ def comparison_table(found: dict[str, Any], names: tuple[str, str]) -> list[str]
     for letter, runs in zip("AB", found["unpaired"], strict=True):
         lines += [f"only {letter} has {name}" for name in runs]
     for letter, sentences in zip("AB", found["warnings"], strict=True):
-        lines += [f"warning: of {letter}, {sentence}" for sentence in sentences]
-    lines += [
-        "",
-        "more: every round of one is beyond every round of the other; noise: they overlap.",
-    ]
+        for sentence in sentences:
+            lines += _wrapped(f"warning: of {letter}, {sentence}")
+    lines += ["", *_wrapped(LEGEND)]
     return lines
 
 
 def _differences(differences: dict[str, list[Any]]) -> list[str]:
     return [
-        f"   {name}: {UNKNOWN if one is None else one} in A, "
-        f"{UNKNOWN if other is None else other} in B"
+        line
         for name, (one, other) in differences.items()
+        for line in _wrapped(
+            f"   {name}: {UNKNOWN if one is None else one} in A, "
+            f"{UNKNOWN if other is None else other} in B"
+        )
     ]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="   ", break_on_hyphens=False)
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -49,7 +49,7 @@ ROUNDS = 5  # five against five that do not overlap are no chance: 2 of 252 orde
 PASS_S = 60.0  # of audio
 PASS_LIMIT_S = 3.0  # of time, for the default: slow devices hear less
 PACED_S = 4.0  # of audio, and of time, in each round
-WARM_UP_S = 5.0  # of audio
+WARM_UP_HOPS = 30
 RECOMPUTED_HOPS = 8  # in each round
 HISTOGRAM_BINS = 100
 MIN_SECONDS, MAX_SECONDS = 0.1, 3600.0
@@ -261,7 +261,7 @@ def _warm_up(run: _Run, samples: Float32Array, seconds: float | None) -> None:
     """Go through all code once, and find out how long a pass may be."""
     setup = run.setup
     most = setup.hops(round((seconds or PASS_S) * SAMPLE_RATE_HZ))
-    hops = max(1, min(most, setup.hops(round(WARM_UP_S * SAMPLE_RATE_HZ))))
+    hops = min(most, WARM_UP_HOPS)
     run.warm_up = flat_out(setup, blocks(samples, setup.samples(hops)))
     run.hops = most
     if seconds is None:

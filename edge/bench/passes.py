@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,18 +106,24 @@ def blocks(samples: Float32Array, length: int) -> Iterator[Float32Array]:
         yield part
 
 
-def flat_out(setup: Setup, audio: Iterable[Float32Array]) -> Cost:
-    """Listen as fast as it goes, with two looks at the clock a hop and nothing else."""
-    listener = setup.listener()
+def _listen(
+    listener: Listener, audio: Iterable[Float32Array], after_hop: Callable[[], None] = lambda: None
+) -> Cost:
+    """Listen as fast as it goes; what comes after each hop is not on its clock."""
     cost = Cost()
     cpu_ns, last_ns = time.process_time_ns(), time.perf_counter_ns()
     for heard in listener.hear(audio):
-        now_ns = time.perf_counter_ns()
         if heard.windows:
-            cost.wall_ns.append(now_ns - last_ns)
-        last_ns = now_ns
+            cost.wall_ns.append(time.perf_counter_ns() - last_ns)
+            after_hop()
+        last_ns = time.perf_counter_ns()
     cost.cpu_ns = time.process_time_ns() - cpu_ns
     return cost
+
+
+def flat_out(setup: Setup, audio: Iterable[Float32Array]) -> Cost:
+    """Listen as fast as it goes, with two looks at the clock a hop and nothing else."""
+    return _listen(setup.listener(), audio)
 
 
 def watched(setup: Setup, audio: Iterable[Float32Array]) -> dict[str, Cost]:
@@ -142,22 +148,13 @@ def watched(setup: Setup, audio: Iterable[Float32Array]) -> dict[str, Cost]:
 
         return timed
 
-    def each_hop(audio: Iterable[Float32Array]) -> Cost:
-        cost = Cost()
-        cpu_ns, last_ns = time.process_time_ns(), time.perf_counter_ns()
-        for heard in listener.hear(audio):
-            now_ns = time.perf_counter_ns()
-            if heard.windows:
-                cost.wall_ns.append(now_ns - last_ns)
-                for name, stage in stages.items():
-                    stage.wall_ns.append(current_ns.pop(name, 0))
-            last_ns = time.perf_counter_ns()
-        cost.cpu_ns = time.process_time_ns() - cpu_ns
-        return cost
+    def end_hop() -> None:
+        for name, stage in stages.items():
+            stage.wall_ns.append(current_ns.pop(name, 0))
 
     watch(listener, around)
     try:
-        whole = each_hop(audio)
+        whole = _listen(listener, audio, end_hop)
     finally:
         unwatch(listener)
     rest = Cost(

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from edge.atomic import check_writable, write_atomically
 from edge.bench.table import machine_name, run_name
 from edge.errors import EdgelidError
+from edge.plotstyle import GREY, INK, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-INK, GREY, LIGHT = "#22303c", "#7b8794", "#d9dee3"
 COLOURS = ("#1f6f8b", "#b5651d", "#8a4f7d", "#6b8e23", "#4a5f9c", "#a63d40")
 STAGE_COLOURS = {
     "front_end": "#1f6f8b",
@@ -25,24 +25,7 @@ STAGE_COLOURS = {
     "decoder": "#6b8e23",
     "rest": "#aab4bd",
 }
-STYLE: dict[str, Any] = {
-    "font.size": 10,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LIGHT,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
+LOOK = {"axes.titlesize": 11, "axes.titlelocation": "left", "legend.fontsize": 9}
 DPI = 150
 
 
@@ -83,7 +66,7 @@ def write_plot(document: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     runs = document["runs"]
-    with rc_context(STYLE):
+    with rc_context({**STYLE, **LOOK}):
         sheet = Figure(figsize=(11, 4.2 + 0.28 * max(0, len(runs) - 2)), layout="constrained")
         left, middle, right = sheet.subplots(1, 3, width_ratios=(1.15, 1, 1))
         _distribution(left, runs)

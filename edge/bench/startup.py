@@ -119,7 +119,8 @@ def _started(command: list[str], environment: dict[str, str]) -> subprocess.Pope
         )
     except OSError as error:
         raise EdgelidError(
-            f"`edgelid listen` cannot be started ({error.strerror}): free some memory."
+            f"`edgelid listen` cannot be started ({error.strerror}): see whether "
+            f"{sys.executable!r} runs."
         ) from error
 
 

@@ -13,8 +13,8 @@ UNKNOWN = "–"
 COLUMNS = ("p50", "p90", "p95", "p99", "max")
 LEGEND = (
     "ms/s: processor time of all threads, a second of audio; core: the same as a share of one "
-    "core; RTF: time on the wall, a second of audio. Flat out, caches are warm and the frequency "
-    "is high; left on, it costs what it does in real time."
+    "core; RTF: time on the wall, a second of audio. Flat out, caches stay warm; left on, it costs "
+    "what it does in real time."
 )
 STAGES = {
     "front_end": "front end",
@@ -49,7 +49,8 @@ def figure(value: float | None, most_decimals: int = 4) -> str:
     """Three digits of a figure: more where it is large, fewer where it is tiny."""
     if value is None:
         return UNKNOWN
-    size = math.floor(math.log10(abs(value))) if value else 0
+    # Of what three digits leave: 9.999 has the size of 10.0.
+    size = math.floor(math.log10(abs(float(f"{value:.2e}")))) if value else 0
     return f"{value:.{min(max(0, 2 - size), most_decimals)}f}"
 
 
@@ -131,8 +132,11 @@ def _run(run: dict[str, Any]) -> list[str]:
     model, runtime = run["model"], run["interpreter"]
     plural = "s" if runtime["threads"] > 1 else ""
     lines = [
-        f"{model['name']} ({Path(model['path']).name}), mode {model['mode']}, an answer every "
-        f"{run['hop_ms']:g} ms",
+        *textwrap.wrap(
+            f"{model['name']} ({Path(model['path']).name}), mode {model['mode']}, an answer every "
+            f"{run['hop_ms']:g} ms",
+            WIDTH,
+        ),
         f"{runtime['name']} {runtime['version']}, delegate {runtime['delegate']}, "
         f"{runtime['threads']} thread{plural}; SHA-256 {model['sha256'][:16]}",
         "",
@@ -167,13 +171,15 @@ def _figures(name: str, distribution: dict[str, Any]) -> str:
 
 def _rows(run: dict[str, Any]) -> dict[str, str]:
     paced, start, warm_up = run["paced"], run["start"], run["warm_up"]
+    spread = run["whole"]["rounds"]["cpu_ms_per_audio_s"]
     rows = {
         "deadlines": f"{paced['deadline_misses']} of {paced['hops']} answers in real time came "
         f"later than {paced['deadline_ms']:g} ms after their audio; on average "
         f"{figure(paced['late_ms_per_hop']['mean'])} ms after it",
         "measured": f"{run['whole']['hops']} hops, {run['audio_s']:.1f} s of audio a round; "
-        f"first hop {figure(warm_up['first_hop_wall_ms'])} ms, in a warm-up apart; watching the "
-        f"stages cost {share(run['watching_share'])}",
+        f"rounds took {figure(min(spread))} to {figure(max(spread))} ms/s; watching the stages "
+        f"cost {share(run['watching_share'])}",
+        "warm-up": f"apart; its first hop took {figure(warm_up['first_hop_wall_ms'])} ms",
     }
     recomputation = run["recomputation"]
     if recomputation is not None:
@@ -211,18 +217,21 @@ def _recomputing(found: dict[str, Any]) -> str:
 
 
 def _side_by_side(runs: list[dict[str, Any]]) -> list[str]:
-    name = max(len(run["model"]["name"]) for run in runs)
-    name = min(max(name, 5), 22)
-    header = f"{'model':<{name}}  {'mode':<7}{'hop':>5}{'thr.':>5}{'p50':>8}{'p99':>8}"
-    lines = [header + f"{'core':>9}{'in r.t.':>9}{'missed':>8}"]
+    width = min(max(5, *(len(run["model"]["name"]) for run in runs)), 18)
+    lines = [
+        f"{'':<{width}}  {'':<16}{'ms a hop':>14}{'share of a core':>17}{'':>7}{'peak':>6}",
+        f"{'model':<{width}}  {'mode':<7}{'hop':>5}{'thr':>4}{'p50':>7}{'p99':>7}{'flat out':>9}"
+        f"{'paced':>8}{'missed':>7}{'MB':>6}",
+    ]
     for run in runs:
         model, whole, paced = run["model"], run["whole"], run["paced"]
-        distribution = whole["wall_ms_per_hop"]
+        wall, peak_bytes = whole["wall_ms_per_hop"], run["start"]["peak_bytes"]
         lines.append(
-            f"{model['name'][:name]:<{name}}  {model['mode']:<7}{run['hop_ms']:>5g}"
-            f"{run['interpreter']['threads']:>5}"
-            f"{figure(distribution['p50']):>8}{figure(distribution['p99']):>8}"
-            f"{share(whole['core_share']):>9}{share(paced['core_share']):>9}"
-            f"{paced['deadline_misses']:>8}"
+            f"{model['name'][:width]:<{width}}  {model['mode']:<7}{run['hop_ms']:>5g}"
+            f"{run['interpreter']['threads']:>4}"
+            f"{figure(wall['p50'], 3):>7}{figure(wall['p99'], 3):>7}"
+            f"{share(whole['core_share']):>9}{share(paced['core_share']):>8}"
+            f"{paced['deadline_misses']:>7}"
+            f"{figure(None if peak_bytes is None else peak_bytes / 1e6, 1):>6}"
         )
     return lines

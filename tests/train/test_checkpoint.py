@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.train.test_atomic import full_disk
 
 from edge.errors import EdgelidError
+from tests.edge.test_atomic import full_disk
 from train.checkpoint import (
     DESCRIPTION,
     FORMAT_VERSION,
