@@ -67,15 +67,15 @@ def test_tells_of_states_and_operators(model: ModelFile, facts: dict[str, Any]) 
 
 
 def tensor(name: str, kind: str) -> Tensor:
-    return Tensor("embed", name, kind, (1, 4), (), (), 0, "")
+    return Tensor("embed", name, kind, (1, 4), (), (), 0, "", b"")
 
 
 @pytest.mark.parametrize(
     ("kind", "type_", "told"),
     [
-        ("ADD", "FLOAT32", "step: ADD block has the float32 tensor block/out"),
-        ("DEQUANTIZE", "FLOAT16", "step: DEQUANTIZE block has the float16 tensor block/out"),
-        ("CUSTOM", "INT8", "step: block is a custom operator"),
+        ("ADD", "FLOAT32", "embed: ADD block has the float32 tensor block/out"),
+        ("DEQUANTIZE", "FLOAT16", "embed: DEQUANTIZE block has the float16 tensor block/out"),
+        ("CUSTOM", "INT8", "embed: block is a custom operator"),
     ],
 )
 def test_a_stream_is_int8_alone(kind: str, type_: str, told: str) -> None:
@@ -109,7 +109,7 @@ def test_a_custom_operator_fails(
     assert main(["inspect", str(path)]) == 1
     captured = capsys.readouterr()
     assert "CUSTOM" in captured.out
-    assert "does not stream in int8 alone: step: " in captured.err
+    assert "does not stream in int8 alone: embed: " in captured.err
     assert captured.err.count("\n") == 1
 
 
