@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
 from edge.errors import EdgelidError
+from edge.output import standard_output
 
 
 def run(program: str, work: Callable[[], None], stopped: str) -> int:
@@ -26,7 +28,10 @@ def run(program: str, work: Callable[[], None], stopped: str) -> int:
         The exit status.
     """
     try:
-        work()
+        with standard_output():  # a full disk or a reader that has gone is no fault of the work
+            work()
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
     except EdgelidError as error:
         message, status = str(error), 1
     except ImportError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +158,19 @@ def test_files_that_are_not_there(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "does not exist" in captured.err
+
+
+def test_output_that_cannot_be_written() -> None:
+    command = [sys.executable, "-m", "convert.cli", "inspect", str(DEFAULT_MODEL), "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "standard output cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+    pipeline = subprocess.run(
+        ["bash", "-c", '"$@" | true; echo "${PIPESTATUS[0]}"', "bash", *command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (pipeline.stdout, pipeline.stderr) == ("141\n", "")
