@@ -68,16 +68,22 @@ class Recomputation:
         self._front_end = FrontEnd(model.description.front_end, model.filterbank)
         stream = model.description.stream
         self._hop_frames = stream.hop_frames
-        self._per_hop = stream.hop_frames // stream.stride_frames
+        self._stride_frames = stream.stride_frames
 
-    def scores(self, window: Float32Array) -> Int8Array:
-        """Scores of the classes for a window of samples, shape (n,)."""
+    def scores(self, window: Float32Array, lead_in_frames: int = 0) -> Int8Array:
+        """Scores of the classes for a window of samples, shape (n,).
+
+        With a lead-in of the receptive field, they are to the bit those of the stream: without
+        it, the first embeddings of the window hear silence where the stream hears what came
+        before. The lead-in has whole embeddings, and is not scored itself.
+        """
         self._front_end.reset()
         self._graphs.reset()
         frames = quantise(self._front_end.process(window), self._graphs.frames)
         steps = [self._graphs.step(hop) for hop in self._hops(frames)]
-        x = np.concatenate([e for e, _ in steps]).astype(np.int64)  # (embeddings, channels)
-        w = np.concatenate([w for _, w in steps]).astype(np.int64)[:, None]  # (embeddings, 1)
+        first = lead_in_frames // self._stride_frames
+        x = np.concatenate([e for e, _ in steps])[first:].astype(np.int64)  # (embeddings, channels)
+        w = np.concatenate([w for _, w in steps])[first:].astype(np.int64)[:, None]  # (.., 1)
         x -= self._graphs.embeddings.zero_point
         w -= self._graphs.weights.zero_point
         sums = np.concatenate([w, w * x, w * x * x], axis=1).sum(axis=0)
