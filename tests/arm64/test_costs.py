@@ -1,0 +1,72 @@
+"""Instructions on emulated Raspberry Pis are those of the budget, and recomputing takes more."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from edge.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from tests.arm64.costs import (
+    MAX_INSTRUCTIONS,
+    TOTAL,
+    Figures,
+    against_budget,
+    measure,
+    read_budget,
+    table,
+)
+from tests.arm64.counting import missing_compiler
+from tests.arm64.emulated_pi import PROCESSORS
+
+
+@pytest.fixture(scope="module")
+def model() -> ModelFile:
+    return read_model(DEFAULT_MODEL)
+
+
+@pytest.fixture(scope="module")
+def figures(emulation_folder: Path) -> Figures:
+    if missing := missing_compiler():
+        pytest.skip(f"needs from apt: {' '.join(missing)}")
+    return measure(emulation_folder)
+
+
+@pytest.mark.emulation
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_instructions_are_those_of_the_budget(figures: Figures, processor: str) -> None:
+    assert against_budget(figures, read_budget(), processor) == []
+    assert figures["instructions_per_s"][processor][TOTAL] <= MAX_INSTRUCTIONS
+
+
+@pytest.mark.emulation
+def test_the_budget_is_of_what_is_shipped(figures: Figures) -> None:
+    assert figures["model_sha256"] == read_budget()["model_sha256"]
+
+
+def test_a_budget_notices_more_and_less() -> None:
+    budget = read_budget()
+    assert against_budget(budget, budget, "cortex-a53") == []
+    assert against_budget(with_step(budget, 1.009), budget, "cortex-a53") == []
+    (more,) = against_budget(with_step(budget, 1.011), budget, "cortex-a53")
+    assert more.startswith("step on cortex-a53: ")
+    assert more.endswith("+1.1% against the budget")
+    (less,) = against_budget(with_step(budget, 0.989), budget, "cortex-a53")
+    assert less.endswith("lower the budget: python -m tests.arm64 --update")
+    assert against_budget(with_step(budget, 1.011), budget, "cortex-a76") == []
+
+
+def with_step(budget: Figures, times: float) -> Figures:
+    """Other instructions of one stage on one processor."""
+    changed = copy.deepcopy(budget)
+    changed["instructions_per_s"]["cortex-a53"]["step"] *= times
+    return changed
+
+
+def test_the_table_tells_all(model: ModelFile) -> None:
+    budget = read_budget()
+    text = "\n".join(table(budget))
+    for stage in budget["instructions_per_s"]["cortex-a53"]:
+        assert f"  {stage}  " in text
+    assert budget["model_sha256"] == model.sha256

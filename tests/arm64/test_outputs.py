@@ -1,0 +1,145 @@
+"""The shipped model on the processors of Raspberry Pis, and with the interpreter of old ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.modelfile import DEFAULT_MODEL, read_model
+from tests.arm64.emulated_pi import (
+    BOOKWORM,
+    BOOKWORM_32_BIT,
+    PROCESSORS,
+    PROCESSORS_32_BIT,
+    TRIXIE,
+    EmulatedPis,
+    System,
+)
+from tests.arm64.outputs import (
+    Audio,
+    Outputs,
+    assert_equal,
+    assert_within_rounding,
+    classify,
+    listen,
+    outputs_here,
+    outputs_there,
+    python_here,
+    records,
+)
+
+pytestmark = pytest.mark.emulation
+
+# Over the sample it is 0.08, and 0.003 on average.
+MAX_PROBABILITY_DIFFERENCE = 0.1
+MEAN_PROBABILITY_DIFFERENCE = 0.005
+
+HWCAP_ASIMDDP = 1 << 20  # Linux on 64-bit ARM: dot products of int8, which newer processors have
+
+systems = pytest.mark.parametrize(
+    "system", [pytest.param(system, id=system.release) for system in (BOOKWORM, TRIXIE)]
+)
+processors = pytest.mark.parametrize("processor", PROCESSORS)
+
+
+@pytest.fixture(scope="module")
+def expected(excerpt: Audio) -> Outputs:
+    """What this machine makes of the excerpt."""
+    return outputs_here(DEFAULT_MODEL, excerpt, excerpt.array.with_name("answers.npz"))
+
+
+# --- the processors of 64-bit Raspberry Pis --------------------------------------------------
+
+
+@systems
+@processors
+def test_every_output_of_the_graphs_is_the_same(
+    pi: EmulatedPis,
+    system: System,
+    processor: str,
+    excerpt: Audio,
+    expected: Outputs,
+    tmp_path: Path,
+) -> None:
+    answers = tmp_path / "answers.npz"
+    found = outputs_there(pi(system), processor, DEFAULT_MODEL, excerpt, answers)
+    assert found.facts["machine"] == "aarch64"
+    assert found.facts["python"].startswith(f"{system.python}.")
+    # The processors have different kernels.
+    has_dot_product = bool(found.facts["capabilities"] & HWCAP_ASIMDDP)
+    assert has_dot_product == (processor == "cortex-a76")
+    assert found.facts["name"] == "ai-edge-litert"
+    assert found.with_xnnpack
+    assert expected.with_xnnpack
+    assert len(expected.arrays["scores"]) > 20
+    assert all(array.dtype == np.int8 for array in expected.arrays.values())
+    assert_equal(found, expected)
+
+
+@systems
+@processors
+@pytest.mark.parametrize("command", [listen, classify])
+def test_the_command_says_the_same(
+    pi: EmulatedPis,
+    system: System,
+    processor: str,
+    command: Callable[[Audio], Any],
+    excerpt: Audio,
+) -> None:
+    """Segments, and all probabilities of all windows."""
+    there = records(pi(system).python(processor, *command(excerpt)))
+    assert there == records(python_here(sys.executable, *command(excerpt)))
+
+
+# --- the interpreter of 32-bit Raspberry Pi OS -----------------------------------------------
+
+
+@pytest.mark.parametrize("processor", PROCESSORS_32_BIT)
+def test_32_bits_round_within_one_step(
+    pi: EmulatedPis, processor: str, excerpt: Audio, expected: Outputs, tmp_path: Path
+) -> None:
+    answers, windows = tmp_path / "answers.npz", excerpt.array.with_name("answers.npz")
+    there = pi(BOOKWORM_32_BIT)
+    found = outputs_there(there, processor, DEFAULT_MODEL, excerpt, answers, windows)
+    assert found.facts["machine"] == "armv7l"
+    assert (found.facts["name"], found.facts["version"]) == ("tflite-runtime", "2.14.0")
+    assert_within_rounding(found, expected)
+
+
+def test_tflite_runtime_rounds_within_one_step(
+    legacy_python: Path, recording: Audio, tmp_path: Path
+) -> None:
+    ours, theirs = tmp_path / "ours.npz", tmp_path / "theirs.npz"
+    expected = outputs_here(DEFAULT_MODEL, recording, ours)
+    found = outputs_here(DEFAULT_MODEL, recording, theirs, ours, python=legacy_python)
+    assert (found.facts["name"], found.facts["version"]) == ("tflite-runtime", "2.14.0")
+    assert found.facts["numpy"].startswith("1.")
+    assert not found.with_xnnpack
+    assert expected.with_xnnpack
+    assert_within_rounding(found, expected)
+
+
+def test_tflite_runtime_probabilities(legacy_python: Path, recording: Audio) -> None:
+    ours = records(python_here(sys.executable, *listen(recording)))
+    theirs = records(python_here(legacy_python, *listen(recording)))
+    labels = read_model(DEFAULT_MODEL).labels
+    differences = [
+        [abs(a["probabilities"][label] - b["probabilities"][label]) for label in labels]
+        for a, b in zip(
+            (r for r in ours if r["type"] == "window"),
+            (r for r in theirs if r["type"] == "window"),
+            strict=True,
+        )
+    ]
+    assert np.max(differences) < MAX_PROBABILITY_DIFFERENCE
+    assert np.mean(differences) < MEAN_PROBABILITY_DIFFERENCE
+    ours_whole, theirs_whole = (
+        records(python_here(python, *classify(recording)))[0]
+        for python in (sys.executable, legacy_python)
+    )
+    assert theirs_whole["language"] == ours_whole["language"]
