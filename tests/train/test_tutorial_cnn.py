@@ -16,10 +16,13 @@ import train.tutorial_cnn
 from edge.modelfile import DEFAULT_MODEL, read_model
 from tests.conftest import Conversion
 from tests.side_by_side import (
+    Costs,
     Entry,
     ModelRecogniser,
+    prices,
     side_by_side,
     table,
+    whisper_macs,
 )
 from train.sampling import Batch, BatchSampler
 
@@ -115,11 +118,27 @@ def test_side_by_side(tiny_conversion: Conversion, converted: Path, tiny_corpus:
     assert json.loads(json.dumps(report)) == report
 
 
-def test_each_answer_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clip alone is one pass of its hops, and streams by in as many answers as it has."""
+def test_alone_and_streaming_by() -> None:
     recogniser = ModelRecogniser(DEFAULT_MODEL)
     samples = np.random.default_rng(0).uniform(-0.1, 0.1, 48_000).astype(np.float32)
-    probabilities = np.exp(recogniser.log_probabilities(samples))
-    assert probabilities.sum() == pytest.approx(1)
-    assert recogniser.facts()["labels"][: len(probabilities)]
+    assert np.exp(recogniser.log_probabilities(samples)).sum() == pytest.approx(1)
+    # 3 s are 18 hops and 3/4; the first block of one does not complete an answer, nor does the end.
     assert len(recogniser.costs(samples).hops_ms) == 17
+
+
+def test_prices() -> None:
+    streaming = prices([Costs(6.0, [0.2, 0.4]), Costs(9.0, [0.3])])
+    assert streaming["alone_ms"]["median_ms"] == 7.5
+    assert streaming["every_window_ms_per_s"] == 2.5
+    assert streaming["every_hop_ms_per_s"] == 1.875  # 0.3 ms every 0.16 s
+    assert streaming["every_hop_anew_ms_per_s"] == 46.875
+    anew = prices([Costs(8.0, [])])
+    assert anew["hop_ms"] is None
+    assert anew["every_hop_ms_per_s"] == anew["every_hop_anew_ms_per_s"] == 50.0
+
+
+def test_whisper_macs() -> None:
+    """One layer by hand: 1500 positions of 512, and a memory for the decoder to attend to."""
+    layer = 1500 * (12 * 512 * 512 + 2 * 1500 * 512) + 1500 * 2 * 512 * 512
+    entry = 3000 * 80 * 512 * 3 + 1500 * 512 * 512 * 3
+    assert whisper_macs() == entry + 6 * layer
