@@ -23,6 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -189,7 +190,7 @@ class WhisperRecogniser:
             "mode": "window",
             "labels": list(LANGUAGES),
             "sha256": None,
-            "runtime": "faster-whisper, int8, 2 threads",
+            "runtime": f"faster-whisper {version('faster-whisper')}, int8, 2 threads",
             "size_bytes": sum(file.stat().st_size for file in self._folder.iterdir()),
             "parameters": WHISPER_PARAMETERS,
             "macs_per_answer": whisper_macs(),
@@ -448,50 +449,71 @@ def prices(costs: Sequence[Costs]) -> dict[str, Any]:
     }
 
 
+HEAD = (
+    "recogniser",
+    "macro accuracy (95 %)",
+    "file",
+    "parameters",
+    "multiply-adds an answer",
+    "peak memory",
+    "an answer, alone",
+    "an answer, every 160 ms",
+    "a second of audio, answer every 3 s",
+    "a second of audio, answer every 160 ms",
+)
+
+
 def table(report: dict[str, Any]) -> list[str]:
-    """The report for a person."""
-    first = report["recognisers"][0]
+    """The report for a person, as Markdown."""
     lines = [
         f"{report['cpu']}, {report['architecture']}, Python {report['python']}, "
         f"numpy {report['numpy']}, edgelid {report['edgelid']}, commit {report['commit']}",
-        f"{report['cuts']} cuts of {report['window_s']:g} s, costs on {report['timed_cuts']} of "
-        "them; milliseconds of processor time, medians",
         "",
-        f"{'':<30} {'macro accuracy (95 %)':<21} {'file':>9} {'parameters':>11} {'peak':>7} "
-        f"{'an answer':>19} {'per second of audio':>25} {'times':>15}",
-        f"{'':<30} {'':<21} {'':>9} {'':>11} {'memory':>7} {'alone':>9} {'at a hop':>9} "
-        f"{'every 3 s':>12} {'every 160 ms':>12} {'3 s':>7} {'160 ms':>7}",
+        f"{report['cuts']} cuts of {report['window_s']:g} s of the {report['split']} split, costs "
+        f"on {report['timed_cuts']} of them: processor time, medians; in brackets, how many times "
+        "that of the first.",
+        "",
+        _line(HEAD),
+        _line(["---"] + ["---:"] * (len(HEAD) - 1)),
     ]
+    first = report["recognisers"][0]
     for row in report["recognisers"]:
-        times, peak = row["times_the_first"], row["peak_memory_bytes"]
-        lines.append(
-            f"{row['name']:<30} {accuracy_text(row):<21} {row['size_bytes'] / 1e6:>6.2f} MB "
-            f"{row['parameters']:>11,} {_megabytes(peak):>7} "
-            + _costs(
-                row["alone_ms"]["median_ms"],
-                row["hop_ms"] and row["hop_ms"]["median_ms"],
-                row["every_window_ms_per_s"],
-                row["every_hop_ms_per_s"],
-            )
-            + f" {times['every_window_ms_per_s']:>7,.1f} {times['every_hop_ms_per_s']:>7,.1f}"
-        )
+        lines.append(_line(_cells(row, row["every_hop_ms_per_s"], first)))
         if row["mode"] == "stream":
-            anew = row["every_hop_anew_ms_per_s"]
-            lines.append(
-                f"{'  the same, anew at every hop':<30} {'':<21} {'':>9} {'':>11} {'':>7} "
-                + _costs(row["alone_ms"]["median_ms"], None, row["every_window_ms_per_s"], anew)
-                + f" {'':>7} {anew / first['every_hop_ms_per_s']:>7,.1f}"
-            )
+            anew = _cells(row, row["every_hop_anew_ms_per_s"], first)
+            anew[0] += ", window computed anew at every hop"
+            anew[7] = anew[6]
+            lines.append(_line(anew))
     return lines
 
 
-def _megabytes(count: int | None) -> str:
-    return "?" if count is None else f"{count / 1e6:.0f} MB"
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
-def _costs(alone_ms: float, hop_ms: float | None, window_ms: float, every_hop_ms: float) -> str:
-    hop = "" if hop_ms is None else f"{hop_ms:.2f}"
-    return f"{alone_ms:>9,.2f} {hop:>9} {window_ms:>12,.2f} {every_hop_ms:>12,.2f}"
+def _cells(row: dict[str, Any], every_hop_ms_per_s: float, first: dict[str, Any]) -> list[str]:
+    peak = row["peak_memory_bytes"]
+    return [
+        row["name"],
+        accuracy_text(row),
+        f"{row['size_bytes'] / 1e6:.2f} MB",
+        f"{row['parameters']:,}",
+        f"{row['macs_per_answer'] / 1e6:,.1f} M",
+        "?" if peak is None else f"{peak / 1e6:.0f} MB",
+        _milliseconds(row["alone_ms"]["median_ms"]),
+        _milliseconds((row["hop_ms"] or row["alone_ms"])["median_ms"]),
+        _against(row["every_window_ms_per_s"], first["every_window_ms_per_s"]),
+        _against(every_hop_ms_per_s, first["every_hop_ms_per_s"]),
+    ]
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.{0 if value >= 100 else 2}f} ms"
+
+
+def _against(value: float, first: float) -> str:
+    times = value / first
+    return f"{_milliseconds(value)} ({times:,.{0 if times >= 20 else 1}f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
