@@ -131,7 +131,6 @@ def fit_network(config: RunConfig, corpus: Corpus, steps: int, partial: Path) ->
         if not np.isfinite(figures["loss"]):
             raise EdgelidError("training diverged (the loss is not finite)")
         if step % SAVE_EVERY_STEPS == 0 or step == steps:
-            network.reset_metrics()
             save_network(network, partial)
             accuracy = development_accuracy(network, development)
             tqdm.write(f"step {step}: {figures}, development {accuracy:.1%}", file=sys.stderr)
