@@ -89,6 +89,7 @@ def test_other_plans_are_refused(
     assert train.tutorial_cnn.main([*arguments, "--output", str(output)]) == 1
     assert "damaged: delete it" in capsys.readouterr().err
     network = train.tutorial_cnn.compiled(train.tutorial_cnn.tutorial_network(300, 32, 4), 7)
+    network.optimizer.build(network.trainable_variables)
     train.tutorial_cnn.save_network(network, tmp_path / "cnn.partial.keras")
     assert train.tutorial_cnn.main([*arguments, "--output", str(output)]) == 1
     assert "of other --steps" in capsys.readouterr().err
