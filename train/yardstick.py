@@ -12,9 +12,10 @@ can be stopped and started again: the scores so far are in ``OUT.scores``, one c
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ from numpy.typing import NDArray
 from edge.atomic import write_atomically
 from edge.errors import EdgelidError
 from train.cuts import SEED, Cut, balanced, cuts, load_cut
-from train.manifest import check_files, corpus_dir, read_manifest
+from train.manifest import Clip, check_files, corpus_dir, read_manifest
 from train.teacher import LANGUAGES, load_whisper, weights_dir
 
 SAVE_EVERY_CUTS = 20
 
 Scores = dict[str, list[float]]  # key of a cut -> nine log-posteriors
+Score = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # (samples,) -> nine log-posteriors
 
 
 def restricted_log_posteriors(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -169,14 +171,31 @@ def read_yardstick(report: Path) -> Yardstick:
     return Yardstick(name, languages, scores)
 
 
-def score_cuts(model: Any, todo: Sequence[Cut], corpus: Path, file: Path) -> Scores:
+def human_speech(corpus: Path, split: str) -> list[Clip]:
+    """Clips of a split that Whisper is scored on: people, in one of `LANGUAGES`.
+
+    Raises
+    ------
+    EdgelidError
+        If the corpus is not as its manifest says.
+    """
+    clips = [
+        clip
+        for clip in read_manifest(corpus)
+        if clip.split == split and clip.kind == "human" and clip.language in LANGUAGES
+    ]
+    check_files(clips, corpus)
+    return clips
+
+
+def score_cuts(score: Score, todo: Sequence[Cut], corpus: Path, file: Path) -> Scores:
     """Score the cuts that `file` has no scores of, and keep them there."""
     from tqdm import tqdm
 
     scores = _read_scores(file)
     missing = [cut for cut in todo if cut_key(cut) not in scores]
     for done, cut in enumerate(tqdm(missing, unit="cut", mininterval=5), start=1):
-        log_posteriors = restricted_log_posteriors(model, load_cut(cut, corpus))
+        log_posteriors = score(load_cut(cut, corpus))
         scores[cut_key(cut)] = [round(float(value), 4) for value in log_posteriors]
         if done % SAVE_EVERY_CUTS == 0:
             _write_scores(file, scores)
@@ -238,12 +257,7 @@ def run(
         If the corpus is not as its manifest says, a package is missing, or a duration is too
         short or too long.
     """
-    clips = [
-        clip
-        for clip in read_manifest(corpus)
-        if clip.split == split and clip.kind == "human" and clip.language in LANGUAGES
-    ]
-    check_files(clips, corpus)
+    clips = human_speech(corpus, split)
     sets = {duration_s: cuts(clips, duration_s=duration_s, seed=SEED) for duration_s in durations_s}
     if per_language is not None:
         sets = {
@@ -253,7 +267,7 @@ def run(
     if empty:
         raise EdgelidError(f"the {split} split of {corpus} has no cut of {empty[0]:g} s")
     output.parent.mkdir(parents=True, exist_ok=True)
-    model = load_whisper(weights)
+    score = functools.partial(restricted_log_posteriors, load_whisper(weights))
     result: dict[str, Any] = {
         "recogniser": "Whisper base, int8, faster-whisper, restricted to the nine languages",
         "languages": list(LANGUAGES),
@@ -262,7 +276,7 @@ def run(
         "by_duration_s": {},
     }
     for duration_s, found in sets.items():
-        scores = score_cuts(model, found, corpus, scores_file(output))
+        scores = score_cuts(score, found, corpus, scores_file(output))
         table = np.array([scores[cut_key(cut)] for cut in found])  # (cuts, 9)
         result["by_duration_s"][f"{duration_s:g}"] = metrics([c.language for c in found], table)
         write_atomically(output, (json.dumps(result, indent=1) + "\n").encode())
