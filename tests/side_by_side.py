@@ -32,13 +32,13 @@ import numpy as np
 from tqdm import tqdm
 
 from convert.inspection import inspect
+from edge.atomic import check_writable
+from edge.bench.machine import describe_machine
 from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.interpreter import open_model
 from edge.modelfile import DEFAULT_MODEL, ModelFile, read_model
-from tests.benchmark_cost import machine, summary
-from train.atomic import check_writable
 from train.command import run
 from train.cuts import SEED, Cut, balanced, cuts, load_cuts
 from train.manifest import corpus_dir
@@ -387,7 +387,7 @@ def side_by_side(
             name: round(row[name] / listening, 2) for name in row if name.endswith("_ms_per_s")
         }
     return {
-        **machine(),
+        **describe_machine(),
         "split": SPLIT,
         "cuts": len(found),
         "timed_cuts": len(timed),
@@ -438,15 +438,22 @@ def prices(costs: Sequence[Costs]) -> dict[str, Any]:
         per second of audio, with an answer every window, and every hop: as it is done where it
         can stream, and anew from the samples of the window.
     """
-    alone = summary([each.alone_ms for each in costs])
+    alone = _median_and_tail([each.alone_ms for each in costs])
     hops_ms = [hop_ms for each in costs for hop_ms in each.hops_ms]
-    hop = summary(hops_ms) if hops_ms else None
+    hop = _median_and_tail(hops_ms) if hops_ms else None
     return {
         "alone_ms": alone,
         "hop_ms": hop,
         "every_window_ms_per_s": round(alone["median_ms"] / WINDOW_S, 4),
         "every_hop_ms_per_s": round((hop or alone)["median_ms"] / HOP_S, 4),
         "every_hop_anew_ms_per_s": round(alone["median_ms"] / HOP_S, 4),
+    }
+
+
+def _median_and_tail(times_ms: list[float]) -> dict[str, float]:
+    return {
+        "median_ms": round(float(np.median(times_ms)), 3),
+        "p95_ms": round(float(np.percentile(times_ms, 95)), 3),
     }
 
 

@@ -28,9 +28,9 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from edge.atomic import atomic_file, check_writable, write_atomically
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
-from train.atomic import atomic_file, check_writable, write_atomically
 from train.cli import DEFAULT_CACHE
 from train.command import run
 from train.config import RunConfig, read_config
