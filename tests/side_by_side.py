@@ -32,6 +32,7 @@ import numpy as np
 from tqdm import tqdm
 
 from convert.inspection import inspect
+from edge import __version__
 from edge.atomic import check_writable
 from edge.bench.machine import describe_machine
 from edge.classifier import StreamingClassifier
@@ -388,6 +389,7 @@ def side_by_side(
         }
     return {
         **describe_machine(),
+        "edgelid": __version__,
         "split": SPLIT,
         "cuts": len(found),
         "timed_cuts": len(timed),
@@ -475,7 +477,7 @@ def table(report: dict[str, Any]) -> list[str]:
     """The report for a person, as Markdown."""
     lines = [
         f"{report['cpu']}, {report['architecture']}, Python {report['python']}, "
-        f"numpy {report['numpy']}, edgelid {report['edgelid']}, commit {report['commit']}",
+        f"numpy {report['numpy']}, edgelid {report['edgelid']}",
         "",
         f"{report['cuts']} cuts of {report['window_s']:g} s of the {report['split']} split, costs "
         f"on {report['timed_cuts']} of them: processor time, medians; in brackets, how many times "
