@@ -67,6 +67,10 @@ class Listener:
         """What does the work of each stage: an object, and the name of its method."""
         return {**self._classifier.stages(), "decoder": (self._decoder, "update")}
 
+    def expect(self, languages: Sequence[str] | None) -> None:
+        """Go on with these as the only languages to expect; see `StreamingClassifier.expect`."""
+        self._classifier.expect(languages)
+
     def hear(self, blocks: Iterable[Float32Array]) -> Iterator[Heard]:
         """Listen until the audio ends.
 

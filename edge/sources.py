@@ -377,7 +377,7 @@ def _open_file(name: str) -> BinaryIO:
 
 
 def _open_sound(file: BinaryIO, name: str) -> Any:
-    soundfile = _import_soundfile()
+    soundfile = import_soundfile()
     try:
         # By descriptor: from a name, libsndfile takes the format of what it does not recognise,
         # and would decode a text called `x.vox` as sound.
@@ -394,17 +394,24 @@ def _open_sound(file: BinaryIO, name: str) -> Any:
     return sound
 
 
-def _import_soundfile() -> Any:
+def import_soundfile() -> Any:
+    """The package that reads and writes audio files.
+
+    Raises
+    ------
+    EdgelidError
+        If it or its library is missing.
+    """
     try:
         return importlib.import_module("soundfile")
     except ImportError as error:
         raise EdgelidError(
-            "reading audio files needs the package soundfile, which cannot be imported: "
+            "audio files need the package soundfile, which cannot be imported: "
             'pip install "edgelid[edge]".'
         ) from error
     except OSError as error:
         raise EdgelidError(
-            "reading audio files needs the library libsndfile, which cannot be loaded: "
+            "audio files need the library libsndfile, which cannot be loaded: "
             "sudo apt install libsndfile1."
         ) from error
 
