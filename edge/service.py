@@ -40,6 +40,7 @@ STATUS_KEYS = (
 # Each line costs the service something it does not need. docs/service.md tells what is left.
 _SANDBOX = """\
 NoNewPrivileges=yes
+PrivateMounts=yes
 PrivateNetwork=yes
 PrivateTmp=yes
 ProtectSystem=strict
@@ -146,9 +147,7 @@ class Service:
         if self.scope == "system":
             needed = _needed(settings, config)
             in_home = any(_is_below(path, home) for path in needed for home in HOMES)
-            sandbox = _SANDBOX.format(
-                protect_home="read-only" if in_home else "yes"
-            )
+            sandbox = _SANDBOX.format(protect_home="read-only" if in_home else "yes")
             after, wanted_by = "After=sound.target\n", "multi-user.target"
             sandbox += _SYSTEM_SANDBOX
         else:
