@@ -256,7 +256,9 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     from edge.config import FIELDS
 
     if options.languages == []:
-        raise EdgelidError("--languages needs at least one language.")
+        raise EdgelidError("--languages needs at least one language: leave it out for all.")
+    if options.input == "":  # which a script that lost a name must not take for the microphone
+        raise EdgelidError("the input '' does not exist: check the path.")
     given = {name: getattr(options, name, None) for name in FIELDS}
     given["output"] = "json" if options.json else None
     if given["model"] is not None:

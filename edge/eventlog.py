@@ -209,7 +209,7 @@ def _complete_bytes(descriptor: int, path: Path) -> int:
     size_bytes = os.fstat(descriptor).st_size
     start = os.pread(descriptor, len(RECORD_START), 0)
     # After a power cut, a file system may have the length of a record and zeros for its bytes.
-    if not RECORD_START.startswith(start.rstrip(b"\0")):
+    if any(byte not in (0, wanted) for byte, wanted in zip(start, RECORD_START, strict=False)):
         raise EdgelidError(f"{str(path)!r} is no event log: choose another file, or move it away.")
     tail_start = max(0, size_bytes - TAIL_BYTES)
     tail = os.pread(descriptor, TAIL_BYTES, tail_start)

@@ -56,7 +56,6 @@ RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
-MemoryDenyWriteExecute=yes
 KeyringMode=private
 SystemCallArchitectures=native
 SystemCallFilter=@system-service

@@ -405,7 +405,7 @@ def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None
         (["--threads", "0"], "0 threads are not possible: choose 1 to 64."),
         (["--threads", "1000"], "1000 threads are not possible: choose 1 to 64."),
         (["--languages", "de,xx"], "the model does not know xx: choose from"),
-        (["--languages", ""], "the model needs at least one language: choose from"),
+        (["--languages", ""], "--languages needs at least one language"),
         (["--device", "0"], "--input and --device exclude each other"),
     ],
 )
