@@ -1,4 +1,4 @@
-"""The event log loses at most the record that is being written, and says what it could not write."""
+"""The event log loses at most the record being written, and says what it could not write."""
 
 from __future__ import annotations
 
