@@ -35,9 +35,10 @@ class Manager:
     def received(self) -> list[str]:
         """All there is."""
         found = []
+        self.socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
-                found += self.socket.recv(4096, socket.MSG_DONTWAIT).decode().splitlines()
+                found += self.socket.recv(4096).decode().splitlines()
         return found
 
     def wait_for(self, line: str) -> list[str]:
@@ -181,7 +182,7 @@ def test_a_reload_changes_languages_and_loses_no_audio(
     segments = [event for event in events if event["type"] == "segment"]
     assert segments[-1]["end_s"] == 60.4
     assert [s["start_s"] for s in segments[1:]] == [s["end_s"] for s in segments[:-1]]
-    late = {s["language"] for s in segments if float(str(s["start_s"])) > 12}
+    late = {s["language"] for s in segments if float(str(s["start_s"])) > 20}
     assert late <= {"zh", "unknown", "nonspeech"}
     lines = errors.splitlines()
     assert "only a restart can change device" in lines[0]
@@ -192,7 +193,8 @@ def test_a_reload_changes_languages_and_loses_no_audio(
         assert line.startswith("edgelid: the configuration stays as it was: ")
         assert words in line
     logged = [json.loads(line) for line in log.read_text().splitlines()]
-    assert (logged[0]["type"], logged[0]["start_s"] >= 10) == ("start", True)
+    assert logged[0]["type"] == "start"
+    assert 0 < logged[0]["start_s"] <= 20  # where in the stream the log was opened
     assert logged[1:] == events[-len(logged[1:]) :]
 
 
@@ -200,7 +202,6 @@ def reload(process: subprocess.Popen[bytes], manager: Manager, samples: Float32A
     """SIGHUP, which takes effect with the next block of audio."""
     manager.received()
     process.send_signal(signal.SIGHUP)
-    time.sleep(0.3)  # signals and pipes have no order between them
     feed(process, samples)
     told = manager.wait_for("RELOADING=1")
     if not any(line == "READY=1" for line in told[told.index("RELOADING=1") :]):
