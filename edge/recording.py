@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ FILE_S = 60
 FILE_SAMPLES = FILE_S * SAMPLE_RATE_HZ
 HEADER_BYTES = 1024  # more than a WAV file has
 FILE_BYTES = FILE_SAMPLES * SAMPLE_BYTES + HEADER_BYTES
+_FAILURES = (OSError, RuntimeError)  # soundfile's errors are of the latter kind
 PREFIX, SUFFIX = "edgelid-heard-", ".wav"
 
 
@@ -52,9 +54,9 @@ class Recorder:
         self._failed = False
         try:
             self._begin()
-        except OSError as error:
+        except _FAILURES as error:
             raise EdgelidError(
-                f"recordings cannot be written to {str(folder)!r} ({error.strerror}): check the "
+                f"recordings cannot be written to {str(folder)!r} ({_reason(error)}): check the "
                 "folder and its permissions."
             ) from error
 
@@ -100,19 +102,19 @@ class Recorder:
             self._end()
 
     @contextlib.contextmanager
-    def _tolerated(self) -> Any:
+    def _tolerated(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError) as error:  # soundfile's errors are of the latter kind
+        except _FAILURES as error:
             if not self._failed:
                 logger.warning(
                     "recordings cannot be written to %r (%s): trying again every minute",
                     str(self._folder),
-                    " ".join(str(error).split()).rstrip("."),
+                    _reason(error),
                 )
             self._failed = True
             sound, self._sound = self._sound, None
-            with contextlib.suppress(OSError, RuntimeError):
+            with contextlib.suppress(*_FAILURES):
                 if sound is not None:
                     sound.close()
 
@@ -142,3 +144,7 @@ class Recorder:
                 return
             total_bytes -= file.stat().st_size
             file.unlink()
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
