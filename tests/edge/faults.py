@@ -71,7 +71,9 @@ class Checked:
                     if not gap_samples:
                         reason = sound.reason
                     gap_samples += sound.samples
-                    self.trail=getattr(self,'trail',[])[-5:]+[(self.world.now_s(),sound,list(self.world.log[-8:]))]
+                    self.trail = getattr(self, "trail", [])[-5:] + [
+                        (self.world.now_s(), sound, list(self.world.log[-8:]))
+                    ]
                 elif isinstance(sound, np.ndarray):
                     if self.next is None or gap_samples:
                         self._after_gap(sound, gap_samples, reason)
@@ -108,9 +110,22 @@ class Checked:
             if np.array_equal(near[i : i + len(start)], start)
         ]
         if not found:
-            loop=self.world.sound
-            pos=[int(i) for i in np.flatnonzero(loop==start[0]) if np.array_equal(loop.take(np.arange(i,i+len(start)),mode='wrap'),start)]
-            print("DEBUG", reason, gap_samples, pos, expected%len(loop), [(q-expected)%len(loop)/16000 for q in pos], len(loop)/16000, getattr(self,'trail',None))
+            loop = self.world.sound
+            pos = [
+                int(i)
+                for i in np.flatnonzero(loop == start[0])
+                if np.array_equal(loop.take(np.arange(i, i + len(start)), mode="wrap"), start)
+            ]
+            print(
+                "DEBUG",
+                reason,
+                gap_samples,
+                pos,
+                expected % len(loop),
+                [(q - expected) % len(loop) / 16000 for q in pos],
+                len(loop) / 16000,
+                getattr(self, "trail", None),
+            )
         assert len(found) == 1, f"gap of {gap_samples} samples ({reason}): {found}"
         error_s = abs(found[0] - around) / SAMPLE_RATE_HZ
         self.next = self.after_gap_sample = expected - around + found[0]

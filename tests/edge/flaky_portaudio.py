@@ -49,7 +49,7 @@ class World(Clock):
     ) -> None:
         self.sound = sound
         self.faults_left = faults
-        self.log: list[object]=[]
+        self.log: list[object] = []
         self.happened: dict[str, int] = {}
         self.rng = np.random.default_rng(seed)
         self.awake_s, self.asleep_s, self.wall_s = 1_000.0, 50.0, 0.0
@@ -173,7 +173,7 @@ class World(Clock):
         kinds += [self.clock_is_set, self.rate_changes, self.refusals_to_come]
         kinds += [self.overruns] * 2 if stream.kind == ALSA else [self.loses_silently] * 2
         kind = kinds[int(self.rng.integers(len(kinds)))]
-        self.log.append((round(self.now_s(),2),kind.__name__,stream.kind if stream else None))
+        self.log.append((round(self.now_s(), 2), kind.__name__, stream.kind if stream else None))
         kind()
         self.faults_left -= 1
         self.last_fault_s = self.now_s()
