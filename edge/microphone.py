@@ -208,12 +208,10 @@ class MicrophoneSource(AudioSource):
                 told_samples += samples
                 yield Gap(samples, reason)
 
-        def patient() -> Iterator[Gap]:
-            """Let time pass."""
-            self._clock.sleep(POLL_S)
-            so_far_s = self._clock.now_s() - LATEST_S
-            if so_far_s - self._end_s - told_samples / SAMPLE_RATE_HZ >= PART_S:
-                yield from gap(so_far_s)
+        def so_far() -> Iterator[Gap]:
+            until_s = self._clock.now_s() - LATEST_S
+            if until_s - self._end_s - told_samples / SAMPLE_RATE_HZ >= PART_S:
+                yield from gap(until_s)
 
         while self._goes_on():
             if self._failures:
@@ -221,20 +219,23 @@ class MicrophoneSource(AudioSource):
                 for _ in range(round(retry_s / POLL_S)):
                     if not self._goes_on():
                         break
-                    yield from patient()
+                    self._clock.sleep(POLL_S)
+                    yield from so_far()
             self._failures += 1
             if not self._goes_on() or not self._reopened():
                 continue
             assert self._capture is not None
             for _ in range(round(STALL_S / POLL_S)):
+                if not self._goes_on():
+                    break
+                self._clock.sleep(POLL_S)
+                # Looking first: the audio may have come long ago, if the machine was suspended.
                 start_s = self._capture.first_heard_s()
                 if start_s is not None:
                     yield from gap(start_s)
                     self._meter = LevelMeter(self.rate_hz)
                     return
-                if not self._goes_on():
-                    break
-                yield from patient()
+                yield from so_far()
         yield from gap(self._clock.now_s())
 
     def _reopened(self) -> bool:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -35,7 +33,7 @@ GAP_ERROR_S = 0.15
 GAP_ERROR_SHARE = 0.002
 
 MATCH_SAMPLES = 32
-RECOGNISED_S = 10.0  # of undisturbed speech in one language are enough to tell it
+RECOGNISED_S = 6.0  # of undisturbed speech in one language are enough to tell it
 
 
 @dataclass
@@ -44,12 +42,14 @@ class Checked:
 
     Attributes
     ----------
-    next : int
-        Number of the sample that follows, in the room.
+    next, after_gap_sample : int
+        Numbers, in the room, of the sample that follows and of the first one since the last gap.
     samples, gaps : int
         How many were compared.
-    gap_errors_s : list of float
-        Worst, by reason.
+    lost_s : float
+    worst_error_s : dict of str to float
+        Of gaps up to a minute, by reason.
+    reasons : Counter
     """
 
     world: World
@@ -71,9 +71,6 @@ class Checked:
                     if not gap_samples:
                         reason = sound.reason
                     gap_samples += sound.samples
-                    self.trail = getattr(self, "trail", [])[-5:] + [
-                        (self.world.now_s(), sound, list(self.world.log[-8:]))
-                    ]
                 elif isinstance(sound, np.ndarray):
                     if self.next is None or gap_samples:
                         self._after_gap(sound, gap_samples, reason)
@@ -109,23 +106,6 @@ class Checked:
             for i in np.flatnonzero(near[: 2 * around + 1] == start[0])
             if np.array_equal(near[i : i + len(start)], start)
         ]
-        if not found:
-            loop = self.world.sound
-            pos = [
-                int(i)
-                for i in np.flatnonzero(loop == start[0])
-                if np.array_equal(loop.take(np.arange(i, i + len(start)), mode="wrap"), start)
-            ]
-            print(
-                "DEBUG",
-                reason,
-                gap_samples,
-                pos,
-                expected % len(loop),
-                [(q - expected) % len(loop) / 16000 for q in pos],
-                len(loop) / 16000,
-                getattr(self, "trail", None),
-            )
         assert len(found) == 1, f"gap of {gap_samples} samples ({reason}): {found}"
         error_s = abs(found[0] - around) / SAMPLE_RATE_HZ
         self.next = self.after_gap_sample = expected - around + found[0]
@@ -187,7 +167,7 @@ def answers(world: World, checked: Checked, source: MicrophoneSource) -> Answers
         time_s = last % len(world.sound) / SAMPLE_RATE_HZ
         for passage in spoken:
             began_s = max(passage.start_s, time_s - (last - first) / SAMPLE_RATE_HZ)
-            if time_s > passage.end_s or time_s - began_s < RECOGNISED_S * 0.6:
+            if time_s > passage.end_s or time_s - began_s < RECOGNISED_S:
                 continue
             stretch = (first, passage)
             if stretch == judged:

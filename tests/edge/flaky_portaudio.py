@@ -48,8 +48,8 @@ class World(Clock):
         most_s: float = 3.0,
     ) -> None:
         self.sound = sound
+        self._twice = np.concatenate([sound, sound])
         self.faults_left = faults
-        self.log: list[object] = []
         self.happened: dict[str, int] = {}
         self.rng = np.random.default_rng(seed)
         self.awake_s, self.asleep_s, self.wall_s = 1_000.0, 50.0, 0.0
@@ -108,7 +108,8 @@ class World(Clock):
 
     def samples(self, first: int, count: int) -> Float32Array:
         """What is to be heard from a sample on, shape (count,)."""
-        return self.sound.take(np.arange(first, first + count), mode="wrap")
+        start = first % len(self.sound)
+        return self._twice[start : start + count]
 
     # --- what sounddevice has -----------------------------------------------------------------
 
@@ -173,7 +174,6 @@ class World(Clock):
         kinds += [self.clock_is_set, self.rate_changes, self.refusals_to_come]
         kinds += [self.overruns] * 2 if stream.kind == ALSA else [self.loses_silently] * 2
         kind = kinds[int(self.rng.integers(len(kinds)))]
-        self.log.append((round(self.now_s(), 2), kind.__name__, stream.kind if stream else None))
         kind()
         self.faults_left -= 1
         self.last_fault_s = self.now_s()
