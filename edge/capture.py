@@ -116,6 +116,9 @@ class Capture:
                 end()
             except self._sounddevice.PortAudioError as error:
                 logger.debug("%r: %s", self.name, error)
+        # The stream knows the callback, and by it the ring: two that hold each other stay for
+        # longer than a device that comes and goes should have them.
+        self._stream = None
 
     def read(self, to_the_end: bool = False) -> Iterator[Float32Array | Missing]:
         """Take what has come, and what is missing in it, in order.
@@ -149,7 +152,7 @@ class Capture:
             yield frames
 
     def _open(self, device: InputDevice, channel: int | None) -> Any:
-        failure: Exception | None = None
+        failures: list[Exception] = []
         for kind in FORMATS:
             for rate_hz, channels in settings(device, channel):
                 try:
@@ -159,9 +162,11 @@ class Capture:
                         "%r at %d Hz, %d channel(s), %s: %s",
                         *(self.name, rate_hz, channels, kind, error),
                     )
-                    failure = failure or error
-        assert failure is not None
-        raise does_not_open(self.name, failure) from failure
+                    failures.append(error)
+        try:
+            raise does_not_open(self.name, failures[0]) from failures[0]
+        finally:
+            failures.clear()  # they hold this frame, which would hold them
 
     def _stream_of(self, device: InputDevice, rate_hz: int, channels: int, kind: str) -> Any:
         self.rate_hz, self.channels, self._kind = rate_hz, channels, kind

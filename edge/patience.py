@@ -49,5 +49,8 @@ def patiently(call: Callable[[], Result], enough: Callable[[int], bool]) -> Resu
             raise Unanswered
         asked += 1
     if failures:
-        raise failures[0]
+        try:
+            raise failures[0]
+        finally:
+            failures.clear()  # it holds this frame, which would hold it
     return results[0]
