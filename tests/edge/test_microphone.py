@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edge import microphone
-from edge.capture import FORMATS
+from edge.capture import FORMATS, RING_S
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.microphone import MicrophoneSource
+from edge.sources import Gap, Sound
 from tests.edge.fake_sounddevice import (
     ARRAY,
     SPEAKER,
@@ -29,6 +32,22 @@ from tests.edge.fake_sounddevice import (
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+def sounds(source: MicrophoneSource) -> list[Sound]:
+    with source:
+        return list(source.blocks())
+
+
+def joined(parts: list[Sound]) -> list[Any]:
+    """With the blocks between two gaps in one."""
+    found: list[Any] = []
+    for part in parts:
+        if isinstance(part, np.ndarray) and found and isinstance(found[-1], np.ndarray):
+            found[-1] = np.concatenate([found[-1], part])
+        else:
+            found.append(part)
+    return found
 
 
 def open_usb(clock: FakeClock, **settings: Any) -> tuple[MicrophoneSource, FakeStream]:
@@ -117,7 +136,9 @@ def test_all_that_is_delivered_arrives_in_order(clock: FakeClock) -> None:
 
 
 def test_another_rate_and_more_channels_become_16_khz_mono(clock: FakeClock) -> None:
-    sounddevice = FakeSounddevice([ARRAY], 0, lambda rate_hz, channels: channels == 6)
+    sounddevice = FakeSounddevice(
+        [ARRAY], 0, lambda rate_hz, channels: (rate_hz, channels) == (48_000, 6)
+    )
     source = MicrophoneSource(sounddevice=sounddevice, clock=clock)
     time_s = np.arange(96_000) / 48_000
     levels = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])  # mean 0.35
@@ -138,43 +159,65 @@ def test_a_reader_that_is_too_slow_loses_the_oldest_and_is_told(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, stream = open_usb(clock)
-    ring_frames = round(microphone.RING_S * SAMPLE_RATE_HZ)
+    ring_frames = round(RING_S * SAMPLE_RATE_HZ)
     lost = 12_345
     for start in range(0, ring_frames + lost, 800):
+        clock.time_s += 0.05
         stream.deliver(ramp(start, min(start + 800, ring_frames + lost)))
-    clock.while_asleep = [source.stop]
-    with source:
-        heard = np.concatenate(list(source.blocks()))
-    np.testing.assert_array_equal(heard, ramp(lost, ring_frames + lost)[:, 0])
+    # Fast enough for a minute, and then some.
+    clock.while_asleep = [lambda: stream.deliver(ramp(0, 800))] * 1_300
+    clock.while_asleep.append(source.stop)
+    gap, *heard = sounds(source)
+    assert gap == Gap(lost, "too slow")
+    first = np.concatenate([part for part in heard if isinstance(part, np.ndarray)])
+    np.testing.assert_array_equal(first[:ring_frames], ramp(lost, ring_frames + lost)[:, 0])
     assert source.dropped_samples == lost
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert "0.77 s" in record.getMessage()
+    slow, recovered, _ = caplog.messages
+    assert "too slow: the last 0.00 s of audio took it 10.80 s" in slow
+    assert "fast enough again: 0.77 s (too slow)" in recovered
 
 
-def test_losses_are_counted_at_16_khz(clock: FakeClock) -> None:
-    source, stream = open_usb(clock, opens=lambda rate_hz, channels: rate_hz == 44_100)
-    stream.deliver(np.zeros((441_000 + 4_410, 1), np.float32))  # 0.1 s more than the ring holds
-    assert source.dropped_samples == 1_600
+def device(stream: FakeStream, first: int, count: int) -> list[Callable[[], None]]:
+    """Blocks of 50 ms that come when they should, from a sample on."""
+    starts = range(first, first + 800 * count, 800)
+    return [lambda start=start: stream.deliver(ramp(start, start + 800)) for start in starts]  # type: ignore[misc]
 
 
-def test_overflows_of_portaudio_are_counted(
+def test_overruns_are_gaps_in_their_place(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, stream = open_usb(clock)
+    wait: list[Callable[[], object]] = [lambda: None]
     clock.while_asleep = [
-        lambda: stream.deliver(ramp(0, 10), overflow=True),
-        lambda: stream.deliver(ramp(10, 20)),
-        lambda: stream.deliver(ramp(20, 30), overflow=True),
+        *device(stream, 0, 100),
+        *wait * 6,  # 0.3 s
+        lambda: stream.deliver(ramp(84_800, 85_600), overflow=True),
+        *device(stream, 85_600, 50),
         source.stop,
     ]
-    with source:
-        heard = np.concatenate(list(source.blocks()))
-    assert len(heard) == 30
-    assert source.overflows == 2
-    # One at once, one when the recording ends: the second came too soon after the first.
-    assert ["1 overflow" in message for message in caplog.messages] == [True, False]
-    assert "2 overflow" in caplog.messages[-1]
+    before, gap, after = joined(sounds(source))
+    np.testing.assert_array_equal(before, ramp(0, 80_000)[:, 0])
+    assert gap == Gap(4_800, "overrun")
+    np.testing.assert_array_equal(after, ramp(84_800, 125_600)[:, 0])
+    assert source.overflows == 1
+    (message,) = caplog.messages
+    assert "was lost, up to now 0.30 s (overrun)" in message
+
+
+def test_what_is_late_is_not_lost(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    source, stream = open_usb(clock)
+    late = device(stream, 8_000, 60)
+
+    def burst() -> None:
+        for deliver in late:
+            deliver()
+
+    wait: list[Callable[[], object]] = [lambda: None]
+    clock.while_asleep = [*device(stream, 0, 10), *wait * 59, burst, *device(stream, 56_000, 50)]
+    clock.while_asleep.append(source.stop)
+    (heard,) = joined(sounds(source))
+    np.testing.assert_array_equal(heard, ramp(0, 96_000)[:, 0])
+    assert caplog.messages == []
 
 
 def test_warnings_are_rare_and_the_last_is_complete(
@@ -184,10 +227,11 @@ def test_warnings_are_rare_and_the_last_is_complete(
     polls = round(10 * 60 / microphone.POLL_S)  # ten minutes
     clock.while_asleep = [lambda: stream.deliver(ramp(0, 1), overflow=True)] * polls
     clock.while_asleep.append(source.stop)
-    with source:
-        list(source.blocks())
+    list(sounds(source))
     assert 9 <= len(caplog.messages) <= 12
-    assert f"{polls} overflow" in caplog.messages[-1]
+    assert source.overflows == polls
+    last_s = float(caplog.messages[-1].split()[-3])
+    assert last_s == pytest.approx(600, rel=0.01)
 
 
 def test_stop_ends_a_silent_microphone(clock: FakeClock) -> None:
@@ -195,3 +239,110 @@ def test_stop_ends_a_silent_microphone(clock: FakeClock) -> None:
     clock.while_asleep = [source.stop]
     with source:
         assert list(source.blocks()) == []
+
+
+def test_one_channel_of_several(clock: FakeClock) -> None:
+    sounddevice = FakeSounddevice([ARRAY], 0, lambda rate_hz, channels: channels == 6)
+    source = MicrophoneSource(channel=4, sounddevice=sounddevice, clock=clock)
+    frames = np.random.default_rng(0).uniform(-0.5, 0.5, (800, 6)).astype(np.float32)
+    clock.while_asleep = [lambda: sounddevice.stream.deliver(frames), source.stop]
+    (heard,) = sounds(source)
+    np.testing.assert_array_equal(heard, frames[:, 3])
+
+
+@pytest.mark.parametrize("channel", [0, 7, -1])
+def test_a_channel_that_there_is_not(channel: int) -> None:
+    with pytest.raises(EdgelidError, match=f"has no channel {channel}: choose one of 1 to 6"):
+        MicrophoneSource(channel=channel, sounddevice=FakeSounddevice([ARRAY], default=0))
+
+
+# --- a device that goes and comes back ---------------------------------------------------------
+
+
+def test_a_stall_is_survived(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Two seconds of sound, a device that says nothing more, and the same device opened again."""
+    sounddevice = FakeSounddevice([SPEAKER, USB], default=1)
+    source = MicrophoneSource("usb", sounddevice=sounddevice, clock=clock)
+    first = sounddevice.stream
+    clock.while_asleep = [*device(first, 0, 40)]
+    parts: list[Any] = []
+    with source:
+        for part in source.blocks():
+            parts.append(part)
+            if isinstance(part, Gap) and not clock.while_asleep:
+                again = device(sounddevice.stream, round(clock.time_s * SAMPLE_RATE_HZ), 210)
+                clock.while_asleep = [*again, source.stop]
+    assert first.calls == ["start", "abort", "close"]
+    blocks = [part for part in parts if isinstance(part, np.ndarray)]
+    gaps = [part for part in parts if isinstance(part, Gap)]
+    assert {gap.reason for gap in gaps} == {"device stalled"}
+    lost = sum(gap.samples for gap in gaps)
+    heard = np.concatenate(blocks)
+    np.testing.assert_array_equal(heard[:32_000], ramp(0, 32_000)[:, 0])
+    # What is heard again is where the blocks and the gaps before it say.
+    assert round(float(heard[32_000]) * 2**20) == 32_000 + lost
+    assert ["not heard any longer" in message for message in caplog.messages] == [True, False]
+    assert "is heard again" in caplog.messages[1]
+
+
+def test_a_device_that_stays_away_is_waited_for(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For hours, with one line of log, and a gap that is told as it grows."""
+    sounddevice = FakeSounddevice([SPEAKER, USB], default=1)
+    source = MicrophoneSource("usb", sounddevice=sounddevice, clock=clock)
+    clock.while_asleep = [*device(sounddevice.stream, 0, 40)]
+    told = 0
+    with source:
+        for part in source.blocks():
+            if isinstance(part, Gap):
+                sounddevice.devices = [SPEAKER]
+                told += part.samples
+                assert 32_000 + told <= clock.time_s * SAMPLE_RATE_HZ
+                if clock.time_s > 7_200:
+                    source.stop()
+    assert 32_000 + told == round(clock.time_s * SAMPLE_RATE_HZ)
+    assert len(caplog.messages) == 1
+
+
+def test_a_device_that_hangs_ends_in_a_sentence(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(microphone, "HANG_S", 0.1)
+    sounddevice = FakeSounddevice([USB], default=0)
+    source = MicrophoneSource(sounddevice=sounddevice, clock=clock)
+    ended = threading.Event()
+    monkeypatch.setattr(sounddevice.stream, "abort", ended.wait)
+    with pytest.raises(EdgelidError, match="PortAudio hangs since"):
+        sounds(source)
+    ended.set()
+
+
+@pytest.mark.parametrize("state", ["heard", "lost", "hanging"])
+def test_stop_ends_it_at_once(
+    state: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in polls of 50 ms, of which half a second has ten."""
+    sounddevice = FakeSounddevice([USB], default=0)
+    source = MicrophoneSource(sounddevice=sounddevice, clock=clock)
+    ended = threading.Event()
+    polls = itertools.count()
+    if state == "hanging":
+        monkeypatch.setattr(sounddevice.stream, "abort", lambda: (source.stop(), ended.wait()))
+        patiently = microphone.patiently
+        monkeypatch.setattr(
+            *(microphone, "patiently"),
+            lambda call, enough: patiently(call, lambda asked: bool(next(polls)) and enough(asked)),
+        )
+    elif state == "lost":
+        sounddevice.devices = []
+        clock.while_asleep = [*[lambda: None] * 250, source.stop]
+    else:
+        clock.while_asleep = [*device(sounddevice.stream, 0, 5), source.stop]
+    begun_s = 250 * microphone.POLL_S if state == "lost" else 0.0
+    list(sounds(source))
+    ended.set()
+    if state == "hanging":
+        assert next(polls) < 10
+    else:
+        assert clock.time_s - begun_s < 0.5
