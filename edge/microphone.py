@@ -362,7 +362,9 @@ class _Losses:
         now_s = self._clock.now_s()
         if self._slow_since_s is not None and now_s - self._slow_since_s >= WARNING_INTERVAL_S:
             self._slow_since_s = None
-            logger.warning("this program is fast enough again: %s", self._told({TOO_SLOW}))
+            logger.warning(
+                "this program is fast enough again: %.2f s of audio was left out", self.too_slow_s
+            )
         if now_s - self._last_warning_s < WARNING_INTERVAL_S and not at_once:
             return
         if self._lost_s == self._warned_s:
