@@ -71,6 +71,9 @@ def parser() -> Parser:
     )
     listen.add_argument("--input", metavar="FILE", help="audio file, or - for raw PCM on stdin")
     listen.add_argument("--device", help="microphone, by number or (part of) its name")
+    listen.add_argument(
+        "--channel", type=int, metavar="N", help="of the microphone (default: the mean of all)"
+    )
     listen.add_argument("--rate", type=int, help="of raw PCM, Hz (default 16000)")
     listen.add_argument("--channels", type=int, help="of raw PCM (default 1)")
     listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
@@ -278,11 +281,13 @@ def _source(settings: Settings) -> AudioSource:
     if not settings.input:
         from edge.microphone import MicrophoneSource
 
-        return MicrophoneSource(settings.device or None)
+        return MicrophoneSource(settings.device or None, settings.channel or None)
     from edge.sources import FileSource, PcmSource
 
     if settings.device:
         raise EdgelidError("--input and --device exclude each other: leave one out.")
+    if settings.channel:
+        raise EdgelidError("--channel is for microphones: files are mixed down.")
     if settings.input != "-":
         return FileSource(settings.input)
     if sys.stdin is None:  # closed before the start
@@ -326,20 +331,24 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
 
 def run_devices(options: argparse.Namespace, output: Output) -> int:
     """``edgelid devices``."""
-    from edge.microphone import list_devices
+    from edge.devices import list_devices, what_opens
 
     devices = list_devices()
     if not devices:
         raise EdgelidError("there is no device that can record: plug in a microphone.")
     for device in devices:
+        opens = what_opens(device)
         if options.json:
-            output.record(dataclasses.asdict(device))
+            told = [{"rate_hz": rate, "channels": channels} for rate, channels in opens.items()]
+            output.record({**dataclasses.asdict(device), "opens": told})
         else:
             mark = "*" if device.is_default else " "
             output.line(
                 f"{mark} {device.index:>3}  {device.name}  ({device.host_api}, "
                 f"{device.max_input_channels} channels, {device.default_rate_hz} Hz)"
             )
+            rates = ", ".join(f"{rate} Hz x {'/'.join(map(str, n))}" for rate, n in opens.items())
+            output.line(f"       opens at {rates}" if opens else "       does not open now")
     return 0
 
 

@@ -64,6 +64,7 @@ class Settings:
         path=True,
     )
     device: str = _key("", 'Microphone, by number or part of its name; "" is the default one.')
+    channel: int = _key(0, "Of the microphone; 0 is the mean of all.", _between(0, 1_024))
     rate: int = _key(16_000, "Of raw PCM, in Hz.", _between(1_000, 384_000))
     channels: int = _key(1, "Of raw PCM.", _between(1, 1_024))
     output: str = _key(
@@ -223,7 +224,9 @@ def reference() -> list[dict[str, Any]]:
 
 
 # What a reload leaves as it is: the stream goes on, from where it comes to where it goes.
-NEED_RESTART = frozenset({"input", "device", "rate", "channels", "output", "record_in_service"})
+NEED_RESTART = frozenset(
+    {"input", "device", "channel", "rate", "channels", "output", "record_in_service"}
+)
 
 
 def variable(name: str) -> str:

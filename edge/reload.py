@@ -11,12 +11,13 @@ from edge.classifier import Window, class_mask
 from edge.config import NEED_RESTART, Settings, changed
 from edge.decoder import Segment
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.frontend import SAMPLE_RATE_HZ
 from edge.interpreter import open_model
-from edge.listen import Heard, Listener
+from edge.listen import Heard, Listener, Lost
 from edge.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.sources import Sound, length_samples
 
-S = TypeVar("S", Segment, Window)
+S = TypeVar("S", Segment, Window, Lost)
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +63,13 @@ class ReloadingListener:
         return self._windows_s or self.model.description.stream.windows_s
 
     def hear(
-        self, blocks: Iterable[Float32Array], reloaded: Callable[[Settings], None]
+        self, blocks: Iterable[Sound], reloaded: Callable[[Settings], None]
     ) -> Iterator[Heard]:
         """Listen until the audio ends, as `Listener.hear` does.
 
         Parameters
         ----------
-        blocks : iterable of ndarray, shape (n,), float32
+        blocks : iterable of ndarray, shape (n,), float32, Gap or Level
         reloaded : callable
             Called with new settings before they apply; an EdgelidError that it raises, like
             their own faults, leaves everything as it was.
@@ -82,11 +83,11 @@ class ReloadingListener:
             self.model, self._listener = self._next
 
     def _until_other_model(
-        self, blocks: Iterator[Float32Array], reloaded: Callable[[Settings], None]
-    ) -> Iterator[Float32Array]:
+        self, blocks: Iterator[Sound], reloaded: Callable[[Settings], None]
+    ) -> Iterator[Sound]:
         self._ended = True  # also if the source fails
         for block in blocks:
-            self._heard_samples += len(block)
+            self._heard_samples += length_samples(block)
             yield block
             if self._wanted is not None:
                 self._apply(reloaded)
@@ -131,14 +132,16 @@ class ReloadingListener:
 
 def _later(heard: Heard, by_s: float) -> Heard:
     """The same, with stream times moved by so much."""
-    change, finished = heard.change, heard.finished
+    change = heard.change
     if change is not None:
         change = replace(change, start_s=change.start_s + by_s, decided_s=change.decided_s + by_s)
-    return Heard(
-        [_moved(window, by_s) for window in heard.windows],
-        change,
-        None if finished is None else _moved(finished, by_s),
-        _moved(heard.current, by_s),
+    return replace(
+        heard,
+        windows=[_moved(window, by_s) for window in heard.windows],
+        change=change,
+        finished=None if heard.finished is None else _moved(heard.finished, by_s),
+        current=_moved(heard.current, by_s),
+        lost=None if heard.lost is None else _moved(heard.lost, by_s),
     )
 
 

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from edge import __version__
 from edge.config import Settings
 from edge.errors import EdgelidError
 from edge.eventlog import EventLog
-from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.frontend import SAMPLE_RATE_HZ
 from edge.output import Output, now
 from edge.recording import Recorder
+from edge.sources import Sound, length_samples
 from edge.systemd_notify import Notifier
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class Sinks:
         self._settings = Settings()
         self._heard_samples = 0
         self._reloading = False
+        self._ready = False
         self.apply(settings)
 
     def __enter__(self) -> Self:
@@ -96,18 +100,20 @@ class Sinks:
             logger.warning("%s", recorder.sentence())
             self.record(recorder.announcement())
 
-    def audio(self, blocks: Iterable[Float32Array]) -> Iterator[Float32Array]:
+    def audio(self, blocks: Iterable[Sound]) -> Iterator[Sound]:
         """Hand blocks on, once they are recorded if that is asked for.
 
         Whoever asks for the next block has dealt with the one before. That keeps the watchdog
         quiet, and nothing else does.
         """
         for block in blocks:
-            if self._recorder is not None:
-                self._recorder.write(block)
-            self._heard_samples += len(block)
-            if self._heard_samples == len(block):
-                self._notifier.ready()
+            if isinstance(block, np.ndarray):
+                if self._recorder is not None:
+                    self._recorder.write(block)
+                if not self._ready:
+                    self._ready = True
+                    self._notifier.ready()
+            self._heard_samples += length_samples(block)
             yield block
             self._notifier.alive()
             if self._reloading:
