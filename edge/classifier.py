@@ -221,7 +221,7 @@ class StreamingClassifier:
         description = model.description
         config, stream = description.front_end, description.stream
         self.labels = model.labels
-        self._possible = np.flatnonzero(class_mask(model.labels, languages)).tolist()
+        self.expect(languages)
         self._front_end = FrontEnd(config, model.filterbank)
         self._hop_frames = stream.hop_frames
         self._per_hop = stream.hop_frames // stream.stride_frames
@@ -260,6 +260,16 @@ class StreamingClassifier:
         methods = ("scores",) if isinstance(self._graphs, WindowGraph) else ("step", "head")
         graphs = {("window" if m == "scores" else m): (self._graphs, m) for m in methods}
         return {"front_end": (self._front_end, "process"), **graphs}
+
+    def expect(self, languages: Sequence[str] | None) -> None:
+        """Answer with these from now on, see :func:`class_mask`.
+
+        Raises
+        ------
+        EdgelidError
+            If one is not known; then nothing changes.
+        """
+        self._possible = np.flatnonzero(class_mask(self.labels, languages)).tolist()
 
     def reset(self) -> None:
         """Start a new stream at time zero."""

@@ -93,6 +93,8 @@ class RecordingClassifier:
         def windows() -> Iterator[Window]:
             nonlocal samples
             for block in source.blocks():
+                if not isinstance(block, np.ndarray):  # what was lost says nothing
+                    continue
                 samples += len(block)
                 yield from (found[0] for found in self._classifier.process(block))
             yield from (found[0] for found in self._classifier.flush())

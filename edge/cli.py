@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,11 @@ from edge.languages import language_name
 from edge.output import Output, People, heard_records, probabilities_record, standard_output
 
 if TYPE_CHECKING:
+    from edge.config import Settings
     from edge.modelfile import ModelFile
+    from edge.reload import ReloadingListener
+    from edge.service import Service
+    from edge.sinks import Sinks
     from edge.sources import AudioSource
 
 
@@ -57,20 +62,24 @@ def parser() -> Parser:
     common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="newline-delimited JSON")
     common.add_argument("--verbose", action="store_true", help="say more on standard error")
-    model = Parser(add_help=False)
-    model.add_argument("--model", type=Path, help="model file (default: the one that comes along)")
-    model.add_argument(
-        "--languages", type=_names, metavar="de,en,...", help="the only languages to expect"
-    )
-    model.add_argument("--threads", type=int, default=1, help="of the interpreter (default 1)")
 
     listen = commands.add_parser(
-        "listen", parents=[common, model], help="follow the language of a stream"
+        "listen", parents=[common, _model_options()], help="follow the language of a stream"
+    )
+    listen.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings, see `edgelid config show`"
     )
     listen.add_argument("--input", metavar="FILE", help="audio file, or - for raw PCM on stdin")
     listen.add_argument("--device", help="microphone, by number or (part of) its name")
-    listen.add_argument("--rate", type=int, default=16_000, help="of raw PCM, Hz (default 16000)")
-    listen.add_argument("--channels", type=int, default=1, help="of raw PCM (default 1)")
+    listen.add_argument(
+        "--channel", type=int, metavar="N", help="of the microphone (default: the mean of all)"
+    )
+    listen.add_argument("--rate", type=int, help="of raw PCM, Hz (default 16000)")
+    listen.add_argument("--channels", type=int, help="of raw PCM (default 1)")
+    listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
+    listen.add_argument(
+        "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
+    )
     listen.add_argument(
         "--realtime", action="store_true", help="read a file no faster than it would play"
     )
@@ -86,7 +95,9 @@ def parser() -> Parser:
     listen.set_defaults(run=run_listen)
 
     one = commands.add_parser(
-        "classify", parents=[common, model], help="one answer for each recording"
+        "classify",
+        parents=[common, _model_options(threads=1)],
+        help="one answer for each recording",
     )
     one.add_argument("files", nargs="+", metavar="FILE", help="audio files, or folders of them")
     one.set_defaults(run=run_classify)
@@ -98,7 +109,56 @@ def parser() -> Parser:
     tell.add_argument("model", nargs="?", type=Path, metavar="MODEL")
     tell.set_defaults(run=run_info)
     _add_bench(commands, common)
+    _add_config(commands, common)
+    _add_service(commands, common)
     return top
+
+
+def _model_options(threads: int | None = None) -> Parser:
+    model = Parser(add_help=False)
+    model.add_argument("--model", type=Path, help="model file (default: the one that comes along)")
+    model.add_argument(
+        "--languages", type=_names, metavar="de,en,...", help="the only languages to expect"
+    )
+    model.add_argument(
+        "--threads", type=int, default=threads, help="of the interpreter (default 1)"
+    )
+    return model
+
+
+def _add_config(commands: Any, common: Parser) -> None:
+    config = commands.add_parser("config", help="the configuration file of `edgelid listen`")
+    actions = config.add_subparsers(required=True, metavar="ACTION")
+    show = actions.add_parser(
+        "show", parents=[common], help="print one of the defaults, which explains every key"
+    )
+    show.set_defaults(run=run_config_show)
+    check = actions.add_parser("check", parents=[common], help="say all that is wrong with one")
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(run=run_config_check)
+
+
+def _add_service(commands: Any, common: Parser) -> None:
+    service = commands.add_parser("service", help="listen whenever the device is on, with systemd")
+    actions = service.add_subparsers(required=True, metavar="ACTION")
+    scope = Parser(add_help=False)
+    of_whom = scope.add_mutually_exclusive_group()
+    for name, meaning in (("user", "of this user"), ("system", "of the device (root's default)")):
+        of_whom.add_argument(
+            f"--{name}", dest="scope", action="store_const", const=name, help=f"service {meaning}"
+        )
+    install = actions.add_parser(
+        "install", parents=[common, scope], help="write the unit, and start the service"
+    )
+    install.add_argument("--config", type=Path, required=True, metavar="FILE", help="its settings")
+    install.add_argument("--dry-run", action="store_true", help="only print the unit")
+    install.set_defaults(run=run_service_install)
+    uninstall = actions.add_parser(
+        "uninstall", parents=[common, scope], help="stop the service, and delete the unit"
+    )
+    uninstall.set_defaults(run=run_service_uninstall)
+    status = actions.add_parser("status", parents=[common, scope], help="how the service is")
+    status.set_defaults(run=run_service_status)
 
 
 def _add_bench(commands: Any, common: Parser) -> None:
@@ -161,35 +221,54 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def run_listen(options: argparse.Namespace, output: Output) -> int:
     """``edgelid listen``."""
-    from edge.interpreter import open_model
-    from edge.listen import Listener
+    from edge.config import FILE_VARIABLE, read_settings
+    from edge.reload import ReloadingListener
+    from edge.sinks import Sinks
     from edge.sources import paced
+    from edge.systemd_notify import Notifier
 
-    if options.windows is not None and not options.json:
+    file = options.config
+    if file is None and os.environ.get(FILE_VARIABLE):
+        file = Path(os.environ[FILE_VARIABLE])
+    read = functools.partial(read_settings, file, os.environ, _given(options))
+    settings = read()
+    if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
-    model = _model(options)
-    lengths_s = () if options.windows is None else options.windows or _windows_s(model)
-    graphs = open_model(model, options.threads)
-    listener = Listener(model, graphs, model.description.decoder, options.languages, lengths_s)
+    listener = ReloadingListener(settings, options.windows)
     with (
         People(output) as people,
-        _source(options) as source,
+        _source(settings) as source,
         stopped_by_signals(source),
+        Sinks(settings, output, Notifier()) as sinks,
+        reloaded_by_signal(listener, sinks, read if file is not None else None),
     ):
-        blocks = source.blocks()
-        for heard in listener.hear(paced(blocks) if options.realtime else blocks):
-            if not options.json:
+        blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
+        for heard in listener.hear(blocks, sinks.apply):
+            if settings.output == "text":
                 people.show(heard)
-                continue
+            lengths_s = listener.windows_s
             wanted = [window for window in heard.windows if window.length_s in lengths_s]
             told = dataclasses.replace(heard, windows=wanted)
-            for record in heard_records(told, model.labels, bool(wanted)):
-                output.record(record)
+            for record in heard_records(told, listener.model.labels, bool(wanted)):
+                sinks.record(record)
     return 0
 
 
-def _windows_s(model: ModelFile) -> tuple[float, ...]:
-    return model.description.stream.windows_s
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the command line."""
+    from edge.config import FIELDS
+
+    if options.languages == []:
+        raise EdgelidError("--languages needs at least one language: leave it out for all.")
+    if options.input == "":  # which a script that lost a name must not take for the microphone
+        raise EdgelidError("the input '' does not exist: check the path.")
+    given = {name: getattr(options, name, None) for name in FIELDS}
+    given["output"] = "json" if options.json else None
+    if given["model"] is not None:
+        given["model"] = str(given["model"])
+    if given["languages"] is not None:
+        given["languages"] = tuple(given["languages"])
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _model(options: argparse.Namespace) -> ModelFile:
@@ -198,20 +277,22 @@ def _model(options: argparse.Namespace) -> ModelFile:
     return read_model(options.model or DEFAULT_MODEL)
 
 
-def _source(options: argparse.Namespace) -> AudioSource:
-    if options.input is None:
+def _source(settings: Settings) -> AudioSource:
+    if not settings.input:
         from edge.microphone import MicrophoneSource
 
-        return MicrophoneSource(options.device)
+        return MicrophoneSource(settings.device or None, settings.channel or None)
     from edge.sources import FileSource, PcmSource
 
-    if options.device is not None:
+    if settings.device:
         raise EdgelidError("--input and --device exclude each other: leave one out.")
-    if options.input != "-":
-        return FileSource(options.input)
+    if settings.channel:
+        raise EdgelidError("--channel is for microphones: files are mixed down.")
+    if settings.input != "-":
+        return FileSource(settings.input)
     if sys.stdin is None:  # closed before the start
         raise EdgelidError("standard input is closed: pipe raw audio into it.")
-    return PcmSource(sys.stdin.buffer, options.rate, options.channels)
+    return PcmSource(sys.stdin.buffer, settings.rate, settings.channels)
 
 
 def run_classify(options: argparse.Namespace, output: Output) -> int:
@@ -250,20 +331,24 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
 
 def run_devices(options: argparse.Namespace, output: Output) -> int:
     """``edgelid devices``."""
-    from edge.microphone import list_devices
+    from edge.devices import list_devices, what_opens
 
     devices = list_devices()
     if not devices:
         raise EdgelidError("there is no device that can record: plug in a microphone.")
     for device in devices:
+        opens = what_opens(device)
         if options.json:
-            output.record(dataclasses.asdict(device))
+            told = [{"rate_hz": rate, "channels": channels} for rate, channels in opens.items()]
+            output.record({**dataclasses.asdict(device), "opens": told})
         else:
             mark = "*" if device.is_default else " "
             output.line(
                 f"{mark} {device.index:>3}  {device.name}  ({device.host_api}, "
                 f"{device.max_input_channels} channels, {device.default_rate_hz} Hz)"
             )
+            rates = ", ".join(f"{rate} Hz x {'/'.join(map(str, n))}" for rate, n in opens.items())
+            output.line(f"       opens at {rates}" if opens else "       does not open now")
     return 0
 
 
@@ -322,6 +407,84 @@ def run_bench_compare(options: argparse.Namespace, output: Output) -> int:
     return 0
 
 
+def run_config_show(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid config show``."""
+    from edge.config import documented, reference
+
+    if options.json:
+        for row in reference():
+            output.record(row)
+    else:
+        output.line(documented())
+    return 0
+
+
+def run_config_check(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid config check``: every problem, not only the first."""
+    from edge.config import ConfigError, check_use, read_settings
+
+    problems: list[str] = []
+    try:
+        check_use(read_settings(options.file, {}, {}), str(options.file))
+    except ConfigError as error:
+        problems = error.problems
+    if options.json:
+        output.record({"path": str(options.file), "problems": problems})
+    elif not problems:
+        output.line(f"{options.file}: nothing is wrong.")
+    for problem in problems:
+        complain(problem)
+    return ConfigError.status if problems else 0
+
+
+def run_service_install(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid service install``."""
+    service = _service(options)
+    if options.dry_run:
+        text = service.unit(options.config)
+        if options.json:
+            output.record({"path": str(service.path), "unit": text})
+        else:
+            output.write(text)
+        return 0
+    _tell_done(options, output, service.install(options.config))
+    return 0
+
+
+def run_service_uninstall(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid service uninstall``."""
+    _tell_done(options, output, _service(options).uninstall())
+    return 0
+
+
+def run_service_status(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid service status``: the exit status is that of ``systemctl status``."""
+    from edge.service import NOT_INSTALLED, NOT_RUNNING
+
+    found = _service(options).status()
+    if options.json:
+        output.record(found)
+    else:
+        for key, value in found.items():
+            output.line(f"{key:<20} {value}")
+    if found["LoadState"] == "not-found":
+        return NOT_INSTALLED
+    return 0 if found["ActiveState"] in ("active", "reloading") else NOT_RUNNING
+
+
+def _service(options: argparse.Namespace) -> Service:
+    from edge.service import Service, default_scope
+
+    return Service(options.scope or default_scope())
+
+
+def _tell_done(options: argparse.Namespace, output: Output, sentence: str) -> None:
+    if options.json:
+        output.record({"done": sentence})
+    else:
+        output.line(sentence)
+
+
 class Stopped(Exception):
     """A signal asked for the end, and everything has been finished properly."""
 
@@ -352,6 +515,26 @@ def stopped_by_signals(source: AudioSource) -> Iterator[None]:
         raise Stopped(received[0])
 
 
+@contextmanager
+def reloaded_by_signal(
+    listener: ReloadingListener, sinks: Sinks, read: Callable[[], Settings] | None
+) -> Iterator[None]:
+    """Read the settings again at SIGHUP; without a file of them, that ends the program."""
+    if read is None:
+        yield
+        return
+
+    def read_again() -> Settings:
+        sinks.reloading()
+        return read()
+
+    before = signal.signal(signal.SIGHUP, lambda *_: listener.reload(read_again))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def die_of(number: int) -> int:
     """End by a signal, so that shells and service managers see the true cause."""
     signal.signal(number, signal.SIG_DFL)
@@ -378,7 +561,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.run(options, output))
     except EdgelidError as error:
         complain(str(error))
-        return 1
+        return error.status
     except Stopped as stopped:
         return die_of(stopped.number)
     except KeyboardInterrupt:

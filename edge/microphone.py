@@ -1,63 +1,47 @@
-"""The microphone, through PortAudio.
+"""The microphone, which goes on for weeks: whatever becomes of the device, it comes back to it.
 
-PortAudio calls back from a thread of its own, at times it chooses, and loses audio if the answer
-takes too long. The callback therefore only copies into a ring of fixed size; everything else
-happens in the thread that reads `MicrophoneSource.blocks`. What is lost all the same is counted.
+At the start a device that is missing, or does not open, is an error. Later it is a fault to
+survive, as are devices that fall silent without a word, overruns of the audio system, a machine
+that was suspended, and one that is too slow to listen. What was lost is told in its place.
 """
 
 from __future__ import annotations
 
-import importlib
+import atexit
+import contextlib
 import logging
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Self, TypeVar
 
-import numpy as np
-
+from edge.arrivals import Missing
+from edge.capture import TOO_SLOW, Capture
+from edge.clock import Clock
+from edge.devices import find_again, find_device, import_sounddevice, list_devices
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.level import HINTS, LevelMeter
 from edge.native import stderr_to_log
-from edge.resample import resampled
-from edge.sources import AudioSource
+from edge.patience import Unanswered, patiently
+from edge.resample import Resampler
+from edge.sources import AudioSource, Gap, Sound
 
 logger = logging.getLogger(__name__)
 
-RING_S = 10.0  # longer than any hiccup of the rest that is worth living through
-LATENCY_S = 0.2  # PortAudio's buffer: twenty callbacks a second, and that long may Python be busy
+Result = TypeVar("Result")
+
 POLL_S = 0.05  # how often the reader looks for new samples
 STALL_S = 5.0  # a sound server takes up to 2 s to deliver its first samples
-WARNING_INTERVAL_S = 60.0  # a Pi that is too slow must not fill its card with warnings
+ENDED_S = 0.25  # without audio, before PortAudio is asked whether it has ended the stream
+RETRY_S = (0.5, 1.0, 2.0, 5.0)  # listing the devices is work: not too often
+STEADY_S = 10.0  # a device that has delivered for so long is there again
+PART_S = 1.0  # of a gap that lasts: as often is it told that it goes on
+LATEST_S = 2.0  # so far back can the first audio reach that comes after it
+HANG_S = 30.0  # PortAudios have been seen to hang for ever on devices that are gone
+LEAVE_S = 0.2  # how long `stop` waits for PortAudio
+WARNING_INTERVAL_S = 60.0  # a Pi that loses audio must not fill its card with warnings
 
-
-@dataclass(frozen=True)
-class InputDevice:
-    """A device that can record.
-
-    Attributes
-    ----------
-    index : int
-        PortAudio's number of it; it can change when something is plugged in.
-    name : str
-        PortAudio's name of it.
-    host_api : str
-        The audio system behind it, such as ``ALSA``.
-    max_input_channels : int
-        The most channels it can record.
-    default_rate_hz : int
-        The sampling rate it prefers.
-    is_default : bool
-        Whether it is the one that is used if none is chosen.
-    """
-
-    index: int
-    name: str
-    host_api: str
-    max_input_channels: int
-    default_rate_hz: int
-    is_default: bool
+LOST = "device lost"
+STALLED = "device stalled"
 
 
 class MicrophoneSource(AudioSource):
@@ -66,284 +50,329 @@ class MicrophoneSource(AudioSource):
     Parameters
     ----------
     device : str, int or None
-        Number or name of the device, or words of its name in their order (capitals or not);
-        None for the default device.
+        As for :func:`edge.devices.find_device`.
+    channel : int or None
+        The one to listen to, from 1 on; None for the mean of all.
     sounddevice : module, optional
         What speaks to PortAudio; the module of this name unless a test gives another.
+    clock : Clock, optional
 
     Raises
     ------
     EdgelidError
-        If there is no such device, or it does not open; from `blocks`, if it delivers nothing
-        for 5 s.
+        If there is no such device, or it does not open; from `blocks`, if PortAudio itself hangs.
     """
 
-    def __init__(self, device: str | int | None = None, *, sounddevice: Any = None) -> None:
-        self._sounddevice = sounddevice or _import_sounddevice()
-        chosen = _find_device(device, list_devices(self._sounddevice))
-        self.name = chosen.name
-        self._overflows = 0
-        self._reported_losses = (0, 0)
-        self._last_warning_s = -WARNING_INTERVAL_S
-        self._stream = self._open(chosen)
-        self._closed = False
+    def __init__(
+        self,
+        device: str | int | None = None,
+        channel: int | None = None,
+        *,
+        sounddevice: Any = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._sounddevice = sounddevice or import_sounddevice()
+        self._clock = clock or Clock()
+        self._wanted = device
+        self._channel = channel
+        self._device = find_device(device, list_devices(self._sounddevice))
+        if channel is not None and not 1 <= channel <= self._device.max_input_channels:
+            raise EdgelidError(
+                f"{self._device.name!r} has no channel {channel}: choose one of 1 to "
+                f"{self._device.max_input_channels}."
+            )
+        self._earlier_overruns = 0
+        self._losses = _Losses(self._device.name, self._clock)
+        with stderr_to_log("PortAudio"):
+            self._capture: Capture | None = self._open()
+        self._end_s = self._clock.now_s()  # of what was heard last
+        self._meter = LevelMeter(self.rate_hz)
+        self._is_lost = False
+        self._failures = 0
 
     @property
     def dropped_samples(self) -> int:
         """Samples at 16 kHz that came while the ring was full."""
-        return round(self._ring.dropped_frames * SAMPLE_RATE_HZ / self.rate_hz)
+        return round(self._losses.too_slow_s * SAMPLE_RATE_HZ)
 
     @property
     def overflows(self) -> int:
-        """How often PortAudio reported that it had lost samples, number unknown."""
-        return self._overflows
+        """How often PortAudio reported that it had lost samples."""
+        return self._earlier_overruns + (self._capture.overruns if self._capture else 0)
 
     def __enter__(self) -> Self:
-        try:
-            with stderr_to_log("PortAudio"):
-                self._stream.start()
-        except self._sounddevice.PortAudioError as error:
-            self.close()
-            raise _does_not_open(self.name, error) from error
+        if self._capture is not None:
+            try:
+                with stderr_to_log("PortAudio"):
+                    self._capture.start()
+            except EdgelidError:
+                self._capture = None
+                raise
+            self._end_s = self._clock.now_s()
         return self
 
     def close(self) -> None:
         """End the recording; a second call does nothing."""
-        if self._closed:
+        capture, self._capture = self._capture, None
+        if capture is None:
             return
-        self._closed = True
-        # Aborting first: stopping would wait for buffers that a dead device never fills, and
-        # older PortAudios hang if a running stream is closed.
-        self._stream.abort()
-        self._stream.close()
+        self._earlier_overruns += capture.overruns
+        self._stopping = True
+        with contextlib.suppress(Unanswered):
+            self._ask_portaudio(capture.close)
 
-    def blocks(self) -> Iterator[Float32Array]:
+    def blocks(self) -> Iterator[Sound]:
         """Record until `stop`, as `AudioSource.blocks` says."""
         try:
-            yield from resampled(self._frames(), self.rate_hz, self._channels)
+            while self._goes_on():
+                reason = yield from self._record()
+                if reason is not None:
+                    yield from self._recover(reason)
         finally:
-            self._warn_of_losses(at_once=True)
+            self._losses.warn(at_once=True)
 
-    def _open(self, device: InputDevice) -> Any:
-        """Open a stream at 16 kHz mono, or at the nearest to it that the device can do."""
-        settings = [
-            (SAMPLE_RATE_HZ, 1),
-            (device.default_rate_hz, 1),
-            (device.default_rate_hz, device.max_input_channels),
-        ]
-        for rate_hz, channels in dict.fromkeys(settings):
-            self.rate_hz, self._channels = rate_hz, channels
-            self._ring = Ring(round(RING_S * rate_hz), channels)
-            try:
-                with stderr_to_log("PortAudio"):
-                    stream = self._sounddevice.RawInputStream(
-                        device=device.index,
-                        samplerate=rate_hz,
-                        channels=channels,
-                        dtype="float32",
-                        latency=LATENCY_S,
-                        callback=self._callback,
-                    )
-            except self._sounddevice.PortAudioError as error:
-                logger.debug("%r at %d Hz, %d channel(s): %s", self.name, rate_hz, channels, error)
-                failure = error
-            else:
-                logger.info("%r opened at %d Hz, %d channel(s)", self.name, rate_hz, channels)
-                return stream
-        raise _does_not_open(self.name, failure) from failure
+    def _goes_on(self) -> bool:
+        return not self._stopping
 
-    def _callback(self, data: Any, frames: int, when: object, status: Any) -> None:
-        """Take samples from PortAudio: in its thread, so nothing but counting and copying."""
-        if status.input_overflow:
-            self._overflows += 1
-        self._ring.write(np.frombuffer(data, np.float32).reshape(-1, self._channels))
+    def _open(self) -> Capture:
+        capture = Capture(self._sounddevice, self._device, self._channel, self._clock)
+        self.name, self.rate_hz = capture.name, capture.rate_hz
+        return capture
 
-    def _frames(self) -> Iterator[Float32Array]:
-        # Waiting is counted in polls, not by the clock: a process that was suspended must not
-        # take the time it slept for a silence of the microphone.
+    # --- as long as all is well ---------------------------------------------------------------
+
+    def _record(self) -> Generator[Sound, None, str | None]:
+        """Record until the end, or until the device is lost; returns why it is."""
+        capture = self._capture
+        if capture is None:
+            return None
+        sound = _Sound(capture, self._channel)
+        # Waiting is counted in polls, not by the clock: a process that was stopped must not take
+        # the time for a silence of the microphone.
         waited_s = 0.0
-        while not self._stopping:
-            frames = self._ring.read()  # (n, channels)
-            self._warn_of_losses()
-            if len(frames):
+        reason = None
+        while self._goes_on() and reason is None:
+            if waited_s >= STALL_S:
+                reason = STALLED
+            elif waited_s >= ENDED_S and not capture.active:
+                reason = LOST
+            some = False
+            for part in capture.read(to_the_end=reason is not None):
+                some = True
+                yield from self._told(part, sound)
+            self._losses.warn()
+            if some:
                 waited_s = 0.0
-                yield frames
-            elif waited_s >= STALL_S:
-                raise EdgelidError(
-                    f"the microphone {self.name!r} has delivered nothing for {STALL_S:.0f} s: "
-                    "check that it is plugged in, and start again."
-                )
-            else:
-                time.sleep(POLL_S)
+                if self._is_lost:
+                    self._see_if_steady(capture)
+            elif reason is None:
+                self._clock.sleep(POLL_S)
                 waited_s += POLL_S
+        yield from sound.end()
+        if capture.start_s == capture.start_s:  # it has delivered something: else NaN
+            self._end_s = capture.end_s
+        return reason
 
-    def _warn_of_losses(self, at_once: bool = False) -> None:
-        losses = (self.dropped_samples, self._overflows)
-        now_s = time.monotonic()
-        too_soon = now_s - self._last_warning_s < WARNING_INTERVAL_S and not at_once
-        if losses == self._reported_losses or too_soon:
+    def _told(self, part: Float32Array | Missing, sound: _Sound) -> Iterator[Sound]:
+        if isinstance(part, Missing):
+            self._losses.add(part)
+            yield from sound.end()
+            if samples := round(part.duration_s * SAMPLE_RATE_HZ):
+                yield Gap(samples, part.reason)
             return
-        logger.warning(
-            "audio of %r was lost, up to now %.2f s as this program was too slow to take it, "
-            "and an unknown time in %d overflow(s) of the audio system",
-            self.name,
-            self.dropped_samples / SAMPLE_RATE_HZ,
-            self._overflows,
-        )
-        self._reported_losses = losses
-        self._last_warning_s = now_s
+        self._losses.take(part.shape[0] / self.rate_hz)
+        yield from sound.blocks(part)
+        if (level := self._meter.update(sound.chosen(part))) is not None:
+            words = (self.name, HINTS[level.state], level.peak_db, level.offset)
+            logger.warning("%r: %s (peak %.0f dB, offset %.3f)", *words)
+            yield level
 
+    def _see_if_steady(self, capture: Capture) -> None:
+        if capture.end_s - capture.start_s >= STEADY_S:
+            self._is_lost, self._failures = False, 0
+            logger.warning("%r is heard again", self.name)
 
-class Ring:
-    """Frames on their way from one thread to another, in memory of fixed size.
+    # --- when it is not -----------------------------------------------------------------------
 
-    What comes when it is full takes the place of the oldest frames, which are counted. The lock
-    is held for one copy.
+    def _recover(self, reason: str) -> Iterator[Sound]:
+        """Wait for the device to come back, for as long as it takes."""
+        if not self._is_lost:
+            self._is_lost = True
+            logger.warning("%r is not heard any longer (%s): waiting for it", self.name, reason)
+        told_samples = 0
 
-    Parameters
-    ----------
-    capacity_frames : int
-        The most it holds.
-    channels : int
-        Samples in a frame.
+        def gap(until_s: float) -> Iterator[Gap]:
+            nonlocal told_samples
+            samples = round((until_s - self._end_s) * SAMPLE_RATE_HZ) - told_samples
+            if samples > 0:
+                told_samples += samples
+                yield Gap(samples, reason)
 
-    Attributes
-    ----------
-    dropped_frames : int
-        Frames that were written and never read.
-    """
+        def so_far() -> Iterator[Gap]:
+            until_s = self._clock.now_s() - LATEST_S
+            if until_s - self._end_s - told_samples / SAMPLE_RATE_HZ >= PART_S:
+                yield from gap(until_s)
 
-    def __init__(self, capacity_frames: int, channels: int) -> None:
-        self._frames = np.zeros((capacity_frames, channels), np.float32)
-        self._lock = threading.Lock()
-        self._written = 0  # frames since the beginning, as are those below
-        self._read = 0
-        self.dropped_frames = 0
+        while self._goes_on():
+            if self._failures:
+                retry_s = RETRY_S[min(self._failures, len(RETRY_S)) - 1]
+                for _ in range(round(retry_s / POLL_S)):
+                    if not self._goes_on():
+                        break
+                    self._clock.sleep(POLL_S)
+                    yield from so_far()
+            self._failures += 1
+            if not self._goes_on() or not self._reopened():
+                continue
+            assert self._capture is not None
+            for _ in range(round(STALL_S / POLL_S)):
+                if not self._goes_on():
+                    break
+                self._clock.sleep(POLL_S)
+                # Looking first: the audio may have come long ago, if the machine was suspended.
+                start_s = self._capture.first_heard_s()
+                if start_s is not None:
+                    yield from gap(start_s)
+                    self._meter = LevelMeter(self.rate_hz)
+                    return
+                yield from so_far()
+        yield from gap(self._clock.now_s())
 
-    def write(self, frames: Float32Array) -> None:
-        """Append frames, shape (n, channels)."""
-        capacity = len(self._frames)
-        kept = frames[-capacity:]
-        with self._lock:
-            self._written += len(frames)
-            start = (self._written - len(kept)) % capacity
-            before_end = min(len(kept), capacity - start)
-            self._frames[start : start + before_end] = kept[:before_end]
-            self._frames[: len(kept) - before_end] = kept[before_end:]
-            lost = max(0, self._written - self._read - capacity)
-            self._read += lost
-            self.dropped_frames += lost
+    def _reopened(self) -> bool:
+        """Look for the device and open it; whether that has succeeded."""
+        old, self._capture = self._capture, None
+        self._earlier_overruns += old.overruns if old else 0
 
-    def read(self) -> Float32Array:
-        """Take all frames there are, shape (n, channels), n from 0 to the capacity."""
-        capacity = len(self._frames)
-        with self._lock:
-            start = self._read % capacity
-            count = self._written - self._read
-            before_end = self._frames[start : start + count]
-            frames = np.concatenate([before_end, self._frames[: count - len(before_end)]])
-            self._read = self._written
-        return frames
+        def reopen() -> Capture:
+            if old is not None:
+                old.close()
+            self._list_again()
+            self._device = find_again(self._wanted, self._device, list_devices(self._sounddevice))
+            capture = self._open()
+            capture.start()
+            return capture
 
+        try:
+            self._capture = self._ask_portaudio(reopen)
+        except (EdgelidError, self._sounddevice.PortAudioError, OSError) as error:
+            logger.info("%r: %s", self.name, error)
+        except Unanswered:
+            if self._goes_on():
+                raise EdgelidError(
+                    f"PortAudio hangs since {self.name!r} was lost: start again."
+                ) from None
+        return self._capture is not None
 
-def list_devices(sounddevice: Any = None) -> list[InputDevice]:
-    """List the devices that can record.
+    def _list_again(self) -> None:
+        """Have PortAudio look for devices again; only possible while none is open."""
+        with contextlib.suppress(self._sounddevice.PortAudioError):
+            self._sounddevice._terminate()
+        self._sounddevice._initialize()
 
-    PortAudio looks for devices once in a process; what is plugged in later is not seen.
+    def _ask_portaudio(self, call: Callable[[], Result]) -> Result:
+        """Make a call that may hang.
 
-    Parameters
-    ----------
-    sounddevice : module, optional
-        As for `MicrophoneSource`.
+        Raises
+        ------
+        Unanswered
+            If it does, or the end is wanted before.
+        """
 
-    Returns
-    -------
-    list of InputDevice
-        In the order of their numbers; empty if there is none.
+        def enough(polls: int) -> bool:
+            return polls * POLL_S >= (LEAVE_S if self._stopping else HANG_S)
 
-    Raises
-    ------
-    EdgelidError
-        If sounddevice or PortAudio is missing.
-    """
-    sounddevice = sounddevice or _import_sounddevice()
-    host_apis = sounddevice.query_hostapis()
-    default_index = sounddevice.default.device[0]
-    return [
-        InputDevice(
-            index=index,
-            name=info["name"],
-            host_api=host_apis[info["hostapi"]]["name"],
-            max_input_channels=info["max_input_channels"],
-            default_rate_hz=round(info["default_samplerate"]),
-            is_default=index == default_index,
-        )
-        for index, info in enumerate(sounddevice.query_devices())
-        if info["max_input_channels"] > 0
-    ]
-
-
-def _find_device(wanted: str | int | None, devices: Sequence[InputDevice]) -> InputDevice:
-    if not devices:
-        raise EdgelidError(
-            "there is no microphone: plug one in, see if `arecord -l` shows it, and that you are "
-            "in the group `audio`."
-        )
-    if isinstance(wanted, str) and wanted.strip().isdecimal():
-        wanted = int(wanted)
-    if wanted is None:
-        matches = [device for device in devices if device.is_default]
-        question = "there is no default microphone"
-    elif isinstance(wanted, int):
-        matches = [device for device in devices if device.index == wanted]
-        question = f"there is no microphone with the number {wanted}"
-    else:
-        matches = _named(wanted, devices)
-        question = f"{'more than one' if matches else 'no'} microphone is called {wanted!r}"
-    if len(matches) != 1:
-        available = ", ".join(f"{device.index} {device.name!r}" for device in matches or devices)
-        raise EdgelidError(f"{question}: choose one of {available}.")
-    return matches[0]
-
-
-def _named(wanted: str, devices: Sequence[InputDevice]) -> list[InputDevice]:
-    """Devices of exactly this name or, if there is none, whose names have these words in order."""
-    exact = [device for device in devices if device.name.lower() == wanted.strip().lower()]
-    return exact or [device for device in devices if _has_words(device, wanted.lower().split())]
-
-
-def _has_words(device: InputDevice, words: Sequence[str]) -> bool:
-    rest = f"{device.name}, {device.host_api}".lower()
-    for word in words:
-        _, found, rest = rest.partition(word)
-        if not found:
-            return False
-    return True
-
-
-def _does_not_open(name: str, error: Exception) -> EdgelidError:
-    return EdgelidError(
-        f"the microphone {name!r} does not open ({' '.join(str(error).split())}): end other "
-        "programs that use it, or choose another that `edgelid devices` lists."
-    )
-
-
-def _import_sounddevice() -> Any:
-    try:
-        return importlib.import_module("sounddevice")
-    except ImportError as error:
-        raise EdgelidError(
-            "recording needs the package sounddevice, which cannot be imported: "
-            'pip install "edgelid[edge]".'
-        ) from error
-    except OSError as error:
-        raise EdgelidError(
-            "recording needs the library PortAudio, which cannot be loaded: "
-            "sudo apt install libportaudio2."
-        ) from error
-    except Exception as error:
-        # PortAudio may be there and not start. That error's class is sounddevice's own, and out
-        # of reach, as the import has failed.
-        if type(error).__name__ != "PortAudioError":
+        try:
+            with stderr_to_log("PortAudio"):
+                return patiently(call, enough)
+        except Unanswered:
+            # At the end of the process it would hang again.
+            if (at_exit := getattr(self._sounddevice, "_exit_handler", None)) is not None:
+                atexit.unregister(at_exit)
             raise
-        raise EdgelidError(f"the audio system cannot be used ({error}): restart it.") from error
+
+
+class _Sound:
+    """Frames of a capture to 16 kHz mono, from one gap to the next."""
+
+    def __init__(self, capture: Capture, channel: int | None) -> None:
+        self._rate_hz = capture.rate_hz
+        self._channel = channel
+        self._channels = capture.channels if channel is None else 1
+        self._resampler: Resampler | None = None
+
+    def chosen(self, frames: Float32Array) -> Float32Array:
+        """The channels that are listened to, shape (n, channels)."""
+        return frames if self._channel is None else frames[:, self._channel - 1 : self._channel]
+
+    def blocks(self, frames: Float32Array) -> Iterator[Float32Array]:
+        """What frames, shape (n, channels), complete."""
+        if self._resampler is None:
+            self._resampler = Resampler(self._rate_hz, self._channels)
+        if len(block := self._resampler.process(self.chosen(frames))):
+            yield block
+
+    def end(self) -> Iterator[Float32Array]:
+        """What the resampler still holds: no filter reaches across a gap."""
+        resampler, self._resampler = self._resampler, None
+        if resampler is not None and len(block := resampler.flush()):
+            yield block
+
+
+class _Losses:
+    """Counts what is lost, and says so, rarely."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self._name = name
+        self._clock = clock
+        self._lost_s: dict[str, float] = {}
+        self._warned_s: dict[str, float] = {}
+        self._last_warning_s = -WARNING_INTERVAL_S
+        self._last_read_s = clock.now_s()
+        self._last_taken_s = 0.0
+        self._slow_since_s: float | None = None
+
+    @property
+    def too_slow_s(self) -> float:
+        """What came while the ring was full."""
+        return self._lost_s.get(TOO_SLOW, 0.0)
+
+    def add(self, missing: Missing) -> None:
+        """Take note of a loss."""
+        so_far_s = self._lost_s.get(missing.reason, 0.0)
+        self._lost_s[missing.reason] = so_far_s + missing.duration_s
+        if missing.reason != TOO_SLOW:
+            return
+        now_s = self._clock.now_s()
+        if self._slow_since_s is None:
+            logger.warning(
+                "this program is too slow: the last %.2f s of audio took it %.2f s; the oldest "
+                "audio is left out",
+                self._last_taken_s,
+                now_s - self._last_read_s,
+            )
+        self._slow_since_s = now_s
+
+    def take(self, duration_s: float) -> None:
+        """Take note of audio that is not lost."""
+        self._last_taken_s = duration_s
+        self._last_read_s = self._clock.now_s()
+
+    def warn(self, at_once: bool = False) -> None:
+        """Say what has been lost since the last time, unless that is too recent."""
+        now_s = self._clock.now_s()
+        if self._slow_since_s is not None and now_s - self._slow_since_s >= WARNING_INTERVAL_S:
+            self._slow_since_s = None
+            logger.warning(
+                "this program is fast enough again: %.2f s of audio was left out", self.too_slow_s
+            )
+        if now_s - self._last_warning_s < WARNING_INTERVAL_S and not at_once:
+            return
+        if self._lost_s == self._warned_s:
+            return
+        reasons = {*self._lost_s} - (set() if at_once else {TOO_SLOW})
+        if any(self._lost_s[reason] != self._warned_s.get(reason) for reason in reasons):
+            logger.warning("audio of %r was lost, up to now %s", self._name, self._told(reasons))
+            self._warned_s, self._last_warning_s = dict(self._lost_s), now_s
+
+    def _told(self, reasons: set[str]) -> str:
+        return ", ".join(f"{self._lost_s[reason]:.2f} s ({reason})" for reason in sorted(reasons))

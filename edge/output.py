@@ -18,7 +18,8 @@ from edge.languages import language_name
 if TYPE_CHECKING:  # `edgelid --help` needs none of these, nor numpy behind them
     from edge.classifier import Window
     from edge.decoder import Segment
-    from edge.listen import Heard
+    from edge.level import Level
+    from edge.listen import Heard, Lost
 
 BAR_CELLS = 10
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -101,6 +102,31 @@ def window_record(window: Window, labels: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+def gap_record(lost: Lost) -> dict[str, Any]:
+    """``gap`` event."""
+    return {
+        "type": "gap",
+        "start_s": round(lost.start_s, 3),
+        "end_s": round(lost.end_s, 3),
+        "reason": lost.reason,
+        "bridged": lost.bridged,
+        "time": now(),
+    }
+
+
+def level_record(level: Level, heard_s: float) -> dict[str, Any]:
+    """``level`` event."""
+    return {
+        "type": "level",
+        "state": level.state,
+        "heard_s": round(heard_s, 3),
+        "peak_db": round(level.peak_db, 1),
+        "rms_db": round(level.rms_db, 1),
+        "offset": round(level.offset, 4),
+        "time": now(),
+    }
+
+
 def probabilities_record(labels: tuple[str, ...], values: list[float]) -> dict[str, float]:
     """Probabilities by label, to four decimals."""
     return {label: round(p, 4) for label, p in zip(labels, values, strict=True)}
@@ -122,6 +148,10 @@ def heard_records(heard: Heard, labels: tuple[str, ...], windows: bool) -> Itera
         }
     if heard.finished is not None:
         yield segment_record(heard.finished)
+    if heard.lost is not None:
+        yield gap_record(heard.lost)
+    if heard.level is not None:
+        yield level_record(heard.level, heard.current.end_s)
 
 
 def now() -> str:
@@ -143,6 +173,10 @@ def bar(share: float) -> str:
     eighths = round(min(max(share, 0.0), 1.0) * BAR_CELLS * 8)
     full, part = divmod(eighths, 8)
     return ("█" * full + (_EIGHTHS[part] if part else "")).ljust(BAR_CELLS)
+
+
+def _span(part: Segment | Lost) -> str:
+    return f"{clock(part.start_s):>9} – {clock(part.end_s):>9}"
 
 
 class People:
@@ -172,13 +206,17 @@ class People:
         if finished is not None:
             self._erase()
             self._output.line(self._segment(finished))
+        lost = heard.lost
+        if lost is not None:
+            self._erase()
+            lost_s = lost.end_s - lost.start_s
+            self._output.line(f"{_span(lost)}  --        not heard: {lost.reason}, {lost_s:.2f} s")
         if self._live and heard.windows:
             self._replace(f"{self._segment(heard.current)} …")
 
     def _segment(self, segment: Segment) -> str:
-        span = f"{clock(segment.start_s):>9} – {clock(segment.end_s):>9}"
         name = f"{segment.language:<9} {language_name(segment.language):<15}"
-        return f"{span}  {name} {bar(segment.confidence)} {segment.confidence:4.0%}"
+        return f"{_span(segment)}  {name} {bar(segment.confidence)} {segment.confidence:4.0%}"
 
     def _replace(self, text: str) -> None:
         # A line that wraps could not be erased.

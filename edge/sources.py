@@ -16,13 +16,15 @@ import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 import numpy as np
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.level import Level
 from edge.native import stderr_to_log
 from edge.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
 
@@ -51,6 +53,37 @@ SIGNATURE_BYTES = 4
 FILE_SIGNATURES = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg"}
 
 
+@dataclass(frozen=True)
+class Gap:
+    """Audio that was lost, in its place among the blocks.
+
+    Attributes
+    ----------
+    samples : int
+        How much, at 16 kHz.
+    reason : str
+    """
+
+    samples: int
+    reason: str
+
+    @property
+    def duration_s(self) -> float:
+        """The same in seconds."""
+        return self.samples / SAMPLE_RATE_HZ
+
+
+Sound = Float32Array | Gap | Level
+AnySound = TypeVar("AnySound", bound=Sound)
+
+
+def length_samples(sound: Sound) -> int:
+    """How far the stream goes on by it, at 16 kHz."""
+    if isinstance(sound, Gap):
+        return sound.samples
+    return 0 if isinstance(sound, Level) else len(sound)
+
+
 class AudioSource(ABC):
     """A source of audio, used as a context manager.
 
@@ -70,13 +103,15 @@ class AudioSource(ABC):
     _stopping: bool = False
 
     @abstractmethod
-    def blocks(self) -> Iterator[Float32Array]:
+    def blocks(self) -> Iterator[Sound]:
         """Read the audio, once.
 
         Yields
         ------
-        ndarray of float32, shape (n,)
-            16 kHz mono in [-1, 1], never empty, of any length.
+        ndarray of float32, shape (n,), Gap or Level
+            16 kHz mono in [-1, 1], never empty, of any length; where audio was lost, how much;
+            and what the level has become, where it changes for the worse or the better. Gaps
+            that follow one another are one.
 
         Raises
         ------
@@ -332,7 +367,7 @@ class PcmSource(AudioSource):
         yield from chunks
 
 
-def paced(blocks: Iterable[Float32Array]) -> Iterator[Float32Array]:
+def paced(blocks: Iterable[AnySound]) -> Iterator[AnySound]:
     """Hand blocks on at the speed at which a microphone would deliver them.
 
     Every block is due when its last sample would have been heard, counted from the start, so
@@ -340,18 +375,18 @@ def paced(blocks: Iterable[Float32Array]) -> Iterator[Float32Array]:
 
     Parameters
     ----------
-    blocks : iterable of ndarray of float32, shape (n,)
-        Audio at 16 kHz.
+    blocks : iterable of ndarray of float32, shape (n,), Gap or Level
+        As `AudioSource.blocks` gives them.
 
     Yields
     ------
-    ndarray of float32, shape (n,)
-        The same blocks.
+    ndarray of float32, shape (n,), Gap or Level
+        The same.
     """
     start_s = time.monotonic()
     samples = 0
     for block in blocks:
-        samples += len(block)
+        samples += length_samples(block)
         wait_s = start_s + samples / SAMPLE_RATE_HZ - time.monotonic()
         if wait_s > 0:
             time.sleep(wait_s)
@@ -377,7 +412,7 @@ def _open_file(name: str) -> BinaryIO:
 
 
 def _open_sound(file: BinaryIO, name: str) -> Any:
-    soundfile = _import_soundfile()
+    soundfile = import_soundfile()
     try:
         # By descriptor: from a name, libsndfile takes the format of what it does not recognise,
         # and would decode a text called `x.vox` as sound.
@@ -394,17 +429,24 @@ def _open_sound(file: BinaryIO, name: str) -> Any:
     return sound
 
 
-def _import_soundfile() -> Any:
+def import_soundfile() -> Any:
+    """The package that reads and writes audio files.
+
+    Raises
+    ------
+    EdgelidError
+        If it or its library is missing.
+    """
     try:
         return importlib.import_module("soundfile")
     except ImportError as error:
         raise EdgelidError(
-            "reading audio files needs the package soundfile, which cannot be imported: "
+            "audio files need the package soundfile, which cannot be imported: "
             'pip install "edgelid[edge]".'
         ) from error
     except OSError as error:
         raise EdgelidError(
-            "reading audio files needs the library libsndfile, which cannot be loaded: "
+            "audio files need the library libsndfile, which cannot be loaded: "
             "sudo apt install libsndfile1."
         ) from error
 

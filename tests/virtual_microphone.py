@@ -1,8 +1,7 @@
 """A microphone without a sound card: a private PulseAudio whose null sink is the microphone.
 
-PortAudio looks for its devices once, when it is loaded, and the device ``pulse`` exists for it
-only if a server answers at that moment. Whatever records must therefore run in a process of its
-own, started with `VirtualMicrophone.env`.
+The device ``pulse`` exists for PortAudio only if a server answers when it looks. Whatever records
+must therefore run in a process of its own, started with `VirtualMicrophone.env`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 SINK_NAME = "virtmic"
@@ -23,21 +21,57 @@ SINK_RATE_HZ = 48_000
 START_TIMEOUT_S = 20.0
 
 
-@dataclass(frozen=True)
 class VirtualMicrophone:
-    """A running virtual microphone.
+    """A virtual microphone, until it is ended.
+
+    Parameters
+    ----------
+    folder : Path
+        For everything that the sound server writes.
+    rate_hz, channels : int
+        Of the microphone.
 
     Attributes
     ----------
     env : dict of str to str
         Environment for a process that shall record: its PortAudio device ``pulse`` hears what
         `play` plays.
-    daemon_pid : int
-        Process id of the sound server.
     """
 
-    env: dict[str, str]
-    daemon_pid: int
+    def __init__(self, folder: Path, rate_hz: int, channels: int) -> None:
+        self.env = _private_environment(folder)
+        self._format = rate_hz, channels
+        self._daemon: subprocess.Popen[bytes] | None = None
+
+    @property
+    def daemon_pid(self) -> int:
+        """Process id of the sound server."""
+        assert self._daemon is not None
+        return self._daemon.pid
+
+    def start(self) -> None:
+        """Run the sound server.
+
+        Raises
+        ------
+        RuntimeError
+            If it does not answer.
+        """
+        self._daemon = _start_daemon(self.env, *self._format)
+        _wait_until_it_answers(self._daemon, self.env)
+        self._run("pactl", "set-default-sink", SINK_NAME)
+        self._run("pactl", "set-default-source", f"{SINK_NAME}.monitor")
+
+    def kill(self) -> None:
+        """End the sound server at once, as a crash would."""
+        assert self._daemon is not None
+        self._daemon.kill()
+        self._daemon.wait()
+
+    def end(self) -> None:
+        """End the sound server, if it runs."""
+        if self._daemon is not None:
+            _end(self._daemon)
 
     def play(self, wav: Path) -> None:
         """Play an audio file into the microphone and return when it has been played."""
@@ -70,7 +104,9 @@ def missing_packages() -> list[str]:
 
 
 @contextlib.contextmanager
-def virtual_microphone() -> Iterator[VirtualMicrophone]:
+def virtual_microphone(
+    rate_hz: int = SINK_RATE_HZ, channels: int = 1
+) -> Iterator[VirtualMicrophone]:
     """Run a private PulseAudio with a virtual microphone for the length of a ``with`` block.
 
     Everything it writes goes to a temporary folder. The daemon dies with the block, and with
@@ -86,16 +122,12 @@ def virtual_microphone() -> Iterator[VirtualMicrophone]:
         If the server does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="virtmic-") as folder:
-        env = _private_environment(Path(folder))
-        daemon = _start_daemon(env)
+        microphone = VirtualMicrophone(Path(folder), rate_hz, channels)
         try:
-            _wait_until_it_answers(daemon, env)
-            microphone = VirtualMicrophone(env, daemon.pid)
-            microphone._run("pactl", "set-default-sink", SINK_NAME)
-            microphone._run("pactl", "set-default-source", f"{SINK_NAME}.monitor")
+            microphone.start()
             yield microphone
         finally:
-            _end(daemon)
+            microphone.end()
 
 
 def _private_environment(folder: Path) -> dict[str, str]:
@@ -111,7 +143,7 @@ def _private_environment(folder: Path) -> dict[str, str]:
     return env
 
 
-def _start_daemon(env: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start_daemon(env: dict[str, str], rate_hz: int, channels: int) -> subprocess.Popen[bytes]:
     # setpriv replaces itself by the daemon, so the process id is the daemon's; the kernel kills
     # it when the thread that started it ends, however that comes about.
     command = ["setpriv", "--pdeathsig", "KILL", "pulseaudio", "-n"]
@@ -119,7 +151,7 @@ def _start_daemon(env: dict[str, str]) -> subprocess.Popen[bytes]:
     command += ["--disable-shm=yes", "--realtime=no", "--high-priority=no"]
     socket = env["PULSE_SERVER"].removeprefix("unix:")
     command += ["-L", f"module-native-protocol-unix auth-anonymous=1 socket={socket}"]
-    sink = f"sink_name={SINK_NAME} rate={SINK_RATE_HZ} channels=1 format=s16le"
+    sink = f"sink_name={SINK_NAME} rate={rate_hz} channels={channels} format=s16le"
     command += ["-L", f"module-null-sink {sink}"]
     return subprocess.Popen(
         command,

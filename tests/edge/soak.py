@@ -1,26 +1,31 @@
 """Memory over a day of listening: ``python -m tests.edge.soak [--hours 24] [--input FILE]``.
 
-The recording is heard again and again, as fast as it goes, by what `edgelid listen` runs. Every
-hour of audio prints what is resident and how many blocks Python holds; neither may grow.
+The recording is heard again and again, as fast as it goes, by what `edgelid listen` runs: from
+PortAudio's callback on, through the ring, to the decoder. Every hour of audio prints what is
+resident, how many blocks Python holds, and what was lost; none of it may grow.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from edge.bench.machine import memory_bytes
 from edge.bench.measure import SAMPLE
-from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.frontend import SAMPLE_RATE_HZ
 from edge.interpreter import open_model
 from edge.listen import Listener
+from edge.microphone import MicrophoneSource
 from edge.modelfile import DEFAULT_MODEL, read_model
-from edge.sources import FileSource
+from edge.sources import FileSource, Gap, Sound
+from tests.edge.flaky_portaudio import World
 
 
 class Held(NamedTuple):
@@ -31,13 +36,13 @@ class Held(NamedTuple):
     allocated_blocks: int
 
 
-def soak(blocks: Sequence[Float32Array], interval_s: float, intervals: int) -> Iterator[Held]:
-    """Listen to a recording over and over, as one stream.
+def soak(sounds: Iterable[Sound], interval_s: float, intervals: int) -> Iterator[Held]:
+    """Listen to a stream.
 
     Parameters
     ----------
-    blocks : sequence of ndarray of float32, shape (n,)
-        16 kHz mono.
+    sounds : iterable of ndarray of float32, shape (n,), Gap or Level
+        As an audio source gives them, long enough.
     interval_s : float
         Of audio.
     intervals : int
@@ -51,14 +56,15 @@ def soak(blocks: Sequence[Float32Array], interval_s: float, intervals: int) -> I
     listener = Listener(model, open_model(model), model.description.decoder)
     heard_samples = 0
 
-    def again() -> Iterator[Float32Array]:
+    def counted() -> Iterator[Sound]:
         nonlocal heard_samples
-        for block in itertools.cycle(blocks):
-            heard_samples += len(block)
-            yield block
+        for sound in sounds:
+            if isinstance(sound, np.ndarray):
+                heard_samples += len(sound)
+            yield sound
 
     told = 0
-    for _ in listener.hear(again()):
+    for _ in listener.hear(counted()):
         if heard_samples < (told + 1) * interval_s * SAMPLE_RATE_HZ:
             continue
         told += 1
@@ -76,12 +82,25 @@ def main() -> None:
     parser.add_argument("--hours", type=int, default=24, help="of audio (default 24)")
     parser.add_argument("--input", type=Path, default=SAMPLE, help="recording to repeat")
     options = parser.parse_args()
-    print("hours  resident MB  blocks")
-    with FileSource(options.input) as source:
-        blocks = list(source.blocks())
-    for held in soak(blocks, 3600.0, options.hours):
-        resident = "–" if held.resident_bytes is None else f"{held.resident_bytes / 1e6:.2f}"
-        print(f"{held.heard_s / 3600:5.1f}  {resident:>11}  {held.allocated_blocks}", flush=True)
+    print("hours  resident MB  blocks  gaps", flush=True)
+    with FileSource(options.input) as file:
+        world = World(np.concatenate(list(file.blocks())), faults=0, seed=1)
+    gaps = 0
+
+    def sounds(source: MicrophoneSource) -> Iterator[Sound]:
+        nonlocal gaps
+        for sound in source.blocks():
+            gaps += isinstance(sound, Gap)
+            yield sound
+
+    start_s = time.monotonic()
+    with MicrophoneSource(sounddevice=world, clock=world) as source:
+        for held in soak(sounds(source), 3600.0, options.hours):
+            resident = "–" if held.resident_bytes is None else f"{held.resident_bytes / 1e6:.2f}"
+            counts = f"{held.allocated_blocks:>6}  {gaps:>4}"
+            print(f"{held.heard_s / 3600:5.1f}  {resident:>11}  {counts}", flush=True)
+        speed = options.hours * 3600 / (time.monotonic() - start_s)
+        print(f"{source.dropped_samples} samples dropped; {speed:.0f} times real time")
 
 
 if __name__ == "__main__":

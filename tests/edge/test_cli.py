@@ -405,8 +405,9 @@ def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None
         (["--threads", "0"], "0 threads are not possible: choose 1 to 64."),
         (["--threads", "1000"], "1000 threads are not possible: choose 1 to 64."),
         (["--languages", "de,xx"], "the model does not know xx: choose from"),
-        (["--languages", ""], "the model needs at least one language: choose from"),
+        (["--languages", ""], "--languages needs at least one language"),
         (["--device", "0"], "--input and --device exclude each other"),
+        (["--channel", "1"], "--channel is for microphones"),
     ],
 )
 def test_impossible_options(edgelid: Edgelid, sample: Path, options: list[str], words: str) -> None:
@@ -449,11 +450,17 @@ def query_hostapis():
 def query_devices():
     return {devices}
 
+def check_input_settings(samplerate, **settings):
+    if samplerate == 48_000:
+        raise PortAudioError("Invalid sample rate")
+
 class RawInputStream:
     def __init__(self, samplerate, channels, callback, **settings):
         if {fails}:
             raise PortAudioError("Error opening RawInputStream: Device unavailable")
         self.callback, self.ended = callback, threading.Event()
+
+    active = True
 
     def start(self):
         threading.Thread(target=self.deliver, daemon=True).start()
@@ -554,9 +561,13 @@ def test_devices(edgelid: Edgelid, with_sounddevice: Any) -> None:
         "max_input_channels": 1,
         "default_rate_hz": 44_100,
         "is_default": True,
+        "opens": [{"rate_hz": rate_hz, "channels": [1]} for rate_hz in (16_000, 44_100)],
     }
     done = edgelid("devices", env=env)
-    assert done.stdout == "*   1  USB Audio  (ALSA, 1 channels, 44100 Hz)\n"
+    assert done.stdout.splitlines() == [
+        "*   1  USB Audio  (ALSA, 1 channels, 44100 Hz)",
+        "       opens at 16000 Hz x 1, 44100 Hz x 1",
+    ]
 
 
 # --- standard output that cannot be written ----------------------------------------------------

@@ -47,27 +47,49 @@ TONE_HZ = 440.0
 TONE_PEAK = 0.5
 TONE_S = 1.5
 
-# Records until it is told to end, and says when the first audio has come.
+# Records until it is told to end, and says when audio comes, at first and behind a gap. The device
+# is made one that has only this rate and number of channels.
 RECORD = """
-import signal, sys
+import json, logging, signal, sys, time
 import numpy as np
-from edge import microphone
+import sounddevice
 from edge.errors import EdgelidError
+from edge.microphone import MicrophoneSource
+from edge.sources import Gap
 
-microphone.STALL_S = 60.0  # for the first audio, on a machine that may be busy
-blocks = []
-try:
-    with microphone.MicrophoneSource("pulse") as source:
-        signal.signal(signal.SIGTERM, lambda *_: source.stop())
-        for block in source.blocks():
-            if not blocks:
+wanted = int(sys.argv[2]), int(sys.argv[3])
+opened = sounddevice.RawInputStream
+
+def opens(**settings):
+    if (settings["samplerate"], settings["channels"]) != wanted:
+        raise sounddevice.PortAudioError("Invalid sample rate")
+    return opened(**settings)
+
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+sounddevice.RawInputStream = opens
+parts, gaps, samples, is_gap = [], [], 0, True
+with MicrophoneSource("pulse") as source:
+    signal.signal(signal.SIGTERM, lambda *_: source.stop())
+    for part in source.blocks():
+        if isinstance(part, Gap):
+            gaps.append((samples, part.samples, part.reason))
+            samples += part.samples
+            is_gap = True
+        elif isinstance(part, np.ndarray):
+            if not parts:
+                start_s = time.monotonic() - len(part) / 16000
+            parts.append((samples, part))
+            samples += len(part)
+            end_s = time.monotonic()
+            if is_gap:
                 print("recording", source.rate_hz, flush=True)
-                microphone.STALL_S = float(sys.argv[2])
-            blocks.append(block)
-    np.save(sys.argv[1], np.concatenate(blocks))
-    print("lost", source.dropped_samples)
-except EdgelidError as error:
-    print(error)
+                is_gap = False
+heard = np.zeros(samples, np.float32)
+for position, part in parts:
+    heard[position : position + len(part)] = part
+np.save(sys.argv[1], heard)
+told = {"gaps": gaps, "duration_s": end_s - start_s, "dropped": source.dropped_samples}
+print(json.dumps(told))
 """
 
 HOLD_A_MICROPHONE = """
@@ -146,6 +168,15 @@ def python(
         process.communicate()
 
 
+def wait_for_window(listener: subprocess.Popen[str], events: Path) -> None:
+    """Wait until it has said something."""
+    deadline_s = time.monotonic() + FIRST_AUDIO_S
+    while events.stat().st_size == 0:
+        assert listener.poll() is None
+        assert time.monotonic() < deadline_s, "no audio arrives from the sound server"
+        time.sleep(0.05)
+
+
 def first_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline()
@@ -157,24 +188,57 @@ def loud_part(samples: Float32Array) -> Float32Array:
     return samples[loud[0] : loud[-1] + 1] if len(loud) else samples[:0]
 
 
-def test_a_played_tone_is_recorded(pulse: VirtualMicrophone, tmp_path: Path) -> None:
-    time_s = np.arange(round(48_000 * TONE_S)) / 48_000
-    soundfile.write(tmp_path / "tone.wav", TONE_PEAK * np.sin(2 * np.pi * TONE_HZ * time_s), 48_000)
-    with python(RECORD, str(tmp_path / "heard.npy"), "60", env=pulse.env) as recorder:
-        assert first_line(recorder) == f"recording {SAMPLE_RATE_HZ}\n"
-        pulse.play(tmp_path / "tone.wav")
-        recorder.send_signal(signal.SIGTERM)
-        output, errors = recorder.communicate(timeout=60)
-    assert output == "lost 0\n", errors
-    assert errors == ""
+def write_tone(path: Path, hz: float, rate_hz: int, channels: int) -> Path:
+    """The second channel is the first, turned down."""
+    time_s = np.arange(round(rate_hz * TONE_S)) / rate_hz
+    tone = TONE_PEAK * np.sin(2 * np.pi * hz * time_s)
+    soundfile.write(path, np.stack([tone, 0.5 * tone][:channels], axis=1), rate_hz)
+    return path
 
-    tone = loud_part(np.load(tmp_path / "heard.npy"))
+
+def assert_is_tone(samples: Float32Array, hz: float, peak: float) -> None:
+    tone = loud_part(samples)
     # A busy machine can lose some of it before it reaches us; most of it has to be there.
     assert 0.5 * TONE_S < len(tone) / SAMPLE_RATE_HZ < 1.5 * TONE_S
     middle = tone[len(tone) // 4 : 3 * len(tone) // 4]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle)), 16 * SAMPLE_RATE_HZ))
-    assert np.argmax(spectrum) / 16 == pytest.approx(TONE_HZ, abs=2.0)
-    assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(TONE_PEAK, rel=0.1)
+    assert np.argmax(spectrum) / 16 == pytest.approx(hz, abs=2.0)
+    assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(peak, rel=0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100, 48_000])
+def test_a_sound_server_that_dies_and_comes_back(
+    tmp_path: Path, rate_hz: int, channels: int
+) -> None:
+    """A tone is heard, the server is killed in mid-stream, and another tone after its return."""
+    peak = TONE_PEAK if channels == 1 else 0.75 * TONE_PEAK  # the mean of both
+    arguments = [str(tmp_path / "heard.npy"), str(rate_hz), str(channels)]
+    with (
+        virtual_microphone(rate_hz, channels) as pulse,
+        python(RECORD, *arguments, env=pulse.env) as recorder,
+    ):
+        assert first_line(recorder) == f"recording {rate_hz}\n"
+        pulse.play(write_tone(tmp_path / "one.wav", TONE_HZ, rate_hz, channels))
+        time.sleep(1.0)  # what has been played is still on its way
+        pulse.kill()
+        assert "not heard any longer (device lost)" in first_line(recorder)
+        pulse.start()
+        assert first_line(recorder) == f"recording {rate_hz}\n"
+        pulse.play(write_tone(tmp_path / "two.wav", 2 * TONE_HZ, rate_hz, channels))
+        time.sleep(1.0)
+        recorder.send_signal(signal.SIGTERM)
+        output, errors = recorder.communicate(timeout=60)
+    assert "Traceback" not in errors
+    told = json.loads(output.splitlines()[-1])
+    assert told["dropped"] == 0, errors
+    lost = [gap for gap in told["gaps"] if gap[2] == "device lost"]
+    first, last = lost[0][0], lost[-1][0] + lost[-1][1]
+    heard = np.load(tmp_path / "heard.npy")
+    assert_is_tone(heard[:first], TONE_HZ, peak)
+    assert_is_tone(heard[last:], 2 * TONE_HZ, peak)
+    # Stream time is true to the clock.
+    assert len(heard) / SAMPLE_RATE_HZ == pytest.approx(told["duration_s"], abs=0.5)
 
 
 def test_the_microphone_hears_the_languages_of_the_file(
@@ -205,11 +269,7 @@ def test_the_microphone_hears_the_languages_of_the_file(
             env=pulse.env,
         ) as listener,
     ):
-        deadline_s = time.monotonic() + FIRST_AUDIO_S
-        while paths["live"].stat().st_size == 0:
-            assert listener.poll() is None, paths["errors"].read_text()
-            assert time.monotonic() < deadline_s, "no audio arrives from the sound server"
-            time.sleep(0.05)
+        wait_for_window(listener, paths["live"])
         pulse.play(tmp_path / "languages.wav")
         time.sleep(1.0)  # what has been played is still on its way
         assert listener.poll() is None, paths["errors"].read_text()
@@ -230,14 +290,43 @@ def test_the_microphone_hears_the_languages_of_the_file(
     assert sequence_of_languages(events) == expected, errors
 
 
-def test_a_sound_server_that_dies_ends_in_a_sentence(
-    pulse: VirtualMicrophone, tmp_path: Path
-) -> None:
-    with python(RECORD, str(tmp_path / "heard.npy"), "1", env=pulse.env) as recorder:
-        assert first_line(recorder).startswith("recording")
-        os.kill(pulse.daemon_pid, signal.SIGKILL)
-        output, errors = recorder.communicate(timeout=60)
-    assert "the microphone 'pulse' has delivered nothing" in output, errors
+def test_languages_are_told_before_and_after(pulse: VirtualMicrophone, tmp_path: Path) -> None:
+    samples, rate_hz = soundfile.read(SAMPLE)
+    passages = {"en": (1.5, 13.0), "es": (13.5, 21.5)}
+    for language, (start_s, end_s) in passages.items():
+        part = samples[round(start_s * rate_hz) : round(end_s * rate_hz)]
+        played = soxr.resample(part, rate_hz, SINK_RATE_HZ)
+        soundfile.write(tmp_path / f"{language}.wav", played, SINK_RATE_HZ)
+    live = tmp_path / "live"
+    with (
+        live.open("w") as stdout,
+        (tmp_path / "errors").open("w") as stderr,
+        listening(
+            *("--device", "pulse", "--windows", "3"), stdout=stdout, stderr=stderr, env=pulse.env
+        ) as listener,
+    ):
+        wait_for_window(listener, live)
+        pulse.play(tmp_path / "en.wav")
+        time.sleep(1.0)
+        heard = live.stat().st_size
+        pulse.kill()
+        pulse.start()
+        deadline_s = time.monotonic() + FIRST_AUDIO_S
+        while '"gap"' not in live.read_text()[heard:]:
+            assert time.monotonic() < deadline_s, "it is not heard again"
+            time.sleep(0.05)
+        pulse.play(tmp_path / "es.wav")
+        time.sleep(1.0)
+        listener.send_signal(signal.SIGTERM)
+        assert listener.wait(timeout=60) == -signal.SIGTERM
+    assert "Traceback" not in (tmp_path / "errors").read_text()
+    events = records(live)
+    assert sequence_of_languages(events) == [*passages]
+    tiles = [e for e in events if e["type"] == "segment" or not e.get("bridged", True)]
+    assert "gap" in {tile["type"] for tile in tiles}
+    assert tiles[0]["start_s"] == 0.0
+    for before, after in itertools.pairwise(tiles):
+        assert before["end_s"] == after["start_s"]
 
 
 def test_the_sound_server_does_not_outlive_a_killed_test() -> None:

@@ -5,210 +5,55 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edge import microphone
+from edge.capture import FORMATS, RING_S
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.microphone import MicrophoneSource, Ring, list_devices
-
-
-class FakeStream:
-    """Stands for sounddevice.RawInputStream; the test calls `deliver` in PortAudio's place."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
-        self.calls: list[str] = []
-
-    def start(self) -> None:
-        self.calls.append("start")
-
-    def abort(self) -> None:
-        self.calls.append("abort")
-
-    def close(self) -> None:
-        self.calls.append("close")
-
-    def deliver(self, frames: Float32Array, overflow: bool = False) -> None:
-        """Call the callback as PortAudio does: with memory that is not valid any longer."""
-        buffer = bytearray(np.ascontiguousarray(frames, np.float32).tobytes())
-        status = SimpleNamespace(input_overflow=overflow)
-        self.settings["callback"](buffer, len(frames), None, status)
-        buffer[:] = b"\xff" * len(buffer)
-
-
-class FakeSounddevice:
-    """Stands for the module sounddevice.
-
-    Parameters
-    ----------
-    devices
-        Name, input channels and default rate of each device.
-    default
-        Number of the default input device, -1 for none.
-    opens
-        Whether a device opens at a rate with a number of channels.
-    """
-
-    class PortAudioError(Exception):
-        pass
-
-    def __init__(
-        self,
-        devices: list[tuple[str, int, float]],
-        default: int = -1,
-        opens: Callable[[int, int], bool] = lambda rate_hz, channels: True,
-    ) -> None:
-        self.devices = devices
-        self.default = SimpleNamespace(device=(default, -1))
-        self.opens = opens
-        self.tried: list[tuple[int, int]] = []
-        self.stream: FakeStream
-
-    def query_devices(self) -> list[dict[str, Any]]:
-        return [
-            {"name": name, "hostapi": 0, "max_input_channels": channels, "default_samplerate": rate}
-            for name, channels, rate in self.devices
-        ]
-
-    def query_hostapis(self) -> list[dict[str, Any]]:
-        return [{"name": "ALSA"}]
-
-    def RawInputStream(self, **settings: Any) -> FakeStream:
-        self.tried.append((settings["samplerate"], settings["channels"]))
-        if not self.opens(*self.tried[-1]):
-            os.write(2, b"Expression 'SetApproximateSampleRate' failed in 'pa_linux_alsa.c'\n")
-            raise self.PortAudioError("Error opening RawInputStream: Invalid sample rate", -9997)
-        self.stream = FakeStream(settings)
-        return self.stream
-
-
-class FakeTime:
-    """Time that passes when someone sleeps; each sleep is a chance to deliver something."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self.while_asleep: list[Callable[[], None]] = []
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    def sleep(self, duration_s: float) -> None:
-        self.now_s += duration_s
-        if self.while_asleep:
-            self.while_asleep.pop(0)()
+from edge.frontend import SAMPLE_RATE_HZ
+from edge.microphone import MicrophoneSource
+from edge.sources import Gap, Sound
+from tests.edge.fake_sounddevice import (
+    ARRAY,
+    SPEAKER,
+    USB,
+    FakeClock,
+    FakeSounddevice,
+    FakeStream,
+    ramp,
+)
 
 
 @pytest.fixture
-def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    clock = FakeTime()
-    monkeypatch.setattr(microphone, "time", clock)
-    return clock
+def clock() -> FakeClock:
+    return FakeClock()
 
 
-USB = ("USB PnP Sound Device: Audio (hw:1,0)", 1, 44_100.0)
-ARRAY = ("ReSpeaker 4 Mic Array: USB Audio (hw:2,0)", 6, 48_000.0)
-SPEAKER = ("bcm2835 Headphones: - (hw:0,0)", 0, 44_100.0)
+def sounds(source: MicrophoneSource) -> list[Sound]:
+    with source:
+        return list(source.blocks())
 
 
-def ramp(start: int, stop: int) -> Float32Array:
-    """Frames of one channel that tell their own number, shape (n, 1), exact in float32."""
-    return np.arange(start, stop, dtype=np.float32)[:, np.newaxis] / np.float32(2**20)
+def joined(parts: list[Sound]) -> list[Any]:
+    """With the blocks between two gaps in one."""
+    found: list[Any] = []
+    for part in parts:
+        if isinstance(part, np.ndarray) and found and isinstance(found[-1], np.ndarray):
+            found[-1] = np.concatenate([found[-1], part])
+        else:
+            found.append(part)
+    return found
 
 
-def open_usb(**settings: Any) -> tuple[MicrophoneSource, FakeStream]:
+def open_usb(clock: FakeClock, **settings: Any) -> tuple[MicrophoneSource, FakeStream]:
     sounddevice = FakeSounddevice([SPEAKER, USB], default=1, **settings)
-    return MicrophoneSource(None, sounddevice=sounddevice), sounddevice.stream
-
-
-# --- the devices -----------------------------------------------------------------------------
-
-
-def test_list_devices() -> None:
-    devices = list_devices(FakeSounddevice([SPEAKER, USB, ARRAY], default=2))
-    assert [(device.index, device.name, device.is_default) for device in devices] == [
-        (1, USB[0], False),
-        (2, ARRAY[0], True),
-    ]
-    assert devices[1].host_api == "ALSA"
-    assert devices[1].max_input_channels == 6
-    assert devices[1].default_rate_hz == 48_000
-
-
-def test_no_device_lists_nothing() -> None:
-    assert list_devices(FakeSounddevice([SPEAKER])) == []
-
-
-@pytest.mark.parametrize(
-    ("wanted", "index"),
-    [
-        (None, 1),
-        (2, 2),
-        ("2", 2),
-        (ARRAY[0], 2),
-        (ARRAY[0].upper(), 2),
-        ("respeaker", 2),
-        ("usb pnp", 1),
-        ("mic hw:2", 2),
-        ("hw:1,0", 1),
-    ],
-)
-def test_choosing_a_device(wanted: str | int | None, index: int) -> None:
-    sounddevice = FakeSounddevice([SPEAKER, USB, ARRAY], default=1)
-    source = MicrophoneSource(wanted, sounddevice=sounddevice)
-    assert sounddevice.stream.settings["device"] == index
-    assert source.name == sounddevice.devices[index][0]
-
-
-def test_an_exact_name_wins_over_longer_ones() -> None:
-    sounddevice = FakeSounddevice([("pulse monitor", 1, 48_000.0), ("pulse", 1, 48_000.0)])
-    MicrophoneSource("pulse", sounddevice=sounddevice)
-    assert sounddevice.stream.settings["device"] == 1
-
-
-@pytest.mark.parametrize(
-    ("wanted", "words"),
-    [
-        ("bluetooth", "no microphone is called 'bluetooth'"),
-        ("hw:2 respeaker", "no microphone is called"),  # the words in another order
-        (7, "no microphone with the number 7"),
-        ("7", "no microphone with the number 7"),
-        (-1, "no microphone with the number -1"),
-        (0, "no microphone with the number 0"),  # it only plays
-        ("usb", "more than one microphone is called 'usb'"),
-        (None, "no default microphone"),
-    ],
-)
-def test_a_device_that_cannot_be_chosen(wanted: str | int | None, words: str) -> None:
-    sounddevice = FakeSounddevice([SPEAKER, USB, ARRAY], default=-1)
-    with pytest.raises(EdgelidError) as caught:
-        MicrophoneSource(wanted, sounddevice=sounddevice)
-    message = str(caught.value)
-    assert words in message
-    assert f"1 {USB[0]!r}, 2 {ARRAY[0]!r}" in message
-    assert SPEAKER[0] not in message
-
-
-def test_an_ambiguous_name_lists_what_it_could_mean() -> None:
-    sounddevice = FakeSounddevice([USB, ("webcam", 1, 48_000.0), ARRAY])
-    with pytest.raises(EdgelidError) as caught:
-        MicrophoneSource("usb", sounddevice=sounddevice)
-    assert "webcam" not in str(caught.value)
-    assert ARRAY[0] in str(caught.value)
-
-
-def test_no_microphone_at_all() -> None:
-    with pytest.raises(EdgelidError, match="there is no microphone: plug one in"):
-        MicrophoneSource(None, sounddevice=FakeSounddevice([SPEAKER]))
+    source = MicrophoneSource(None, sounddevice=sounddevice, clock=clock)
+    return source, sounddevice.stream
 
 
 # --- opening ---------------------------------------------------------------------------------
@@ -225,8 +70,8 @@ def test_16_khz_mono_is_tried_first() -> None:
 def test_then_the_rate_and_at_last_the_channels_of_the_device() -> None:
     sounddevice = FakeSounddevice([ARRAY], 0, lambda rate_hz, channels: channels == 6)
     source = MicrophoneSource(sounddevice=sounddevice)
-    assert sounddevice.tried == [(16_000, 1), (48_000, 1), (48_000, 6)]
-    assert source.rate_hz == 48_000
+    assert sounddevice.tried[-3:] == [(48_000, 2), (44_100, 2), (16_000, 6)]
+    assert source.rate_hz == 16_000
 
 
 def test_a_device_that_does_not_open() -> None:
@@ -235,21 +80,22 @@ def test_a_device_that_does_not_open() -> None:
         MicrophoneSource(sounddevice=sounddevice)
     assert repr(USB[0]) in str(caught.value)
     assert "Invalid sample rate" in str(caught.value)
-    assert sounddevice.tried == [(16_000, 1), (44_100, 1)]  # nothing twice
+    rates_hz = (16_000, 44_100, 48_000)
+    assert sounddevice.tried == [(rate_hz, 1) for rate_hz in rates_hz] * len(FORMATS)
 
 
 def test_what_portaudio_prints_goes_to_the_log(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    open_usb(opens=lambda rate_hz, channels: rate_hz == 44_100)
+    open_usb(FakeClock(), opens=lambda rate_hz, channels: rate_hz == 44_100)
     os.write(2, b"and this is ours\n")
     assert capfd.readouterr().err == "and this is ours\n"
     assert any("SetApproximateSampleRate" in message for message in caplog.messages)
 
 
 def test_recording_lasts_as_long_as_the_with_block() -> None:
-    source, stream = open_usb()
+    source, stream = open_usb(FakeClock())
     assert stream.calls == []
     with source:
         assert stream.calls == ["start"]
@@ -273,14 +119,14 @@ def test_a_stream_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- recording -------------------------------------------------------------------------------
 
 
-def test_all_that_is_delivered_arrives_in_order(fake_time: FakeTime) -> None:
-    source, stream = open_usb()
+def test_all_that_is_delivered_arrives_in_order(clock: FakeClock) -> None:
+    source, stream = open_usb(clock)
     edges = [0, 800, 801, 801, 5_000, 20_000]
-    fake_time.while_asleep = [
+    clock.while_asleep = [
         lambda start=start, stop=stop: stream.deliver(ramp(start, stop))  # type: ignore[misc]
         for start, stop in itertools.pairwise(edges)
     ]
-    fake_time.while_asleep.append(source.stop)
+    clock.while_asleep.append(source.stop)
     with source:
         blocks = list(source.blocks())
     assert all(block.dtype == np.float32 and block.ndim == 1 and block.size for block in blocks)
@@ -289,16 +135,18 @@ def test_all_that_is_delivered_arrives_in_order(fake_time: FakeTime) -> None:
     assert source.overflows == 0
 
 
-def test_another_rate_and_more_channels_become_16_khz_mono(fake_time: FakeTime) -> None:
-    sounddevice = FakeSounddevice([ARRAY], 0, lambda rate_hz, channels: channels == 6)
-    source = MicrophoneSource(sounddevice=sounddevice)
+def test_another_rate_and_more_channels_become_16_khz_mono(clock: FakeClock) -> None:
+    sounddevice = FakeSounddevice(
+        [ARRAY], 0, lambda rate_hz, channels: (rate_hz, channels) == (48_000, 6)
+    )
+    source = MicrophoneSource(sounddevice=sounddevice, clock=clock)
     time_s = np.arange(96_000) / 48_000
     levels = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])  # mean 0.35
     frames = np.sin(2 * np.pi * 440 * time_s)[:, np.newaxis] * levels  # (n, 6)
     for start in range(0, 96_000, 9_600):
         part = frames[start : start + 9_600]
-        fake_time.while_asleep.append(lambda part=part: sounddevice.stream.deliver(part))  # type: ignore[misc]
-    fake_time.while_asleep.append(source.stop)
+        clock.while_asleep.append(lambda part=part: sounddevice.stream.deliver(part))  # type: ignore[misc]
+    clock.while_asleep.append(source.stop)
     with source:
         heard = np.concatenate(list(source.blocks()))
     assert len(heard) == 2 * SAMPLE_RATE_HZ
@@ -308,229 +156,195 @@ def test_another_rate_and_more_channels_become_16_khz_mono(fake_time: FakeTime) 
 
 
 def test_a_reader_that_is_too_slow_loses_the_oldest_and_is_told(
-    fake_time: FakeTime, caplog: pytest.LogCaptureFixture
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source, stream = open_usb()
-    ring_frames = round(microphone.RING_S * SAMPLE_RATE_HZ)
+    source, stream = open_usb(clock)
+    ring_frames = round(RING_S * SAMPLE_RATE_HZ)
     lost = 12_345
     for start in range(0, ring_frames + lost, 800):
+        clock.time_s += 0.05
         stream.deliver(ramp(start, min(start + 800, ring_frames + lost)))
-    fake_time.while_asleep = [source.stop]
-    with source:
-        heard = np.concatenate(list(source.blocks()))
-    np.testing.assert_array_equal(heard, ramp(lost, ring_frames + lost)[:, 0])
+    tone = np.sin(np.arange(800, dtype=np.float32) / 3)[:, np.newaxis] / 4
+    # Fast enough for a minute, and then some.
+    clock.while_asleep = [lambda: stream.deliver(tone)] * 1_300
+    clock.while_asleep.append(source.stop)
+    gap, *heard = sounds(source)
+    assert gap == Gap(lost, "too slow")
+    first = np.concatenate([part for part in heard if isinstance(part, np.ndarray)])
+    np.testing.assert_array_equal(first[:ring_frames], ramp(lost, ring_frames + lost)[:, 0])
     assert source.dropped_samples == lost
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert "0.77 s" in record.getMessage()
+    slow, recovered, _ = caplog.messages
+    assert "too slow: the last 0.00 s of audio took it 10.80 s" in slow
+    assert "fast enough again: 0.77 s of audio was left out" in recovered
 
 
-def test_losses_are_counted_at_16_khz(fake_time: FakeTime) -> None:
-    source, stream = open_usb(opens=lambda rate_hz, channels: rate_hz == 44_100)
-    stream.deliver(np.zeros((441_000 + 4_410, 1), np.float32))  # 0.1 s more than the ring holds
-    assert source.dropped_samples == 1_600
+def device(stream: FakeStream, first: int, count: int) -> list[Callable[[], None]]:
+    """Blocks of 50 ms that come when they should, from a sample on."""
+    starts = range(first, first + 800 * count, 800)
+    return [lambda start=start: stream.deliver(ramp(start, start + 800)) for start in starts]  # type: ignore[misc]
 
 
-def test_overflows_of_portaudio_are_counted(
-    fake_time: FakeTime, caplog: pytest.LogCaptureFixture
+def test_overruns_are_gaps_in_their_place(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source, stream = open_usb()
-    fake_time.while_asleep = [
-        lambda: stream.deliver(ramp(0, 10), overflow=True),
-        lambda: stream.deliver(ramp(10, 20)),
-        lambda: stream.deliver(ramp(20, 30), overflow=True),
+    source, stream = open_usb(clock)
+    wait: list[Callable[[], object]] = [lambda: None]
+    clock.while_asleep = [
+        *device(stream, 0, 100),
+        *wait * 6,  # 0.3 s
+        lambda: stream.deliver(ramp(84_800, 85_600), overflow=True),
+        *device(stream, 85_600, 50),
         source.stop,
     ]
-    with source:
-        heard = np.concatenate(list(source.blocks()))
-    assert len(heard) == 30
-    assert source.overflows == 2
-    # One at once, one when the recording ends: the second came too soon after the first.
-    assert ["1 overflow" in message for message in caplog.messages] == [True, False]
-    assert "2 overflow" in caplog.messages[-1]
+    before, gap, after = joined(sounds(source))
+    np.testing.assert_array_equal(before, ramp(0, 80_000)[:, 0])
+    assert gap == Gap(4_800, "overrun")
+    np.testing.assert_array_equal(after, ramp(84_800, 125_600)[:, 0])
+    assert source.overflows == 1
+    (message,) = caplog.messages
+    assert "was lost, up to now 0.30 s (overrun)" in message
+
+
+def test_what_is_late_is_not_lost(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    source, stream = open_usb(clock)
+    late = device(stream, 8_000, 60)
+
+    def burst() -> None:
+        for deliver in late:
+            deliver()
+
+    wait: list[Callable[[], object]] = [lambda: None]
+    clock.while_asleep = [*device(stream, 0, 10), *wait * 59, burst, *device(stream, 56_000, 50)]
+    clock.while_asleep.append(source.stop)
+    (heard,) = joined(sounds(source))
+    np.testing.assert_array_equal(heard, ramp(0, 96_000)[:, 0])
+    assert caplog.messages == []
 
 
 def test_warnings_are_rare_and_the_last_is_complete(
-    fake_time: FakeTime, caplog: pytest.LogCaptureFixture
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source, stream = open_usb()
+    source, stream = open_usb(clock)
     polls = round(10 * 60 / microphone.POLL_S)  # ten minutes
-    fake_time.while_asleep = [lambda: stream.deliver(ramp(0, 1), overflow=True)] * polls
-    fake_time.while_asleep.append(source.stop)
-    with source:
-        list(source.blocks())
+    clock.while_asleep = [lambda: stream.deliver(ramp(0, 1), overflow=True)] * polls
+    clock.while_asleep.append(source.stop)
+    list(sounds(source))
     assert 9 <= len(caplog.messages) <= 12
-    assert f"{polls} overflow" in caplog.messages[-1]
+    assert source.overflows == polls
+    last_s = float(caplog.messages[-1].split()[-3])
+    assert last_s == pytest.approx(600, rel=0.01)
 
 
-def test_stop_ends_a_silent_microphone(fake_time: FakeTime) -> None:
-    source, _ = open_usb()
-    fake_time.while_asleep = [source.stop]
+def test_stop_ends_a_silent_microphone(clock: FakeClock) -> None:
+    source, _ = open_usb(clock)
+    clock.while_asleep = [source.stop]
     with source:
         assert list(source.blocks()) == []
 
 
-# --- a microphone that goes dumb ------------------------------------------------------------
+def test_one_channel_of_several(clock: FakeClock) -> None:
+    sounddevice = FakeSounddevice([ARRAY], 0, lambda rate_hz, channels: channels == 6)
+    source = MicrophoneSource(channel=4, sounddevice=sounddevice, clock=clock)
+    frames = np.random.default_rng(0).uniform(-0.5, 0.5, (800, 6)).astype(np.float32)
+    clock.while_asleep = [lambda: sounddevice.stream.deliver(frames), source.stop]
+    (heard,) = sounds(source)
+    np.testing.assert_array_equal(heard, frames[:, 3])
 
 
-def test_a_microphone_that_never_delivers(fake_time: FakeTime) -> None:
-    source, _ = open_usb()
-    with source, pytest.raises(EdgelidError, match="has delivered nothing for 5 s") as caught:
-        list(source.blocks())
-    assert repr(USB[0]) in str(caught.value)
-    assert fake_time.now_s == pytest.approx(microphone.STALL_S, abs=2 * microphone.POLL_S)
+@pytest.mark.parametrize("channel", [0, 7, -1])
+def test_a_channel_that_there_is_not(channel: int) -> None:
+    with pytest.raises(EdgelidError, match=f"has no channel {channel}: choose one of 1 to 6"):
+        MicrophoneSource(channel=channel, sounddevice=FakeSounddevice([ARRAY], default=0))
 
 
-def test_a_microphone_that_stops_delivering(fake_time: FakeTime) -> None:
-    source, stream = open_usb()
-    fake_time.while_asleep = [lambda: stream.deliver(ramp(0, 100))] * 3
-    heard = 0
-    with source, pytest.raises(EdgelidError, match="delivered nothing"):
-        for block in source.blocks():
-            heard += len(block)
-    assert heard == 300
-    expected_s = microphone.STALL_S + 3 * microphone.POLL_S
-    assert fake_time.now_s == pytest.approx(expected_s, abs=2 * microphone.POLL_S)
+# --- a device that goes and comes back ---------------------------------------------------------
 
 
-def test_pauses_shorter_than_that_are_no_reason(fake_time: FakeTime) -> None:
-    source, stream = open_usb()
-    pause: list[Callable[[], None]] = [lambda: None] * round(4.5 / microphone.POLL_S)
-    delivery: list[Callable[[], None]] = [lambda: stream.deliver(ramp(0, 100))]
-    fake_time.while_asleep = [*(pause + delivery) * 3, source.stop]
+def test_a_stall_is_survived(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Two seconds of sound, a device that says nothing more, and the same device opened again."""
+    sounddevice = FakeSounddevice([SPEAKER, USB], default=1)
+    source = MicrophoneSource("usb", sounddevice=sounddevice, clock=clock)
+    first = sounddevice.stream
+    clock.while_asleep = [*device(first, 0, 40)]
+    parts: list[Any] = []
     with source:
-        assert sum(map(len, source.blocks())) == 300
+        for part in source.blocks():
+            parts.append(part)
+            if isinstance(part, Gap) and not clock.while_asleep:
+                again = device(sounddevice.stream, round(clock.time_s * SAMPLE_RATE_HZ), 210)
+                clock.while_asleep = [*again, source.stop]
+    assert first.calls == ["start", "abort", "close"]
+    blocks = [part for part in parts if isinstance(part, np.ndarray)]
+    gaps = [part for part in parts if isinstance(part, Gap)]
+    assert {gap.reason for gap in gaps} == {"device stalled"}
+    lost = sum(gap.samples for gap in gaps)
+    heard = np.concatenate(blocks)
+    np.testing.assert_array_equal(heard[:32_000], ramp(0, 32_000)[:, 0])
+    # What is heard again is where the blocks and the gaps before it say.
+    assert round(float(heard[32_000]) * 2**20) == 32_000 + lost
+    assert "not heard any longer (device stalled)" in caplog.messages[0]
+    assert "is heard again" in caplog.messages[-1]
+    assert len(caplog.messages) == 3  # a ramp has an offset, and that is told too
 
 
-def test_neither_a_slow_reader_nor_a_suspended_process_is_a_stall(fake_time: FakeTime) -> None:
-    source, stream = open_usb()
-
-    def be_suspended() -> None:
-        fake_time.now_s += 3_600.0
-
-    fake_time.while_asleep = [
-        lambda: stream.deliver(ramp(0, 100)),
-        be_suspended,
-        lambda: stream.deliver(ramp(100, 200)),
-        source.stop,
-    ]
-    heard = 0
+def test_a_device_that_stays_away_is_waited_for(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For hours, with one line of log, and a gap that is told as it grows."""
+    sounddevice = FakeSounddevice([SPEAKER, USB], default=1)
+    source = MicrophoneSource("usb", sounddevice=sounddevice, clock=clock)
+    clock.while_asleep = [*device(sounddevice.stream, 0, 40)]
+    told = 0
     with source:
-        for block in source.blocks():
-            heard += len(block)
-            be_suspended()
-    assert heard == 200
+        for part in source.blocks():
+            if isinstance(part, Gap):
+                sounddevice.devices = [SPEAKER]
+                told += part.samples
+                assert 32_000 + told <= clock.time_s * SAMPLE_RATE_HZ
+                if clock.time_s > 7_200:
+                    source.stop()
+    assert 32_000 + told == round(clock.time_s * SAMPLE_RATE_HZ)
+    assert len(caplog.messages) == 1
 
 
-def test_a_stall_with_a_real_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(microphone, "STALL_S", 0.05)
-    monkeypatch.setattr(microphone, "POLL_S", 0.01)
-    source, _ = open_usb()
-    with source, pytest.raises(EdgelidError, match="delivered nothing"):
-        list(source.blocks())
+def test_a_device_that_hangs_ends_in_a_sentence(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(microphone, "HANG_S", 0.1)
+    sounddevice = FakeSounddevice([USB], default=0)
+    source = MicrophoneSource(sounddevice=sounddevice, clock=clock)
+    ended = threading.Event()
+    monkeypatch.setattr(sounddevice.stream, "abort", ended.wait)
+    with pytest.raises(EdgelidError, match="PortAudio hangs since"):
+        sounds(source)
+    ended.set()
 
 
-# --- the ring --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_ring_keeps_the_newest_frames(seed: int) -> None:
-    """Against a list, over random reads and writes, also of more than the ring holds."""
-    rng = np.random.default_rng(seed)
-    capacity, channels = int(rng.integers(1, 20)), int(rng.integers(1, 4))
-    ring = Ring(capacity, channels)
-    expected = np.zeros((0, channels), np.float32)
-    dropped = 0
-    for _ in range(300):
-        if rng.random() < 0.7:
-            frames = rng.random((int(rng.integers(0, 2 * capacity)), channels), np.float32)
-            ring.write(frames)
-            expected = np.concatenate([expected, frames])
-            dropped += max(0, len(expected) - capacity)
-            expected = expected[-capacity:]
-        else:
-            np.testing.assert_array_equal(ring.read(), expected)
-            expected = expected[:0]
-        assert ring.dropped_frames == dropped
-
-
-def test_ring_between_two_threads() -> None:
-    """Whatever the threads do when: every frame is read once, in order, or counted as dropped."""
-    ring = Ring(1_000, 1)
-    total = 300_000
-    done = threading.Event()
-
-    def write() -> None:
-        for start in range(0, total, 150):
-            ring.write(ramp(start, start + 150))
-        done.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    numbers: list[Float32Array] = []
-    while True:
-        last_round = done.is_set()
-        numbers.append(ring.read()[:, 0] * 2**20)
-        if last_round:
-            break
-    writer.join()
-    heard = np.concatenate(numbers)
-    assert len(heard) + ring.dropped_frames == total
-    assert (np.diff(heard) > 0).all()
-    assert heard[-1] == total - 1
-    for part in numbers:
-        assert (np.diff(part) == 1).all()  # what is dropped is dropped between reads
-
-
-# --- what is missing -------------------------------------------------------------------------
-
-
-def test_a_missing_sounddevice_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", None)
-    for use in (MicrophoneSource, list_devices):
-        with pytest.raises(EdgelidError, match=r'pip install "edgelid\[edge\]"'):
-            use()
-
-
-def import_error(preparation: str) -> str:
-    """What `list_devices` says in a new process in which sounddevice cannot be imported."""
-    script = f"""
-{preparation}
-from edge.errors import EdgelidError
-from edge.microphone import list_devices
-try:
-    list_devices()
-except EdgelidError as error:
-    print(error)
-"""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        check=False,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
-
-
-def test_a_missing_portaudio_is_a_sentence() -> None:
-    pytest.importorskip("_sounddevice", reason="needs the package sounddevice")
-    # The way sounddevice looks for the library, on a machine that does not have it.
-    message = import_error("import ctypes.util; ctypes.util.find_library = lambda name: None")
-    assert "sudo apt install libportaudio2" in message
-
-
-def test_a_portaudio_that_does_not_start_is_a_sentence(tmp_path: Path) -> None:
-    # What importing sounddevice does when PortAudio's initialisation fails.
-    (tmp_path / "sounddevice.py").write_text("""
-class PortAudioError(Exception):
-    pass
-
-raise PortAudioError("Error initializing PortAudio: Unanticipated host error")
-""")
-    message = import_error(f"import sys; sys.path.insert(0, {str(tmp_path)!r})")
-    assert "the audio system cannot be used (Error initializing PortAudio" in message
+@pytest.mark.parametrize("state", ["heard", "lost", "hanging"])
+def test_stop_ends_it_at_once(
+    state: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in polls of 50 ms, of which half a second has ten."""
+    sounddevice = FakeSounddevice([USB], default=0)
+    source = MicrophoneSource(sounddevice=sounddevice, clock=clock)
+    ended = threading.Event()
+    polls = itertools.count()
+    if state == "hanging":
+        monkeypatch.setattr(sounddevice.stream, "abort", lambda: (source.stop(), ended.wait()))
+        patiently = microphone.patiently
+        monkeypatch.setattr(
+            *(microphone, "patiently"),
+            lambda call, enough: patiently(call, lambda asked: bool(next(polls)) and enough(asked)),
+        )
+    elif state == "lost":
+        sounddevice.devices = []
+        clock.while_asleep = [*[lambda: None] * 250, source.stop]
+    else:
+        clock.while_asleep = [*device(sounddevice.stream, 0, 5), source.stop]
+    begun_s = 250 * microphone.POLL_S if state == "lost" else 0.0
+    list(sounds(source))
+    ended.set()
+    if state == "hanging":
+        assert next(polls) < 10
+    else:
+        assert clock.time_s - begun_s < 0.5

@@ -15,7 +15,8 @@ from edge import output as module
 from edge.classifier import Window
 from edge.decoder import Change, Segment
 from edge.errors import EdgelidError
-from edge.listen import Heard
+from edge.level import Level
+from edge.listen import Heard, Lost
 from edge.output import (
     Output,
     People,
@@ -156,6 +157,34 @@ def test_the_order_of_records() -> None:
     assert [record["type"] for record in records] == ["window", "change", "segment"]
 
 
+def test_a_gap() -> None:
+    lost = Lost(1.23456, 2.5, "overrun", bridged=False)
+    (record,) = heard_records(Heard([], None, None, segment(), lost), LABELS, windows=False)
+    assert list(record) == ["type", "start_s", "end_s", "reason", "bridged", "time"]
+    assert_is_now(record.pop("time"))
+    assert record == {
+        "type": "gap",
+        "start_s": 1.235,
+        "end_s": 2.5,
+        "reason": "overrun",
+        "bridged": False,
+    }
+
+
+def test_a_level() -> None:
+    level = Level("low", -70.04, -80.06, 0.00004)
+    (record,) = heard_records(Heard([], None, None, segment(), level=level), LABELS, windows=False)
+    assert_is_now(record.pop("time"))
+    assert record == {
+        "type": "level",
+        "state": "low",
+        "heard_s": 3.2,
+        "peak_db": -70.0,
+        "rms_db": -80.1,
+        "offset": 0.0,
+    }
+
+
 def test_nothing_to_tell_is_no_record() -> None:
     assert list(heard_records(Heard([window()], None, None, segment()), LABELS, False)) == []
 
@@ -204,6 +233,14 @@ def test_on_a_terminal_the_segment_that_goes_on_is_below(monkeypatch: pytest.Mon
     assert "   1:15.0 –    1:15.0  en        English" in parts[3]
     assert parts[4].endswith("88%\n")
     assert len(parts) == 5
+
+
+def test_a_gap_is_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    line = "   1:15.0 –    1:20.5  --        not heard: device lost, 5.50 s\n"
+    gap = Heard([], None, None, segment(), Lost(75.0, 80.5, "device lost", bridged=False))
+    assert shown(False, FINISHED, gap) == LINE + line
+    assert shown(True, GOING_ON, gap).endswith(ERASE + line)
 
 
 def test_the_same_is_not_written_again() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ def test_memory_stays_as_it_is(speech: Float32Array, segments: str) -> None:
     silence = np.zeros(10 * SAMPLE_RATE_HZ, np.float32)
     heard = silence if segments == "one" else speech
     blocks = np.array_split(heard, len(heard) // 1600)
-    held = list(soak(blocks, INTERVAL_S, INTERVALS))
+    held = list(soak(itertools.cycle(blocks), INTERVAL_S, INTERVALS))
     assert held[-1].heard_s >= INTERVAL_S * INTERVALS
     settled = held[INTERVALS // 2]
     hops = (held[-1].heard_s - settled.heard_s) / 0.16

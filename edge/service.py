@@ -1,0 +1,326 @@
+"""`edgelid listen` as a service of systemd, locked into what it needs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import edge
+from edge.atomic import write_atomically
+from edge.config import STATE_FOLDER, Settings, check_use, read_settings
+from edge.errors import EdgelidError
+
+UNIT = "edgelid.service"
+SYSTEM_UNITS = Path("/etc/systemd/system")
+# By which a unit is known to be ours to replace and to remove.
+MARK = "# Written by `edgelid service install`; `edgelid service uninstall` removes it.\n"
+BOOTED = Path("/run/systemd/system")  # as sd_booted(3) finds out
+HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+NOT_INSTALLED = 4  # exit status, as that of `systemctl status`
+NOT_RUNNING = 3
+STATUS_KEYS = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "StatusText",
+    "UnitFileState",
+    "MainPID",
+    "NRestarts",
+    "MemoryCurrent",
+    "ActiveEnterTimestamp",
+)
+
+# Each line costs the service something it does not need. docs/service.md tells what is left.
+_SANDBOX = """\
+NoNewPrivileges=yes
+PrivateMounts=yes
+PrivateNetwork=yes
+PrivateTmp=yes
+ProtectSystem=strict
+ProtectHome={protect_home}
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+KeyringMode=private
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+CapabilityBoundingSet=
+AmbientCapabilities=
+UMask=0077
+LimitCORE=0
+"""
+
+# Only the manager of the system can do these.
+_SYSTEM_SANDBOX = """\
+DynamicUser=yes
+SupplementaryGroups=audio
+StateDirectory=edgelid
+StateDirectoryMode=0700
+DevicePolicy=closed
+DeviceAllow=char-alsa rw
+IPAddressDeny=any
+ProtectProc=invisible
+"""
+
+_UNIT = """\
+{mark}[Unit]
+Description=edgelid, which tells the language being spoken
+{after}StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=on-failure
+RestartSec=10
+RestartPreventExitStatus=2 78
+WatchdogSec=60
+TimeoutStopSec=10
+MemoryMax=256M
+TasksMax=64
+{sandbox}
+[Install]
+WantedBy={wanted_by}
+"""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service of the device, or of the user who asks.
+
+    Attributes
+    ----------
+    scope : str
+        ``system`` or ``user``.
+    """
+
+    scope: str
+
+    @property
+    def path(self) -> Path:
+        """Where its unit is."""
+        if self.scope == "system":
+            return SYSTEM_UNITS / UNIT
+        configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+        return Path(configuration) / "systemd/user" / UNIT
+
+    def unit(self, config: Path) -> str:
+        """Text of the unit.
+
+        Parameters
+        ----------
+        config : Path
+            Configuration of `edgelid listen`.
+
+        Raises
+        ------
+        ConfigError
+            If there is something wrong with it.
+        EdgelidError
+            If the service could not do what it says.
+        """
+        config = config.absolute()
+        settings = read_settings(config, {}, {})
+        check_use(settings, str(config))
+        self._check(settings, config)
+        # -P: nothing is imported from the folder that the service happens to start in.
+        words = [sys.executable, "-P", "-m", "edge.cli", "listen", "--config", str(config)]
+        if self.scope == "system":
+            needed = _needed(settings, config)
+            in_home = any(_is_below(path, home) for path in needed for home in HOMES)
+            sandbox = _SANDBOX.format(protect_home="read-only" if in_home else "yes")
+            after, wanted_by = "After=sound.target\n", "multi-user.target"
+            sandbox += _SYSTEM_SANDBOX
+        else:
+            after, wanted_by = "", "default.target"
+            # Without PrivateUsers a user's manager can do none of this.
+            sandbox = "PrivateUsers=yes\n"
+            sandbox += _SANDBOX.format(protect_home="read-only")
+            sandbox += "".join(
+                f"ReadWritePaths={_quoted(str(folder))}\n" for folder in _written(settings)
+            )
+        command = " ".join(map(_quoted, words))
+        return _UNIT.format(
+            mark=MARK, after=after, command=command, sandbox=sandbox, wanted_by=wanted_by
+        )
+
+    def install(self, config: Path) -> str:
+        """Write the unit, and have the service run now and after every start of the device.
+
+        Returns
+        -------
+        str
+            What has been done, as a sentence.
+
+        Raises
+        ------
+        EdgelidError
+            If it cannot be.
+        """
+        text = self.unit(config)
+        if self.scope == "system":
+            for path in _needed(read_settings(config, {}, {}), config.absolute()):
+                _check_readable_by_all(path)
+        self._check_manager()
+        before = self._installed()
+        if before != text:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise EdgelidError(
+                    f"{self.path.parent} cannot be made ({error.strerror})."
+                ) from error
+            write_atomically(self.path, text.encode())
+            self.path.chmod(0o644)
+        self._manager("daemon-reload")
+        self._manager("enable", UNIT)
+        # Not waiting for it: it is ready once audio flows, and a microphone may come later.
+        self._manager("start" if before == text else "restart", "--no-block", UNIT)
+        done = {None: "is installed", text: "was installed already"}.get(
+            before, "is installed anew"
+        )
+        return f"the {self.scope} service {done}, as {self.path}."
+
+    def uninstall(self) -> str:
+        """Stop the service and delete its unit; returns and raises as `install`."""
+        if self._installed() is None:
+            return f"the {self.scope} service is not installed: there is no {self.path}."
+        self._check_manager()
+        self._manager("disable", "--now", UNIT)
+        try:
+            self.path.unlink()
+        except OSError as error:
+            raise EdgelidError(f"{self.path} cannot be deleted ({error.strerror}).") from error
+        self._manager("daemon-reload")
+        return f"the {self.scope} service is stopped, and {self.path} deleted."
+
+    def status(self) -> dict[str, str]:
+        """What the manager says of it: `STATUS_KEYS` and their values; anyone may ask.
+
+        Raises
+        ------
+        EdgelidError
+            If there is no systemd.
+        """
+        self._check_manager()
+        told = self._manager("show", UNIT, f"--property={','.join(STATUS_KEYS)}")
+        found = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+        return {key: found.get(key, "") for key in STATUS_KEYS}
+
+    def _check(self, settings: Settings, config: Path) -> None:
+        if settings.input:
+            raise EdgelidError(f"{config}: a service listens to a microphone: leave input empty.")
+        if settings.record_to and not settings.record_in_service:
+            raise EdgelidError(
+                f"{config}: record_to would record everything that is heard, for as long as the "
+                "service runs: leave it empty, or say record_in_service = true."
+            )
+        for folder in _written(settings):
+            if self.scope == "system" and not _is_below(folder, STATE_FOLDER):
+                raise EdgelidError(
+                    f"{config}: the system service can write nowhere but in {STATE_FOLDER}: "
+                    f"put log and record_to there instead of {str(folder)!r}."
+                )
+
+    def _check_manager(self) -> None:
+        if shutil.which("systemctl") is None or not BOOTED.is_dir():
+            raise EdgelidError(
+                "systemd does not run this device: have what does run it start `edgelid listen "
+                "--config FILE`."
+            )
+
+    def _installed(self) -> str | None:
+        """Text of the unit that is there.
+
+        Raises
+        ------
+        EdgelidError
+            If it is not ours.
+        """
+        try:
+            text = self.path.read_text()
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise EdgelidError(f"{self.path} cannot be read: {error}.") from error
+        if not text.startswith(MARK):
+            raise EdgelidError(
+                f"{self.path} was not written by `edgelid service install`: move it away first."
+            )
+        return text
+
+    def _manager(self, *words: str) -> str:
+        command = ["systemctl", f"--{self.scope}", "--no-ask-password", *words]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            reason = " ".join(done.stderr.split()).rstrip(".")
+            raise EdgelidError(f"`{' '.join(command)}` failed: {reason or done.returncode}.")
+        return done.stdout
+
+
+def default_scope() -> str:
+    """``system`` for root, and ``user`` for everyone else."""
+    return "system" if os.geteuid() == 0 else "user"
+
+
+def _needed(settings: Settings, config: Path) -> list[Path]:
+    """Files that the service reads."""
+    model = [Path(settings.model)] if settings.model else []
+    return [Path(sys.executable), Path(edge.__file__), config, *model]
+
+
+def _written(settings: Settings) -> Iterator[Path]:
+    """Folders that the service writes to."""
+    if settings.log:
+        yield Path(settings.log).parent
+    if settings.record_to:
+        yield Path(settings.record_to)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return Path(os.path.normpath(path)).is_relative_to(folder)
+
+
+def _check_readable_by_all(path: Path) -> None:
+    """Find out whether the service, which is a user of its own, can read a file.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot.
+    """
+    real = path.resolve()
+    for part in {*path.parents, *real.parents, real}:
+        wanted = stat.S_IXOTH if part.is_dir() else stat.S_IROTH
+        if not part.stat().st_mode & wanted:
+            raise EdgelidError(
+                f"the system service is a user of its own, who cannot read {str(path)!r}, as "
+                f"{str(part)!r} is closed to others: install edgelid elsewhere, as in /opt, or "
+                "use --user."
+            )
+
+
+def _quoted(word: str) -> str:
+    """A word of a command line or a path, for systemd."""
+    word = word.replace("%", "%%").replace("$", "$$")
+    if re.fullmatch(r"[\w./+:=@,%-]+", word):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'

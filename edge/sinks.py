@@ -1,0 +1,144 @@
+"""What listens along when nobody watches: the event log, the recorder, the service manager."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from edge import __version__
+from edge.config import Settings
+from edge.errors import EdgelidError
+from edge.eventlog import EventLog
+from edge.frontend import SAMPLE_RATE_HZ
+from edge.output import Output, now
+from edge.recording import Recorder
+from edge.sources import Sound, length_samples
+from edge.systemd_notify import Notifier
+
+logger = logging.getLogger(__name__)
+
+
+class Sinks:
+    """Takes audio and events as `edgelid listen` has them, and passes them on as is set.
+
+    Parameters
+    ----------
+    settings : Settings
+    output : Output
+        Where events go if ``output`` is ``json``.
+    notifier : Notifier
+
+    Raises
+    ------
+    EdgelidError
+        If the log or the recordings cannot be written.
+    """
+
+    def __init__(self, settings: Settings, output: Output, notifier: Notifier) -> None:
+        self._output = output
+        self._notifier = notifier
+        self._log: EventLog | None = None
+        self._recorder: Recorder | None = None
+        self._settings = Settings()
+        self._heard_samples = 0
+        self._reloading = False
+        self._ready = False
+        self.apply(settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._notifier.stopping()
+        _close(self._log, self._recorder)
+
+    def reloading(self) -> None:
+        """The configuration is about to be read again."""
+        self._reloading = True
+        self._notifier.reloading()
+
+    def apply(self, settings: Settings) -> None:
+        """Go on with these settings.
+
+        Raises
+        ------
+        EdgelidError
+            If they cannot be used; then everything stays as it was.
+        """
+        before, old_log, old_recorder = self._settings, self._log, self._recorder
+        log, recorder = old_log, old_recorder
+        other_log = settings.log != before.log
+        other_recorder = (settings.record_to, settings.record_mb) != (
+            before.record_to,
+            before.record_mb,
+        )
+        if other_log:
+            log = None
+            if settings.log:
+                log = EventLog(Path(settings.log), settings.log_file_bytes, settings.log_files)
+        if other_recorder:
+            try:
+                recorder = None
+                if settings.record_to:
+                    recorder = Recorder(Path(settings.record_to), settings.record_mb * 1_000_000)
+            except EdgelidError:
+                _close(log if other_log else None)
+                raise
+        self._settings, self._log, self._recorder = settings, log, recorder
+        if other_log:
+            _close(old_log)
+            self._tell_start()
+        elif log is not None:
+            log.bound(settings.log_file_bytes, settings.log_files)
+        if other_recorder:
+            _close(old_recorder)
+        if recorder is not None and (other_log or other_recorder):
+            logger.warning("%s", recorder.sentence())
+            self.record(recorder.announcement())
+
+    def audio(self, blocks: Iterable[Sound]) -> Iterator[Sound]:
+        """Hand blocks on, once they are recorded if that is asked for.
+
+        Whoever asks for the next block has dealt with the one before. That keeps the watchdog
+        quiet, and nothing else does.
+        """
+        for block in blocks:
+            if isinstance(block, np.ndarray):
+                if self._recorder is not None:
+                    self._recorder.write(block)
+                if not self._ready:
+                    self._ready = True
+                    self._notifier.ready()
+            self._heard_samples += length_samples(block)
+            yield block
+            self._notifier.alive()
+            if self._reloading:
+                self._reloading = False
+                self._notifier.ready()
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Pass an event on."""
+        if self._settings.output == "json":
+            self._output.record(record)
+        # Windows come six times a second: nothing for a card.
+        if self._log is not None and record["type"] != "window":
+            self._log.record(record)
+        if record["type"] == "change":
+            self._notifier.status(f"{record['language']} since {record['time']}")
+
+    def _tell_start(self) -> None:
+        """Begin a stretch of the log; the stream times after it count from the same zero."""
+        if self._log is not None:
+            heard_s = round(self._heard_samples / SAMPLE_RATE_HZ, 3)
+            start = {"type": "start", "start_s": heard_s, "version": __version__, "time": now()}
+            self._log.record(start)
+
+
+def _close(*sinks: EventLog | Recorder | None) -> None:
+    for sink in sinks:
+        if sink is not None:
+            sink.close()

@@ -1,0 +1,106 @@
+"""Listening in real time: ``python -m tests.edge.live_soak [--minutes 30] [--every 5]``.
+
+The real command hears the sample recording, played over and over into a virtual microphone. It
+prints what it holds in memory, what was lost on the way, and what it said of each passage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import soxr
+
+from edge.bench.measure import SAMPLE
+from tests.virtual_microphone import SINK_RATE_HZ, VirtualMicrophone, virtual_microphone
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process holds."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """Events so far; the last line may not be complete yet."""
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def soak(microphone: VirtualMicrophone, folder: Path, minutes: int, every: int) -> None:
+    """Play, listen, and print."""
+    samples, rate_hz = soundfile.read(SAMPLE)
+    played = folder / "played.wav"
+    soundfile.write(played, soxr.resample(samples, rate_hz, SINK_RATE_HZ), SINK_RATE_HZ)
+    env = {**microphone.env, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    events, errors = folder / "events", folder / "errors"
+    with events.open("w") as stdout, errors.open("w") as stderr:
+        listener = subprocess.Popen(
+            [sys.executable, "-m", "edge.cli", "listen", "--json", "--device", "pulse"],
+            env=env,
+            stdout=stdout,
+            stderr=stderr,
+        )
+    player: subprocess.Popen[bytes] | None = None
+    print("minutes  resident MB  processor s  segments  gaps", flush=True)
+    start_s = time.monotonic()
+    try:
+        for minute in range(1, minutes + 1):
+            while time.monotonic() < start_s + 60 * minute:
+                if player is None or player.poll() is not None:
+                    player = subprocess.Popen(["paplay", str(played)], env=microphone.env)
+                time.sleep(0.1)
+            if minute % every and minute != 1:
+                continue
+            kinds = Counter(event["type"] for event in records(events))
+            memory_mb, used_s = resident_bytes(listener.pid) / 1e6, cpu_s(listener.pid)
+            counts = f"{kinds['segment']:>8}  {kinds['gap']:>4}"
+            print(f"{minute:>7}  {memory_mb:>11.2f}  {used_s:>11.1f}  {counts}", flush=True)
+        listener.send_signal(signal.SIGTERM)
+        listener.wait(timeout=10)
+    finally:
+        listener.kill()
+        listener.wait()
+        if player is not None:
+            player.kill()
+            player.wait()
+    heard = records(events)
+    lost_s = sum(event["end_s"] - event["start_s"] for event in heard if event["type"] == "gap")
+    segments = [event for event in heard if event["type"] == "segment"]
+    long = [s for s in segments if s["end_s"] - s["start_s"] >= 5 and s["language"] != "unknown"]
+    print(f"{segments[-1]['end_s']:.1f} s of stream, {lost_s:.3f} s of it lost")
+    print("languages:", dict(Counter(segment["language"] for segment in long).most_common()))
+    print("messages:", errors.read_text().strip() or "none")
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.edge.live_soak", description="Listening in real time."
+    )
+    parser.add_argument("--minutes", type=int, default=30, help="(default 30)")
+    parser.add_argument("--every", type=int, default=5, help="minutes between lines (default 5)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, virtual_microphone() as microphone:
+        soak(microphone, Path(folder), options.minutes, options.every)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The configuration: what it says of itself, what it refuses, and who overrides whom."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.config import (
+    FIELDS,
+    NEED_RESTART,
+    ConfigError,
+    Settings,
+    check_use,
+    documented,
+    read_settings,
+    reference,
+    variable,
+)
+
+Edgelid = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "edgelid.toml"
+
+
+def problems(file: Path, text: str) -> list[str]:
+    file.write_text(text)
+    with pytest.raises(ConfigError) as failure:
+        check_use(read_settings(file, {}, {}), str(file))
+    return failure.value.problems
+
+
+def test_the_documented_file_is_the_defaults(file: Path) -> None:
+    file.write_text(documented())
+    assert list(tomllib.loads(documented())) == list(FIELDS)
+    assert read_settings(file, {}, {}) == Settings()
+    check_use(Settings(), str(file))
+
+
+def test_every_key_is_explained() -> None:
+    lines = documented().splitlines()
+    for row in reference():
+        assert row["meaning"].endswith(".")
+        place = next(i for i, line in enumerate(lines) if line.startswith(f"{row['key']} = "))
+        assert lines[place - 1].startswith("# ")
+    assert set(FIELDS) > NEED_RESTART
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('langauges = ["de"]', "there is no key 'langauges': did you mean 'languages'?"),
+        ('logfile = "x"', "did you mean 'log_files'?"),
+        ('log_file_bytes = "big"', 'log_file_bytes must be a whole number, not "big".'),
+        ("log_file_bytes = 1e6", "log_file_bytes must be a whole number, not 1000000.0."),
+        ("threads = true", "threads must be a whole number, not true."),
+        ("threads = 0", "threads must be from 1 to 64, not 0."),
+        ("record_mb = 7", "record_mb must be from 8 to 1000000, not 7."),
+        ("languages = 3", "languages must be a list of texts, not 3."),
+        ('languages = "de"', 'languages must be a list of texts, not "de".'),
+        ("languages = [1]", "languages must be a list of texts, not [1]."),
+        ('languages = ["de", "de"]', "each given once"),
+        ('output = "xml"', "output must be one of 'text', 'json', 'none', not \"xml\"."),
+        ("device = 1", "device must be a text in quotes, not 1."),
+        ("record_in_service = 1", "record_in_service must be true or false, not 1."),
+        (
+            "log = {path = 'x'}",
+            "log must be a text in quotes, not {'path': 'x'}.",
+        ),
+        ('model = "a\\u0000b"', "without zero bytes"),
+        ("model =", "it is not valid TOML"),
+        ('model = "none.tflite"', "none.tflite"),
+        ('languages = ["xx"]', "does not know xx"),
+        ('log = "no/such/events.jsonl"', "there is no folder"),
+        ('record_to = "nowhere"', "there is no folder"),
+    ],
+)
+def test_one_sentence_a_problem(file: Path, text: str, words: str) -> None:
+    (problem,) = problems(file, text)
+    assert words in problem
+    assert problem.startswith(str(file))
+    assert "\n" not in problem
+
+
+def test_all_problems_are_told(file: Path) -> None:
+    assert len(problems(file, 'threads = 0\nlogg = ""\nrate = 1\n')) == 3
+    assert len(problems(file, 'languages = ["xx"]\nlog = "no/such"\nrecord_to = "no"')) == 3
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.toml", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            read_settings(path, {}, {})
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        read_settings(tmp_path / "bytes.toml", {}, {})
+
+
+def test_who_overrides_whom(file: Path) -> None:
+    file.write_text('threads = 2\nrate = 8000\nchannels = 2\nlanguages = ["de"]')
+    environment = {
+        "EDGELID_RATE": "44100",
+        "EDGELID_CHANNELS": "4",
+        "EDGELID_LANGUAGES": "en, fr",
+        "EDGELID_RECORD_IN_SERVICE": "true",
+        "EDGELID_CORPUS": "/corpus",
+        "EDGELID_SERVICE_HOST": "10.0.0.1",  # Kubernetes
+        "PATH": "/bin",
+    }
+    settings = read_settings(file, environment, {"channels": 8})
+    assert settings == Settings(
+        threads=2, rate=44_100, channels=8, languages=("en", "fr"), record_in_service=True
+    )
+    assert read_settings(None, {}, {}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("EDGELID_RATE", "fast", "EDGELID_RATE must be a whole number, not 'fast'."),
+        ("EDGELID_RATE", "-1", "EDGELID_RATE must be"),
+        ("EDGELID_RECORD_IN_SERVICE", "maybe", "must be true or false"),
+        ("EDGELID_LANGUAGE", "de", "there is no EDGELID_LANGUAGE: did you mean"),
+    ],
+)
+def test_the_environment_is_checked_too(name: str, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_settings(None, {name: text}, {})
+
+
+def test_paths_are_relative_to_the_file(file: Path) -> None:
+    file.write_text('log = "events.jsonl"\nrecord_to = "/var/heard"\ninput = "-"')
+    settings = read_settings(file, {}, {})
+    assert settings.log == str(file.parent / "events.jsonl")
+    assert (settings.record_to, settings.input, settings.model) == ("/var/heard", "-", "")
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def test_config_show_and_check(edgelid: Edgelid, file: Path) -> None:
+    shown = edgelid("config", "show")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    file.write_text(shown.stdout)
+    checked = edgelid("config", "check", file)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    rows = [json.loads(line) for line in edgelid("config", "show", "--json").stdout.splitlines()]
+    assert [row["key"] for row in rows] == list(FIELDS)
+    assert rows[0]["environment"] == variable("model") == "EDGELID_MODEL"
+
+
+def test_config_check_of_a_bad_file(edgelid: Edgelid, file: Path) -> None:
+    file.write_text('threads = 0\nlangauges = ["de"]\n')
+    done = edgelid("config", "check", file)
+    assert (done.returncode, done.stdout) == (78, "")
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"edgelid: {file}: threads must be")
+    assert second.endswith("did you mean 'languages'?")
+    told = json.loads(edgelid("config", "check", "--json", file).stdout)
+    assert [f"edgelid: {problem}" for problem in told["problems"]] == [first, second]
+
+
+def test_listening_by_file_environment_and_command_line(
+    edgelid: Edgelid, environment: dict[str, str], file: Path, sample: Path
+) -> None:
+    file.write_text(f'input = "{sample}"\noutput = "json"\nlanguages = ["de"]\n')
+
+    def languages(*options: str, **more: str) -> set[str]:
+        done = edgelid("listen", *options, env={**environment, **more})
+        assert (done.returncode, done.stderr) == (0, "")
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        return {record["language"] for record in found} - {"unknown", "nonspeech"}
+
+    assert languages("--config", str(file)) <= {"de"}
+    assert languages(EDGELID_CONFIG=str(file), EDGELID_LANGUAGES="zh") == {"zh"}
+    assert languages("--languages", "it", EDGELID_CONFIG=str(file)) == {"it"}
+
+
+def test_listening_by_a_bad_file(edgelid: Edgelid, file: Path) -> None:
+    file.write_text("threads = 0\nrate = 0\n")
+    done = edgelid("listen", "--config", file)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith("(1 more)\n")

@@ -1,0 +1,58 @@
+"""Ten thousand faults, one after the other: what is heard is right, or its loss is reported."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from edge.bench.machine import memory_bytes
+from edge.microphone import MicrophoneSource
+from edge.sources import Sound
+from tests.edge.faults import Checked, answers, recording
+from tests.edge.flaky_portaudio import World
+
+FAULTS = 10_000
+MOST_GROWTH_BYTES = 1_000_000
+
+
+def noise() -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    return np.random.default_rng(5).uniform(-0.5, 0.5, 1 << 20).astype(np.float32)
+
+
+def test_ten_thousand_faults(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    world = World(noise(), FAULTS, seed=1)
+    checked = Checked(world)
+    held_bytes: list[int] = []
+
+    def watched() -> Iterator[Sound]:
+        for sound in checked.sounds(MicrophoneSource(sounddevice=world, clock=world)):
+            yield sound
+            if FAULTS - world.faults_left >= (len(held_bytes) + 1) * FAULTS // 10:
+                held_bytes.append(memory_bytes("VmRSS") or 0)
+
+    for _ in watched():
+        pass
+    assert sum(world.happened.values()) == FAULTS
+    assert min(world.happened.values()) > FAULTS // 50
+    # Faults that lose something are reported, and others are not.
+    assert checked.gaps > FAULTS // 3
+    losing = ("unplugged", "stalls", "dies", "default_changes", "overruns", "loses_silently")
+    losing += ("suspended", "reader_away")
+    assert checked.gaps <= sum(world.happened[kind] for kind in losing) + 1
+    assert len(held_bytes) == 10
+    assert max(held_bytes[5:]) - held_bytes[4] < MOST_GROWTH_BYTES
+
+
+def test_languages_are_told_after_recoveries(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    world = World(recording(), 60, 1, 0.3, 20.0)
+    checked = Checked(world)
+    counts = answers(world, checked, MicrophoneSource(sounddevice=world, clock=world))
+    assert checked.gaps > 20
+    assert counts.right > 20
+    # A short hearing is not always enough, faults or none.
+    assert counts.wrong <= 0.1 * counts.right
