@@ -123,6 +123,7 @@ def test_listens(converted: ModelFile, tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out)["mode"] == "window"
 
 
+@pytest.mark.slow
 def test_what_it_costs_beside_a_stream(
     converted: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:

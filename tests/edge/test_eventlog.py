@@ -179,6 +179,7 @@ with EventLog(Path(sys.argv[1]), {FILE_BYTES}, {FILES}) as log:
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_points(path: Path, environment: dict[str, str]) -> None:
     chance = random.Random(6)
     number = 0

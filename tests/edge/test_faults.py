@@ -22,6 +22,7 @@ def noise() -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     return np.random.default_rng(5).uniform(-0.5, 0.5, 1 << 20).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_ten_thousand_faults(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     world = World(noise(), FAULTS, seed=1)

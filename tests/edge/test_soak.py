@@ -15,6 +15,7 @@ INTERVAL_S, INTERVALS = 50.0, 12
 MOST_BLOCKS = 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segments", ["one", "many"])
 def test_memory_stays_as_it_is(speech: Float32Array, segments: str) -> None:
     silence = np.zeros(10 * SAMPLE_RATE_HZ, np.float32)
@@ -26,5 +27,3 @@ def test_memory_stays_as_it_is(speech: Float32Array, segments: str) -> None:
     hops = (held[-1].heard_s - settled.heard_s) / 0.16
     assert hops > 10 * MOST_BLOCKS
     assert held[-1].allocated_blocks - settled.allocated_blocks < MOST_BLOCKS
-    if settled.resident_bytes is not None and held[-1].resident_bytes is not None:
-        assert held[-1].resident_bytes - settled.resident_bytes < 1_000_000

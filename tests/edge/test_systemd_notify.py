@@ -233,7 +233,7 @@ def test_a_reload_of_the_model_goes_on_in_stream_time(
     segments = [event for event in events if event["type"] == "segment"]
     assert [s["start_s"] for s in segments[1:]] == [s["end_s"] for s in segments[:-1]]
     languages = [s["language"] for s in segments if s["language"] != "unknown"]
-    assert languages == ["en", "en", "es", "fr"]
+    assert list(dict.fromkeys(languages)) == ["en", "es", "fr"]
 
 
 def test_a_hangup_without_a_file_ends_it(environment: dict[str, str], speech: Float32Array) -> None:

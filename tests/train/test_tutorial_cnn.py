@@ -26,6 +26,8 @@ from tests.side_by_side import (
 )
 from train.sampling import Batch, BatchSampler
 
+pytestmark = pytest.mark.slow
+
 STEPS = 4
 
 

@@ -176,6 +176,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "PACED_S", 0.3)
 
 
+@pytest.mark.slow
 def test_several_setups(short: None, tmp_path: Path) -> None:
     copied = tmp_path / "copy.tflite"
     copied.write_bytes(DEFAULT_MODEL.read_bytes())
