@@ -25,7 +25,7 @@ def noise() -> np.ndarray[tuple[int], np.dtype[np.float32]]:
 @pytest.mark.slow
 def test_ten_thousand_faults(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
-    world = World(noise(), FAULTS, seed=1)
+    world = World(noise(), FAULTS, 1, 0.2, 2.0)
     checked = Checked(world)
     held_bytes: list[int] = []
 
