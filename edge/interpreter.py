@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from edge.admission import admit
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
 from edge.modelfile import ModelFile, Quantisation
@@ -249,6 +251,7 @@ class WindowGraph:
 
     def __init__(self, build: Callable[[], Any], model: ModelFile, runtime: Runtime) -> None:
         self.runtime = runtime
+        self._name = str(model.path)
         self._interpreter = build()  # the runner does not keep it alive
         self._run = _runner(self._interpreter, model, WINDOW_SIGNATURE)
         inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
@@ -286,6 +289,8 @@ class WindowGraph:
         if self._output["dtype"] is np.int8:
             scale, zero_point = self._output["quantization"]
             scores = (scores - zero_point) * scale
+        if not np.isfinite(scores).all():  # a graph in float32 can divide by zero
+            raise EdgelidError(f"the model {self._name!r} computes scores that are no numbers.")
         return scores
 
     def warm_up(self) -> None:
@@ -313,7 +318,7 @@ def _checked(
         k: Quantisation(float(d["quantization"][0]), int(d["quantization"][1]))
         for k, d in {**found_inputs, **found_outputs}.items()
     }
-    if not all(q.scale > 0 for q in quantisations.values()):
+    if not all(0 < q.scale < math.inf for q in quantisations.values()):
         raise _unfit(model, f"its graph {name!r} does not say how it is quantised")
     return quantisations
 
@@ -356,7 +361,22 @@ def open_model(model: ModelFile, threads: int = 1) -> Graphs | WindowGraph:
     Raises
     ------
     EdgelidError
-        If no package is installed, none can run the model, or the model does not fit.
+        If no package is installed, none can run the model, the model does not fit, or its graph
+        is not admitted.
+    """
+    if not 1 <= threads <= MAX_THREADS:
+        raise EdgelidError(f"{threads} threads are not possible: choose 1 to {MAX_THREADS}.")
+    admit(model, threads)
+    return run_model(model, threads)
+
+
+def run_model(model: ModelFile, threads: int) -> Graphs | WindowGraph:
+    """The same, whatever comes of it: for :mod:`edge.trial`, in whose process that is no matter.
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`open_model`.
     """
     if model.description.mode == "window":
         return _open(WindowGraph, model, threads)
@@ -376,12 +396,12 @@ def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
             f"the model {str(model.path)!r} takes whole windows, and this needs one that streams: "
             "convert it with --mode stream."
         )
-    return _open(Graphs, model, threads)
+    graphs = open_model(model, threads)
+    assert isinstance(graphs, Graphs)
+    return graphs
 
 
 def _open(kind: Build[G], model: ModelFile, threads: int) -> G:
-    if not 1 <= threads <= MAX_THREADS:
-        raise EdgelidError(f"{threads} threads are not possible: choose 1 to {MAX_THREADS}.")
     failures = []
     for candidate in CANDIDATES:
         try:
