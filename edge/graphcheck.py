@@ -3,7 +3,7 @@
 A graph is tried in another process before it is run in this one (`edge.admission`). A trial proves
 something only if the graph does the same at every run, with whatever audio. These checks see to
 that: they admit operators of feed-forward networks alone, whose sizes are all in the file. No
-loops, calls or state; no shape, slice or index that is computed; nothing read that was not written
+loops, calls or state; no contents in other files; no shape, slice or index that is computed; nothing read that was not written
 before. Offsets out of range need no check here: the interpreters verify those themselves, and
 reading with `struct` cannot leave the bytes.
 
@@ -102,6 +102,7 @@ _OPERATORS: dict[int, tuple[int, ...]] = {
     130: (1,),  # BROADCAST_TO
     150: (),  # GELU
 }
+_FIRST_OPTIONAL = 2  # operand: the bias of a convolution or a layer, which comes last
 # Of integers, these fail where a divisor is zero or an exponent negative.
 _FLOAT_ONLY = (42, 78)
 _FLOAT32 = 0
@@ -112,6 +113,9 @@ _MAX_SUBGRAPHS = 8
 _MAX_TENSORS = 10_000
 _MAX_AXES = 8
 _MAX_TENSOR_BYTES = 64 << 20
+
+
+_OUTSIDE = "has contents outside the flatbuffer"
 
 
 class UnfitGraph(Exception):
@@ -201,8 +205,16 @@ def check_graph(graph: bytes) -> None:
         model = _Table(graph, struct.unpack_from("<I", graph)[0])
         kinds = [_kind(code) for code in model.tables(1, _MAX_TENSORS)]
         buffers = [_constant_bytes(buffer) for buffer in model.tables(4, _MAX_TENSORS)]
-        for part in model.tables(2, _MAX_SUBGRAPHS):
+        # Newer interpreters would read them from files that the graph names.
+        if model.length(8) or model.length(9):
+            raise UnfitGraph(_OUTSIDE)
+        if any(entry.integer(1) >= len(buffers) for entry in model.tables(6, _MAX_TENSORS)):
+            raise UnfitGraph("refers to contents that it does not have")
+        parts = model.tables(2, _MAX_SUBGRAPHS)
+        for part in parts:
             _check_part(part, kinds, buffers)
+        for signature in model.tables(7, _MAX_SUBGRAPHS):
+            _check_signature(signature, parts)
     except struct.error as error:
         raise UnfitGraph("has offsets that lead out of it") from error
 
@@ -217,8 +229,18 @@ def _kind(code: _Table) -> int:
 
 def _constant_bytes(buffer: _Table) -> int:
     if buffer.integer(1, "<Q") > 1 or buffer.integer(2, "<Q") > 1:
-        raise UnfitGraph("has contents outside the flatbuffer")
+        raise UnfitGraph(_OUTSIDE)
     return buffer.length(0)
+
+
+def _check_signature(signature: _Table, parts: list[_Table]) -> None:
+    number = signature.integer(4)
+    if number >= len(parts):
+        raise UnfitGraph("has a signature of no graph")
+    tensors = parts[number].length(0)
+    named = [*signature.tables(0, _MAX_TENSORS), *signature.tables(1, _MAX_TENSORS)]
+    if any(each.integer(1) >= tensors for each in named):
+        raise UnfitGraph("refers to tensors that it does not have")
 
 
 def _check_part(part: _Table, kinds: list[int], buffers: list[int]) -> None:
@@ -237,7 +259,7 @@ def _check_part(part: _Table, kinds: list[int], buffers: list[int]) -> None:
         kind = kinds[number]
         inputs = operator.integers(1)
         for place, index in enumerate(inputs):
-            if index == -1:  # an optional operand that is left out
+            if index == -1 and place == len(inputs) - 1 >= _FIRST_OPTIONAL:
                 continue
             (index,) = _indices((index,), tensors)
             if not written[index]:
@@ -268,6 +290,8 @@ def _is_constant(tensor: _Table, buffers: list[int]) -> bool:
     item_bytes = _BYTES_BY_TYPE.get(tensor.integer(1, "<b"))
     if item_bytes is None:
         raise UnfitGraph("has tensors of something else than numbers")
+    if tensor.integer(10):
+        raise UnfitGraph(_OUTSIDE)
     if tensor.integer(5, "<b") or tensor.has(6):
         raise UnfitGraph("has tensors that are variables, or sparse")
     shape = tensor.integers(0)

@@ -10,7 +10,7 @@ import importlib
 import importlib.metadata
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -370,17 +370,27 @@ def open_model(model: ModelFile, threads: int = 1) -> Graphs | WindowGraph:
     return run_model(model, threads)
 
 
-def run_model(model: ModelFile, threads: int) -> Graphs | WindowGraph:
+def run_model(
+    model: ModelFile, threads: int, candidates: Sequence[Candidate] | None = None
+) -> Graphs | WindowGraph:
     """The same, whatever comes of it: for :mod:`edge.trial`, in whose process that is no matter.
+
+    Parameters
+    ----------
+    model, threads
+        As for :func:`open_model`.
+    candidates : sequence of Candidate, optional
+        The only packages to take.
 
     Raises
     ------
     EdgelidError
         As :func:`open_model`.
     """
+    candidates = CANDIDATES if candidates is None else candidates
     if model.description.mode == "window":
-        return _open(WindowGraph, model, threads)
-    return _open(Graphs, model, threads)
+        return _open(WindowGraph, model, threads, candidates)
+    return _open(Graphs, model, threads, candidates)
 
 
 def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
@@ -401,9 +411,11 @@ def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
     return graphs
 
 
-def _open(kind: Build[G], model: ModelFile, threads: int) -> G:
+def _open(
+    kind: Build[G], model: ModelFile, threads: int, candidates: Sequence[Candidate]
+) -> G:
     failures = []
-    for candidate in CANDIDATES:
+    for candidate in candidates:
         try:
             # LiteRT announces its delegate there.
             with stderr_to_log(candidate.distribution):

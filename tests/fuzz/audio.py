@@ -13,12 +13,8 @@ EdgelidError, and what takes too long or too much. Such inputs are kept in ``FOL
 from __future__ import annotations
 
 import argparse
-import collections
-import hashlib
-import json
 import logging
 import random
-import re
 import sys
 import time
 from pathlib import Path
@@ -29,6 +25,7 @@ import soxr  # before any fork: each would import it anew
 
 from edge.errors import EdgelidError
 from edge.sources import FileSource
+from tests.fuzz.books import Books
 from tests.fuzz.child import give_way, in_child
 from tests.fuzz.seeds import AUDIO
 
@@ -36,7 +33,7 @@ SAMPLE = Path(__file__).parents[2] / "edge" / "samples" / "languages.opus"
 EXCERPT = (40_000, 41_600)  # samples of it
 READ_S = 20
 MORE_BYTES = 128 << 20  # a block takes 1 MiB, and decoders some
-STATE_EVERY_S = 5.0
+FINDING = "finding"
 # Format, subtype, rate, channels.
 SEEDS = (
     ("WAV", "PCM_16", 16_000, 1),
@@ -84,7 +81,7 @@ def write_seeds() -> None:
 
 
 def read(path: Path) -> str:
-    """Read a file to its end, and tell what came of it, and of its header."""
+    """Read a file to its end; what came of it, and what libsndfile says of its header."""
     try:
         with FileSource(path) as source:
             log = source._sound.extra_info
@@ -94,8 +91,8 @@ def read(path: Path) -> str:
                 for block in source.blocks():
                     samples += len(block)
             except EdgelidError as error:
-                return f"{shape} stopped: {error}\n{log}"
-            return f"{shape} read {samples.bit_length()} bits of samples\n{log}"
+                return f"stopped: {shape} {error}\n{log}"
+            return f"read: {shape} {samples.bit_length()} bits of samples\n{log}"
     except EdgelidError as error:
         return f"refused: {error}"
 
@@ -133,57 +130,40 @@ def mutate(data: bytes, other: bytes, chance: random.Random) -> bytes:
     return bytes(new[: 1 << 16])
 
 
-def kind_of(text: str) -> str:
-    """What is new about an outcome: words, and how large numbers are."""
-    text = re.sub(r"'[^']*\.bin'", "FILE", text)
-    return re.sub(r"\d+", lambda found: f"#{len(found[0])}", text)
+def outcome(path: Path) -> tuple[str, str]:
+    """What comes of an audio file that a stranger made, read in a child process.
+
+    Returns
+    -------
+    str
+        Read, stopped, refused or a finding: a crash, an error other than EdgelidError, or what
+        takes too long or too much.
+    str
+        The reason, and what libsndfile says of the header.
+    """
+    status, text = in_child(lambda: read(path), READ_S, MORE_BYTES)
+    if status or text.startswith("raised"):
+        return FINDING, f"status {status} {text}"
+    kind, _, reason = text.partition(": ")
+    return kind, reason.replace(str(path), "FILE")
 
 
-class Harness:
-    """Executes inputs, many to a child while all goes well, and keeps the books."""
-
-    def __init__(self, work: Path, seed: int) -> None:
-        self._work = work
-        self._chance = random.Random(seed)
-        self._pool = [path.read_bytes() for path in sorted(AUDIO.glob("*.bin"))]
-        self._kinds: set[str] = set()
-        self._counts: collections.Counter[str] = collections.Counter()
-        self._start_s = self._told_s = time.monotonic()
-        for folder in ("findings", "corpus"):
-            (work / folder).mkdir(parents=True, exist_ok=True)
-        self._file = work / "input.bin"
-
-    def run(self, seconds: float) -> None:
-        while (now_s := time.monotonic()) < self._start_s + seconds:
-            self._one(mutate(*self._chance.choices(self._pool, k=2), self._chance))
-            if now_s - self._told_s > STATE_EVERY_S:
-                self._told_s = now_s
-                self._tell()
-        self._tell()
-
-    def _one(self, data: bytes) -> None:
-        self._file.write_bytes(data)
-        status, text = in_child(lambda: read(self._file), READ_S, MORE_BYTES)
-        bad = status != 0 or text.startswith("raised")
-        first, _, log = text.partition("\n")
-        self._counts["executions"] += 1
-        self._counts["findings" if bad else first.split(":")[0].split(" bits")[0][-40:]] += 1
-        kind = f"status {status} {kind_of(text)}"
-        if kind in self._kinds:
-            return
-        self._kinds.add(kind)
-        self._counts["kinds"] += 1
-        self._pool.append(data)
-        folder = "findings" if bad else "corpus"
-        name = hashlib.sha1(data).hexdigest()[:12]
-        (self._work / folder / f"{name}.bin").write_bytes(data)
-        if bad:
-            (self._work / folder / f"{name}.txt").write_text(f"status {status}\n{first}\n{log}")
-
-    def _tell(self) -> None:
-        seconds = round(time.monotonic() - self._start_s)
-        state = {"seconds": seconds, **dict(self._counts.most_common())}
-        (self._work / "audio.json").write_text(json.dumps(state, indent=1))
+def fuzz(work: Path, seconds: float, seed: int) -> None:
+    """Mutate files for a while."""
+    chance = random.Random(seed)
+    books = Books(work, "audio", ".bin")
+    pool = [path.read_bytes() for path in sorted(AUDIO.glob("*.bin"))]
+    file = work / "input.bin"
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        data = mutate(*chance.choices(pool, k=2), chance)
+        file.write_bytes(data)
+        kind, reason = outcome(file)
+        books.count(kind)
+        folder = "findings" if kind == FINDING else "corpus"
+        if books.keep(folder, data, f"{kind}: {reason}"):
+            pool.append(data)
+    books.tell()
 
 
 def main() -> int:
@@ -200,7 +180,7 @@ def main() -> int:
         parser.error("--seconds and --work are needed")
     give_way()
     logging.disable()
-    Harness(options.work, options.seed).run(options.seconds)
+    fuzz(options.work, options.seconds, options.seed)
     return 0
 
 
