@@ -33,6 +33,8 @@ from edge.modelfile import DEFAULT_MODEL, ModelFile
 MEMBER_SIGNATURE = b"PK\x03\x04"  # where the ZIP behind a graph begins
 MAX_SENTENCE_LETTERS = 1_000
 
+_TRIAL = ("-m", "edge.trial")
+
 _admitted: set[tuple[bytes, int]] = set()  # SHA-256 of graphs, and threads
 
 
@@ -76,7 +78,7 @@ def _try(model: ModelFile, threads: int) -> None:
 
     path = os.pathsep.join(filter(None, sys.path))
     # -P: modules in the folder where the command is called do not count.
-    command = [sys.executable, "-P", "-m", "edge.trial", str(threads)]
+    command = [sys.executable, "-P", *_TRIAL, str(threads)]
     try:
         done = subprocess.run(
             command,

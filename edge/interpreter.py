@@ -411,9 +411,7 @@ def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
     return graphs
 
 
-def _open(
-    kind: Build[G], model: ModelFile, threads: int, candidates: Sequence[Candidate]
-) -> G:
+def _open(kind: Build[G], model: ModelFile, threads: int, candidates: Sequence[Candidate]) -> G:
     failures = []
     for candidate in candidates:
         try:

@@ -27,13 +27,13 @@ from edge.errors import EdgelidError
 from edge.sources import FileSource
 from tests.fuzz.books import Books
 from tests.fuzz.child import give_way, in_child
+from tests.fuzz.modeltarget import FINDING
 from tests.fuzz.seeds import AUDIO
 
 SAMPLE = Path(__file__).parents[2] / "edge" / "samples" / "languages.opus"
 EXCERPT = (40_000, 41_600)  # samples of it
 READ_S = 20
 MORE_BYTES = 128 << 20  # a block takes 1 MiB, and decoders some
-FINDING = "finding"
 # Format, subtype, rate, channels.
 SEEDS = (
     ("WAV", "PCM_16", 16_000, 1),

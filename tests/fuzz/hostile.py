@@ -11,13 +11,31 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.frontend import FrontEndConfig
 from edge.modelfile import DESCRIPTION_MEMBER, FILTERBANK_MEMBER, LABELS_MEMBER
 
-INTEGERS = (0, 1, -1, 2, 3, 7, 8, 16, 127, -128, 255, 256, 65_535, 1 << 20, (1 << 31) - 1, -(1 << 31))
+INTEGERS = (
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    8,
+    16,
+    127,
+    -128,
+    255,
+    256,
+    65_535,
+    1 << 20,
+    (1 << 31) - 1,
+    -(1 << 31),
+)
 FLOATS = (0.0, -1.0, 1e-45, 1e-30, 0.5, 1e30, 3e38, float("nan"), float("inf"), -float("inf"))
 VALUES = (*INTEGERS, *FLOATS, None, True, "", "x", "1", "\x1b[2J", "\ud800", [], {}, [[]], 10**400)
 Bytes = Callable[[bytes], bytes]
@@ -126,17 +144,24 @@ def _json_places(value: Any) -> list[tuple[Any, Any]]:
 
 def changed_graph(graph: bytes, chance: random.Random) -> bytes:
     """A well-formed flatbuffer with some field, list or operator changed."""
-    import flatbuffers
 
-    try:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(graph, 0))
+    def change(model: Any) -> None:
         for _ in range(chance.choice((1, 1, 2, 3))):
             _change(chance.choice(_places(model)), chance)
-        builder = flatbuffers.Builder(len(graph))
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+
+    try:
+        return edited(graph, change)
     except Exception:  # the schema refuses some of it
         return graph
+
+
+def edited(graph: bytes, change: Callable[[Any], object]) -> bytes:
+    """A flatbuffer after a change to its tables, as the schema has them."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(graph, 0))
+    change(model)
+    builder = flatbuffers.Builder(len(graph))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _places(thing: Any, depth: int = 0) -> list[tuple[Any, Any]]:
