@@ -3,9 +3,9 @@
 A graph is tried in another process before it is run in this one (`edge.admission`). A trial proves
 something only if the graph does the same at every run, with whatever audio. These checks see to
 that: they admit operators of feed-forward networks alone, whose sizes are all in the file. No
-loops, calls or state; no contents in other files; no shape, slice or index that is computed; nothing read that was not written
-before. Offsets out of range need no check here: the interpreters verify those themselves, and
-reading with `struct` cannot leave the bytes.
+loops, calls or state; no contents in other files; no shape, slice or index that is computed;
+nothing read that was not written before. Offsets out of range need no check here: the interpreters
+verify those themselves, and reading with `struct` cannot leave the bytes.
 
 The schema classes of ai-edge-litert would read it, too. They are no part of tflite-runtime, cost
 the start 40 ms on x86-64 and 4 MB, and build every table before the first can be looked at.

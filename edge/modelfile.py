@@ -33,6 +33,7 @@ MAX_MEMBER_BYTES = 4 << 20
 MAX_MEMBERS = 64  # of the ZIP, of which three are read
 MAX_WINDOW_S = 60.0
 MAX_LABELS = 1_000
+MAX_COUNT = 1 << 20  # of frames or channels; a minute has fewer samples
 MAX_WORK_BYTES = 128 << 20  # of features or of embeddings, where the metadata say how many
 FLOORS = (1e-20, 1e20)  # beyond these, features would be no numbers
 
@@ -343,12 +344,12 @@ def _description(values: dict[str, Any]) -> Description:
         front_end=FrontEndConfig(**_complete(FrontEndConfig, values["front_end"])),
         front_end_hash=str(values["front_end_hash"]),
         stream=StreamSpec(
-            hop_frames=int(stream["hop_frames"]),
-            stride_frames=int(stream["stride_frames"]),
-            receptive_field_frames=int(stream["receptive_field_frames"]),
+            hop_frames=_count(stream["hop_frames"]),
+            stride_frames=_count(stream["stride_frames"]),
+            receptive_field_frames=_count(stream["receptive_field_frames"]),
             windows_s=tuple(float(w) for w in stream["windows_s"]),
-            embedding=int(stream["embedding"]),
-            states=tuple((int(f), int(c)) for f, c in stream["states"]),
+            embedding=_count(stream["embedding"]),
+            states=tuple((_count(f), _count(c)) for f, c in stream["states"]),
         ),
         calibration=Calibration(_by_length(values["calibration"]["temperatures"])),
         decoder=DecoderDefaults(
@@ -359,6 +360,14 @@ def _description(values: dict[str, Any]) -> Description:
         metrics=metrics,
         licence=str(values["licence"]),
     )
+
+
+def _count(value: Any) -> int:
+    """A whole number that arithmetic with floats takes: JSON's have any number of digits."""
+    number = int(value)
+    if not 0 <= number <= MAX_COUNT:
+        raise ValueError("no number of frames or channels")
+    return number
 
 
 def _complete(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def test_what_was_refused_is_tried_again(processes: list[Any]) -> None:
 def without_quantisation(model: Any) -> None:
     """XNNPACK ends the process over an int8 sum that does not say what its steps mean.
 
-    Fuzzing found this, and more: `tests/fuzz/test_corpus.py`.
+    Fuzzing found this, and more: `tests/edge/test_hostile.py`.
     """
     part = model.subgraphs[0]
     adds = [

@@ -353,6 +353,22 @@ def test_impossible_values(path: str, value: object) -> None:
     refusal(described(setting(*path.split("."), to=value)))
 
 
+@pytest.mark.parametrize(
+    "field", ["hop_frames", "stride_frames", "receptive_field_frames", "embedding"]
+)
+def test_more_digits_than_a_float_has_room_for(field: str) -> None:
+    """Fuzzing found the first of these, in a model of whole windows."""
+
+    def change(values: dict[str, Any]) -> None:
+        values["format_version"] = modelfile.WINDOW_FORMAT_VERSION
+        values["stream"] |= {"embedding": 0, "states": [], "stride_frames": 1}
+        values["stream"] |= {"receptive_field_frames": 100, "windows_s": [1.0]}
+        values["decoder"]["window_s"] = 1.0
+        values["stream"][field] = 10**400
+
+    refusal(described(change))
+
+
 def test_a_damaged_graph() -> None:
     for at in (8, 1_000, len(MODEL.graph) - 1):
         graph = bytearray(MODEL.graph)
