@@ -16,8 +16,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-# Kinds of operators in the schema, with the operands that decide on a size or a place, or could
-# fail with some values and not with others: these must be constants.
+# Kinds of operators in the schema, with the operands that decide on a size or a place: these must
+# be constants.
 _OPERATORS: dict[int, tuple[int, ...]] = {
     0: (),  # ADD
     1: (),  # AVERAGE_POOL_2D
@@ -103,9 +103,6 @@ _OPERATORS: dict[int, tuple[int, ...]] = {
     150: (),  # GELU
 }
 _FIRST_OPTIONAL = 2  # operand: the bias of a convolution or a layer, which comes last
-# Of integers, these fail where a divisor is zero or an exponent negative.
-_FLOAT_ONLY = (42, 78)
-_FLOAT32 = 0
 _BYTES_BY_TYPE = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1}  # numbers and truth values
 
 # Far more than a network for this device has. The checks cost time by number, too.
@@ -245,7 +242,6 @@ def _check_signature(signature: _Table, parts: list[_Table]) -> None:
 
 def _check_part(part: _Table, kinds: list[int], buffers: list[int]) -> None:
     tensors = part.tables(0, _MAX_TENSORS)
-    types = [tensor.integer(1, "<b") for tensor in tensors]
     constant = [_is_constant(tensor, buffers) for tensor in tensors]
     written = list(constant)  # or given from outside: what may be read
     for index in _indices(part.integers(1), tensors):
@@ -266,8 +262,6 @@ def _check_part(part: _Table, kinds: list[int], buffers: list[int]) -> None:
                 raise UnfitGraph("reads what has not been computed yet")
             if place in _OPERATORS[kind] and not constant[index]:
                 raise UnfitGraph(f"computes sizes or places (for operator number {kind})")
-            if kind in _FLOAT_ONLY and types[index] != _FLOAT32:
-                raise UnfitGraph("divides, or raises to powers, other than in float32")
         if operator.integers(8):
             raise UnfitGraph("has operators with memories of their own")
         for index in _indices(operator.integers(2), tensors):

@@ -94,6 +94,20 @@ class Runtime:
         return f"{self.name} {self.version}, delegate {self.delegate}, {threads}"
 
 
+class ComputationFailed(EdgelidError, RuntimeError):
+    """A graph that works gave up on some audio, such as over a division by zero.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    error : Exception
+    """
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(f"the model {name!r} cannot compute this audio ({_first_line(error)}).")
+
+
 class Graphs:
     """The trunk and the head of a model that streams, with int8 going in and coming out.
 
@@ -117,6 +131,7 @@ class Graphs:
 
     def __init__(self, build: Callable[[], Any], model: ModelFile, runtime: Runtime) -> None:
         self.runtime = runtime
+        self._name = str(model.path)
         # A signature's runner checks and resizes every tensor at every call, which for the trunk's
         # many states takes as long as the arithmetic. The first graph of a file runs without one,
         # but not in an interpreter that still has a runner: so the head has another interpreter.
@@ -204,7 +219,10 @@ class Graphs:
         # answer: a silent room costs no trunk.
         if self._repeats <= self._remembered_hops:
             interpreter.set_tensor(self._frames, frames[None, :, None, :])
-            interpreter.invoke()
+            try:
+                interpreter.invoke()
+            except RuntimeError as error:
+                raise ComputationFailed(self._name, error) from error
             # States go round as they are: same scale in and out, no requantisation.
             for state, following in self._states:
                 interpreter.set_tensor(state, interpreter.get_tensor(following))
@@ -223,7 +241,10 @@ class Graphs:
         -------
         ndarray, shape (classes,), int8
         """
-        scores: Int8Array = self._head(pooled=pooled[None])["scores"][0]
+        try:
+            scores: Int8Array = self._head(pooled=pooled[None])["scores"][0]
+        except RuntimeError as error:
+            raise ComputationFailed(self._name, error) from error
         return scores
 
     def warm_up(self) -> None:
@@ -285,12 +306,15 @@ class WindowGraph:
         if self._input["dtype"] is np.int8:
             scale, zero_point = self._input["quantization"]
             values = quantise(values, Quantisation(float(scale), int(zero_point)))
-        scores: Float64Array = self._run(frames=values)["scores"][0].astype(np.float64)
+        try:
+            scores: Float64Array = self._run(frames=values)["scores"][0].astype(np.float64)
+        except RuntimeError as error:
+            raise ComputationFailed(self._name, error) from error
         if self._output["dtype"] is np.int8:
             scale, zero_point = self._output["quantization"]
             scores = (scores - zero_point) * scale
         if not np.isfinite(scores).all():  # a graph in float32 can divide by zero
-            raise EdgelidError(f"the model {self._name!r} computes scores that are no numbers.")
+            raise ComputationFailed(self._name, ArithmeticError("scores that are no numbers"))
         return scores
 
     def warm_up(self) -> None:

@@ -132,16 +132,6 @@ def test_a_left_out_bias() -> None:
     check_graph(edited(GRAPH, change))
 
 
-def test_division_of_integers() -> None:
-    def change(model: Any) -> None:
-        part = model.subgraphs[0]
-        divide = operator(model, "CONV_2D")
-        model.operatorCodes[divide.opcodeIndex].builtinCode = schema.BuiltinOperator.DIV
-        part.tensors[part.inputs[0]].type = schema.TensorType.INT32
-
-    assert "divides" in refusal(change)
-
-
 def test_any_truncation_or_flipped_bit_is_a_reason_or_harmless() -> None:
     """Whatever the bytes, it neither raises anything else nor reads for long."""
     rng = np.random.default_rng(0)

@@ -46,7 +46,7 @@ def test_a_folder_of_hostile_recordings_is_classified_to_its_end(
     answers = {Path(a["path"]).name: a for a in map(json.loads, done.stdout.splitlines())}
     assert sorted(answers) == sorted(names)
     refused = [a["error"] for a in answers.values() if "error" in a]
-    assert len(refused) > 50
+    assert len(refused) > 30
     assert done.returncode == 1
     said = done.stderr.splitlines()
     assert [line.removeprefix("edgelid: ") for line in said if line[9:] in refused] == refused
