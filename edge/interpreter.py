@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from edge.admission import admit
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
 from edge.modelfile import ModelFile, Quantisation
@@ -92,6 +94,20 @@ class Runtime:
         return f"{self.name} {self.version}, delegate {self.delegate}, {threads}"
 
 
+class ComputationFailed(EdgelidError, RuntimeError):
+    """A graph that works gave up on some audio, such as over a division by zero.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    error : Exception
+    """
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(f"the model {name!r} cannot compute this audio ({_first_line(error)}).")
+
+
 class Graphs:
     """The trunk and the head of a model that streams, with int8 going in and coming out.
 
@@ -115,6 +131,7 @@ class Graphs:
 
     def __init__(self, build: Callable[[], Any], model: ModelFile, runtime: Runtime) -> None:
         self.runtime = runtime
+        self._name = str(model.path)
         # A signature's runner checks and resizes every tensor at every call, which for the trunk's
         # many states takes as long as the arithmetic. The first graph of a file runs without one,
         # but not in an interpreter that still has a runner: so the head has another interpreter.
@@ -202,7 +219,10 @@ class Graphs:
         # answer: a silent room costs no trunk.
         if self._repeats <= self._remembered_hops:
             interpreter.set_tensor(self._frames, frames[None, :, None, :])
-            interpreter.invoke()
+            try:
+                interpreter.invoke()
+            except RuntimeError as error:
+                raise ComputationFailed(self._name, error) from error
             # States go round as they are: same scale in and out, no requantisation.
             for state, following in self._states:
                 interpreter.set_tensor(state, interpreter.get_tensor(following))
@@ -221,7 +241,10 @@ class Graphs:
         -------
         ndarray, shape (classes,), int8
         """
-        scores: Int8Array = self._head(pooled=pooled[None])["scores"][0]
+        try:
+            scores: Int8Array = self._head(pooled=pooled[None])["scores"][0]
+        except RuntimeError as error:
+            raise ComputationFailed(self._name, error) from error
         return scores
 
     def warm_up(self) -> None:
@@ -249,6 +272,7 @@ class WindowGraph:
 
     def __init__(self, build: Callable[[], Any], model: ModelFile, runtime: Runtime) -> None:
         self.runtime = runtime
+        self._name = str(model.path)
         self._interpreter = build()  # the runner does not keep it alive
         self._run = _runner(self._interpreter, model, WINDOW_SIGNATURE)
         inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
@@ -282,10 +306,15 @@ class WindowGraph:
         if self._input["dtype"] is np.int8:
             scale, zero_point = self._input["quantization"]
             values = quantise(values, Quantisation(float(scale), int(zero_point)))
-        scores: Float64Array = self._run(frames=values)["scores"][0].astype(np.float64)
+        try:
+            scores: Float64Array = self._run(frames=values)["scores"][0].astype(np.float64)
+        except RuntimeError as error:
+            raise ComputationFailed(self._name, error) from error
         if self._output["dtype"] is np.int8:
             scale, zero_point = self._output["quantization"]
             scores = (scores - zero_point) * scale
+        if not np.isfinite(scores).all():  # a graph in float32 can divide by zero
+            raise ComputationFailed(self._name, ArithmeticError("scores that are no numbers"))
         return scores
 
     def warm_up(self) -> None:
@@ -313,7 +342,7 @@ def _checked(
         k: Quantisation(float(d["quantization"][0]), int(d["quantization"][1]))
         for k, d in {**found_inputs, **found_outputs}.items()
     }
-    if not all(q.scale > 0 for q in quantisations.values()):
+    if not all(0 < q.scale < math.inf for q in quantisations.values()):
         raise _unfit(model, f"its graph {name!r} does not say how it is quantised")
     return quantisations
 
@@ -356,11 +385,36 @@ def open_model(model: ModelFile, threads: int = 1) -> Graphs | WindowGraph:
     Raises
     ------
     EdgelidError
-        If no package is installed, none can run the model, or the model does not fit.
+        If no package is installed, none can run the model, the model does not fit, or its graph
+        is not admitted.
     """
+    if not 1 <= threads <= MAX_THREADS:
+        raise EdgelidError(f"{threads} threads are not possible: choose 1 to {MAX_THREADS}.")
+    admit(model, threads)
+    return run_model(model, threads)
+
+
+def run_model(
+    model: ModelFile, threads: int, candidates: Sequence[Candidate] | None = None
+) -> Graphs | WindowGraph:
+    """The same, whatever comes of it: for :mod:`edge.trial`, in whose process that is no matter.
+
+    Parameters
+    ----------
+    model, threads
+        As for :func:`open_model`.
+    candidates : sequence of Candidate, optional
+        The only packages to take.
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`open_model`.
+    """
+    candidates = CANDIDATES if candidates is None else candidates
     if model.description.mode == "window":
-        return _open(WindowGraph, model, threads)
-    return _open(Graphs, model, threads)
+        return _open(WindowGraph, model, threads, candidates)
+    return _open(Graphs, model, threads, candidates)
 
 
 def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
@@ -376,14 +430,14 @@ def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
             f"the model {str(model.path)!r} takes whole windows, and this needs one that streams: "
             "convert it with --mode stream."
         )
-    return _open(Graphs, model, threads)
+    graphs = open_model(model, threads)
+    assert isinstance(graphs, Graphs)
+    return graphs
 
 
-def _open(kind: Build[G], model: ModelFile, threads: int) -> G:
-    if not 1 <= threads <= MAX_THREADS:
-        raise EdgelidError(f"{threads} threads are not possible: choose 1 to {MAX_THREADS}.")
+def _open(kind: Build[G], model: ModelFile, threads: int, candidates: Sequence[Candidate]) -> G:
     failures = []
-    for candidate in CANDIDATES:
+    for candidate in candidates:
         try:
             # LiteRT announces its delegate there.
             with stderr_to_log(candidate.distribution):

@@ -30,7 +30,14 @@ FILTERBANK_MEMBER = "mel_filterbank.npy"
 TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
 MAX_FILE_BYTES = 64 << 20  # far more than any model for this device; keeps mistakes out of memory
 MAX_MEMBER_BYTES = 4 << 20
+MAX_MEMBERS = 64  # of the ZIP, of which three are read
 MAX_WINDOW_S = 60.0
+MAX_LABELS = 1_000
+MAX_COUNT = 1 << 20  # of frames or channels; a minute has fewer samples
+MAX_WORK_BYTES = 128 << 20  # of features or of embeddings, where the metadata say how many
+FLOORS = (1e-20, 1e20)  # beyond these, features would be no numbers
+
+_DIRECTORY_ENTRY = b"PK\x01\x02"
 
 OTHER = "other"  # speech in none of the model's languages
 NONSPEECH = "nonspeech"  # noise, music, silence
@@ -256,9 +263,13 @@ def _parse(file: Path, data: bytes) -> ModelFile:
         raise _Unfit("it is empty (0 bytes): copy it again")
     if data[4:8] != TFLITE_IDENTIFIER:
         raise _Unfit("it is no TFLite model: give a file that edgelid-convert wrote")
+    # zipfile makes an object of every entry, and a file of this size has room for a million.
+    if data.count(_DIRECTORY_ENTRY) > MAX_MEMBERS:
+        raise _Unfit("its metadata have too many members: give a file that edgelid-convert wrote")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         values = json.loads(_member(archive, DESCRIPTION_MEMBER))
+        json.dumps(values, allow_nan=False)  # `edgelid info --json` has to
         labels = tuple(_member(archive, LABELS_MEMBER).decode().split())
         filterbank = _array(_member(archive, FILTERBANK_MEMBER))
     except (zipfile.BadZipFile, KeyError) as error:
@@ -309,7 +320,15 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _array(content: bytes) -> Float32Array:
     """An array in numpy's format, which unlike `numpy.load` takes no archive and no pickle."""
-    array: Float32Array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("not the version that numpy writes for such an array")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    # numpy makes room for what the header claims before it looks whether it is there.
+    if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError("not as long as its header says")
+    file.seek(0)
+    array: Float32Array = np.lib.format.read_array(file, allow_pickle=False)
     return array
 
 
@@ -325,12 +344,12 @@ def _description(values: dict[str, Any]) -> Description:
         front_end=FrontEndConfig(**_complete(FrontEndConfig, values["front_end"])),
         front_end_hash=str(values["front_end_hash"]),
         stream=StreamSpec(
-            hop_frames=int(stream["hop_frames"]),
-            stride_frames=int(stream["stride_frames"]),
-            receptive_field_frames=int(stream["receptive_field_frames"]),
+            hop_frames=_count(stream["hop_frames"]),
+            stride_frames=_count(stream["stride_frames"]),
+            receptive_field_frames=_count(stream["receptive_field_frames"]),
             windows_s=tuple(float(w) for w in stream["windows_s"]),
-            embedding=int(stream["embedding"]),
-            states=tuple((int(f), int(c)) for f, c in stream["states"]),
+            embedding=_count(stream["embedding"]),
+            states=tuple((_count(f), _count(c)) for f, c in stream["states"]),
         ),
         calibration=Calibration(_by_length(values["calibration"]["temperatures"])),
         decoder=DecoderDefaults(
@@ -343,6 +362,14 @@ def _description(values: dict[str, Any]) -> Description:
     )
 
 
+def _count(value: Any) -> int:
+    """A whole number that arithmetic with floats takes: JSON's have any number of digits."""
+    number = int(value)
+    if not 0 <= number <= MAX_COUNT:
+        raise ValueError("no number of frames or channels")
+    return number
+
+
 def _complete(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
     """Values for all the fields of a dataclass: its defaults are for new models, not for these."""
     if set(values) != {each.name for each in fields(kind)}:
@@ -352,24 +379,35 @@ def _complete(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
 
 def _by_length(values: dict[str, Any]) -> dict[str, float]:
     """Figures by seconds, the shortest first: as strings, 10 would come before 3."""
+    if not all(length.isprintable() for length in values):  # which numbers can be, with spaces
+        raise ValueError("lengths that cannot be printed")
     return {length: float(values[length]) for length in sorted(values, key=float)}
 
 
 def _check(description: Description, labels: tuple[str, ...], filterbank: Float32Array) -> None:
     config, stream = description.front_end, description.stream
-    if len(labels) < 2 or len(set(labels)) != len(labels):
-        raise _Unfit("its labels are fewer than two, or repeat")
-    if not all(text.isprintable() for text in (*labels, description.name, description.licence)):
+    if not 2 <= len(labels) <= MAX_LABELS or len(set(labels)) != len(labels):
+        raise _Unfit(f"its labels are fewer than two, more than {MAX_LABELS}, or repeat")
+    shown = (description.name, description.licence, str(description.metrics.get("measured_on")))
+    if not all(text.isprintable() for text in (*labels, *shown)):
         raise _Unfit("its labels or its name are not printable")
     if not all(type(v) is type(d) for v, d in _with_defaults(config)):
         raise _Unfit("its front end has parameters of the wrong type")
     if filterbank.dtype != np.float32 or filterbank.shape != (config.mels, config.bins):
         raise _Unfit("its mel filterbank does not fit its front end")
-    if not np.isfinite(filterbank).all() or not (filterbank > 0).any(axis=1).all():
+    if not (
+        np.isfinite(filterbank).all()
+        and (filterbank >= 0).all()
+        and (filterbank > 0).any(axis=1).all()
+    ):
         raise _Unfit("its mel filterbank has empty or invalid filters")
     if not 0 < config.hop_samples <= config.window_samples <= config.fft_samples:
         raise _Unfit("its front end has impossible sizes")
-    if not config.floor > 0 or config.sample_rate_hz != FrontEndConfig.sample_rate_hz:
+    lowest, highest = FLOORS
+    if (
+        not lowest <= config.floor <= highest
+        or config.sample_rate_hz != FrontEndConfig.sample_rate_hz
+    ):
         raise _Unfit("its front end has an impossible floor, or a rate other than 16 kHz")
     if front_end_hash(config, filterbank) != description.front_end_hash:
         raise _Unfit("its front end does not match its hash")
@@ -388,12 +426,26 @@ def _check(description: Description, labels: tuple[str, ...], filterbank: Float3
     windows_s = (*stream.windows_s, decoder.window_s)
     if not stream.windows_s or not all(embedding_s <= w <= MAX_WINDOW_S for w in windows_s):
         raise _Unfit(f"its window lengths are not between {embedding_s:g} and {MAX_WINDOW_S:g} s")
+    _check_work(stream, config, embedding_s)
     if not 0 < decoder.stay_s < math.inf or not 0 <= decoder.confidence <= 1:
         raise _Unfit("its decoder has impossible settings")
     temperatures = description.calibration.temperatures
     lengths_s = [float(length) for length in temperatures]
     if not lengths_s or not all(0 < v < 1e3 for v in (*lengths_s, *temperatures.values())):
         raise _Unfit("its calibration temperatures are missing or not positive")
+
+
+def _check_work(stream: StreamSpec, config: FrontEndConfig, embedding_s: float) -> None:
+    """Refuse what would take the memory of the device before any graph is run."""
+    value_bytes = 8  # of double precision
+    # Of every frame of a hop, its spectrum and, where all filters overlap, all their weights.
+    front_end = stream.hop_frames * (config.fft_samples + config.mels * (config.bins + 1))
+    embeddings = math.ceil(MAX_WINDOW_S / embedding_s) * (1 + 2 * stream.embedding)
+    if max(front_end, embeddings) * value_bytes > MAX_WORK_BYTES:
+        raise _Unfit("its hop, front end or embeddings are larger than this device could hold")
+    frames = MAX_WINDOW_S * config.sample_rate_hz / config.hop_samples
+    if not stream.stride_frames <= stream.receptive_field_frames <= frames:
+        raise _Unfit("its receptive field is shorter than its stride, or longer than a minute")
 
 
 def _check_window(stream: StreamSpec, config: FrontEndConfig) -> None:

@@ -14,8 +14,17 @@ import pytest
 
 from edge import interpreter
 from edge.errors import EdgelidError
-from edge.interpreter import CANDIDATES, MAX_THREADS, Graphs, Int8Array, open_graphs
-from edge.modelfile import ModelFile
+from edge.interpreter import (
+    CANDIDATES,
+    MAX_THREADS,
+    Graphs,
+    Int8Array,
+    WindowGraph,
+    open_graphs,
+    open_model,
+)
+from edge.modelfile import ModelFile, read_model
+from tests.fuzz.seeds import WINDOW_SEED
 
 
 def hops(model: ModelFile, count: int) -> list[Int8Array]:
@@ -234,15 +243,14 @@ def test_another_number_of_bands_is_refused(model: ModelFile) -> None:
     )
 
 
-def test_a_graph_that_is_none(
-    model: ModelFile, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken = [c for c in CANDIDATES if c.distribution == graphs.runtime.name]
-    monkeypatch.setattr(interpreter, "CANDIDATES", taken)  # TensorFlow takes long to import
-    for graph in (model.graph[:1_000], b"\x1c\0\0\0TFL3" + bytes(100), b"text"):
-        assert "no interpreter can run the model" in sentence(
+def test_a_graph_that_is_none(model: ModelFile) -> None:
+    for graph in (model.graph[:1_000], b"text"):
+        assert "cannot be used, as its graph has " in sentence(
             dataclasses.replace(model, graph=graph)
         )
+    # Readable, and nothing in it: what the interpreter says in its trial is handed on.
+    nothing = dataclasses.replace(model, graph=b"\x1c\0\0\0TFL3" + bytes(100))
+    assert "no interpreter can run the model" in sentence(nothing)
 
 
 class Runner:
@@ -368,3 +376,41 @@ def test_frames_that_stay_the_same_cost_no_trunk(model: ModelFile) -> None:
     outputs(graphs, sequence)
     # Each stretch has to fill the memory once, and the hop after it shows that nothing changes.
     assert len(runs) == 1 + (memory_hops + 1) + 1 + (memory_hops + 1)
+
+
+@pytest.mark.parametrize("method", ["step", "head"])
+def test_a_graph_that_gives_up_on_some_audio(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("div.cc:262 data[i] != zero_point was not true.\nNode number 3")
+
+    opened = open_graphs(model)
+    part = {"step": "_interpreter", "head": "_head"}[method]
+    failing = SimpleNamespace(invoke=fail, set_tensor=lambda *_: None) if part[1] == "i" else fail
+    monkeypatch.setattr(opened, part, failing)
+    with pytest.raises(EdgelidError) as caught:
+        getattr(opened, method)(np.ones((16, 64) if method == "step" else 192, np.int8))
+    assert str(caught.value) == (
+        f"the model {str(model.path)!r} cannot compute this audio "
+        "(div.cc:262 data[i] != zero_point was not true.)."
+    )
+
+
+@pytest.mark.parametrize("scores", [np.nan, np.inf, None])
+def test_a_window_whose_scores_are_no_numbers(
+    monkeypatch: pytest.MonkeyPatch, scores: float | None
+) -> None:
+    graph = open_model(read_model(WINDOW_SEED))
+    assert isinstance(graph, WindowGraph)
+    details = graph._output | {"dtype": np.float32}
+    monkeypatch.setattr(graph, "_output", details)
+
+    def run(**_: object) -> dict[str, Any]:
+        if scores is None:
+            raise RuntimeError("Node number 3 failed to invoke")
+        return {"scores": np.array([[0.0, scores, 1.0, 2.0]], np.float32)}
+
+    monkeypatch.setattr(graph, "_run", run)
+    with pytest.raises(EdgelidError, match=r"^the model '.*' cannot compute this audio \(.*\)\.$"):
+        graph.scores(np.zeros((20, 16), np.float32))

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -269,6 +270,49 @@ def test_no_samples(tmp_path: Path, name: str) -> None:
 def test_an_impossible_rate(tmp_path: Path, rate_hz: int) -> None:
     path = write(tmp_path / "rate.wav", np.zeros(1_000, np.float32), rate_hz)
     assert f"{rate_hz} Hz" in message_of(path)
+
+
+def claiming(path: Path, **claims: int) -> Path:
+    """A second of WAV whose header says something else."""
+    write(path, np.zeros(SAMPLE_RATE_HZ, np.float32))
+    data = bytearray(path.read_bytes())
+    places = {"riff_bytes": (4, "<I"), "channels": (22, "<H"), "rate_hz": (24, "<I")}
+    places |= {"frame_bytes": (32, "<H"), "data_bytes": (data.index(b"data") + 4, "<I")}
+    for name, value in claims.items():
+        place, code = places[name]
+        struct.pack_into(code, data, place, value)
+    path.write_bytes(data)
+    return path
+
+
+def peak_bytes(path: Path) -> int:
+    """What reading a file allocates at most, whatever comes of it."""
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(EdgelidError), FileSource(path) as source:
+            for _ in source.blocks():
+                pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"riff_bytes": (1 << 31) + 36, "data_bytes": 1 << 31},
+        {"riff_bytes": (1 << 32) - 1, "data_bytes": (1 << 32) - 1},
+        {"channels": 1_000, "frame_bytes": 2_000},
+        {"channels": 65_535, "frame_bytes": 65_534},
+        {"rate_hz": 1},
+        {"rate_hz": 384_000, "channels": 1_024, "frame_bytes": 2_048},
+        {"rate_hz": (1 << 31) - 1},
+        {"rate_hz": (1 << 32) - 1},
+    ],
+    ids=lambda claims: "-".join(f"{name}-{value}" for name, value in claims.items()),
+)
+def test_what_a_header_claims_takes_no_memory(tmp_path: Path, claims: dict[str, int]) -> None:
+    assert peak_bytes(claiming(tmp_path / "claims.wav", **claims)) < 4 << 20
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
