@@ -34,7 +34,7 @@ from edge.atomic import check_writable, write_atomically
 from edge.classifier import StreamingClassifier, softmax
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array, Float64Array, FrontEnd, front_end_hash
-from edge.interpreter import Graphs, WindowGraph, open_model
+from edge.interpreter import Graphs, WindowGraph, run_model
 from edge.modelfile import (
     FORMAT_VERSION,
     NONSPEECH,
@@ -178,7 +178,7 @@ def convert(
     )
     description = _description(checkpoint, name, converted, material.chosen, filterbank)
     draft = model_of_bytes(output, pack_model(converted.graph, labels, description, filterbank))
-    graphs = open_model(draft)
+    graphs = run_model(draft, 1)
     metrics: dict[str, dict[str, float]] = {}
     parities: dict[str, Parity] = {}
     for window_s, held in material.sets.items():
@@ -204,7 +204,7 @@ def convert(
         apart = _whole_window(trunk, head, front_end, material.chosen, alone)
         told = _description(checkpoint, name, apart, material.chosen, filterbank)
         whole = model_of_bytes(output, pack_model(apart.graph, labels, told, filterbank))
-        graph = open_model(whole)
+        graph = run_model(whole, 1)
         assert isinstance(graph, WindowGraph)
         checks[f"{window_s:g}"] = check_window(
             draft, graphs, whole, graph, material.sets[window_s].audio

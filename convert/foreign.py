@@ -24,7 +24,7 @@ from edge.atomic import check_writable, write_atomically
 from edge.classifier import softmax
 from edge.errors import EdgelidError
 from edge.frontend import HOP_SAMPLES, Float32Array, FrontEnd, FrontEndConfig, front_end_hash
-from edge.interpreter import WindowGraph, open_model
+from edge.interpreter import WindowGraph, run_model
 from edge.modelfile import (
     WINDOW_FORMAT_VERSION,
     Calibration,
@@ -135,7 +135,7 @@ def convert_network(
         licence=told.licence,
     )
     draft = model_of_bytes(output, pack_model(graph, told.labels, description, filterbank))
-    converted = open_model(draft)
+    converted = run_model(draft, 1)
     assert isinstance(converted, WindowGraph)
     proof = Proof(
         {

@@ -24,9 +24,9 @@ from edge.frontend import Float32Array, FrontEnd
 from edge.interpreter import (
     CANDIDATES,
     TRUNK_SIGNATURE,
+    Graphs,
     WindowGraph,
-    open_graphs,
-    open_model,
+    run_model,
 )
 from edge.modelfile import ModelFile, read_model
 
@@ -39,7 +39,8 @@ def streamed(
     model: ModelFile, frames: Float32Array, distribution: str, windows: Arrays | None
 ) -> Arrays:
     """Outputs of a model that streams, with the states that the graph itself hands on."""
-    graphs = open_graphs(model)
+    graphs = run_model(model, 1)
+    assert isinstance(graphs, Graphs)
     step = interpreter(model, distribution).get_signature_runner(TRUNK_SIGNATURE)
     stream = model.description.stream
     silence = {
@@ -87,7 +88,7 @@ def main() -> None:
     logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
     file, audio, answers, *others = sys.argv[1:]
     model = read_model(Path(file))
-    graph = open_model(model)
+    graph = run_model(model, 1)  # a trial would start qemu's guest again, without qemu
     samples = np.load(audio)
     frames = FrontEnd(model.description.front_end, model.filterbank).process(samples)
     if isinstance(graph, WindowGraph):
