@@ -261,6 +261,7 @@ def test_wrong_usage(edgelid: Edgelid, options: list[str], words: str) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_full_disk(edgelid: Edgelid) -> None:
     with open("/dev/full", "w") as full:
         done = edgelid(
