@@ -1,9 +1,10 @@
 """Whether a graph may be run in this process.
 
-The interpreters verify the flatbuffer's offsets. What they do not survive are graphs that are
-well-formed and absurd: windows of stride zero, tensors that take the memory of the machine,
-kernels larger than their input. No list of checks in Python would be complete against dozens of
-operators in C++; a crash in a process of its own is. So a graph is
+Interpreters do not survive every graph. ai-edge-litert verifies the offsets of the flatbuffer, but
+well-formed graphs can be absurd: operands that are missing or another operator's, int8 without a
+quantisation, tensors that take the memory of the machine. tflite-runtime 2.14 follows any offset.
+No list of checks in Python would be complete against dozens of operators in C++; a crash in a
+process of its own is. So a graph is
 
 1. checked (`edge.graphcheck`), so that whatever it does it does at every run;
 2. built and run once in a child process (`edge.trial`), with bounds on memory and time. What

@@ -4,8 +4,8 @@ A graph is tried in another process before it is run in this one (`edge.admissio
 something only if the graph does the same at every run, with whatever audio. These checks see to
 that: they admit operators of feed-forward networks alone, whose sizes are all in the file. No
 loops, calls or state; no contents in other files; no shape, slice or index that is computed;
-nothing read that was not written before. Offsets out of range need no check here: the interpreters
-verify those themselves, and reading with `struct` cannot leave the bytes.
+nothing read that was not written before. Every offset that an interpreter would follow is followed:
+ai-edge-litert verifies them itself, tflite-runtime 2.14 does not.
 
 The schema classes of ai-edge-litert would read it, too. They are no part of tflite-runtime, cost
 the start 40 ms on x86-64 and 4 MB, and build every table before the first can be looked at.
@@ -113,6 +113,7 @@ _MAX_TENSOR_BYTES = 64 << 20
 
 
 _OUTSIDE = "has contents outside the flatbuffer"
+_LEADS_OUT = "has offsets that lead out of it"
 
 
 class UnfitGraph(Exception):
@@ -133,20 +134,34 @@ class _Table:
         self._data = data
         self._position = position
         self._slots = position - self._read("<i", position)
+        self._slots_bytes = self._read("<H", self._slots)
+        self._end = position + self._read("<H", self._slots + 2)
+        if max(self._end, self._slots + self._slots_bytes) > len(data) or self._slots_bytes % 2:
+            raise UnfitGraph(_LEADS_OUT)
 
     def _read(self, code: str, position: int) -> int:
-        if position < 0:  # which counts from the end, in Python
-            raise UnfitGraph("has offsets that lead out of it")
+        # Negative ones would count from the end, in Python; processors want numbers aligned.
+        if position < 0 or position % struct.calcsize(code):
+            raise UnfitGraph(_LEADS_OUT)
         value: int = struct.unpack_from(code, self._data, position)[0]
         return value
 
     def _find(self, slot: int) -> int | None:
         """Where a field is; None where it is left out."""
         at = 4 + 2 * slot
-        if at >= self._read("<H", self._slots):
+        if at >= self._slots_bytes:
             return None
         offset = self._read("<H", self._slots + at)
+        if self._position + offset >= self._end:
+            raise UnfitGraph(_LEADS_OUT)
         return self._position + offset if offset else None
+
+    def _follow(self, position: int) -> int:
+        """Where an offset leads to."""
+        offset = self._read("<I", position)
+        if offset == 0:
+            raise UnfitGraph(_LEADS_OUT)
+        return position + offset
 
     def integer(self, slot: int, code: str = "<I") -> int:
         """An integer field; all that are read here are zero by default."""
@@ -161,20 +176,39 @@ class _Table:
         position = self._find(slot)
         if position is None:
             return 0, 0
-        position += self._read("<I", position)
+        position = self._follow(position)
         length = self._read("<I", position)
-        if position + 4 + length * item_bytes > len(self._data):
-            raise UnfitGraph("has lists that lead out of it")
-        return position + 4, length
+        start = position + 4
+        if start + length * item_bytes > len(self._data) or (length and start % item_bytes):
+            raise UnfitGraph(_LEADS_OUT)
+        return start, length
 
-    def length(self, slot: int) -> int:
-        """Items of a vector, of a byte or more each."""
-        return self._vector(slot, 1)[1]
+    def length(self, slot: int, item_bytes: int = 1) -> int:
+        """Items of a vector."""
+        return self._vector(slot, item_bytes)[1]
+
+    def check_string(self, slot: int) -> None:
+        """That a string, if it is there, ends as those of C do."""
+        start, length = self._vector(slot, 1)
+        if start and self._data[start + length : start + length + 1] != b"\0":
+            raise UnfitGraph(_LEADS_OUT)
+
+    def check_numbers(self) -> None:
+        """That all fields, whatever they are, begin within the table."""
+        for slot in range((self._slots_bytes - 4) // 2):
+            self._find(slot)
 
     def integers(self, slot: int) -> tuple[int, ...]:
         """A vector of int32."""
         start, length = self._vector(slot, 4)
         return struct.unpack_from(f"<{length}i", self._data, start)
+
+    def table(self, slot: int) -> _Table | None:
+        """A table within this one."""
+        position = self._find(slot)
+        if position is None:
+            return None
+        return _Table(self._data, self._follow(position))
 
     def tables(self, slot: int, most: int) -> list[_Table]:
         """A vector of tables."""
@@ -182,7 +216,11 @@ class _Table:
         if length > most:
             raise UnfitGraph(f"has more than {most} parts of one kind")
         positions = range(start, start + 4 * length, 4)
-        return [_Table(self._data, at + self._read("<I", at)) for at in positions]
+        return [_Table(self._data, self._follow(at)) for at in positions]
+
+
+# Kinds of options that have a vector, in the union of the schema.
+_RESHAPE_OPTIONS, _SQUEEZE_OPTIONS = 17, 30
 
 
 def check_graph(graph: bytes) -> None:
@@ -202,21 +240,26 @@ def check_graph(graph: bytes) -> None:
         model = _Table(graph, struct.unpack_from("<I", graph)[0])
         kinds = [_kind(code) for code in model.tables(1, _MAX_TENSORS)]
         buffers = [_constant_bytes(buffer) for buffer in model.tables(4, _MAX_TENSORS)]
+        model.check_string(3)
+        model.length(5, 4)
         # Newer interpreters would read them from files that the graph names.
         if model.length(8) or model.length(9):
             raise UnfitGraph(_OUTSIDE)
-        if any(entry.integer(1) >= len(buffers) for entry in model.tables(6, _MAX_TENSORS)):
-            raise UnfitGraph("refers to contents that it does not have")
+        for entry in model.tables(6, _MAX_TENSORS):
+            entry.check_string(0)
+            if entry.integer(1) >= len(buffers):
+                raise UnfitGraph("refers to contents that it does not have")
         parts = model.tables(2, _MAX_SUBGRAPHS)
         for part in parts:
             _check_part(part, kinds, buffers)
         for signature in model.tables(7, _MAX_SUBGRAPHS):
             _check_signature(signature, parts)
     except struct.error as error:
-        raise UnfitGraph("has offsets that lead out of it") from error
+        raise UnfitGraph(_LEADS_OUT) from error
 
 
 def _kind(code: _Table) -> int:
+    code.check_string(1)
     # Old files have the kind in a byte, new ones in both places.
     kind = max(code.integer(0, "<b"), code.integer(3, "<i"))
     if kind not in _OPERATORS:
@@ -231,16 +274,20 @@ def _constant_bytes(buffer: _Table) -> int:
 
 
 def _check_signature(signature: _Table, parts: list[_Table]) -> None:
+    signature.check_string(2)
     number = signature.integer(4)
     if number >= len(parts):
         raise UnfitGraph("has a signature of no graph")
     tensors = parts[number].length(0)
     named = [*signature.tables(0, _MAX_TENSORS), *signature.tables(1, _MAX_TENSORS)]
-    if any(each.integer(1) >= tensors for each in named):
-        raise UnfitGraph("refers to tensors that it does not have")
+    for each in named:
+        each.check_string(0)
+        if each.integer(1) >= tensors:
+            raise UnfitGraph("refers to tensors that it does not have")
 
 
 def _check_part(part: _Table, kinds: list[int], buffers: list[int]) -> None:
+    part.check_string(4)
     tensors = part.tables(0, _MAX_TENSORS)
     constant = [_is_constant(tensor, buffers) for tensor in tensors]
     written = list(constant)  # or given from outside: what may be read
@@ -262,6 +309,7 @@ def _check_part(part: _Table, kinds: list[int], buffers: list[int]) -> None:
                 raise UnfitGraph("reads what has not been computed yet")
             if place in _OPERATORS[kind] and not constant[index]:
                 raise UnfitGraph(f"computes sizes or places (for operator number {kind})")
+        _check_options(operator)
         if operator.integers(8):
             raise UnfitGraph("has operators with memories of their own")
         for index in _indices(operator.integers(2), tensors):
@@ -272,6 +320,19 @@ def _check_part(part: _Table, kinds: list[int], buffers: list[int]) -> None:
         raise UnfitGraph("has outputs that it does not compute")
 
 
+def _check_options(operator: _Table) -> None:
+    if operator.has(5) or operator.has(12):
+        raise UnfitGraph("has operators with options of a kind that edgelid does not admit")
+    operator.length(7)
+    options = operator.table(4)
+    if (options is not None) != (operator.integer(3, "<B") != 0):
+        raise UnfitGraph(_LEADS_OUT)
+    if options is not None:
+        options.check_numbers()
+        if operator.integer(3, "<B") in (_RESHAPE_OPTIONS, _SQUEEZE_OPTIONS):
+            options.integers(0)
+
+
 def _indices(found: tuple[int, ...], tensors: list[_Table]) -> Iterator[int]:
     for index in found:
         if not 0 <= index < len(tensors):
@@ -279,14 +340,27 @@ def _indices(found: tuple[int, ...], tensors: list[_Table]) -> Iterator[int]:
         yield index
 
 
+def _check_quantisation(parameters: _Table | None) -> None:
+    if parameters is None:
+        return
+    parameters.check_numbers()
+    for slot, item_bytes in ((0, 4), (1, 4), (2, 4), (3, 8)):  # of the last, 64 bits each
+        parameters.length(slot, item_bytes)
+    if parameters.has(5):
+        raise UnfitGraph("is quantised in a way that edgelid does not admit")
+
+
 def _is_constant(tensor: _Table, buffers: list[int]) -> bool:
     """Check the size of a tensor; whether its contents are in the file."""
+    tensor.check_string(3)
+    tensor.integers(7)
+    _check_quantisation(tensor.table(4))
     item_bytes = _BYTES_BY_TYPE.get(tensor.integer(1, "<b"))
     if item_bytes is None:
         raise UnfitGraph("has tensors of something else than numbers")
     if tensor.integer(10):
         raise UnfitGraph(_OUTSIDE)
-    if tensor.integer(5, "<b") or tensor.has(6):
+    if tensor.integer(5, "<b") or tensor.has(6) or tensor.length(9):
         raise UnfitGraph("has tensors that are variables, or sparse")
     shape = tensor.integers(0)
     if len(shape) > _MAX_AXES:

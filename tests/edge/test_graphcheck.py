@@ -155,3 +155,19 @@ def test_lists_that_would_take_for_ever() -> None:
     assert "more than 8 parts" in refusal(settings("subgraphs", [part] * 9))
     code = schema.OperatorCodeT()
     assert "more than 10000 parts" in refusal(settings("operatorCodes", [code] * 10_001))
+
+
+def test_offsets_that_lead_out() -> None:
+    """Every word that is an offset, made to lead out: tflite-runtime would follow it."""
+    refused = 0
+    for at in range(0, len(GRAPH) - 4, 4):
+        data = bytearray(GRAPH)
+        data[at : at + 4] = (0x7FFFFFF0).to_bytes(4, "little")
+        try:
+            check_graph(bytes(data))
+        except UnfitGraph:
+            refused += 1
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(GRAPH, 0))
+    part = model.subgraphs[0]
+    # At the least those to every tensor, its name, shape and quantisation, and every operator.
+    assert refused > 4 * len(part.tensors) + 3 * len(part.operators) + len(model.buffers)
