@@ -16,7 +16,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["edge.modelfile", "edge.graphcheck", "numpy.lib"]):
-    from tests.fuzz.modeltarget import CRASHED, FINDING, REFUSED_IN_TRIAL, outcome
+    from tests.fuzz.modeltarget import CRASHED, FINDING, outcome
 
 from tests.fuzz.books import Books
 from tests.fuzz.child import give_way
@@ -47,8 +47,6 @@ def main() -> int:
             books.keep("findings", data, reason)
         elif kind == CRASHED:  # where in the interpreter, nothing tells: all are kept
             books.keep("crashed", data, reason, each=True)
-        elif kind == REFUSED_IN_TRIAL:
-            books.keep("refused", data, reason)
 
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
         def anyhow(part: bytes) -> bytes:
