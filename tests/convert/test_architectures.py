@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -143,6 +144,7 @@ def answers(model: ModelFile, graphs: Graphs, blocks: list[Float32Array]) -> lis
     return [window.probabilities.tobytes() for hop in hops for window in hop]
 
 
+@pytest.mark.slow
 @settings(
     max_examples=3,
     deadline=None,

@@ -259,6 +259,7 @@ def test_representative_samples_are_what_a_stream_sees(
     np.testing.assert_allclose(last, np.asarray(pool(embeddings, weights)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_bytes(
     tiny_conversion: Conversion,
     tiny_checkpoint: Checkpoint,
@@ -277,6 +278,7 @@ def quantised(monkeypatch: pytest.MonkeyPatch, model: ModelFile) -> None:
     monkeypatch.setattr(convert.convert, "to_int8", lambda *_: model.graph)
 
 
+@pytest.mark.slow
 def test_a_graph_that_is_not_the_model_is_not_written(
     quantised: None, tiny_checkpoint: Checkpoint, tiny_corpus: Path, tmp_path: Path
 ) -> None:

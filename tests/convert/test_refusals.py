@@ -69,6 +69,7 @@ def test_no_room_for_temporary_files(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_own_recordings(
     quantised: None, tiny_checkpoint: Checkpoint, tiny_corpus: Path, tmp_path: Path
 ) -> None:

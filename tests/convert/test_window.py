@@ -143,6 +143,7 @@ def test_what_it_costs_beside_a_stream(
     assert max(map(len, table(found))) <= 80
 
 
+@pytest.mark.slow
 def test_float32_is_the_trained_network(
     tiny_run: Path,
     tiny_checkpoint: Any,

@@ -106,6 +106,7 @@ def test_zeros_at_every_byte_of_the_last_record(path: Path, before: int) -> None
         assert numbers(path) == [*range(before), 100], start
 
 
+@pytest.mark.slow
 @given(
     texts=st.lists(st.text(max_size=300), max_size=60),
     file_bytes=st.integers(500, 4_000),

@@ -142,6 +142,7 @@ def config(tmp_path: Path) -> Path:
     return tmp_path / "edgelid.toml"
 
 
+@pytest.mark.slow
 def test_ready_alive_status_and_stopping(
     environment: dict[str, str], manager: Manager, config: Path, speech: Float32Array
 ) -> None:

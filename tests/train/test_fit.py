@@ -327,6 +327,7 @@ def write_teacher(path: Path, corpus: Path, seed: int, scale: float = 1.0) -> Pa
     return path
 
 
+@pytest.mark.slow
 def test_two_corpora_and_their_teachers(
     tiny_toml: Path,
     tiny_corpus: Path,
@@ -438,6 +439,7 @@ def test_a_language_without_development_sources(
     assert 0 <= scores["other"] <= 1
 
 
+@pytest.mark.slow
 def test_continuing_another_run(
     tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path
 ) -> None:
