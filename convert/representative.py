@@ -141,11 +141,9 @@ def representative(files: Files, front_end: FrontEnd) -> Representative:
     frames = []
     for turn, (path, _) in enumerate(files):
         gain = 10 ** (GAINS_DB[turn % len(GAINS_DB)] / 20)
-        front_end.reset()
         samples = read_beginning(path, MAX_CLIP_S)
-        frames.append(front_end.process(np.clip(samples * np.float32(gain), -1, 1)))
-    front_end.reset()
-    frames.append(front_end.process(np.zeros(SAMPLE_RATE_HZ, np.float32)))
+        frames.append(front_end.log_mel(np.clip(samples * np.float32(gain), -1, 1)))
+    frames.append(front_end.log_mel(np.zeros(SAMPLE_RATE_HZ, np.float32)))
     return Representative(frames, (*(name for _, name in files), "silence"))
 
 

@@ -257,9 +257,10 @@ class StreamingClassifier:
 
     def stages(self) -> dict[str, tuple[object, str]]:
         """What does the work of each stage: an object, and the name of its method."""
-        methods = ("scores",) if isinstance(self._graphs, WindowGraph) else ("step", "head")
-        graphs = {("window" if m == "scores" else m): (self._graphs, m) for m in methods}
-        return {"front_end": (self._front_end, "process"), **graphs}
+        front_end = {"front_end": (self._front_end, "process")}
+        if isinstance(self._graphs, WindowGraph):
+            return {**front_end, "window": (self._graphs, "scores")}
+        return {**front_end, "step": (self._graphs, "step"), "head": (self._graphs, "head")}
 
     def expect(self, languages: Sequence[str] | None) -> None:
         """Answer with these from now on, see :func:`class_mask`.

@@ -397,7 +397,7 @@ def open_model(model: ModelFile, threads: int = 1) -> Graphs | WindowGraph:
 def run_model(
     model: ModelFile, threads: int, candidates: Sequence[Candidate] | None = None
 ) -> Graphs | WindowGraph:
-    """The same, whatever comes of it: for :mod:`edge.trial`, in whose process that is no matter.
+    """The same without admission: for graphs of our own making, and within a trial.
 
     Parameters
     ----------

@@ -96,8 +96,7 @@ class _Extractor:
             rng = seed_of(VERSION, key, variant)
             speed = draw_speed(rng)
             samples = augment_waveform(samples, speed, self.rooms, rng)
-        self.front_end.reset()
-        return self.front_end.process(samples).astype(np.float16), speed
+        return self.front_end.log_mel(samples).astype(np.float16), speed
 
 
 class _Worker:

@@ -197,7 +197,7 @@ def stream_scores(setup: Setup, audio: Iterable[Float32Array]) -> list[Int8Array
     def around(name: str, call: Call) -> Call:
         def kept(*arguments: Any) -> Any:
             answer = call(*arguments)
-            scores.append(answer.copy())
+            scores.append(answer)
             return answer
 
         return kept if name == "head" else call

@@ -55,21 +55,17 @@ class Recomputation:
         first, last = max(0, hop + 1 - hops), hop + 1
         hop_samples = self._hop_frames * config.hop_samples
         rest = config.window_samples - config.hop_samples
-        self._front_end.reset()
         self._graphs.reset()
         graphs = self._graphs
         frames = quantise(
-            self._front_end.process(samples[first * hop_samples : last * hop_samples + rest]),
+            self._front_end.log_mel(samples[first * hop_samples : last * hop_samples + rest]),
             graphs.frames,
         )
-        # Copies, as a graph may give out views of what its next step overwrites.
-        steps = [
-            [part.copy() for part in graphs.step(each)] for each in np.split(frames, last - first)
-        ]
+        steps = [graphs.step(each) for each in np.split(frames, last - first)]
         x = np.concatenate([e for e, _ in steps])[-self._embeddings :].astype(np.int64)
         w = np.concatenate([w for _, w in steps])[-self._embeddings :].astype(np.int64)[:, None]
         x -= graphs.embeddings.zero_point  # (embeddings, channels)
         w -= graphs.weights.zero_point  # (embeddings, 1)
         sums = np.concatenate([w, w * x, w * x * x], axis=1).sum(axis=0)
         pooled = pool(sums, graphs.embeddings, graphs.weights)
-        return graphs.head(quantise(pooled, graphs.pooled)).copy()
+        return graphs.head(quantise(pooled, graphs.pooled))
