@@ -49,8 +49,8 @@ from edge.modelfile import (
 )
 from train.checkpoint import Checkpoint, restore_model
 from train.config import RunConfig
+from train.corpus import held_out_speakers
 from train.filterbank import mel_filterbank
-from train.fit import held_out_speakers
 from train.manifest import Clip, read_manifest
 from train.metrics import expected_calibration_error
 from train.model import Head, ModelConfig, Trunk

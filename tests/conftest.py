@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge.modelfile import Description
     from train.checkpoint import Checkpoint
     from train.config import RunConfig
-    from train.fit import Corpus
+    from train.corpus import Corpus
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A shell without job control has what it starts in the background ignore Ctrl-C, and programs
@@ -94,7 +94,7 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_data(tiny_config: RunConfig, tiny_corpus: Path, tiny_cache: Path) -> Corpus:
     """The corpus, opened for training."""
-    from train.fit import open_corpus
+    from train.corpus import open_corpus
 
     return open_corpus(tiny_config, tiny_corpus, tiny_cache, workers=1)
 

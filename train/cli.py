@@ -80,7 +80,8 @@ def run_fit(options: argparse.Namespace) -> None:
         raise EdgelidError("--workers must be at least 1")
     # Only now: these take seconds to import, and `--help` should not.
     from train.config import read_config
-    from train.fit import fit, open_corpus
+    from train.corpus import open_corpus
+    from train.fit import fit
     from train.manifest import corpus_dir
 
     config = read_config(options.config)

@@ -25,9 +25,9 @@ from edge.frontend import FRAMES_PER_SECOND, Float32Array
 from train.checkpoint import load_checkpoint, restore_model
 from train.command import run
 from train.config import RunConfig
+from train.corpus import Corpus, open_corpus
 from train.development import BATCH, DevelopmentSet
 from train.features import seed_of
-from train.fit import Corpus, open_corpus
 from train.manifest import corpus_dir
 from train.model import Trunk, pool
 from train.report import write_json

@@ -34,9 +34,10 @@ from edge.frontend import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 from train.cli import DEFAULT_CACHE
 from train.command import run
 from train.config import RunConfig, read_config
+from train.corpus import Corpus, open_corpus
 from train.cuts import SEED, balanced, cuts, load_cuts
 from train.development import BATCH, DevelopmentSet
-from train.fit import Corpus, band_centres_hz, open_corpus
+from train.filterbank import band_centres_hz
 from train.manifest import Clip, corpus_dir
 from train.sampling import BatchSampler
 

@@ -452,7 +452,7 @@ def test_a_converter_that_gives_up(
 
 def clip(number: int, language: str, speaker: str, duration_s: float, target: bool) -> Clip:
     path = f"{language}/{number}.wav"
-    return Clip(path, language, target, "train", speaker, "home", "human", duration_s, "", "")
+    return Clip(path, language, "train", target, speaker, "home", "human", duration_s, "", "")
 
 
 def test_chosen_clips_are_balanced() -> None:

@@ -21,7 +21,7 @@ FRAME_S = 0.04
 def clip(path: str, frames: int) -> Clip:
     """A clip of so many teacher's frames and a half."""
     duration_s = (frames + 0.5) * FRAME_S
-    return Clip(path, "de", True, "train", "anna", "home", "human", duration_s, "CC0-1.0", "")
+    return Clip(path, "de", "train", True, "anna", "home", "human", duration_s, "CC0-1.0", "")
 
 
 def write(path: Path, values: dict[str, list[int]], **changes: Any) -> Path:

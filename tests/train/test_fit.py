@@ -18,13 +18,15 @@ from tests.synthetic import DEVELOPMENT, speech, write_audio, write_table
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.cli import main
 from train.config import RunConfig
+from train.corpus import Corpus, open_corpus
 from train.development import DevelopmentSet
 from train.distil import UNITS
 from train.features import prepare
-from train.fit import Corpus, Trainer, fit, open_corpus
+from train.fit import fit
 from train.manifest import COLUMNS, read_manifest
 from train.sampling import Batch
 from train.teacher import clip_frames
+from train.trainer import Trainer
 
 INTERRUPTED_AT = 27
 

@@ -9,8 +9,8 @@ import pytest
 
 from edge.frontend import SAMPLE_RATE_HZ
 from train.config import read_config
+from train.corpus import _check_sources, held_out_speakers
 from train.cuts import balanced, cuts, load_cuts
-from train.fit import _check_sources, held_out_speakers
 from train.manifest import CORPUS_VARIABLE, Clip, check_files, corpus_dir, read_manifest
 from train.noise import read_noise
 
