@@ -25,7 +25,7 @@ from edge.errors import EdgelidError
 from train.importers import importer
 from train.importers.languages import from_code
 from train.importers.row import Fault, Row
-from train.importers.tree import shown
+from train.importers.tree import is_text, shown
 from train.lengths import measure
 from train.manifest import SCHEMA, SPLITS, TRAIN, write_parquet
 
@@ -221,6 +221,9 @@ def _read(
             continue
         if wanted and item.language not in wanted:
             continue
+        if not is_text(item.path):
+            faults.add(Fault(item.path, "its name is not UTF-8 text"))
+            continue
         columns["path"].append(item.path)
         columns["language"].append(item.language)
         columns["split"].append(item.split or TRAIN)
@@ -300,9 +303,9 @@ def _measure(parts: list[Path], root: Path, workers: int, faults: _Faults) -> No
                 faults.add(Fault(path, str(length)))
         return rows.with_columns(pl.Series("seconds", known, pl.Float64)).filter(~unknown)
 
-    # While libsndfile's own words are caught, standard error is elsewhere.
+    # While libsndfile's own words are caught, standard error is elsewhere, if there is one.
     with (
-        os.fdopen(os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2), "w") as terminal,
+        open(os.devnull if sys.__stderr__ is None else os.dup(2), "w") as terminal,
         tqdm(desc="lengths", total=count, unit=" files", file=terminal, disable=None) as progress,
     ):
         _rewrite(parts, change)

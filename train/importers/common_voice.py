@@ -16,6 +16,7 @@ from pathlib import Path
 from train.importers.languages import from_code
 from train.importers.row import Fault, Row
 from train.importers.text import Line, columns, is_file_name, lines, positive
+from train.importers.tree import shown, unreadable
 
 LAYOUT = "LANG/{validated,train,dev,test}.tsv beside LANG/clips/, at any depth"
 
@@ -31,7 +32,8 @@ LONGEST_S = 60.0  # recordings end after some 15 s; what is stated above this is
 def rows(root: Path) -> Iterator[Row | Fault]:
     """Clips of one release: of all its languages, or of the one whose folder `root` is."""
     taken: dict[str, Path] = {}
-    for folder in _language_folders(root):
+    errors: list[OSError] = []
+    for folder in _language_folders(root, errors):
         name = folder.resolve().name
         if name in taken:
             yield Fault(
@@ -42,10 +44,11 @@ def rows(root: Path) -> Iterator[Row | Fault]:
             continue
         taken[name] = folder
         yield from _language(folder, name, root)
+    yield from unreadable(errors, root)
 
 
-def _language_folders(root: Path) -> Iterator[Path]:
-    for parent, inner, names in os.walk(root):
+def _language_folders(root: Path, errors: list[OSError]) -> Iterator[Path]:
+    for parent, inner, names in os.walk(root, onerror=errors.append):
         if any(table in names for table in TABLES):
             inner[:] = []
             yield Path(parent)
@@ -107,4 +110,4 @@ def _lengths(folder: Path, root: Path) -> Iterator[tuple[str, float]]:
 
 def _release(folder: Path) -> str:
     parent = folder.resolve().parent.name
-    return parent if parent.startswith("cv-corpus-") else "release not known"
+    return shown(parent) if parent.startswith("cv-corpus-") else "release not known"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from train.importers.languages import from_code
 from train.importers.row import Fault, Row
-from train.importers.tree import audio_files, folders, is_text, shown
+from train.importers.tree import audio_files, folders, shown
 
 LAYOUT = "LANG/SPEAKER/... or LANG/*, where LANG is a code such as de"
 
@@ -21,9 +21,9 @@ def rows(root: Path) -> Iterator[Row | Fault]:
     """Clips of all languages; the name of the root is the source."""
     source = shown(root.resolve().name) or "folders"
     for folder in folders(root):
-        language = from_code(folder.name) if is_text(folder.name) else None
+        language = from_code(folder.name)
         if language is None:
-            yield Fault(shown(folder.name), "is no code of a language")
+            yield Fault(folder.name, f"{folder.name!r} is no code of a language")
             continue
         for path in audio_files(folder, root):
             if isinstance(path, Fault):

@@ -37,24 +37,24 @@ def audio_files(folder: Path, root: Path) -> Iterator[str | Fault]:
     Yields
     ------
     str or Fault
-        Path relative to `root`, with forward slashes. A folder that cannot be read and a name that
-        is no text are faults.
+        Path relative to `root`, with forward slashes. A folder that cannot be read is a fault.
     """
-    unreadable: list[OSError] = []
-    for parent, inner, names in os.walk(folder, onerror=unreadable.append):
+    errors: list[OSError] = []
+    for parent, inner, names in os.walk(folder, onerror=errors.append):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         place = Path(parent).relative_to(root).as_posix()
         prefix = "" if place == "." else f"{place}/"
         for name in sorted(names):
-            if name.startswith(".") or not name.lower().endswith(AUDIO_SUFFIXES):
-                continue
-            path = prefix + name
-            if is_text(path):
-                yield path
-            else:
-                yield Fault(shown(path), "its name is not UTF-8 text")
-    for error in unreadable:
-        yield Fault(shown(str(error.filename)), f"cannot be read ({error.strerror})")
+            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith("."):
+                yield prefix + name
+    yield from unreadable(errors, root)
+
+
+def unreadable(errors: list[OSError], root: Path) -> Iterator[Fault]:
+    """What `os.walk` could not read, as faults."""
+    for error in errors:
+        name = Path(error.filename).relative_to(root).as_posix()
+        yield Fault(name, f"cannot be read ({error.strerror})")
 
 
 def is_text(name: str) -> bool:

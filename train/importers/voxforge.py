@@ -14,7 +14,7 @@ from pathlib import Path
 
 from train.importers.languages import from_code, from_name
 from train.importers.row import Fault, Row
-from train.importers.tree import audio_files, folders, is_text, shown
+from train.importers.tree import audio_files, folders, unreadable
 
 LAYOUT = "LANG/.../USER-DATE-abc/{wav,flac}/, where LANG is a code or an English name"
 
@@ -30,11 +30,9 @@ ANONYMOUS = re.compile(r"\W*(an[oóô]n[iyíý]|анон|unknown|$)", re.IGNOREC
 def rows(root: Path) -> Iterator[Row | Fault]:
     """Clips of all languages, or of the one whose folder `root` is."""
     languages: dict[str, str | None] = {}
-    for archive in _archives(root):
+    errors: list[OSError] = []
+    for archive in _archives(root, errors):
         place = archive.relative_to(root)
-        if not is_text(str(place)):
-            yield Fault(shown(place.as_posix()), "its name is not UTF-8 text")
-            continue
         name = place.parts[0] if len(place.parts) > 1 else root.resolve().name
         if name not in languages:
             languages[name] = from_code(name) or from_name(name)
@@ -42,10 +40,11 @@ def rows(root: Path) -> Iterator[Row | Fault]:
                 yield Fault(name, f"{name!r} is no code or name of a language")
         if language := languages[name]:
             yield from _archive(archive, language, root)
+    yield from unreadable(errors, root)
 
 
-def _archives(root: Path) -> Iterator[Path]:
-    for parent, inner, _ in os.walk(root):
+def _archives(root: Path, errors: list[OSError]) -> Iterator[Path]:
+    for parent, inner, _ in os.walk(root, onerror=errors.append):
         if any(name in inner for name in AUDIO_FOLDERS):
             inner[:] = []
             yield Path(parent)
