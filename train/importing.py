@@ -6,6 +6,7 @@ one after the other, and put together at the end.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -197,6 +198,16 @@ class _Faults:
 # --- the steps --------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _progress(**options: Any) -> Iterator[tqdm[Any]]:
+    """A bar on standard error, if that is a terminal, also while libsndfile's words are caught."""
+    with (
+        open(os.devnull if sys.__stderr__ is None else os.dup(2), "w") as stream,
+        tqdm(file=stream, disable=None, **options) as bar,
+    ):
+        yield bar
+
+
 def _read(
     items: Iterator[Row | Fault],
     name: str,
@@ -215,27 +226,29 @@ def _read(
             for values in columns.values():
                 values.clear()
 
-    for item in tqdm(items, name, unit=" rows", disable=None):
-        if isinstance(item, Fault):
-            faults.add(item)
-            continue
-        if wanted and item.language not in wanted:
-            continue
-        if not is_text(item.path):
-            faults.add(Fault(item.path, "its name is not UTF-8 text"))
-            continue
-        columns["path"].append(item.path)
-        columns["language"].append(item.language)
-        columns["split"].append(item.split or TRAIN)
-        columns["target"].append(True)
-        columns["speaker"].append(item.speaker)
-        columns["source"].append(item.source)
-        columns["kind"].append(item.kind)
-        columns["seconds"].append(item.seconds)
-        columns["licence"].append(item.licence)
-        columns["origin"].append(item.origin)
-        if len(columns["path"]) == PART_ROWS:
-            flush()
+    with _progress(desc=name, unit=" rows") as progress:
+        for item in items:
+            progress.update()
+            if isinstance(item, Fault):
+                faults.add(item)
+                continue
+            if wanted and item.language not in wanted:
+                continue
+            if not is_text(item.path):
+                faults.add(Fault(item.path, "its name is not UTF-8 text"))
+                continue
+            columns["path"].append(item.path)
+            columns["language"].append(item.language)
+            columns["split"].append(item.split or TRAIN)
+            columns["target"].append(True)
+            columns["speaker"].append(item.speaker)
+            columns["source"].append(item.source)
+            columns["kind"].append(item.kind)
+            columns["seconds"].append(item.seconds)
+            columns["licence"].append(item.licence)
+            columns["origin"].append(item.origin)
+            if len(columns["path"]) == PART_ROWS:
+                flush()
     flush()
     return parts
 
@@ -303,11 +316,7 @@ def _measure(parts: list[Path], root: Path, workers: int, faults: _Faults) -> No
                 faults.add(Fault(path, str(length)))
         return rows.with_columns(pl.Series("seconds", known, pl.Float64)).filter(~unknown)
 
-    # While libsndfile's own words are caught, standard error is elsewhere, if there is one.
-    with (
-        open(os.devnull if sys.__stderr__ is None else os.dup(2), "w") as terminal,
-        tqdm(desc="lengths", total=count, unit=" files", file=terminal, disable=None) as progress,
-    ):
+    with _progress(desc="lengths", total=count, unit=" files") as progress:
         _rewrite(parts, change)
 
 
