@@ -2,7 +2,8 @@
 
 It makes two trees, laid out as Common Voice and VoxLingua107 are, whose clips are links to a few
 files of a tenth of a second, and runs the commands of `steps` on them, each in a process of its
-own. It prints the rows, the seconds on the wall and the most memory that each one held.
+own. It prints the rows, the seconds on the wall and of the processor, and the most memory that each
+one held.
 """
 
 from __future__ import annotations
@@ -81,25 +82,28 @@ def main() -> int:
         write_common_voice(trees / "common-voice", options.rows)
         write_voxlingua107(trees / "voxlingua107", options.rows)
         print(f"two trees of {options.rows} clips, made in {time.monotonic() - start:.0f} s")
-        print(f"{'edgelid-train':<32}{'rows':>10}{'seconds':>10}{'MB at most':>12}{'file, MB':>10}")
+        titles = ("rows", "seconds", "CPU, s", "MB at most", "file, MB")
+        print(f"{'edgelid-train':<32}" + "".join(f"{title:>12}" for title in titles))
         for step in steps(trees, out):
-            failed, wall_s, most_mb = measured(step.arguments)
+            failed, wall_s, cpu_s, most_mb = measured(step.arguments)
             status = status or failed
             rows = 0 if failed else pl.scan_parquet(step.manifest).select(pl.len()).collect().item()
             size_mb = 0.0 if failed else step.manifest.stat().st_size / 1e6
-            print(f"{step.title:<32}{rows:>10}{wall_s:>10.1f}{most_mb:>12.0f}{size_mb:>10.1f}")
+            figures = f"{rows:>12}{wall_s:>12.1f}{cpu_s:>12.1f}{most_mb:>12.0f}{size_mb:>12.1f}"
+            print(f"{step.title:<32}{figures}", flush=True)
     return status
 
 
-def measured(arguments: list[str]) -> tuple[int, float, float]:
-    """Run ``edgelid-train``; exit status, seconds on the wall, MB of resident memory at most."""
+def measured(arguments: list[str]) -> tuple[int, float, float, float]:
+    """Run ``edgelid-train``; exit status, seconds on the wall and of the processor, MB at most."""
     start = time.monotonic()
     with subprocess.Popen(
         [sys.executable, "-m", "train.cli", *arguments], stdout=subprocess.DEVNULL
     ) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, time.monotonic() - start, usage.ru_maxrss * 1024 / 1e6
+    wall_s, cpu_s = time.monotonic() - start, usage.ru_utime + usage.ru_stime
+    return process.returncode, wall_s, cpu_s, usage.ru_maxrss * 1024 / 1e6
 
 
 class Links:
