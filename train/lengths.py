@@ -57,9 +57,9 @@ def length_s(path: Path) -> float:
         If there is no such file, or no audio in it; the message goes behind its name.
     """
     soundfile = import_soundfile()
-    if not path.is_file():
-        raise EdgelidError("no such file" if not path.exists() else "no file")
     try:
+        if not path.is_file():
+            raise EdgelidError("no such file" if not path.exists() else "no file")
         # Without a buffer, as libsndfile goes on where the descriptor stands.
         with path.open("rb", buffering=0) as file:
             counted = _counts_its_frames(file)

@@ -86,6 +86,7 @@ def test_what_has_no_length(tmp_path: Path) -> None:
         "pipe": "no file",
         "silent": "holds no audio",
         "missing": "no such file",
+        "n" * 300: "cannot be read",
     }.items():
         with pytest.raises(EdgelidError, match=reason):
             length_s(tmp_path / f"{name}.wav")

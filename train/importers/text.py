@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from train.importers.row import Fault
 
+NAME_BYTES = 255  # that a file system takes at most
+
 
 class Line(NamedTuple):
     """The fields of a line.
@@ -99,7 +101,11 @@ def columns(
 
 def is_file_name(text: str) -> bool:
     """Whether a field names a file and nothing else: no folder, and nothing above it."""
-    return text not in ("", ".", "..") and not any(letter in text for letter in "/\\\0")
+    return (
+        text not in ("", ".", "..")
+        and not any(letter in text for letter in "/\\\0")
+        and len(text.encode()) <= NAME_BYTES
+    )
 
 
 def positive(text: str, limit: float) -> float | None:

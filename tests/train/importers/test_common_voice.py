@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.train.importers.trees import clips, make, read, table
-from train.importers import importer
 from train.importers.row import Fault, Row
 
 NAME = "common-voice"
@@ -113,20 +109,3 @@ def test_two_releases_hold_the_same_clips(tmp_path: Path) -> None:
     rows, (fault,) = read(NAME, tmp_path)
     assert [row.path for row in rows] == ["cv-corpus-16.0/de/clips/1.mp3"]
     assert fault.where == "cv-corpus-17.0/de"
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.binary(max_size=60) | st.text(max_size=60).map(str.encode)), st.booleans())
-def test_any_table_is_rows_and_faults(contents: list[bytes], headed: bool) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "de"
-        root.mkdir()
-        head = [b"client_id\tpath"] if headed else []
-        for name in ("train.tsv", "validated.tsv", "clip_durations.tsv"):
-            (root / name).write_bytes(b"\n".join(head + contents))
-        for item in importer(NAME).rows(root):
-            assert isinstance(item, Row | Fault)
-            if isinstance(item, Row):
-                assert item.language == "de"
-                assert item.path.startswith("clips/")
-                assert ".." not in item.path.split("/")
