@@ -128,7 +128,7 @@ def import_corpus(
             faults.keep(output.with_name(f"{output.name}.faults.tsv"))
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise EdgelidError(f"cannot write {output}: {reason}") from error
+        raise EdgelidError(f"cannot read {root} or write {output}: {reason}") from error
 
 
 def summary(file: Path) -> list[str]:

@@ -222,7 +222,7 @@ def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert status == 1
-    assert f"cannot write {out}: " in capsys.readouterr().err
+    assert f"cannot read {root} or write {out}: " in capsys.readouterr().err
     assert left(tmp_path) == ["cv"]
 
 

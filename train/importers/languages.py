@@ -51,6 +51,8 @@ def from_code(code: str) -> str | None:
 @lru_cache(maxsize=4096)
 def from_name(name: str) -> str | None:
     """The language of a name such as ``German``, as `from_code` gives it; None if it is none."""
+    if not name.isprintable():  # langcodes' tables end their keys with a zero, and fail on others
+        return None
     try:
         return from_code(str(langcodes.find(name)))
     except LookupError:

@@ -61,3 +61,4 @@ def test_names() -> None:
     assert from_name("German") == "de"
     assert from_name("Hakha Chin") == "cnh"
     assert from_name("nothing of the kind") is None
+    assert from_name("\0") is None
