@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from edge.errors import EdgelidError
 from train.command import run
+from train.importers import NAMES as IMPORTERS
 
 DEFAULT_CACHE = Path("~/.cache/edgelid/features")
 
@@ -71,7 +73,34 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, help="write the full report to this file")
     evaluate.add_argument("--html", type=Path, help="write it with plots, for a browser")
     evaluate.set_defaults(run_command=run_evaluate)
+
+    _add_import(commands)
     return top
+
+
+def _add_import(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    add = commands.add_parser("import", help="write the manifest of a published corpus")
+    add.add_argument("name", choices=IMPORTERS, metavar="NAME", help=", ".join(IMPORTERS))
+    add.add_argument("root", type=Path, help="folder that it was unpacked to")
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="MANIFEST.parquet")
+    add.add_argument("--languages", help="a list of codes, such as de,sv (default: all)")
+    add.add_argument(
+        "--hours",
+        type=float,
+        help="of training clips, at most, of each language; from all speakers",
+    )
+    add.add_argument("--min-s", type=float, default=0.0, help="leave out shorter clips")
+    add.add_argument("--max-s", type=float, default=math.inf, help="leave out longer clips")
+    add.add_argument("--seed", type=int, default=0, help="of the draw for --hours")
+    add.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out what is faulty, and list it in MANIFEST.parquet.faults.tsv",
+    )
+    add.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="threads that measure files"
+    )
+    add.set_defaults(run_command=run_import, stopped="nothing was written")
 
 
 def run_fit(options: argparse.Namespace) -> None:
@@ -134,13 +163,38 @@ def run_evaluate(options: argparse.Namespace) -> None:
     print("\n".join(table(report)))
 
 
+def run_import(options: argparse.Namespace) -> None:
+    """``edgelid-train import``."""
+    if options.workers < 1:
+        raise EdgelidError("--workers must be at least 1")
+    from train.importing import Selection, import_corpus, summary
+
+    selection = Selection(
+        languages=tuple(options.languages.split(",")) if options.languages else None,
+        hours=options.hours,
+        min_s=options.min_s,
+        max_s=options.max_s,
+        seed=options.seed,
+    )
+    import_corpus(
+        options.name,
+        options.root,
+        options.output,
+        selection,
+        skip_bad=options.skip_bad,
+        workers=options.workers,
+    )
+    print("\n".join(summary(options.output)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parser().parse_args(arguments)
     logging.basicConfig(format="edgelid-train: %(message)s")
     logging.getLogger("train").setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    return run("edgelid-train", lambda: options.run_command(options), "the same command goes on")
+    stopped = getattr(options, "stopped", "the same command goes on")
+    return run("edgelid-train", lambda: options.run_command(options), stopped)
 
 
 if __name__ == "__main__":
