@@ -58,7 +58,7 @@ def sizes(root: Path, paths: pl.Series) -> np.ndarray:
 
 
 def draw(clips: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
-    """Draw clips so that languages, and their sources, have the share of them that they have of all.
+    """Draw clips: languages, and their sources, have the share of them that they have of all.
 
     Each pair of language and source is there, as far as `count` goes.
 
@@ -113,7 +113,7 @@ def hear_all(root: Path, clips: pl.DataFrame, workers: int) -> Heard:
     return Heard(clips, records, reasons)
 
 
-def _hear_below(root: Path, path: str) -> tuple[np.void, str]:
+def _hear_below(root: Path, path: str) -> tuple[np.ndarray, str]:
     return hear(root / path)
 
 

@@ -86,4 +86,5 @@ def _lengths(axes: Axes, lengths: np.ndarray, edges_s: list[float]) -> None:
     axes.grid(visible=False)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("seconds of a clip")
-    axes.figure.colorbar(cells, ax=axes, label="% of the language's clips", location="top", aspect=40)
+    label = "% of the language's clips"
+    axes.figure.colorbar(cells, ax=axes, label=label, location="top", aspect=40, pad=0.01)

@@ -37,12 +37,12 @@ UPPER_END_HZ = (2500.0, 3600.0)
 ABOVE_HZ = (4300.0, 7500.0)
 
 
-def hear(path: Path) -> tuple[np.void, str]:
+def hear(path: Path) -> tuple[np.ndarray, str]:
     """Decode a clip to its end.
 
     Returns
     -------
-    void
+    ndarray, shape ()
         A `RECORD`; all zero but its outcome if it could not be decoded.
     str
         Why it could not.
@@ -57,9 +57,9 @@ def hear(path: Path) -> tuple[np.void, str]:
     except EdgelidError as error:
         failed = np.zeros((), RECORD)
         failed["outcome"] = _outcome(path)
-        return failed[()], str(error)
+        return failed, str(error)
     listener.fill(record)
-    return record[()], ""
+    return record, ""
 
 
 def _outcome(path: Path) -> int:

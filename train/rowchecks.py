@@ -145,6 +145,9 @@ def _lacking(targets: pl.DataFrame, languages: pl.Series) -> pl.DataFrame:
         pl.DataFrame({"split": used}, {"split": pl.Enum(SPLITS)}), how="cross"
     )
     lacking = every.join(there, on=["name", "split"], how="anti")
-    return lacking.group_by("name").agg(detail=pl.col("split").cast(pl.String).sort()).select(
-        "name", pl.format("no {}", pl.col("detail").list.join(", no ")).alias("detail")
-    ).sort("name")
+    return (
+        lacking.group_by("name")
+        .agg(detail=pl.col("split").cast(pl.String).sort())
+        .select("name", pl.format("no {}", pl.col("detail").list.join(", no ")).alias("detail"))
+        .sort("name")
+    )

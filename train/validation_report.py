@@ -51,8 +51,7 @@ def _balance(report: dict[str, Any]) -> Iterator[str]:
         if row["count"] > 1:
             ends = [f"{row[end]['name']} ({_hours(row[end]['hours'])})" for end in ENDS]
             yield from _wrapped(
-                f"Train, by {by}: largest {ends[0]}, smallest {ends[1]}, "
-                f"{row['ratio']:,.0f} to 1"
+                f"Train, by {by}: largest {ends[0]}, smallest {ends[1]}, {row['ratio']:,.0f} to 1"
             )
 
 
@@ -73,7 +72,8 @@ def _findings(title: str, findings: list[dict[str, Any]]) -> Iterator[str]:
         yield from _wrapped(f"{row['advice']} (of {row['of']:,} {row['unit']})", "    ")
         for example in row["examples"][:SHOWN]:
             detail = f": {example['detail']}" if example["detail"] else ""
-            yield textwrap.shorten(f"    - {example['name']}{detail}", COLUMNS, placeholder=" ...")
+            text = f"    - {example['name']}{detail}"
+            yield text if len(text) <= COLUMNS else text[: COLUMNS - 4] + " ..."
 
 
 def _share(row: dict[str, Any]) -> str:
