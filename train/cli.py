@@ -195,7 +195,8 @@ def run_split(options: argparse.Namespace) -> None:
     """``edgelid-train split``."""
     from edge.atomic import check_writable
     from train.manifest import read_rows, write_parquet
-    from train.splitting import Wish, divide, table
+    from train.splitting import Wish, divide
+    from train.splitting_report import table
 
     if options.output.suffix != ".parquet":
         raise EdgelidError("--output is Parquet: give a file that ends in .parquet")

@@ -70,7 +70,7 @@ def _hours(axes: Axes, hours: list[dict[str, float]]) -> None:
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("hours")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(SPLITS), borderaxespad=0.2)
 
 
 def _lengths(axes: Axes, lengths: np.ndarray, edges_s: list[float]) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from edge.errors import EdgelidError
 from train.cli import main
 from train.manifest import SCHEMA, Manifest, divided_speakers, open_manifest, write_parquet
-from train.splitting import Wish, divide, table
+from train.splitting import Wish, divide
+from train.splitting_report import table
 
 Row = tuple[str, str, str, int, str]  # speaker, language, source, milliseconds, split
 
