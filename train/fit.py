@@ -77,7 +77,7 @@ def fit(config: RunConfig, run: Path, corpus: Corpus, start: Path | None = None)
         best = _evaluate(trainer, development, run, best)
     progress = tqdm(sampler.batches(first, plan.steps), str(run), plan.steps, initial=first)
     try:
-        for step, batch in enumerate(progress, start=first + 1):
+        for step, (batch,) in enumerate(progress, start=first + 1):
             loss, imitation, accuracy = _update(trainer, batch)
             figures = {"loss": loss, "teacher": imitation, "accuracy": accuracy}
             progress.set_postfix({k: f"{v:.3f}" for k, v in figures.items()}, refresh=False)

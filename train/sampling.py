@@ -163,19 +163,23 @@ class BatchSampler:
         shares = {label: OTHER_SHARE if label == OTHER else 1.0 for label in self._speech}
         self._classes = _Choice.of({**shares, NONSPEECH: NONSPEECH_SHARE}.items())
 
-    def batch(self, step: int) -> Batch:
-        """Draw the batch of a step.
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
+        """Draw the batch of a step, or one of the parts that together are a batch.
 
         Parameters
         ----------
         step : int
+        part, parts : int
+            Number of the part, below `parts`, which divides the clips of a batch.
 
         Returns
         -------
         Batch
+            Of ``batch_clips / parts`` clips.
         """
-        rng = seed_of(self._config.seed, step)
-        count = self._config.optimiser.batch_clips
+        seed = self._config.seed
+        rng = seed_of(seed, step) if parts == 1 else seed_of(seed, step, part)
+        count = self._config.optimiser.batch_clips // parts
         labels = [self._classes.draw(rng) for _ in range(count)]
         drawn = [self._draw(label, rng) for label in labels]
         frames = np.stack([stretch for stretch, _ in drawn])
@@ -190,15 +194,52 @@ class BatchSampler:
             known,
         )
 
-    def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Batches of steps ``first <= step < last``, drawn ahead by one thread."""
+    def batches(
+        self,
+        first: int,
+        last: int,
+        part_numbers: Sequence[int] = (0,),
+        parts: int = 1,
+        loaders: int = 0,
+    ) -> Iterator[list[Batch]]:
+        """Batches of steps ``first <= step < last``, drawn ahead.
+
+        Parameters
+        ----------
+        first, last : int
+        part_numbers : sequence of int
+            Which parts of each batch to draw: those of one of several training workers.
+        parts : int
+            Of how many.
+        loaders : int
+            Processes that draw; none for a thread of this one.
+
+        Yields
+        ------
+        list of Batch
+            The wanted parts of one step. The same, whatever `first` and `loaders`.
+
+        Raises
+        ------
+        EdgelidError
+            If a batch cannot be divided into so many parts.
+        """
+        if self._config.optimiser.batch_clips % parts:
+            raise EdgelidError(
+                f"batch_clips is {self._config.optimiser.batch_clips}, which must be a multiple of "
+                f"{parts}, the number of devices that share a batch"
+            )
+
+        def draw(step: int) -> list[Batch]:
+            return [self.batch(step, part, parts) for part in part_numbers]
+
         with ThreadPoolExecutor(1) as pool:
-            ahead = [pool.submit(self.batch, step) for step in range(first, min(first + 4, last))]
+            ahead = [pool.submit(draw, step) for step in range(first, min(first + 4, last))]
             for step in range(first, last):
-                batch = ahead.pop(0).result()
+                drawn = ahead.pop(0).result()
                 if step + 4 < last:
-                    ahead.append(pool.submit(self.batch, step + 4))
-                yield batch
+                    ahead.append(pool.submit(draw, step + 4))
+                yield drawn
 
     def _targets(self, origins: list[Origin]) -> tuple[np.ndarray, Float32Array]:
         """What the teacher says at the moment that each embedding is about."""

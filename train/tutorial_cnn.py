@@ -126,7 +126,7 @@ def fit_network(config: RunConfig, corpus: Corpus, steps: int, partial: Path) ->
     )
     development = DevelopmentSet.of(config, corpus.clips, corpus.development, corpus.features)
     progress = tqdm(sampler.batches(first, steps), "training", steps, initial=first, mininterval=5)
-    for step, batch in enumerate(progress, start=first + 1):
+    for step, (batch,) in enumerate(progress, start=first + 1):
         wanted = np.eye(len(labels), dtype=np.float32)[batch.labels]
         figures = network.train_on_batch(batch.frames[..., None], wanted, return_dict=True)
         if not np.isfinite(figures["loss"]):

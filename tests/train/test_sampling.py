@@ -211,9 +211,22 @@ def test_resuming_gives_what_would_have_come(make: MakeSampler) -> None:
     resumed = list(make().batches(5, 9))
     assert len(through) == 9
     assert len(resumed) == 4
-    for one, other in zip(through[5:], resumed, strict=True):
+    for (one,), (other,) in zip(through[5:], resumed, strict=True):
         assert same(one, other)
     assert list(make().batches(9, 9)) == []
+
+
+def test_the_parts_of_a_batch(make: MakeSampler, tiny_config: RunConfig) -> None:
+    """They differ, and every worker draws its own as if it were alone."""
+    sampler = make()
+    ((one, three),) = sampler.batches(7, 8, part_numbers=(1, 3), parts=4)
+    assert len(one.labels) == tiny_config.optimiser.batch_clips / 4
+    assert same(one, make().batch(7, 1, 4))
+    assert same(three, make().batch(7, 3, 4))
+    assert not same(one, three)
+    assert same(sampler.batch(7, 0, 1), sampler.batch(7))
+    with pytest.raises(EdgelidError, match="batch_clips is 16, which must be a multiple of 3"):
+        next(sampler.batches(0, 1, (0,), 3))
 
 
 def same(one: Batch, other: Batch) -> bool:
