@@ -47,13 +47,14 @@ from edge.modelfile import (
     model_of_bytes,
     pack_model,
 )
+from train.architecture import ModelConfig
 from train.checkpoint import Checkpoint, restore_model
 from train.config import RunConfig
 from train.corpus import held_out_speakers
 from train.filterbank import mel_filterbank
 from train.manifest import Clip, read_manifest
 from train.metrics import expected_calibration_error
-from train.model import Head, ModelConfig, Trunk
+from train.model import Head, Trunk
 from train.noise import NoiseClip, read_noise
 from train.streams import Stream, make_stream, tune_decoder
 

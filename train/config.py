@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from edge.errors import EdgelidError
 from edge.frontend import HOP_SAMPLES, SAMPLE_RATE_HZ, FrontEndConfig
 from edge.modelfile import NONSPEECH, OTHER
-from train.model import ModelConfig
+from train.architecture import ModelConfig
 
 T = TypeVar("T")
 
