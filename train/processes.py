@@ -10,7 +10,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -53,6 +53,7 @@ def processes(
     pool = ProcessPoolExecutor(count, context, _begin, (other, start, arguments))
     try:
         yield pool
+        pool.shutdown()
     except BrokenProcessPool as error:
         raise EdgelidError(
             "a worker process died, perhaps for want of memory: give fewer --workers or --loaders"
@@ -64,7 +65,7 @@ def processes(
 
 
 def in_order(
-    pool: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: Iterable[Job], ahead: int
+    pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job], ahead: int
 ) -> Generator[Result, None, None]:
     """Results of jobs, in the order of the jobs, of which `ahead` at most are given out."""
     waiting = iter(jobs)
