@@ -7,15 +7,20 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgelidError
 from train.command import run
 from train.importers import NAMES as IMPORTERS
 
+if TYPE_CHECKING:
+    from train.corpus import Place
+
+DEFAULT_LOADERS = min(2, (os.cpu_count() or 1) - 1)
 DEFAULT_CACHE = Path("~/.cache/edgelid/features")
 
 
@@ -27,21 +32,33 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--corpus", type=Path, help="folder of the corpus (default: EDGELID_CORPUS)"
+        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
     )
-
-    fit = commands.add_parser("fit", parents=[common], help="train, or go on training")
-    fit.add_argument("config", type=Path, help="TOML file of the run")
-    fit.add_argument("--run", type=Path, required=True, help="folder of the run's checkpoints")
-    fit.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for features")
-    fit.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="for features")
-    fit.add_argument(
-        "--also",
+    common.add_argument(
+        "--sounds",
         type=Path,
-        action="append",
-        default=[],
         metavar="DIR",
-        help="folder of another corpus to learn from, such as train.synthetic makes",
+        help="folder that holds noise and rir (default: beside the corpus; else synthetic ones)",
+    )
+    features = _features_parser(common)
+
+    prepare = commands.add_parser(
+        "prepare", parents=[features], help="decode speech and compute its features, once"
+    )
+    prepare.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="compute on this Ray cluster: `auto` for the one at hand, `local` to start one here",
+    )
+    prepare.set_defaults(run_command=run_prepare)
+
+    fit = commands.add_parser("fit", parents=[features], help="train, or go on training")
+    fit.add_argument("--run", type=Path, required=True, help="folder of the run's checkpoints")
+    fit.add_argument(
+        "--loaders",
+        type=int,
+        default=DEFAULT_LOADERS,
+        help="processes that draw batches; 0 for a thread (default %(default)s)",
     )
     fit.add_argument(
         "--teacher",
@@ -62,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
         "evaluate", parents=[common], help="accuracy of a model file on cuts of speech"
     )
     evaluate.add_argument("model", type=Path, help="model file")
-    evaluate.add_argument("--split", choices=("train", "test"), default="test")
+    evaluate.add_argument("--split", choices=("train", "dev", "test"), default="test")
     evaluate.add_argument("--durations", default="1,3,5,10", help="of speech, seconds")
     evaluate.add_argument("--per-language", type=int, help="cuts at most (default: all)")
     evaluate.add_argument(
@@ -134,27 +151,67 @@ def _add_split(commands: Any) -> None:
     split.set_defaults(run_command=run_split, stopped="nothing was written")
 
 
-def run_fit(options: argparse.Namespace) -> None:
-    """``edgelid-train fit``."""
+def _features_parser(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """What commands take that need features."""
+    parser = argparse.ArgumentParser(add_help=False, parents=[common])
+    parser.add_argument("config", type=Path, help="TOML file of the run")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for features")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes, for features"
+    )
+    parser.add_argument(
+        "--also",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CORPUS",
+        help="manifest or folder of another corpus to learn from, such as train.synthetic makes",
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out files that cannot be read, and say which"
+    )
+    return parser
+
+
+def _place(options: argparse.Namespace, cluster: str | None = None) -> Place:
+    """What the options of `_features_parser` say."""
+    from train.corpus import Place
+    from train.manifest import corpus_dir
+
     if options.workers < 1:
         raise EdgelidError("--workers must be at least 1")
+    return Place(
+        (options.corpus or corpus_dir(), *options.also),
+        options.cache.expanduser(),
+        options.workers,
+        options.sounds,
+        options.skip_bad,
+        cluster,
+    )
+
+
+def run_prepare(options: argparse.Namespace) -> None:
+    """``edgelid-train prepare``."""
+    # As Ctrl-C does: what is done stays, and no process is left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from train.config import read_config
+    from train.corpus import prepare_corpus
+
+    print(prepare_corpus(read_config(options.config), _place(options, options.ray)))
+
+
+def run_fit(options: argparse.Namespace) -> None:
+    """``edgelid-train fit``."""
+    if options.loaders < 0:
+        raise EdgelidError("--loaders must be at least 0")
     # Only now: these take seconds to import, and `--help` should not.
     from train.config import read_config
     from train.corpus import open_corpus
     from train.fit import fit
-    from train.manifest import corpus_dir
 
     config = read_config(options.config)
-    cache = options.cache.expanduser()
-    corpus = open_corpus(
-        config,
-        options.corpus or corpus_dir(),
-        cache,
-        options.workers,
-        options.teacher,
-        options.also,
-    )
-    best = fit(config, options.run, corpus, options.start)
+    corpus = open_corpus(config, _place(options), options.teacher)
+    best = fit(config, options.run, corpus, options.start, options.loaders)
     print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")
 
 
@@ -185,6 +242,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
             streams=options.streams,
             yardstick=options.yardstick,
             workers=options.workers,
+            sounds=options.sounds,
         )
     )
     if options.json:
