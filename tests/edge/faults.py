@@ -251,7 +251,8 @@ def main() -> None:
     world = World(recording(), options.faults, options.seed, 0.3, 20.0)
     checked = Checked(world)
     start_s = time.monotonic()
-    counts = answers(world, checked, MicrophoneSource(sounddevice=world, clock=world))
+    source = MicrophoneSource(sounddevice=world, clock=world, places=world.places)
+    counts = answers(world, checked, source)
     print(f"{sum(world.happened.values())} faults in {time.monotonic() - start_s:.0f} s:")
     for name, count in sorted(world.happened.items()):
         print(f"  {name.replace('_', ' '):<22}{count:>6}")

@@ -30,7 +30,8 @@ def test_ten_thousand_faults(caplog: pytest.LogCaptureFixture) -> None:
     held_bytes: list[int] = []
 
     def watched() -> Iterator[Sound]:
-        for sound in checked.sounds(MicrophoneSource(sounddevice=world, clock=world)):
+        source = MicrophoneSource(sounddevice=world, clock=world, places=world.places)
+        for sound in checked.sounds(source):
             yield sound
             if FAULTS - world.faults_left >= (len(held_bytes) + 1) * FAULTS // 10:
                 held_bytes.append(memory_bytes("VmRSS") or 0)
@@ -42,7 +43,7 @@ def test_ten_thousand_faults(caplog: pytest.LogCaptureFixture) -> None:
     # Faults that lose something are reported, and others are not.
     assert checked.gaps > FAULTS // 3
     losing = ("unplugged", "stalls", "dies", "default_changes", "overruns", "loses_silently")
-    losing += ("suspended", "reader_away")
+    losing += ("suspended", "reader_away", "default_moves")
     assert checked.gaps <= sum(world.happened[kind] for kind in losing) + 1
     assert len(held_bytes) == 10
     assert max(held_bytes[5:]) - held_bytes[4] < MOST_GROWTH_BYTES
@@ -52,7 +53,8 @@ def test_languages_are_told_after_recoveries(caplog: pytest.LogCaptureFixture) -
     caplog.set_level(logging.CRITICAL)
     world = World(recording(), 60, 1, 0.3, 20.0)
     checked = Checked(world)
-    counts = answers(world, checked, MicrophoneSource(sounddevice=world, clock=world))
+    source = MicrophoneSource(sounddevice=world, clock=world, places=world.places)
+    counts = answers(world, checked, source)
     assert checked.gaps > 20
     # Behind a gap that is not bridged it is as if listening had begun there.
     assert counts.hops > 1_000
