@@ -222,6 +222,7 @@ def _counts(text: str) -> tuple[int, ...]:
 def run_listen(options: argparse.Namespace, output: Output) -> int:
     """``edgelid listen``."""
     from edge.config import FILE_VARIABLE, read_settings
+    from edge.outlets import monitor_of
     from edge.reload import ReloadingListener
     from edge.sinks import Sinks
     from edge.sources import paced
@@ -239,7 +240,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
         People(output) as people,
         _source(settings) as source,
         stopped_by_signals(source),
-        Sinks(settings, output, Notifier()) as sinks,
+        Sinks(settings, output, Notifier(), monitor_of(settings)) as sinks,
         reloaded_by_signal(listener, sinks, read if file is not None else None),
     ):
         blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
@@ -248,6 +249,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
                 people.show(heard)
             lengths_s = listener.windows_s
             wanted = [window for window in heard.windows if window.length_s in lengths_s]
+            sinks.heard(heard, listener.model.labels)
             told = dataclasses.replace(heard, windows=wanted)
             for record in heard_records(told, listener.model.labels, bool(wanted)):
                 sinks.record(record)
