@@ -1,0 +1,52 @@
+"""The outlets that the settings ask for: each optional, each with threads of its own.
+
+One that cannot be set up as it is configured is an error at the start. What fails later, a broker
+that is down, a port that is taken, costs that outlet its own messages, is said once, and counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from edge.config import Settings
+from edge.monitor import Monitor
+
+
+class Running(Protocol):
+    """An outlet at work.
+
+    Attributes
+    ----------
+    name : str
+        In messages and metrics.
+    lost : int
+        Messages that did not get through.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def lost(self) -> int: ...
+
+    def put(self, record: dict[str, Any]) -> None:
+        """Hand over an event; never waits."""
+
+    def close(self) -> None:
+        """End within a moment, whatever hangs."""
+
+
+def monitor_of(settings: Settings, view: bool) -> Monitor | None:
+    """What those who look on read from, if there are any; a `view` on a terminal is one."""
+    return Monitor() if view else None
+
+
+def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:
+    """Set up what the settings ask for.
+
+    Raises
+    ------
+    EdgelidError
+        If one is configured wrongly, or needs a package that is missing.
+    """
+    return []
