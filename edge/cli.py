@@ -81,6 +81,9 @@ def parser() -> Parser:
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
     )
     listen.add_argument(
+        "--web", metavar="[HOST:]PORT", help="serve a web page, HTTP API and Prometheus metrics"
+    )
+    listen.add_argument(
         "--realtime", action="store_true", help="read a file no faster than it would play"
     )
     listen.add_argument(
@@ -240,7 +243,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
         People(output) as people,
         _source(settings) as source,
         stopped_by_signals(source),
-        Sinks(settings, output, Notifier(), monitor_of(settings)) as sinks,
+        Sinks(settings, output, Notifier(), monitor_of(settings, source)) as sinks,
         reloaded_by_signal(listener, sinks, read if file is not None else None),
     ):
         blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
