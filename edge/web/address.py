@@ -51,10 +51,11 @@ def parse_address(text: str) -> Address:
         If it is none.
     """
     host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    bare = host[1:-1] if bracketed else host
-    address = _ip_address(bare)
-    fits = not colon or (bracketed and address is not None) or (bool(host) and ":" not in host)
+    bare = host.removeprefix("[").removesuffix("]")
+    if ":" in host or bare != host:
+        fits = host == f"[{bare}]" and _ip_address(bare) is not None
+    else:
+        fits = bool(host) or not colon
     if not (fits and port.isascii() and port.isdecimal() and int(port) <= 65_535):
         raise EdgelidError(f"{text!r} is no place for a web page: give {EXPECTED}.")
     return Address(bare or DEFAULT_HOST, int(port))
