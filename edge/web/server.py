@@ -178,12 +178,13 @@ class WebServer:
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=0,
         )
-        self._server = uvicorn.Server(config)
-        self._server.should_exit = self._ending.is_set()
+        self._server = server = uvicorn.Server(config)
+        server.should_exit = self._ending.is_set()
         ticking = asyncio.create_task(self._feed.run())
+        ticking.add_done_callback(lambda _: setattr(server, "should_exit", True))
         try:
             with bound:
-                await self._server.serve(sockets=[bound])
+                await server.serve(sockets=[bound])
         finally:
             ticking.cancel()
             with contextlib.suppress(asyncio.CancelledError):

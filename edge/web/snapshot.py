@@ -39,15 +39,15 @@ class Snapshots:
         """JSON that is at most `STATE_S` old."""
         moment_s = time.monotonic()
         if moment_s - self._made_s >= STATE_S:
-            self._made_s = moment_s
             self._json = compact(self._state(moment_s))
+            self._made_s = moment_s
         return self._json
 
     def _state(self, moment_s: float) -> dict[str, Any]:
         now = self._monitor.now()
         if moment_s - self._looked_s >= HEALTH_S:
-            self._looked_s = moment_s
             self._health = self._look()
+            self._looked_s = moment_s
         return {
             "time": round(time.time(), 3),
             "stream_s": round(now.stream_s, 3),
@@ -75,12 +75,11 @@ class Snapshots:
         busy_s, lasted_s = counts.busy_s - self._busy_s, passed_s - self._passed_s
         self._busy_s, self._passed_s = counts.busy_s, passed_s
         source = self._monitor.source
-        temperature_c = zone_temperature_c()
         return {
             "input": source.name if source else None,
             "load": round(busy_s / lasted_s, 4) if lasted_s else None,
             "memory_bytes": memory_bytes("VmRSS"),
-            "temperature_c": temperature_c,
+            "temperature_c": zone_temperature_c(),
             "backlog_s": round(source.backlog_s, 3) if source else 0.0,
             "dropped_s": round(source.dropped_samples / SAMPLE_RATE_HZ, 3) if source else 0.0,
             "overruns": source.overflows if source else 0,

@@ -16,9 +16,13 @@ HEAVY = {"tensorflow", "keras", "librosa", "scipy", "numba", "sklearn", "train",
 # Loaded only when a microphone, a file, a resampler, an interpreter or a plot is asked for.
 LATE = {"sounddevice", "soundfile", "soxr", "ai_edge_litert", "tflite_runtime", "matplotlib"}
 
+# Those of the web page are, but only when there is to be one.
+WEB = {"starlette", "uvicorn", "prometheus_client"}
+
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "edge").rglob("*.py")
+    if path.parent.name != "web" or path.stem in ("__init__", "address")
 )
 
 
@@ -41,7 +45,7 @@ def test_the_runtime_pulls_in_none_of_the_training_stack(environment: dict[str, 
     assert len(MODULES) > 10
     loaded = loaded_by("\n".join(f"import {module}" for module in MODULES), environment)
     assert "numpy" in loaded
-    assert loaded.isdisjoint(HEAVY | LATE)
+    assert loaded.isdisjoint(HEAVY | LATE | WEB)
 
 
 def test_nor_does_an_answer(environment: dict[str, str], sample: Path) -> None:
@@ -87,4 +91,4 @@ def test_the_direction_of_imports(package: str) -> None:
 
 def test_the_runtime_uses_only_what_its_extra_installs() -> None:
     needed = set().union(*(imported(path) for path in (ROOT / "edge").rglob("*.py")))
-    assert needed - set(sys.stdlib_module_names) - {"edge"} <= {"numpy", *LATE}
+    assert needed - set(sys.stdlib_module_names) - {"edge"} <= {"numpy", *LATE, *WEB}
