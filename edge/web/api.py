@@ -78,7 +78,7 @@ class Api:
         since = _since(request)
         if since is None:
             return _refused()
-        # In another order only where the clock was set back, or a file is read faster than it plays.
+        # In another order where the clock was set back, or a file is read faster than it plays.
         spans = sorted(self._monitor.spans(since), key=lambda span: span.end)
         rest = len(spans) > MOST_SEGMENTS
         told = [span.as_dict() for span in spans[:MOST_SEGMENTS]]

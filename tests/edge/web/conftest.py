@@ -162,9 +162,7 @@ def hear(model: ModelFile, graphs: Graphs) -> Callable[[Served, Iterable[Sound]]
 
 
 @pytest.fixture(scope="session")
-def full(
-    hear: Callable[[Served, Iterable[Sound]], None], speech: Float32Array
-) -> Iterator[Served]:
+def full(hear: Callable[[Served, Iterable[Sound]], None], speech: Float32Array) -> Iterator[Served]:
     """With the sample and a gap heard: for tests that only read."""
     blocks: list[Sound] = [speech[i : i + 1600] for i in range(0, len(speech), 1600)]
     blocks.insert(300, Gap(48_000, "device lost"))

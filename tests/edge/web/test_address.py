@@ -34,7 +34,20 @@ def test_what_is_an_address(text: str, host: str, port: int, loopback: bool) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["x", ":8080", "65536", "-1", "8080:", "::1:8080", "::1", "[pi]:80", "80 ", "٨٠", "[]:80", "1.5"],
+    [
+        "x",
+        ":8080",
+        "65536",
+        "-1",
+        "8080:",
+        "::1:8080",
+        "::1",
+        "[pi]:80",
+        "80 ",
+        "٨٠",
+        "[]:80",
+        "1.5",
+    ],
 )
 def test_what_is_none(text: str) -> None:
     with pytest.raises(EdgelidError, match="is no place for a web page: give a port"):

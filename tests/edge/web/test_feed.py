@@ -64,7 +64,7 @@ def test_the_state_is_told_a_few_times_a_second_while_someone_watches(served: Se
         next(told)
         start_s = time.monotonic()
         states = [json.dumps(next(told)[2]) for _ in range(6)]
-        assert 5 * STATE_S - 0.1 < time.monotonic() - start_s
+        assert time.monotonic() - start_s > 5 * STATE_S - 0.1
         # All get the same.
         assert len({json.dumps(next(also)[2]) for _ in range(7)} & set(states)) >= 4
     wait_for(lambda: not served.server._feed.viewers)
@@ -107,10 +107,11 @@ def test_one_that_never_reads_is_cut_and_costs_no_one_else(
         wait_for(lambda: served.server._feed.viewers == 2)
         number = 0
         while served.server._feed.viewers == 2:
-            number += 1
             assert number < 5_000
-            served.put(change(number, "x" * 2_000))
-            while next(told)[2].get("previous") != f"{number}{'x' * 2_000}":
+            for _ in range(50):
+                number += 1
+                served.put(change(number, "x" * 4_000))
+            while next(told)[2].get("previous", "").rstrip("x") != str(number):
                 pass
         assert served.server.lost > 0
         assert next(told)[1] == "state"

@@ -104,7 +104,14 @@ def test_hosts_of_strangers(full: Served) -> None:
     """A stranger's page, whose name was made to point here, must not read ours."""
     for host in ("localhost", "LOCALHOST:80", "127.0.0.1", f"127.0.0.1:{full.port}", "[::1]:80"):
         assert full.ask("/api/v1/state", Host=host).status == 200
-    for host in ("rebound.example", "localhost.example", "127.0.0.1.example:80", "[::2]", "", "x y"):
+    for host in (
+        "rebound.example",
+        "localhost.example",
+        "127.0.0.1.example:80",
+        "[::2]",
+        "",
+        "x y",
+    ):
         assert full.ask("/api/v1/state", Host=host).status == 421
 
 

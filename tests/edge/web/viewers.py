@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soundfile
@@ -37,7 +38,7 @@ LOADS = ("/", "/api/v1/segments?since=0", "/api/v1/probabilities?since=0")
 
 @contextlib.contextmanager
 def listening(
-    folder: Path, *options: str, minutes: float, stdout: int = subprocess.DEVNULL
+    folder: Path, *options: str, minutes: float, stdout: int | IO[str] = subprocess.DEVNULL
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run ``edgelid listen --web``; gives the process and its port."""
     samples, rate_hz = soundfile.read(SAMPLE, dtype="float32")
@@ -45,7 +46,7 @@ def listening(
     played = folder / "played.wav"
     soundfile.write(played, np.tile(samples, times), rate_hz)
     errors = folder / "errors"
-    command = ["listen", "--input", str(played), "--realtime", "--web", "0", *options]
+    command = ["listen", "--input", str(played), "--realtime", *(options or ("--web", "0"))]
     with errors.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "edge.cli", *command],
