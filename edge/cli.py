@@ -83,6 +83,9 @@ def parser() -> Parser:
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
     )
     listen.add_argument(
+        "--web", metavar="[HOST:]PORT", help="serve a web page, HTTP API and Prometheus metrics"
+    )
+    listen.add_argument(
         "--realtime", action="store_true", help="read a file no faster than it would play"
     )
     listen.add_argument(
@@ -238,32 +241,32 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
     listener = ReloadingListener(settings, options.windows)
-    monitor = monitor_of(settings, view=settings.output == "text" and output.is_terminal)
-    with (
-        _view(settings, output, monitor, listener.model.labels) as view,
-        _source(settings) as source,
-        stopped_by_signals(source),
-        Sinks(settings, output, Notifier(), monitor) as sinks,
-        reloaded_by_signal(listener, sinks, read if file is not None else None),
-    ):
-        blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
-        for heard in listener.hear(blocks, sinks.apply):
-            sinks.heard(heard, listener.model.labels)
-            if settings.output == "text":
-                view.show(heard)
-            lengths_s = listener.windows_s
-            wanted = [window for window in heard.windows if window.length_s in lengths_s]
-            told = dataclasses.replace(heard, windows=wanted)
-            for record in heard_records(told, listener.model.labels, bool(wanted)):
-                sinks.record(record)
+    with _source(settings) as source, stopped_by_signals(source):
+        viewed = settings.output == "text" and output.is_terminal
+        monitor = monitor_of(settings, source, viewed)
+        with (
+            _view(output, monitor if viewed else None, listener.model.labels) as view,
+            Sinks(settings, output, Notifier(), monitor) as sinks,
+            reloaded_by_signal(listener, sinks, read if file is not None else None),
+        ):
+            blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
+            for heard in listener.hear(blocks, sinks.apply):
+                sinks.heard(heard, listener.model.labels)
+                if settings.output == "text":
+                    view.show(heard)
+                lengths_s = listener.windows_s
+                wanted = [window for window in heard.windows if window.length_s in lengths_s]
+                told = dataclasses.replace(heard, windows=wanted)
+                for record in heard_records(told, listener.model.labels, bool(wanted)):
+                    sinks.record(record)
     return 0
 
 
 def _view(
-    settings: Settings, output: Output, monitor: Monitor | None, labels: tuple[str, ...]
+    output: Output, monitor: Monitor | None, labels: tuple[str, ...]
 ) -> People | TerminalView:
-    """What people see: on a terminal, more than lines."""
-    if settings.output == "text" and output.is_terminal and monitor is not None:
+    """What people see: lines, and on a terminal, which has a monitor, more than that."""
+    if monitor is not None:
         try:
             from edge.terminal import TerminalView
         except ImportError as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from edge.errors import EdgelidError
+from edge.web.address import problem as address_problem
 
 ENVIRONMENT_PREFIX = "EDGELID_"
 FILE_VARIABLE = "EDGELID_CONFIG"
@@ -101,6 +102,19 @@ class Settings:
     record_in_service: bool = _key(
         False, "Whether `edgelid service install` may install a service that records."
     )
+    web: str = _key(
+        "",
+        'Where to serve the web page, API and metrics: a port, "8080", for this device alone; or '
+        'HOST:PORT, as in "0.0.0.0:8080", for its network, which then needs a token; "" is '
+        "nowhere.",
+        address_problem,
+    )
+    web_token_file: str = _key(
+        "",
+        "File of the token that the web page asks for; if there is none yet, it is made. "
+        '"" is a new token at every start, told on standard error, and none on this device alone.',
+        path=True,
+    )
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
@@ -182,7 +196,11 @@ def check_use(settings: Settings, where: str) -> None:
         class_mask(labels, settings.languages or None)
     except EdgelidError as error:
         problems.append(f"{where}: {error}")
-    folders = {"log": settings.log and Path(settings.log).parent, "record_to": settings.record_to}
+    folders = {
+        "log": settings.log and Path(settings.log).parent,
+        "record_to": settings.record_to,
+        "web_token_file": settings.web_token_file and Path(settings.web_token_file).parent,
+    }
     for key, folder in folders.items():
         if folder and not Path(folder).is_dir() and Path(folder) != STATE_FOLDER:
             problems.append(f"{where}: {key}: there is no folder {str(folder)!r}: make it.")
@@ -225,7 +243,17 @@ def reference() -> list[dict[str, Any]]:
 
 # What a reload leaves as it is: the stream goes on, from where it comes to where it goes.
 NEED_RESTART = frozenset(
-    {"input", "device", "channel", "rate", "channels", "output", "record_in_service"}
+    {
+        "input",
+        "device",
+        "channel",
+        "rate",
+        "channels",
+        "output",
+        "record_in_service",
+        "web",
+        "web_token_file",
+    }
 )
 
 

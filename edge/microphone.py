@@ -104,7 +104,14 @@ class MicrophoneSource(AudioSource):
     @property
     def overflows(self) -> int:
         """How often PortAudio reported that it had lost samples."""
-        return self._earlier_overruns + (self._capture.overruns if self._capture else 0)
+        capture = self._capture  # which the thread that listens may be about to replace
+        return self._earlier_overruns + (capture.overruns if capture else 0)
+
+    @property
+    def backlog_s(self) -> float:
+        """Audio that waits to be heard."""
+        capture = self._capture
+        return capture.backlog_s if capture else 0.0
 
     def __enter__(self) -> Self:
         if self._capture is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.level import OK
 from edge.listen import Heard
+from edge.sources import AudioSource
 from edge.timeline import Span, Timeline
 
 SPANS = 20_000  # of segments and gaps: a day at the pace of an excited market place
@@ -117,9 +118,18 @@ class Monitor:
     ----------
     earlier : iterable of Span
         What an event log holds of before this start.
+    source : AudioSource, optional
+        Where the audio comes from: it counts what it loses itself.
+
+    Attributes
+    ----------
+    source : AudioSource or None
     """
 
-    def __init__(self, earlier: list[Span] | None = None) -> None:
+    def __init__(
+        self, earlier: Iterable[Span] | None = None, source: AudioSource | None = None
+    ) -> None:
+        self.source = source
         self._lock = threading.Lock()
         self._now = Now(time.time())
         self._counts = Counts()
@@ -127,6 +137,7 @@ class Monitor:
         self._spans: deque[Span] = deque(earlier or (), SPANS)
         self._trends: deque[tuple[float, tuple[int, ...]]] = deque(maxlen=TRENDS)
         self._labels: tuple[str, ...] = ()
+        self._alive_s = time.monotonic()
         self._watchers: list[Callable[[dict[str, Any]], None]] = []
         self._window = np.hanning(SPECTRUM_SAMPLES).astype(np.float32)
         self._edges = _band_edges()
@@ -153,7 +164,9 @@ class Monitor:
         moment = time.time()
         current = heard.current
         with self._lock:
-            self._labels = labels
+            if labels != self._labels:  # of another model
+                self._labels = labels
+                self._trends.clear()
             now = replace(
                 self._now,
                 time=moment,
@@ -185,6 +198,7 @@ class Monitor:
     def took(self, busy_s: float, waited_s: float) -> None:
         """Take note of the time that a block took, and of that spent waiting for it."""
         with self._lock:
+            self._alive_s = time.monotonic()
             self._counts.blocks += 1
             self._counts.busy_s += busy_s
             self._counts.waited_s += waited_s
@@ -219,6 +233,11 @@ class Monitor:
         with self._lock:
             return self._now
 
+    def idle_s(self) -> float:
+        """Time since a block of audio, or a part of a gap, was dealt with."""
+        with self._lock:
+            return time.monotonic() - self._alive_s
+
     def counts(self) -> Counts:
         """A copy of what has been counted."""
         with self._lock:
@@ -234,14 +253,16 @@ class Monitor:
     def spans(self, since: float = 0.0) -> list[Span]:
         """Segments and gaps that ended after a time, in seconds since 1970; the oldest first."""
         with self._lock:
-            return [span for span in self._spans if span.end > since]
+            spans = [*self._spans]  # a copy takes less time than looking at each
+        return [span for span in spans if span.end > since]
 
     def trends(
         self, since: float = 0.0
     ) -> tuple[tuple[str, ...], list[tuple[float, tuple[int, ...]]]]:
         """Labels, and their probabilities in thousandths, a second apart, after a time."""
         with self._lock:
-            return self._labels, [trend for trend in self._trends if trend[0] > since]
+            labels, trends = self._labels, [*self._trends]
+        return labels, [trend for trend in trends if trend[0] > since]
 
     def watch(self, watcher: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         """Have a function called with every event, in the thread that listens: it must not wait.

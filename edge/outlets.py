@@ -6,10 +6,20 @@ that is down, a port that is taken, costs that outlet its own messages, is said 
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 from edge.config import Settings
+from edge.errors import EdgelidError
+from edge.eventlog import read_records
 from edge.monitor import Monitor
+from edge.sources import AudioSource
+from edge.timeline import Span, Timeline
+
+EARLIER_S = 86_400.0  # of the event log, for the timeline
 
 
 class Running(Protocol):
@@ -36,9 +46,12 @@ class Running(Protocol):
         """End within a moment, whatever hangs."""
 
 
-def monitor_of(settings: Settings, view: bool) -> Monitor | None:
-    """What those who look on read from, if there are any; a `view` on a terminal is one."""
-    return Monitor() if view else None
+def monitor_of(settings: Settings, source: AudioSource, viewed: bool) -> Monitor | None:
+    """What those who look on read from, if there are any: the web page, a view on a terminal."""
+    if not settings.web and not viewed:
+        return None
+    earlier = _earlier(Path(settings.log)) if settings.web and settings.log else ()
+    return Monitor(earlier, source)
 
 
 def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:
@@ -49,4 +62,30 @@ def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:
     EdgelidError
         If one is configured wrongly, or needs a package that is missing.
     """
-    return []
+    outlets: list[Running] = []
+    if settings.web and monitor is not None:
+        outlets.append(_web_server(settings, monitor, outlets))
+    return outlets
+
+
+def _web_server(settings: Settings, monitor: Monitor, outlets: list[Running]) -> Running:
+    try:
+        from edge.web.server import WebServer
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in ("edge", ""):
+            raise
+        raise EdgelidError(
+            f"the web page needs the package {error.name}: pip install 'edgelid[web]'."
+        ) from error
+    return WebServer(settings, monitor, outlets)
+
+
+def _earlier(log: Path) -> Iterator[Span]:
+    """What an event log holds of the last day."""
+    timeline, since = Timeline(), time.time() - EARLIER_S
+    for record in read_records(log):
+        # Whoever has edited it has lost that record.
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            span = timeline.add(record)
+            if span is not None and span.end > since:
+                yield span

@@ -16,6 +16,7 @@ import edge
 from edge.atomic import write_atomically
 from edge.config import STATE_FOLDER, Settings, check_use, read_settings
 from edge.errors import EdgelidError
+from edge.web.address import parse_address
 
 UNIT = "edgelid.service"
 SYSTEM_UNITS = Path("/etc/systemd/system")
@@ -41,7 +42,6 @@ STATUS_KEYS = (
 _SANDBOX = """\
 NoNewPrivileges=yes
 PrivateMounts=yes
-PrivateNetwork=yes
 PrivateTmp=yes
 ProtectSystem=strict
 ProtectHome={protect_home}
@@ -51,7 +51,6 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
-RestrictAddressFamilies=AF_UNIX
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -75,8 +74,16 @@ StateDirectory=edgelid
 StateDirectoryMode=0700
 DevicePolicy=closed
 DeviceAllow=char-alsa rw
-IPAddressDeny=any
 ProtectProc=invisible
+"""
+
+# Whether there is a network is up to the outputs that are asked for.
+_NO_NETWORK = """\
+PrivateNetwork=yes
+RestrictAddressFamilies=AF_UNIX
+"""
+_NETWORK = """\
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 """
 
 _UNIT = """\
@@ -149,11 +156,14 @@ class Service:
             sandbox = _SANDBOX.format(protect_home="read-only" if in_home else "yes")
             after, wanted_by = "After=sound.target\n", "multi-user.target"
             sandbox += _SYSTEM_SANDBOX
+            sandbox += _network(settings)
+            sandbox += _network_filter(settings)
         else:
             after, wanted_by = "", "default.target"
             # Without PrivateUsers a user's manager can do none of this.
             sandbox = "PrivateUsers=yes\n"
             sandbox += _SANDBOX.format(protect_home="read-only")
+            sandbox += _network(settings)
             sandbox += "".join(
                 f"ReadWritePaths={_quoted(str(folder))}\n" for folder in _written(settings)
             )
@@ -237,7 +247,7 @@ class Service:
             if self.scope == "system" and not _is_below(folder, STATE_FOLDER):
                 raise EdgelidError(
                     f"{config}: the system service can write nowhere but in {STATE_FOLDER}: "
-                    f"put log and record_to there instead of {str(folder)!r}."
+                    f"put log, record_to and web_token_file there instead of {str(folder)!r}."
                 )
 
     def _check_manager(self) -> None:
@@ -293,6 +303,25 @@ def _written(settings: Settings) -> Iterator[Path]:
         yield Path(settings.log).parent
     if settings.record_to:
         yield Path(settings.record_to)
+    if settings.web_token_file:
+        yield Path(settings.web_token_file).parent
+
+
+def _network(settings: Settings) -> str:
+    """Lines of the unit that take the network away, as far as no output needs it."""
+    return _NETWORK if settings.web else _NO_NETWORK
+
+
+def _network_filter(settings: Settings) -> str:
+    """What the manager of the system can add: with whom, and on which port."""
+    if not settings.web:
+        return "IPAddressDeny=any\n"
+    address = parse_address(settings.web)
+    port = f"tcp:{address.port}" if address.port else "tcp"
+    bind = f"SocketBindDeny=any\nSocketBindAllow={port}\n"
+    if address.is_loopback:
+        return f"IPAddressDeny=any\nIPAddressAllow=localhost\n{bind}"
+    return bind
 
 
 def _is_below(path: Path, folder: Path) -> bool:
