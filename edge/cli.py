@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from edge import __version__
 from edge.errors import EdgelidError
 from edge.languages import language_name
+from edge.native import log_stream
 from edge.output import Output, People, heard_records, probabilities_record, standard_output
 
 if TYPE_CHECKING:
@@ -559,6 +560,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logging.basicConfig(
                 level=logging.INFO if options.verbose else logging.WARNING,
                 format="edgelid: %(message)s",
+                stream=log_stream(),
             )
             return int(options.run(options, output))
     except EdgelidError as error:
