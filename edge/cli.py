@@ -82,6 +82,12 @@ def parser() -> Parser:
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
     )
     listen.add_argument(
+        "--on-change", metavar="'CMD {language}'", help="run a command when the language changes"
+    )
+    listen.add_argument(
+        "--mqtt", metavar="URL", help="send state and events to a broker: mqtts://HOST[/PREFIX]"
+    )
+    listen.add_argument(
         "--realtime", action="store_true", help="read a file no faster than it would play"
     )
     listen.add_argument(

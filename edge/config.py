@@ -20,8 +20,9 @@ from edge.errors import EdgelidError
 
 ENVIRONMENT_PREFIX = "EDGELID_"
 FILE_VARIABLE = "EDGELID_CONFIG"
-# Of other programs of this project: no misspelt keys.
-_OTHER_VARIABLES = frozenset({FILE_VARIABLE, "EDGELID_CORPUS"})
+MQTT_PASSWORD_VARIABLE = "EDGELID_MQTT_PASSWORD"
+# No misspelt keys: no keys at all, or of other programs of this project.
+_OTHER_VARIABLES = frozenset({FILE_VARIABLE, MQTT_PASSWORD_VARIABLE, "EDGELID_CORPUS"})
 STATE_FOLDER = Path("/var/lib/edgelid")  # which systemd makes when the service starts
 OUTPUTS = ("text", "json", "none")
 
@@ -101,6 +102,29 @@ class Settings:
     record_in_service: bool = _key(
         False, "Whether `edgelid service install` may install a service that records."
     )
+    on_change: str = _key(
+        "",
+        "Command to run, without a shell, when the language changes, for at most 10 s; in its "
+        "arguments {language}, {previous}, {confidence}, {start_s}, {decided_s} and {time} are "
+        'filled in. "" is none.',
+    )
+    mqtt: str = _key(
+        "",
+        'Broker to send state and events to: mqtt://HOST[:PORT][/PREFIX] or mqtts://; "" is none. '
+        "The prefix of the topics is edgelid/ and the name of this machine, unless given.",
+    )
+    mqtt_user: str = _key("", 'User at the broker; "" is none.')
+    mqtt_password_file: str = _key(
+        "",
+        'File whose one line is the password; "" is none, or that of the environment variable '
+        f"{MQTT_PASSWORD_VARIABLE}.",
+        path=True,
+    )
+    mqtt_ca_file: str = _key(
+        "",
+        'Certificates (PEM) of the authorities to trust for mqtts; "" is those of the system.',
+        path=True,
+    )
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
@@ -175,6 +199,7 @@ def check_use(settings: Settings, where: str) -> None:
     """
     from edge.classifier import class_mask
     from edge.modelfile import DEFAULT_MODEL, read_model
+    from edge.outlets import check_outlets
 
     problems = []
     try:
@@ -186,6 +211,7 @@ def check_use(settings: Settings, where: str) -> None:
     for key, folder in folders.items():
         if folder and not Path(folder).is_dir() and Path(folder) != STATE_FOLDER:
             problems.append(f"{where}: {key}: there is no folder {str(folder)!r}: make it.")
+    problems += [f"{where}: {problem}" for problem in check_outlets(settings)]
     if problems:
         raise ConfigError(problems)
 
@@ -225,7 +251,20 @@ def reference() -> list[dict[str, Any]]:
 
 # What a reload leaves as it is: the stream goes on, from where it comes to where it goes.
 NEED_RESTART = frozenset(
-    {"input", "device", "channel", "rate", "channels", "output", "record_in_service"}
+    {
+        "input",
+        "device",
+        "channel",
+        "rate",
+        "channels",
+        "output",
+        "record_in_service",
+        "on_change",
+        "mqtt",
+        "mqtt_user",
+        "mqtt_password_file",
+        "mqtt_ca_file",
+    }
 )
 
 

@@ -19,10 +19,11 @@ def log_stream() -> TextIO | None:
 
     Any thread may log at any time, and its one line must not be lost.
     """
-    if sys.stderr is None or sys.stderr is not sys.__stderr__:
+    stream = sys.__stderr__
+    if stream is None or sys.stderr is not stream:
         return sys.stderr
-    copy = os.dup(sys.stderr.fileno())
-    return open(copy, "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+    copy = os.dup(stream.fileno())
+    return open(copy, "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
 
 
 @contextlib.contextmanager

@@ -13,8 +13,17 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("edge", "convert", "train")
 MAY_IMPORT = {"edge": set(), "train": {"edge"}, "convert": {"edge", "train"}}
 HEAVY = {"tensorflow", "keras", "librosa", "scipy", "numba", "sklearn", "train", "convert"}
-# Loaded only when a microphone, a file, a resampler, an interpreter or a plot is asked for.
-LATE = {"sounddevice", "soundfile", "soxr", "ai_edge_litert", "tflite_runtime", "matplotlib"}
+# Loaded only when a microphone, a file, a resampler, an interpreter, a broker or a plot is asked
+# for.
+LATE = {
+    "sounddevice",
+    "soundfile",
+    "soxr",
+    "ai_edge_litert",
+    "tflite_runtime",
+    "matplotlib",
+    "paho",
+}
 
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
