@@ -81,7 +81,7 @@ class Hook:
     def _run(self, record: dict[str, Any]) -> None:
         with self._lock:
             if self._ending:
-                return
+                raise EdgelidError("the end came first")
             self._process = process = self._start(record)
         try:
             in_time, output = _watch(process)
@@ -92,9 +92,11 @@ class Hook:
         status = process.wait()
         if output:
             logger.info("%s says: %s", self.name, " ".join(output.split()))
+        if self._ending and status:
+            raise EdgelidError(f"the end came before that of {self._words[0]}")
         if not in_time:
             raise EdgelidError(f"{self._words[0]} was ended after {LIMIT_S:g} s")
-        if status and not self._ending:
+        if status:
             how = f"signal {-status}" if status < 0 else f"status {status}"
             raise EdgelidError(f"{self._words[0]} ended with {how}")
 

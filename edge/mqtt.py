@@ -198,16 +198,24 @@ class Mqtt:
     # --- of the outlet's thread ---------------------------------------------------------------
 
     def _send(self, record: dict[str, Any]) -> None:
-        """Send an event, and wait until the broker has it."""
+        """Send an event, and wait until the broker has it.
+
+        Raises
+        ------
+        EdgelidError
+            If the end comes first.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._online or self._ending)
-            if self._ending:
-                return
+            if not self._online:
+                raise EdgelidError(f"{self._broker} did not come before the end")
         self._tell_state()
         # Should the connection end here, the client sends it again over the next one.
         number = self._publish("event", _json(record), qos=1, retain=False).mid
         with self._changed:
             self._changed.wait_for(lambda: number in self._acknowledged or self._ending)
+            if number not in self._acknowledged:
+                raise EdgelidError(f"{self._broker} did not answer before the end")
             self._acknowledged.clear()  # nobody else waits
 
     # --- of either ----------------------------------------------------------------------------
