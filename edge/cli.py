@@ -28,10 +28,12 @@ from edge.output import Output, People, heard_records, probabilities_record, sta
 if TYPE_CHECKING:
     from edge.config import Settings
     from edge.modelfile import ModelFile
+    from edge.monitor import Monitor
     from edge.reload import ReloadingListener
     from edge.service import Service
     from edge.sinks import Sinks
     from edge.sources import AudioSource
+    from edge.terminal import TerminalView
 
 
 class Parser(argparse.ArgumentParser):
@@ -243,24 +245,39 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
     listener = ReloadingListener(settings, options.windows)
+    monitor = monitor_of(settings, view=settings.output == "text" and output.is_terminal)
     with (
-        People(output) as people,
+        _view(settings, output, monitor, listener.model.labels) as view,
         _source(settings) as source,
         stopped_by_signals(source),
-        Sinks(settings, output, Notifier(), monitor_of(settings)) as sinks,
+        Sinks(settings, output, Notifier(), monitor) as sinks,
         reloaded_by_signal(listener, sinks, read if file is not None else None),
     ):
         blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
         for heard in listener.hear(blocks, sinks.apply):
+            sinks.heard(heard, listener.model.labels)
             if settings.output == "text":
-                people.show(heard)
+                view.show(heard)
             lengths_s = listener.windows_s
             wanted = [window for window in heard.windows if window.length_s in lengths_s]
-            sinks.heard(heard, listener.model.labels)
             told = dataclasses.replace(heard, windows=wanted)
             for record in heard_records(told, listener.model.labels, bool(wanted)):
                 sinks.record(record)
     return 0
+
+
+def _view(
+    settings: Settings, output: Output, monitor: Monitor | None, labels: tuple[str, ...]
+) -> People | TerminalView:
+    """What people see: on a terminal, more than lines."""
+    if settings.output == "text" and output.is_terminal and monitor is not None:
+        try:
+            from edge.terminal import TerminalView
+        except ImportError as error:
+            logging.getLogger(__name__).info("no live view: %s is missing", error.name)
+        else:
+            return TerminalView(output, monitor, labels)
+    return People(output)
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

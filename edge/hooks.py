@@ -54,9 +54,9 @@ class Hook:
 
     def __init__(self, command: str) -> None:
         self._words = command_words(command)
-        self._lock = threading.Lock()  # of the next two
+        self._lock = threading.Lock()  # of the next one
         self._process: subprocess.Popen[bytes] | None = None
-        self._ending = False
+        self._ending = threading.Event()
         self._outlet = Outlet(self.name, self._run)
 
     @property
@@ -71,7 +71,7 @@ class Hook:
     def close(self) -> None:
         """End within a moment, and with it whatever runs."""
         self._outlet.close()
-        self._ending = True
+        self._ending.set()
         taken = self._lock.acquire(timeout=LEAVE_S)
         if self._process is not None:
             _kill(self._process)
@@ -80,7 +80,7 @@ class Hook:
 
     def _run(self, record: dict[str, Any]) -> None:
         with self._lock:
-            if self._ending:
+            if self._ending.is_set():
                 raise EdgelidError("the end came first")
             self._process = process = self._start(record)
         try:
@@ -92,7 +92,7 @@ class Hook:
         status = process.wait()
         if output:
             logger.info("%s says: %s", self.name, " ".join(output.split()))
-        if self._ending and status:
+        if self._ending.is_set() and status:
             raise EdgelidError(f"the end came before that of {self._words[0]}")
         if not in_time:
             raise EdgelidError(f"{self._words[0]} was ended after {LIMIT_S:g} s")

@@ -38,9 +38,9 @@ class Running(Protocol):
         """End within a moment, whatever hangs."""
 
 
-def monitor_of(settings: Settings) -> Monitor | None:
-    """What those who look on read from, if there are any."""
-    return None
+def monitor_of(settings: Settings, view: bool) -> Monitor | None:
+    """What those who look on read from, if there are any; a `view` on a terminal is one."""
+    return Monitor() if view else None
 
 
 def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:

@@ -16,6 +16,8 @@ import edge
 from edge.atomic import write_atomically
 from edge.config import STATE_FOLDER, Settings, check_use, read_settings
 from edge.errors import EdgelidError
+from edge.mqtt import CREDENTIAL as MQTT_CREDENTIAL
+from edge.mqtt import broker_of
 
 UNIT = "edgelid.service"
 SYSTEM_UNITS = Path("/etc/systemd/system")
@@ -41,7 +43,6 @@ STATUS_KEYS = (
 _SANDBOX = """\
 NoNewPrivileges=yes
 PrivateMounts=yes
-PrivateNetwork=yes
 PrivateTmp=yes
 ProtectSystem=strict
 ProtectHome={protect_home}
@@ -51,7 +52,6 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
-RestrictAddressFamilies=AF_UNIX
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -75,8 +75,16 @@ StateDirectory=edgelid
 StateDirectoryMode=0700
 DevicePolicy=closed
 DeviceAllow=char-alsa rw
-IPAddressDeny=any
 ProtectProc=invisible
+"""
+
+# Whether there is a network is up to the outputs that are asked for.
+_NO_NETWORK = """\
+PrivateNetwork=yes
+RestrictAddressFamilies=AF_UNIX
+"""
+_NETWORK = """\
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 """
 
 _UNIT = """\
@@ -149,11 +157,15 @@ class Service:
             sandbox = _SANDBOX.format(protect_home="read-only" if in_home else "yes")
             after, wanted_by = "After=sound.target\n", "multi-user.target"
             sandbox += _SYSTEM_SANDBOX
+            sandbox += _network(settings)
+            sandbox += _network_filter(settings)
+            sandbox += _credentials(settings)
         else:
             after, wanted_by = "", "default.target"
             # Without PrivateUsers a user's manager can do none of this.
             sandbox = "PrivateUsers=yes\n"
             sandbox += _SANDBOX.format(protect_home="read-only")
+            sandbox += _network(settings)
             sandbox += "".join(
                 f"ReadWritePaths={_quoted(str(folder))}\n" for folder in _written(settings)
             )
@@ -283,8 +295,8 @@ def default_scope() -> str:
 
 def _needed(settings: Settings, config: Path) -> list[Path]:
     """Files that the service reads."""
-    model = [Path(settings.model)] if settings.model else []
-    return [Path(sys.executable), Path(edge.__file__), config, *model]
+    others = [Path(name) for name in (settings.model, settings.mqtt_ca_file) if name]
+    return [Path(sys.executable), Path(edge.__file__), config, *others]
 
 
 def _written(settings: Settings) -> Iterator[Path]:
@@ -293,6 +305,33 @@ def _written(settings: Settings) -> Iterator[Path]:
         yield Path(settings.log).parent
     if settings.record_to:
         yield Path(settings.record_to)
+
+
+def _network(settings: Settings) -> str:
+    return _NETWORK if needs_network(settings) else _NO_NETWORK
+
+
+def needs_network(settings: Settings) -> bool:
+    """Whether an output does."""
+    return bool(settings.mqtt)
+
+
+def _network_filter(settings: Settings) -> str:
+    """What the manager of the system can add: with whom."""
+    if not settings.mqtt:
+        return "IPAddressDeny=any\n"
+    # Elsewhere the broker has a name, and whom one asks for its address is up to the network.
+    return (
+        "IPAddressDeny=any\nIPAddressAllow=localhost\n" if broker_of(settings.mqtt).is_here else ""
+    )
+
+
+def _credentials(settings: Settings) -> str:
+    """What the manager of the system reads for the service, which need not be able to."""
+    file = settings.mqtt_password_file
+    if not settings.mqtt or not file:
+        return ""
+    return f"LoadCredential={MQTT_CREDENTIAL}:{file.replace('%', '%%')}\n"  # which takes no quotes
 
 
 def _is_below(path: Path, folder: Path) -> bool:

@@ -13,17 +13,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("edge", "convert", "train")
 MAY_IMPORT = {"edge": set(), "train": {"edge"}, "convert": {"edge", "train"}}
 HEAVY = {"tensorflow", "keras", "librosa", "scipy", "numba", "sklearn", "train", "convert"}
-# Loaded only when a microphone, a file, a resampler, an interpreter, a broker or a plot is asked
-# for.
-LATE = {
-    "sounddevice",
-    "soundfile",
-    "soxr",
-    "ai_edge_litert",
-    "tflite_runtime",
-    "matplotlib",
-    "paho",
-}
+# Loaded only when a microphone, a file, a resampler, an interpreter or a plot is asked for.
+LATE = {"sounddevice", "soundfile", "soxr", "ai_edge_litert", "tflite_runtime", "matplotlib"}
+# Of outlets, whose modules are only imported when they are asked for.
+OUTLETS = {"rich", "paho"}
 
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -59,7 +52,7 @@ from edge.cli import main
 assert main(["classify", "--json", {str(sample)!r}]) == 0
 """
     loaded = loaded_by(script, environment)
-    assert loaded.isdisjoint(HEAVY | {"sounddevice", "soxr"})  # the sample is at 16 kHz
+    assert loaded.isdisjoint(HEAVY | OUTLETS | {"sounddevice", "soxr"})  # the sample is at 16 kHz
 
 
 def test_the_command_line_alone_does_not_even_load_numpy(environment: dict[str, str]) -> None:
@@ -96,4 +89,4 @@ def test_the_direction_of_imports(package: str) -> None:
 
 def test_the_runtime_uses_only_what_its_extra_installs() -> None:
     needed = set().union(*(imported(path) for path in (ROOT / "edge").rglob("*.py")))
-    assert needed - set(sys.stdlib_module_names) - {"edge"} <= {"numpy", *LATE}
+    assert needed - set(sys.stdlib_module_names) - {"edge"} <= {"numpy", *LATE, *OUTLETS}
