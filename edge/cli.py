@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
 import logging
 import os
 import signal
@@ -43,6 +44,8 @@ class Parser(argparse.ArgumentParser):
         """End with the status of wrong usage."""
         self.exit(2, f"edgelid: {' '.join(message.split())}: see `{self.prog} --help`.\n")
 
+
+EVENT_SCHEMA = Path(__file__).parent / "schema" / "events.schema.json"
 
 # One command of two words: argparse could not tell a command within `bench` from a model file.
 _BENCH_COMPARE = "bench compare"
@@ -117,6 +120,10 @@ def parser() -> Parser:
     tell = commands.add_parser("info", parents=[common], help="describe a model file")
     tell.add_argument("model", nargs="?", type=Path, metavar="MODEL")
     tell.set_defaults(run=run_info)
+    schema = commands.add_parser(
+        "schema", parents=[common], help="print the JSON Schema of the events"
+    )
+    schema.set_defaults(run=run_schema)
     _add_bench(commands, common)
     _add_config(commands, common)
     _add_service(commands, common)
@@ -388,6 +395,16 @@ def run_info(options: argparse.Namespace, output: Output) -> int:
     else:
         for line in table(facts):
             output.line(line)
+    return 0
+
+
+def run_schema(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid schema``."""
+    text = EVENT_SCHEMA.read_text(encoding="utf-8")
+    if options.json:
+        output.record(json.loads(text))
+    else:
+        output.write(text)
     return 0
 
 
