@@ -120,6 +120,17 @@ def parser() -> Parser:
     tell = commands.add_parser("info", parents=[common], help="describe a model file")
     tell.add_argument("model", nargs="?", type=Path, metavar="MODEL")
     tell.set_defaults(run=run_info)
+    sheet = commands.add_parser(
+        "report", parents=[common], help="what an event log tells of hours, days and weeks"
+    )
+    sheet.add_argument(
+        "files", nargs="+", type=Path, metavar="EVENTS", help="event logs or --json streams"
+    )
+    sheet.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help=".html or .png"
+    )
+    sheet.set_defaults(run=run_report)
+
     schema = commands.add_parser(
         "schema", parents=[common], help="print the JSON Schema of the events"
     )
@@ -395,6 +406,20 @@ def run_info(options: argparse.Namespace, output: Output) -> int:
     else:
         for line in table(facts):
             output.line(line)
+    return 0
+
+
+def run_report(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid report``."""
+    from edge.report.words import facts
+    from edge.report.write import report, summary
+
+    found = report(options.files, options.output)
+    if options.json:
+        output.record(summary(found))
+    else:
+        told = ", ".join(f"{figure} {what}" for figure, what in facts(found))
+        output.line(f"{options.output}: {told}.")
     return 0
 
 
