@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from edge import __version__
 from edge.errors import EdgelidError
 from edge.languages import language_name
+from edge.native import log_stream
 from edge.output import Output, People, heard_records, probabilities_record, standard_output
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Parser(argparse.ArgumentParser):
         """End with the status of wrong usage."""
         self.exit(2, f"edgelid: {' '.join(message.split())}: see `{self.prog} --help`.\n")
 
+
+EVENT_SCHEMA = Path(__file__).parent / "schema" / "events.schema.json"
 
 # One command of two words: argparse could not tell a command within `bench` from a model file.
 _BENCH_COMPARE = "bench compare"
@@ -86,6 +90,12 @@ def parser() -> Parser:
         "--web", metavar="[HOST:]PORT", help="serve a web page, HTTP API and Prometheus metrics"
     )
     listen.add_argument(
+        "--on-change", metavar="'CMD {language}'", help="run a command when the language changes"
+    )
+    listen.add_argument(
+        "--mqtt", metavar="URL", help="send state and events to a broker: mqtts://HOST[/PREFIX]"
+    )
+    listen.add_argument(
         "--realtime", action="store_true", help="read a file no faster than it would play"
     )
     listen.add_argument(
@@ -113,6 +123,21 @@ def parser() -> Parser:
     tell = commands.add_parser("info", parents=[common], help="describe a model file")
     tell.add_argument("model", nargs="?", type=Path, metavar="MODEL")
     tell.set_defaults(run=run_info)
+    sheet = commands.add_parser(
+        "report", parents=[common], help="what an event log tells of hours, days and weeks"
+    )
+    sheet.add_argument(
+        "files", nargs="+", type=Path, metavar="EVENTS", help="event logs or --json streams"
+    )
+    sheet.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help=".html or .png"
+    )
+    sheet.set_defaults(run=run_report)
+
+    schema = commands.add_parser(
+        "schema", parents=[common], help="print the JSON Schema of the events"
+    )
+    schema.set_defaults(run=run_schema)
     _add_bench(commands, common)
     _add_config(commands, common)
     _add_service(commands, common)
@@ -387,6 +412,30 @@ def run_info(options: argparse.Namespace, output: Output) -> int:
     return 0
 
 
+def run_report(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid report``."""
+    from edge.report.words import facts
+    from edge.report.write import report, summary
+
+    found = report(options.files, options.output)
+    if options.json:
+        output.record(summary(found))
+    else:
+        told = ", ".join(f"{figure} {what}" for figure, what in facts(found))
+        output.line(f"{options.output}: {told}.")
+    return 0
+
+
+def run_schema(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid schema``."""
+    text = EVENT_SCHEMA.read_text(encoding="utf-8")
+    if options.json:
+        output.record(json.loads(text))
+    else:
+        output.write(text)
+    return 0
+
+
 def run_bench(options: argparse.Namespace, output: Output) -> int:
     """``edgelid bench``."""
     from edge.bench.measure import SAMPLE, Wanted, measure
@@ -579,6 +628,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logging.basicConfig(
                 level=logging.INFO if options.verbose else logging.WARNING,
                 format="edgelid: %(message)s",
+                stream=log_stream(),
             )
             return int(options.run(options, output))
     except EdgelidError as error:

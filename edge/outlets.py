@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge.config import Settings
+from edge.config import ConfigError, Settings
 from edge.errors import EdgelidError
 from edge.eventlog import read_records
 from edge.monitor import Monitor
@@ -63,9 +63,44 @@ def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:
         If one is configured wrongly, or needs a package that is missing.
     """
     outlets: list[Running] = []
-    if settings.web and monitor is not None:
-        outlets.append(_web_server(settings, monitor, outlets))
+    try:
+        if settings.on_change:
+            from edge.hooks import Hook
+
+            outlets.append(Hook(settings.on_change))
+        if settings.mqtt:
+            from edge.modelfile import DEFAULT_MODEL, read_model
+            from edge.mqtt import Mqtt
+
+            labels = read_model(settings.model or DEFAULT_MODEL).labels
+            outlets.append(Mqtt(settings, labels))
+        if settings.web and monitor is not None:
+            outlets.append(_web_server(settings, monitor, outlets))
+    except EdgelidError:
+        for outlet in outlets:
+            outlet.close()
+        raise
     return outlets
+
+
+def check_outlets(settings: Settings) -> Iterator[str]:
+    """What is wrong with the settings of outlets, as far as that shows without using them."""
+    if settings.on_change:
+        from edge.hooks import command_words
+
+        yield from _problems(lambda: command_words(settings.on_change))
+    if settings.mqtt:
+        from edge.mqtt import check_mqtt
+
+        yield from _problems(lambda: check_mqtt(settings))
+
+
+def _problems(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 def _web_server(settings: Settings, monitor: Monitor, outlets: list[Running]) -> Running:

@@ -17,6 +17,8 @@ from edge.atomic import write_atomically
 from edge.config import STATE_FOLDER, Settings, check_use, read_settings
 from edge.errors import EdgelidError
 from edge.web.address import parse_address
+from edge.mqtt import CREDENTIAL as MQTT_CREDENTIAL
+from edge.mqtt import broker_of
 
 UNIT = "edgelid.service"
 SYSTEM_UNITS = Path("/etc/systemd/system")
@@ -158,6 +160,7 @@ class Service:
             sandbox += _SYSTEM_SANDBOX
             sandbox += _network(settings)
             sandbox += _network_filter(settings)
+            sandbox += _credentials(settings)
         else:
             after, wanted_by = "", "default.target"
             # Without PrivateUsers a user's manager can do none of this.
@@ -293,8 +296,8 @@ def default_scope() -> str:
 
 def _needed(settings: Settings, config: Path) -> list[Path]:
     """Files that the service reads."""
-    model = [Path(settings.model)] if settings.model else []
-    return [Path(sys.executable), Path(edge.__file__), config, *model]
+    others = [Path(name) for name in (settings.model, settings.mqtt_ca_file) if name]
+    return [Path(sys.executable), Path(edge.__file__), config, *others]
 
 
 def _written(settings: Settings) -> Iterator[Path]:
@@ -309,19 +312,35 @@ def _written(settings: Settings) -> Iterator[Path]:
 
 def _network(settings: Settings) -> str:
     """Lines of the unit that take the network away, as far as no output needs it."""
-    return _NETWORK if settings.web else _NO_NETWORK
+    return _NETWORK if needs_network(settings) else _NO_NETWORK
+
+
+def needs_network(settings: Settings) -> bool:
+    """Whether an output does."""
+    return bool(settings.web or settings.mqtt)
 
 
 def _network_filter(settings: Settings) -> str:
     """What the manager of the system can add: with whom, and on which port."""
-    if not settings.web:
-        return "IPAddressDeny=any\n"
-    address = parse_address(settings.web)
-    port = f"tcp:{address.port}" if address.port else "tcp"
-    bind = f"SocketBindDeny=any\nSocketBindAllow={port}\n"
-    if address.is_loopback:
-        return f"IPAddressDeny=any\nIPAddressAllow=localhost\n{bind}"
-    return bind
+    lines = ""
+    # A broker elsewhere has a name, and whom one asks for its address is up to the network.
+    if not (settings.mqtt and not broker_of(settings.mqtt).is_here):
+        address = parse_address(settings.web) if settings.web else None
+        if address is None or address.is_loopback:
+            lines += "IPAddressDeny=any\n"
+            lines += "IPAddressAllow=localhost\n" if needs_network(settings) else ""
+    if settings.web:
+        port = parse_address(settings.web).port
+        lines += f"SocketBindDeny=any\nSocketBindAllow={f'tcp:{port}' if port else 'tcp'}\n"
+    return lines
+
+
+def _credentials(settings: Settings) -> str:
+    """What the manager of the system reads for the service, which need not be able to."""
+    file = settings.mqtt_password_file
+    if not settings.mqtt or not file:
+        return ""
+    return f"LoadCredential={MQTT_CREDENTIAL}:{file.replace('%', '%%')}\n"  # which takes no quotes
 
 
 def _is_below(path: Path, folder: Path) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 # Records whose `time` is when the stream had come as far as this key says.
 _MOMENTS = {"start": "start_s", "change": "decided_s", "level": "heard_s", "gap": "end_s"}
+DRIFT = 0.01  # of a stream against the clock: more than that of any device
+JITTER_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,16 @@ class Span:
 
 
 class Timeline:
-    """Turns records into spans, in the order they come."""
+    """Turns records into spans, in the order they come.
+
+    A recording that is heard faster than it would play lies behind its beginning at the pace of
+    its audio.
+    """
 
     def __init__(self) -> None:
         self._origin: float | None = None  # of stream time, in seconds since 1970
+        self._known_s = 0.0  # the moment of the stream that tells so
+        self._end_s = 0.0  # of the newest span, in the stream
 
     def add(self, record: dict[str, Any]) -> Span | None:
         """Take note of a record; returns the span that it completes.
@@ -55,14 +63,29 @@ class Timeline:
         """
         kind = record["type"]
         if (moment := _MOMENTS.get(kind)) is not None:
-            self._origin = seconds_of(record["time"]) - record[moment]
+            self._learn(record[moment], seconds_of(record["time"]), kind == "start")
         if kind == "segment":
             return self._span(record, record["language"], record["confidence"])
         if kind == "gap" and not record["bridged"]:
             return self._span(record, record["reason"], None)
         return None
 
+    def _learn(self, moment_s: float, time: float, anew: bool) -> None:
+        """Take note of when the stream has come how far."""
+        origin = time - moment_s
+        if self._origin is None or anew or moment_s < self._known_s:
+            self._end_s = 0.0
+        else:
+            early_s, heard_s = self._origin - origin, moment_s - self._known_s
+            # Were it earlier by more than was heard, the clock would have been set back.
+            if JITTER_S + DRIFT * heard_s < early_s <= heard_s + JITTER_S:
+                return
+        self._origin, self._known_s = origin, moment_s
+
     def _span(self, record: dict[str, Any], name: str, confidence: float | None) -> Span:
+        if record["start_s"] < self._end_s - JITTER_S:
+            self._origin = None  # of another stream
+        self._end_s = record["end_s"]
         origin = self._origin
         if origin is None:  # a stream of one segment: its end is when it is told
             origin = seconds_of(record["time"]) - record["end_s"]

@@ -125,6 +125,48 @@ def test_where_the_token_is_written(config: Path, tmp_path: Path) -> None:
         Service("system").unit(config)
 
 
+MQTT = """
+mqtt = "{scheme}://{host}"
+mqtt_user = "pi"
+mqtt_password_file = "{folder}/pass word"
+"""
+# One point more: the network is not cut off.
+MAX_EXPOSURE_WITH_BROKER = {"system": 1.5, "user": 2.0}
+
+
+@pytest.fixture
+def unit_with_broker(config: Path, tmp_path: Path, scope: str) -> Path:
+    (tmp_path / "pass word").write_text("geheim")
+    config.write_text(MQTT.format(scheme="mqtts", host="broker.example", folder=tmp_path))
+    file = tmp_path / "edgelid.service"
+    file.write_text(Service(scope).unit(config))
+    return file
+
+
+@needs_analyze
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_unit_with_a_broker(scope: str, unit_with_broker: Path, tmp_path: Path) -> None:
+    analyze(scope, "verify", "--man=no", unit_with_broker, tmp_path=tmp_path)
+    told = analyze(scope, "security", "--offline=true", unit_with_broker, tmp_path=tmp_path)
+    score = re.search(r"Overall exposure level for edgelid.service: ([\d.]+)", told)
+    assert score is not None
+    assert float(score[1]) <= MAX_EXPOSURE_WITH_BROKER[scope]
+    text = unit_with_broker.read_text()
+    assert "geheim" not in text
+    lines = text.splitlines()
+    assert "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6" in lines
+    assert not [line for line in lines if line.startswith(("PrivateNetwork", "IPAddress"))]
+    handed = f"LoadCredential=mqtt-password:{tmp_path}/pass word"
+    assert (handed in lines) == (scope == "system")
+
+
+def test_a_broker_on_this_device(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "pass word").write_text("geheim")
+    config.write_text(MQTT.format(scheme="mqtt", host="127.0.0.1", folder=tmp_path))
+    lines = Service("system").unit(config).splitlines()
+    assert {"IPAddressDeny=any", "IPAddressAllow=localhost"} < set(lines)
+
+
 def test_what_the_unit_says(config: Path) -> None:
     lines = Service("system").unit(config).splitlines()
     assert lines[0] == MARK.rstrip()

@@ -38,6 +38,34 @@ def test_a_start_begins_stream_time_anew() -> None:
     assert span.start == pytest.approx(T0 + 501)
 
 
+def test_a_recording_that_is_heard_faster_than_it_plays_keeps_its_pace() -> None:
+    records = []
+    for number in range(1, 200):
+        at_s = 60 + number / 100
+        records += [change(10.0 * number, at_s), segment(10.0 * (number - 1), 10.0 * number, at_s)]
+    found = list(spans(records))
+    starts = [span.start - found[0].start for span in found]
+    assert starts == pytest.approx([10.0 * number for number in range(199)])
+
+
+@pytest.mark.parametrize("set_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_counts_from_then_on(set_s: float) -> None:
+    (span,) = spans([change(20.0, 120.0), change(50.0, 150.0 + set_s), segment(5.0, 45.0, 151.0)])
+    assert span.start == pytest.approx(T0 + 105 + set_s)
+
+
+def test_a_clock_that_drifts_is_followed() -> None:
+    day = [change(3600.0 * hour, 3599.5 * hour) for hour in range(1, 25)]
+    (span,) = spans([*day, segment(86_000.0, 86_400.0, 86_388.0)])
+    assert span.end == pytest.approx(T0 + 3599.5 * 24)
+
+
+def test_another_stream_without_a_start() -> None:
+    first = [change(100.0, 100.0), segment(90.0, 95.0, 100.0)]
+    found = list(spans([*first, segment(0.0, 5.0, 500.0)]))
+    assert (found[1].start, found[1].end) == (T0 + 495, T0 + 500)
+
+
 def test_a_lone_segment_ends_when_it_is_told() -> None:
     (span,) = spans([segment(1.0, 4.0, 60.0)])
     assert (span.start, span.end) == (T0 + 57, T0 + 60)
