@@ -115,7 +115,7 @@ KINDS = {
     "clipped": Kind(
         WARNING,
         CLIPS,
-        "clipped: over 1 % is at full scale",
+        "over 1 % of it is at full scale",
         "The recordings are too loud for their format: get better ones, or leave a few be.",
     ),
     "offset": Kind(
