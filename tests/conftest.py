@@ -94,9 +94,9 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_data(tiny_config: RunConfig, tiny_corpus: Path, tiny_cache: Path) -> Corpus:
     """The corpus, opened for training."""
-    from train.corpus import open_corpus
+    from train.corpus import Place, open_corpus
 
-    return open_corpus(tiny_config, tiny_corpus, tiny_cache, workers=1)
+    return open_corpus(tiny_config, Place((tiny_corpus,), tiny_cache))
 
 
 @pytest.fixture(scope="session")

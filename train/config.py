@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from edge.errors import EdgelidError
 from edge.frontend import HOP_SAMPLES, SAMPLE_RATE_HZ, FrontEndConfig
 from edge.modelfile import NONSPEECH, OTHER
-from train.model import ModelConfig
+from train.architecture import ModelConfig
 
 T = TypeVar("T")
 
@@ -30,13 +30,14 @@ class DataConfig:
     languages : tuple of str
         ISO 639 codes of the classes.
     development : dict of str to list of str
-        For each language the sources held out for every decision (and never trained on).
+        For each language the sources held out for every decision (and never trained on), besides
+        the manifest's split ``dev``.
     variants : int
         Waveform-augmented copies of every clip in the feature cache, besides the clean one.
     """
 
     languages: tuple[str, ...]
-    development: dict[str, list[str]]
+    development: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     variants: int = 4
 
     def __post_init__(self) -> None:
@@ -178,13 +179,17 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
         if name not in fields:
             raise EdgelidError(f"{where}: unknown setting {name!r} (known: {', '.join(fields)})")
     for name, field in fields.items():
-        if name not in values and field.default is dataclasses.MISSING:
+        if name not in values and _is_required(field):
             raise EdgelidError(f"{where}: the setting {name!r} is missing")
     settings = {k: _convert(hints[k], v, f"{where}, {k}") for k, v in values.items()}
     try:
         return kind(**settings)
     except ValueError as error:  # what a dataclass itself has against its values
         raise EdgelidError(f"{where}: {error}") from error
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

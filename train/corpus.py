@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from edge.errors import EdgelidError
 from train.config import RunConfig
 from train.distil import Teacher
 from train.features import CachedFeatures, prepare
-from train.manifest import Clip, check_files, read_manifest
+from train.filterbank import band_centres_hz
+from train.manifest import DEV, TEST, TRAIN, Manifest, open_manifest
 from train.noise import NoiseClip, read_noise
+from train.sampling import BatchSampler
+from train.sounds import sounds_of
 
 log = logging.getLogger(__name__)
+
+DIGESTED_ROWS = 100_000  # turned into text at a time
 
 
 @dataclass(frozen=True)
@@ -27,24 +32,45 @@ class Corpus:
 
     Attributes
     ----------
-    train, development : list of int
-        Clips (indices into `clips`) to learn from, and held out.
+    rows : DataFrame
+        Clips to learn from and held out, of all corpora, as in a manifest.
+    features : CachedFeatures
+        In the order of `rows`.
+    train, development : ndarray, shape (clips,), int64
+        Which rows to learn from, and which are held out.
+    noises : list of NoiseClip
+    noise_features : CachedFeatures
+    teacher : Teacher or None
+        Of the clips to learn from.
     """
 
-    clips: list[Clip]
+    rows: pl.DataFrame
     features: CachedFeatures
-    train: list[int]
-    development: list[int]
+    train: np.ndarray
+    development: np.ndarray
     noises: list[NoiseClip]
     noise_features: CachedFeatures
     teacher: Teacher | None
 
+    def sampler(self, config: RunConfig) -> BatchSampler:
+        """What draws batches of the clips to learn from."""
+        return BatchSampler(
+            config,
+            self.rows[self.train],
+            self.features.take(self.train),
+            self.noises,
+            self.noise_features,
+            band_centres_hz(config.front_end),
+            self.teacher,
+        )
+
     def digest(self) -> str:
         """Changes with the clips, their lengths, the noises and the teacher's units."""
-        digest = hashlib.sha256(
-            repr((self.clips, self.train, self.development, self.noises)).encode()
-        )
-        tables = [self.features.lengths, self.features.speeds, self.noise_features.lengths]
+        digest = hashlib.sha256(repr(self.noises).encode())
+        for part in self.rows.iter_slices(DIGESTED_ROWS):
+            digest.update(part.write_csv().encode())
+        tables = [self.train, self.development]
+        tables += [self.features.lengths, self.features.speeds, self.noise_features.lengths]
         if self.teacher:
             tables += [self.teacher.units, self.teacher.starts, self.teacher.lengths]
         for table in tables:
@@ -52,105 +78,162 @@ class Corpus:
         return digest.hexdigest()
 
 
-def open_corpus(
-    config: RunConfig,
-    folder: Path,
-    cache: Path,
-    workers: int,
-    teachers: Sequence[Path] = (),
-    further: Sequence[Path] = (),
-) -> Corpus:
-    """Read manifests and compute, or find, the features.
+@dataclass(frozen=True)
+class Place:
+    """Where audio and features are, and who computes what is missing.
 
-    Parameters
+    Attributes
     ----------
-    folder : Path
-        Of the corpus; noise and room responses lie beside it, in ``noise`` and ``rir``.
+    corpora : tuple of Path
+        Manifests, or the folders of corpora with a ``manifest.tsv``.
     cache : Path
         Folder for feature caches.
     workers : int
         Processes.
+    sounds : Path or None
+        Folder that holds ``noise`` and ``rir``: see `train.sounds`.
+    skip_bad : bool
+        Leave out files that cannot be read.
+    cluster : str or None
+        Address of a Ray cluster that computes.
+    """
+
+    corpora: tuple[Path, ...]
+    cache: Path
+    workers: int = 1
+    sounds: Path | None = None
+    skip_bad: bool = False
+    cluster: str | None = None
+
+
+def open_corpus(config: RunConfig, place: Place, teachers: Sequence[Path] = ()) -> Corpus:
+    """Read manifests and compute, or find, the features.
+
+    Parameters
+    ----------
+    config : RunConfig
+    place : Place
     teachers : sequence of Path, optional
         Embeddings that ``python -m train.teacher`` wrote, one a corpus.
-    further : sequence of Path, optional
-        Folders of more corpora to learn from.
 
     Raises
     ------
     EdgelidError
         If anything is missing or does not fit.
     """
-    folders = (folder, *further)
-    parts = _training_clips(folders)
-    clips = [clip for part in parts for clip in part]
-    _check_sources(clips, config.data.development)
-    held_out = held_out_speakers(clips, config.data.development)
-    train = [i for i, c in enumerate(clips) if c.speaker not in held_out]
-    development = [i for i, c in enumerate(clips) if c.speaker in held_out]
-    missing = set(config.data.languages) - {clips[i].language for i in train}
+    parts = _read_manifests(place.corpora)
+    rows = pl.concat([part.rows for part in parts])
+    _check_sources(rows, config.data.development)
+    train, development = divide(rows, config.data.development)
+    if not len(development):
+        raise EdgelidError(
+            "the corpus has no development speech, which tells what has been learnt: run "
+            "edgelid-train split, or name whole sources in [data.development]"
+        )
+    learnt = rows["language"][train].unique().to_list()
+    missing = set(config.data.languages) - set(learnt)
     if missing:
         raise EdgelidError(f"no training speech in {', '.join(sorted(missing))}")
-    _warn_of_lone_speakers([clips[i] for i in train], config.data.languages)
+    _warn_of_lone_speakers(rows[train], config.data.languages)
     if config.optimiser.teacher_weight and not teachers:
         raise EdgelidError("this configuration learns from a teacher: give its file (--teacher)")
-    taught = Teacher.load(teachers, [clips[i] for i in train]) if teachers else None
-    rooms = [folder.parent / "rir" / c.path for c in read_noise(folder.parent / "rir", "train")]
-    noises = read_noise(folder.parent / "noise", "train")
+    taught = Teacher.load(teachers, rows[train]) if teachers else None
+    features, noises, noise_features = _prepare(config, place, parts)
+    # Of what could not be read, or is shorter than a frame, nothing can be learnt.
+    whole = features.lengths.min(axis=0) > 0
+    if taught:
+        taught = taught.take(np.flatnonzero(whole[train]))
+    train, development = train[whole[train]], development[whole[development]]
+    return Corpus(rows, features, train, development, noises, noise_features, taught)
+
+
+def prepare_corpus(config: RunConfig, place: Place) -> str:
+    """Compute the features of corpora, and of the noise; returns a line about them."""
+    parts = _read_manifests(place.corpora)
+    features, _, noise = _prepare(config, place, parts)
+    clips = features.lengths.shape[1]
+    bad = int((features.lengths[0] == 0).sum())
+    hours = sum(float(part.rows["seconds"].sum()) for part in parts) / 3600
+    files = {*features.files.files, *noise.files.files}
+    gigabytes = sum(file.stat().st_size for file in files) / 1e9
+    return (
+        f"{clips} clips ({bad} of them without a frame), {hours:.1f} h, {features.variants} "
+        f"variants: {len(files)} shards, {gigabytes:.2f} GB"
+    )
+
+
+def _prepare(
+    config: RunConfig, place: Place, parts: Sequence[Manifest]
+) -> tuple[CachedFeatures, list[NoiseClip], CachedFeatures]:
+    """Features of the corpora, joined, and the noise with its features."""
+    sounds = sounds_of(parts[0].root, place.sounds, place.cache)
+    rooms = [sounds / "rir" / clip.path for clip in read_noise(sounds / "rir", TRAIN)]
+    noises = read_noise(sounds / "noise", TRAIN)
     features = CachedFeatures.join(
         [
             prepare(
-                each,
-                [c.path for c in part],
-                cache,
+                part.root,
+                part.rows["path"],
+                place.cache,
                 config.front_end,
                 config.data.variants,
                 rooms,
-                workers,
+                place.workers,
+                skip_bad=place.skip_bad,
+                cluster=place.cluster,
             )
-            for each, part in zip(folders, parts, strict=True)
+            for part in parts
         ]
     )
     noise_features = prepare(
-        folder.parent / "noise", [c.path for c in noises], cache, config.front_end, 0, [], workers
+        sounds / "noise",
+        [clip.path for clip in noises],
+        place.cache,
+        config.front_end,
+        0,
+        [],
+        place.workers,
     )
-    return Corpus(clips, features, train, development, noises, noise_features, taught)
+    return features, noises, noise_features
 
 
-def _training_clips(folders: Sequence[Path]) -> list[list[Clip]]:
+def _read_manifests(corpora: Sequence[Path]) -> list[Manifest]:
     """What each corpus has to learn from; corpora that overlap are refused."""
-    manifests = [read_manifest(folder) for folder in folders]
-    tested = {clip.speaker for clips in manifests for clip in clips if clip.split == "test"}
-    parts = [[clip for clip in clips if clip.split == "train"] for clips in manifests]
-    seen: set[str] = set()  # a clip's path is its name everywhere
-    for clip in (clip for part in parts for clip in part):
-        if clip.path in seen:
-            raise EdgelidError(f"two of the corpora have a clip {clip.path}: rename one's folders")
-        if clip.speaker in tested:
-            raise EdgelidError(
-                f"the speaker {clip.speaker} is in train in one corpus and in test in another: "
-                "keep each speaker in one split"
-            )
-        seen.add(clip.path)
-    for folder, part in zip(folders, parts, strict=True):
-        if not part:
-            raise EdgelidError(f"the corpus {folder} has no clips in its training split")
-        check_files(part, folder)
+    whole = [open_manifest(corpus) for corpus in corpora]
+    parts = [manifest.where(pl.col("split") != TEST) for manifest in whole]
+    rows = pl.concat([part.rows.select("path", "speaker") for part in parts])
+    # A clip's path is its name everywhere.
+    twice = rows.filter(~pl.col("path").is_first_distinct())
+    if len(twice):
+        raise EdgelidError(
+            f"two of the corpora have a clip {twice['path'][0]}: rename one's folders"
+        )
+    tested = pl.concat([m.rows.filter(pl.col("split") == TEST).select("speaker") for m in whole])
+    both = rows.join(tested, "speaker", "semi", maintain_order="left")
+    if len(both):
+        raise EdgelidError(
+            f"the speaker {both['speaker'][0]} is in train in one corpus and in test in another: "
+            "keep each speaker in one split"
+        )
+    for corpus, part in zip(corpora, parts, strict=True):
+        if not (part.rows["split"] == TRAIN).any():
+            raise EdgelidError(f"the corpus {corpus} has no clips in its training split")
     return parts
 
 
-def _warn_of_lone_speakers(clips: Sequence[Clip], languages: Sequence[str]) -> None:
-    speakers = {(clip.language, clip.speaker) for clip in clips}
-    voices = Counter(language for language, _ in speakers)
-    lone = [language for language in languages if voices[language] == 1]
+def _warn_of_lone_speakers(rows: pl.DataFrame, languages: Sequence[str]) -> None:
+    voices = rows.group_by("language").agg(pl.col("speaker").n_unique())
+    counts = dict(voices.iter_rows())
+    lone = [language for language in languages if counts[language] == 1]
     if lone:
         log.warning("only one speaker of %s: the model may learn the voice", ", ".join(lone))
 
 
-def _check_sources(clips: list[Clip], development: dict[str, list[str]]) -> None:
+def _check_sources(rows: pl.DataFrame, development: Mapping[str, Sequence[str]]) -> None:
     """Refuse a misspelt source, which would silently be trained on."""
     for language, sources in development.items():
-        known = {clip.source for clip in clips if clip.language == language}
-        unknown = sorted(set(sources) - known)
+        known = rows.filter(pl.col("language") == language)["source"].unique().to_list()
+        unknown = sorted(set(sources) - set(known))
         if unknown:
             raise EdgelidError(
                 f"the corpus has no training clips in {language} from {', '.join(unknown)}: "
@@ -158,6 +241,27 @@ def _check_sources(clips: list[Clip], development: dict[str, list[str]]) -> None
             )
 
 
-def held_out_speakers(clips: list[Clip], development: dict[str, list[str]]) -> set[str]:
-    """Speakers of the development sources; whatever else they recorded is held out with them."""
-    return {c.speaker for c in clips if c.source in development.get(c.language, ())}
+def divide(
+    rows: pl.DataFrame, development: Mapping[str, Sequence[str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which clips to learn from, and which to hold out.
+
+    Held out are the speakers of the split ``dev`` and of the development sources, with whatever
+    else they recorded.
+
+    Returns
+    -------
+    train, development : ndarray, shape (clips,), int64
+        Rows, in their order.
+    """
+    held_out = pl.col("split") == DEV
+    for language, sources in development.items():
+        source = pl.col("source").cast(pl.String).is_in(list(sources))
+        held_out |= (pl.col("language") == language) & source
+    speakers = rows.filter(held_out).select("speaker").unique()
+    found = rows.select("speaker").with_row_index("row")
+    train, development_rows = (
+        found.join(speakers, "speaker", how)["row"].sort().to_numpy().astype(np.int64)
+        for how in ("anti", "semi")
+    )
+    return train, development_rows

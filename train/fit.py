@@ -15,8 +15,7 @@ from train.config import OptimiserConfig, RunConfig
 from train.corpus import Corpus
 from train.development import DevelopmentSet, score
 from train.distil import UNITS
-from train.filterbank import band_centres_hz
-from train.sampling import Batch, BatchSampler
+from train.sampling import Batch
 from train.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,9 @@ log = logging.getLogger(__name__)
 DATA = "data.sha256"  # in the folder of a run: what it learns from
 
 
-def fit(config: RunConfig, run: Path, corpus: Corpus, start: Path | None = None) -> Checkpoint:
+def fit(
+    config: RunConfig, run: Path, corpus: Corpus, start: Path | None = None, loaders: int = 0
+) -> Checkpoint:
     """Train to the end of the plan, from the last checkpoint of the run if there is one.
 
     A run that was stopped and goes on ends, on the same machine, with the very bits of one that
@@ -40,6 +41,8 @@ def fit(config: RunConfig, run: Path, corpus: Corpus, start: Path | None = None)
     start : Path, optional
         Folder of another run whose last state a new run begins with, at its step: the same
         network with a longer plan or more data.
+    loaders : int
+        Processes that draw batches; none for a thread of this one.
 
     Returns
     -------
@@ -62,22 +65,15 @@ def fit(config: RunConfig, run: Path, corpus: Corpus, start: Path | None = None)
     last, best = _resume(trainer, run)
     _note_data(run / DATA, corpus.digest(), resuming=last is not None)
     first = last.step if last else _continue(trainer, start) if start else 0
-    sampler = BatchSampler(
-        config,
-        [corpus.clips[i] for i in corpus.train],
-        corpus.features.take(corpus.train),
-        corpus.noises,
-        corpus.noise_features,
-        band_centres_hz(config.front_end),
-        corpus.teacher,
-    )
-    development = DevelopmentSet.of(config, corpus.clips, corpus.development, corpus.features)
+    sampler = corpus.sampler(config)
+    development = DevelopmentSet.of(config, corpus.rows, corpus.development, corpus.features)
     plan = config.optimiser
     if last and not last.scores and _is_due(first, plan):
         best = _evaluate(trainer, development, run, best)
-    progress = tqdm(sampler.batches(first, plan.steps), str(run), plan.steps, initial=first)
+    batches = sampler.batches(first, plan.steps, loaders=loaders)
+    progress = tqdm(batches, str(run), plan.steps, initial=first)
     try:
-        for step, batch in enumerate(progress, start=first + 1):
+        for step, (batch,) in enumerate(progress, start=first + 1):
             loss, imitation, accuracy = _update(trainer, batch)
             figures = {"loss": loss, "teacher": imitation, "accuracy": accuracy}
             progress.set_postfix({k: f"{v:.3f}" for k, v in figures.items()}, refresh=False)

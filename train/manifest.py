@@ -10,11 +10,15 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from edge.atomic import atomic_file
 from edge.errors import EdgelidError
@@ -38,9 +42,12 @@ SCHEMA = pl.Schema(
 COLUMNS = tuple(SCHEMA)
 CHOICES = {"split": SPLITS, "target": ("yes", "no"), "kind": ("human", "tts")}
 FILLED = ("path", "language", "speaker", "source")  # columns that no row leaves empty
+CLIPS_A_LANGUAGE = 10_000  # that become objects: more than any choice is made from
 CORPUS_VARIABLE = "EDGELID_CORPUS"
 DEFAULT_CORPUS = "../shared/corpus"
 MANIFEST = "manifest.tsv"  # of a corpus that is given as a folder
+STATS_AT_ONCE = 16  # files that are looked for at a time
+STATS_A_PART = 1000
 ROOT_KEY = "edgelid.root"  # in the metadata of Parquet: the folder of the corpus
 
 
@@ -109,11 +116,27 @@ class Manifest:
 
     def clips(self) -> list[Clip]:
         """The clips as objects: for some thousands of them, not for millions."""
-        return [Clip(*row) for row in self.rows.select(COLUMNS).iter_rows()]
+        return clips_of(self.rows)
+
+
+def clips_of(rows: pl.DataFrame) -> list[Clip]:
+    """Rows as objects."""
+    return [Clip(*row) for row in rows.select(COLUMNS).iter_rows()]
+
+
+def thinned(rows: pl.DataFrame, most: int) -> pl.DataFrame:
+    """About `most` clips of each language at most: all those of some of its speakers.
+
+    Speakers are left out evenly, in the order of their names; none where there are not more
+    clips.
+    """
+    number = pl.col("speaker").cast(pl.String).rank("dense").over("language") - 1
+    step = (pl.len().over("language") + most - 1) // most
+    return rows.filter(number % step == 0)
 
 
 def corpus_dir() -> Path:
-    """Folder of the corpus: the environment variable ``EDGELID_CORPUS``, or the default."""
+    """Where the corpus is: what ``EDGELID_CORPUS`` names in the environment, or the default."""
     return Path(os.environ.get(CORPUS_VARIABLE) or DEFAULT_CORPUS)
 
 
@@ -207,12 +230,41 @@ def check_files(clips: Iterable[Clip], directory: str | os.PathLike[str]) -> Non
     EdgelidError
         If files are missing; names the first one and says how many there are.
     """
-    folder = Path(directory)
-    missing = [clip.path for clip in clips if not (folder / clip.path).is_file()]
-    if missing:
+    paths = [clip.path for clip in clips]
+    refuse_missing(paths, file_sizes(paths, directory), directory)
+
+
+def file_sizes(
+    paths: Sequence[str] | pl.Series, directory: str | os.PathLike[str]
+) -> NDArray[np.int64]:
+    """Bytes of each file, (files,); below zero where there is none.
+
+    Many are asked for at a time, as a file system of the network makes one wait for each.
+    """
+    folder = os.fspath(directory)
+
+    def size(path: str) -> int:
+        try:
+            found = os.stat(f"{folder}/{path}")
+        except OSError:
+            return -1
+        return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+    with ThreadPoolExecutor(STATS_AT_ONCE) as pool:
+        parts = (paths[i : i + STATS_A_PART] for i in range(0, len(paths), STATS_A_PART))
+        sizes = [s for part in pool.map(lambda part: list(map(size, part)), parts) for s in part]
+    return np.array(sizes, np.int64)
+
+
+def refuse_missing(
+    paths: Sequence[str] | pl.Series, sizes: np.ndarray, directory: str | os.PathLike[str]
+) -> None:
+    """Raise EdgelidError if `file_sizes` found files to be missing."""
+    missing = np.flatnonzero(sizes < 0)
+    if len(missing):
         raise EdgelidError(
-            f"the audio file {missing[0]} is not in {folder} (files missing: {len(missing)}): "
-            "fetch the whole corpus again"
+            f"the audio file {paths[int(missing[0])]} is not in {os.fspath(directory)} "
+            f"(files missing: {len(missing)}): fetch the whole corpus again"
         )
 
 

@@ -18,7 +18,7 @@ from tests.synthetic import DEVELOPMENT, speech, write_audio, write_table
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.cli import main
 from train.config import RunConfig
-from train.corpus import Corpus, open_corpus
+from train.corpus import Corpus, Place, open_corpus
 from train.development import DevelopmentSet
 from train.distil import UNITS
 from train.features import prepare
@@ -165,14 +165,14 @@ def test_divergence(
 
 
 def test_no_speaker_is_on_both_sides(tiny_data: Corpus) -> None:
-    train_speakers = {tiny_data.clips[i].speaker for i in tiny_data.train}
-    held_out = {tiny_data.clips[i].speaker for i in tiny_data.development}
+    train_speakers = set(tiny_data.rows["speaker"][tiny_data.train])
+    held_out = set(tiny_data.rows["speaker"][tiny_data.development])
     assert train_speakers
     assert held_out
     assert not train_speakers & held_out
-    assert {tiny_data.clips[i].source for i in tiny_data.development} == {DEVELOPMENT}
-    assert {clip.split for clip in tiny_data.clips} == {"train"}
-    assert len(tiny_data.train) + len(tiny_data.development) == len(tiny_data.clips)
+    assert set(tiny_data.rows["source"][tiny_data.development]) == {DEVELOPMENT}
+    assert set(tiny_data.rows["split"]) == {"train"}
+    assert len(tiny_data.train) + len(tiny_data.development) == len(tiny_data.rows)
 
 
 def manifest(folder: Path, tiny_corpus: Path, change: Callable[[list[str]], list[str]]) -> Path:
@@ -198,9 +198,9 @@ def test_a_held_out_speaker_is_held_out_of_all_sources(
             row[5] = "home"  # the same speaker in a source that is trained on
         return row
 
-    corpus = open_corpus(tiny_config, manifest(tmp_path, tiny_corpus, change), tiny_cache, 1)
-    assert f"{DEVELOPMENT}-de-0" not in {corpus.clips[i].speaker for i in corpus.train}
-    sources = {corpus.clips[i].source for i in corpus.development}
+    corpus = open_corpus(tiny_config, Place((manifest(tmp_path, tiny_corpus, change),), tiny_cache))
+    assert f"{DEVELOPMENT}-de-0" not in set(corpus.rows["speaker"][corpus.train])
+    sources = set(corpus.rows["source"][corpus.development])
     assert sources == {DEVELOPMENT, "home"}
 
 
@@ -231,14 +231,13 @@ def test_further_corpora(
     """What they have to train with is learnt from, and nothing else changes."""
     one = further_corpus(tmp_path / "one")
     two = further_corpus(tmp_path / "two", (("en", "train", "robot-9"),), "android")
-    corpus = open_corpus(tiny_config, tiny_corpus, tiny_cache, 1, (), [one, two])
-    count = len(tiny_data.clips)
-    assert corpus.clips[:count] == tiny_data.clips
+    corpus = open_corpus(tiny_config, Place((tiny_corpus, one, two), tiny_cache))
+    count = len(tiny_data.rows)
+    assert corpus.rows[:count].equals(tiny_data.rows)
     added = ["de/robot/0.wav", "sv/robot/1.wav", "de/robot/3.wav", "en/android/0.wav"]
-    assert [clip.path for clip in corpus.clips[count:]] == added
-    assert corpus.train == [*tiny_data.train, *range(count, count + 4)]
-    assert corpus.development == tiny_data.development
-    assert corpus.features.corpora.tolist() == [0] * count + [1] * 3 + [2]
+    assert corpus.rows["path"][count:].to_list() == added
+    assert corpus.train.tolist() == [*tiny_data.train, *range(count, count + 4)]
+    assert corpus.development.tolist() == tiny_data.development.tolist()
     rooms = [tiny_corpus.parent / "rir" / f"{name}.wav" for name in ("small", "hall")]
     alone = prepare(one, added[:3], tmp_path, tiny_config.front_end, 1, rooms, 1)
     for variant in (0, 1):
@@ -268,16 +267,16 @@ def test_a_further_corpus_that_does_not_fit(
 ) -> None:
     further = further_corpus(tmp_path / "further", clips)
     with pytest.raises(EdgelidError, match=message):
-        open_corpus(tiny_config, tiny_corpus, tmp_path / "cache", 1, (), [further])
+        open_corpus(tiny_config, Place((tiny_corpus, further), tmp_path / "cache"))
     assert os.listdir(tmp_path) == ["further"]
 
 
 def test_corpora_that_overlap(tiny_config: RunConfig, tiny_corpus: Path, tmp_path: Path) -> None:
     further = further_corpus(tmp_path / "one")
     with pytest.raises(EdgelidError, match=r"two of the corpora have a clip de/robot/0\.wav"):
-        open_corpus(tiny_config, tiny_corpus, tmp_path / "cache", 1, (), [further, further])
+        open_corpus(tiny_config, Place((tiny_corpus, further, further), tmp_path / "cache"))
     with pytest.raises(EdgelidError, match="two of the corpora have a clip de/home-de-0"):
-        open_corpus(tiny_config, tiny_corpus, tmp_path / "cache", 1, (), [tiny_corpus])
+        open_corpus(tiny_config, Place((tiny_corpus, tiny_corpus), tmp_path / "cache"))
     assert os.listdir(tmp_path) == ["one"]
 
 
@@ -307,8 +306,8 @@ def test_a_language_of_one_speaker(
     """It is trained on, with a word about it; languages that are no class may be as they are."""
     corpus = lone_speakers(tiny_corpus, tmp_path, languages)
     with caplog.at_level(logging.WARNING):
-        opened = open_corpus(tiny_config, corpus, tiny_cache, 1)
-    voices = {(opened.clips[i].language, opened.clips[i].speaker) for i in opened.train}
+        opened = open_corpus(tiny_config, Place((corpus,), tiny_cache))
+    voices = set(opened.rows.select("language", "speaker")[opened.train].iter_rows())
     assert len(voices) == 9 - 2 * len(languages)
     expected = [f"only one speaker of {named}: the model may learn the voice"] if named else []
     assert caplog.messages == expected
@@ -406,7 +405,7 @@ def test_a_corpus_that_does_not_fit(
     message: str,
 ) -> None:
     with pytest.raises(EdgelidError, match=message):
-        open_corpus(with_data(tiny_config, **changes), tiny_corpus, tmp_path, 1)
+        open_corpus(with_data(tiny_config, **changes), Place((tiny_corpus,), tmp_path))
     assert not os.listdir(tmp_path)  # said before any features were computed
 
 
@@ -414,7 +413,7 @@ def test_a_teacher_is_asked_for(tiny_config: RunConfig, tiny_corpus: Path, tmp_p
     plan = dataclasses.replace(tiny_config.optimiser, teacher_weight=1.0)
     config = dataclasses.replace(tiny_config, optimiser=plan)
     with pytest.raises(EdgelidError, match="--teacher"):
-        open_corpus(config, tiny_corpus, tmp_path, 1)
+        open_corpus(config, Place((tiny_corpus,), tmp_path))
 
 
 @pytest.mark.parametrize("development", [{}, {"sv": ["attic"]}])
@@ -422,9 +421,10 @@ def test_nothing_to_score(
     tiny_config: RunConfig, tiny_data: Corpus, development: dict[str, list[str]]
 ) -> None:
     config = with_data(tiny_config, development=development)
-    held_out = [i for i in tiny_data.development if tiny_data.clips[i].language in development]
-    with pytest.raises(EdgelidError, match="development sources hold no 5 s"):
-        DevelopmentSet.of(config, tiny_data.clips, held_out, tiny_data.features)
+    languages = tiny_data.rows["language"][tiny_data.development]
+    held_out = tiny_data.development[languages.is_in(list(development)).to_numpy()]
+    with pytest.raises(EdgelidError, match="development speech holds no 5 s"):
+        DevelopmentSet.of(config, tiny_data.rows, held_out, tiny_data.features)
 
 
 def test_a_language_without_development_sources(
@@ -433,8 +433,9 @@ def test_a_language_without_development_sources(
     from train.checkpoint import restore_model
     from train.development import score
 
-    held_out = [i for i in tiny_data.development if tiny_data.clips[i].language != "en"]
-    development = DevelopmentSet.of(tiny_config, tiny_data.clips, held_out, tiny_data.features)
+    languages = tiny_data.rows["language"][tiny_data.development]
+    held_out = tiny_data.development[(languages != "en").to_numpy()]
+    development = DevelopmentSet.of(tiny_config, tiny_data.rows, held_out, tiny_data.features)
     scores = score(*restore_model(tiny_checkpoint), development)
     assert scores["by_language"].keys() == {0}
     assert 0 <= scores["select"] <= 1

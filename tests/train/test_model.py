@@ -10,7 +10,8 @@ import pytest
 import edge.classifier
 import train.model
 from edge.modelfile import Quantisation
-from train.model import Head, ModelConfig, Stage, Trunk, pool
+from train.architecture import ModelConfig, Stage
+from train.model import Head, Trunk, pool
 
 PHASED = ModelConfig(
     mels=12,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from edge.errors import EdgelidError
-from train.pool import CHUNKS_AHEAD, mapped
+from train.processes import CHUNKS_AHEAD, mapped
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -29,7 +29,7 @@ def test_jobs_are_taken_as_they_are_needed() -> None:
 
     results = mapped(abs, jobs(), 2, chunk_jobs=5)
     assert next(results) == 0
-    assert taken == 2 * CHUNKS_AHEAD * 5
+    assert taken == (2 * CHUNKS_AHEAD + 1) * 5  # one more for the chunk that came back
     results.close()
 
 
