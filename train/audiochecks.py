@@ -192,12 +192,9 @@ def _length(clips: pl.DataFrame) -> Iterator[Finding]:
 
 
 def _format(sound: pl.DataFrame, clips: pl.DataFrame) -> Iterator[Finding]:
-    rate_hz, channels = pl.col("heard_rate_hz"), pl.col("heard_channels")
-    detail = pl.format("{} Hz, {} channel(s)", rate_hz, channels)
-    other = (rate_hz != SAMPLE_RATE_HZ) | (channels != 1)
-    low = rate_hz < SAMPLE_RATE_HZ
+    rate_hz = pl.col("heard_rate_hz")
+    low, detail = rate_hz < SAMPLE_RATE_HZ, pl.format("{} Hz", rate_hz)
     narrow = (rate_hz >= SAMPLE_RATE_HZ) & (pl.col("heard_above_db") < NARROW_DB)
-    yield from clip_finding("other-format", clips.filter(other), len(clips), detail)
     yield from clip_finding("low-rate", clips.filter(low), len(clips), detail)
     yield from clip_finding("narrowband", sound.filter(narrow), len(clips))
 

@@ -136,12 +136,6 @@ KINDS = {
         "longer than the manifest says",
         "What the manifest promises is right, but not all is used: correct seconds.",
     ),
-    "other-format": Kind(
-        WARNING,
-        CLIPS,
-        "not 16 kHz mono",
-        "Training reads 16 kHz mono: convert these first.",
-    ),
     "low-rate": Kind(
         WARNING,
         CLIPS,
