@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from train.corpus import Corpus, open_corpus
 from train.development import DevelopmentSet
 from train.distil import UNITS
 from train.features import prepare
-from train.fit import fit
+from train.fit import Beginning, fit
 from train.manifest import COLUMNS, read_manifest
 from train.sampling import Batch
 from train.teacher import clip_frames
@@ -30,7 +30,7 @@ from train.trainer import Trainer
 
 INTERRUPTED_AT = 27
 
-Update = Callable[[Trainer, Batch], tuple[float, float, float]]
+Update = Callable[[Trainer, Sequence[Batch]], tuple[float, float, float]]
 
 
 class Resumed(NamedTuple):
@@ -50,7 +50,7 @@ def resumed(
     losses: list[float] = []
     update: Update = train.fit._update
 
-    def recorded(trainer: Trainer, batch: Batch) -> tuple[float, float, float]:
+    def recorded(trainer: Trainer, batch: Sequence[Batch]) -> tuple[float, float, float]:
         figures = update(trainer, batch)
         losses.append(figures[0])
         if len(losses) == INTERRUPTED_AT:
@@ -76,7 +76,7 @@ def test_learns(resumed: Resumed, tiny_config: RunConfig) -> None:
 def test_an_interrupt_keeps_the_last_whole_step(resumed: Resumed) -> None:
     assert resumed.interrupted.step == INTERRUPTED_AT
     assert resumed.interrupted.scores == {}
-    assert sorted(os.listdir(resumed.folder)) == ["best.npz", "data.sha256", "last.npz"]
+    assert sorted(os.listdir(resumed.folder)) == ["best.npz", "data.sha256", "last.npz", "logs"]
 
 
 @pytest.mark.parametrize("name", ["last.npz", "best.npz"])
@@ -155,13 +155,13 @@ def test_a_folder_that_cannot_be_made(
 def test_divergence(
     tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(self: Trainer, *_: Any) -> tuple[float, float, float]:
+    def diverge(self: Trainer, _: Any) -> tuple[float, float, float]:
         return float("nan"), 0.0, 0.0
 
-    monkeypatch.setattr(Trainer, "_step", diverge)
+    monkeypatch.setattr(Trainer, "step", diverge)
     with pytest.raises(EdgelidError, match="training diverged"):
         fit(tiny_config, tmp_path, tiny_data)
-    assert os.listdir(tmp_path) == ["data.sha256"]
+    assert sorted(os.listdir(tmp_path)) == ["data.sha256", "logs"]
 
 
 def test_no_speaker_is_on_both_sides(tiny_data: Corpus) -> None:
@@ -448,7 +448,7 @@ def test_continuing_another_run(
     longer = dataclasses.replace(
         tiny_config, optimiser=dataclasses.replace(tiny_config.optimiser, steps=41)
     )
-    best = fit(longer, tmp_path / "longer", tiny_data, start=tiny_run)
+    best = fit(longer, tmp_path / "longer", tiny_data, Beginning(start=tiny_run))
     assert load_checkpoint(tmp_path / "longer" / "last.npz").step == 41
     assert best.step == 41
     before = load_checkpoint(tiny_run / "last.npz").arrays["raw/0"]
@@ -466,4 +466,4 @@ def test_a_run_that_cannot_be_continued(
     model = dataclasses.replace(tiny_config.model, hidden=hidden)
     other = dataclasses.replace(tiny_config, optimiser=optimiser, model=model)
     with pytest.raises(EdgelidError, match="cannot be continued"):
-        fit(other, tmp_path / "other", tiny_data, start=tiny_run)
+        fit(other, tmp_path / "other", tiny_data, Beginning(start=tiny_run))
