@@ -9,12 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import multiprocessing
-import signal
 import zipfile
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +23,7 @@ from edge.frontend import Float32Array, FrontEnd, FrontEndConfig, front_end_hash
 from train.augment import augment_waveform, draw_speed
 from train.cuts import read_audio
 from train.filterbank import mel_filterbank
+from train.pool import mapped
 
 VERSION = 1  # of the cache's layout and of the waveform augmentation behind it
 
@@ -99,44 +96,6 @@ class _Extractor:
         return self.front_end.log_mel(samples).astype(np.float16), speed
 
 
-class _Worker:
-    """What a worker process has been started with."""
-
-    extract: _Extractor
-
-    @classmethod
-    def start(cls, extract: _Extractor) -> None:
-        # Ctrl-C reaches all processes of a terminal: the one that started this one will end it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        cls.extract = extract
-
-    @classmethod
-    def run(cls, job: tuple[Path, str, int]) -> tuple[np.ndarray, float]:
-        return cls.extract(job)
-
-
-def _extracted(
-    extract: _Extractor, jobs: Sequence[tuple[Path, str, int]], workers: int
-) -> Generator[tuple[np.ndarray, float], None, None]:
-    """Features and speeds of files, in their order."""
-    if workers == 1:
-        yield from map(extract, jobs)
-        return
-    # Spawned, as a forked process could wait for ever for a lock that some thread of TensorFlow
-    # held at that moment.
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _Worker.start, (extract,)
-    )
-    try:
-        yield from pool.map(_Worker.run, jobs, chunksize=32)
-    except BrokenProcessPool as error:
-        raise EdgelidError(
-            "a worker process died, perhaps for want of memory: give fewer --workers"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def prepare(
     directory: Path,
     paths: Sequence[str],
@@ -192,7 +151,7 @@ def prepare(
         extract = _Extractor(FrontEnd(config, filterbank), [read_audio(room) for room in rooms])
         for variant in missing:
             jobs = [(directory / path, path, variant) for path in paths]
-            with contextlib.closing(_extracted(extract, jobs, workers)) as results:
+            with contextlib.closing(mapped(extract, jobs, workers)) as results:
                 _write_variant(folder, variant, len(jobs), results)
     return _open(folder, variants, config)
 

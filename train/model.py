@@ -169,8 +169,9 @@ class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(name=name)
         self.state_frames = kernel - stride
         # A depthwise kernel has no use for a bias before batch normalisation, nor has a full one.
+        # Its strides are equal, which changes nothing at a width of one: GPUs know no others.
         self.conv = (
-            keras.layers.DepthwiseConv2D((kernel, 1), (stride, 1), use_bias=False, name="conv")
+            keras.layers.DepthwiseConv2D((kernel, 1), stride, use_bias=False, name="conv")
             if channels is None
             else keras.layers.Conv2D(
                 channels, (kernel, 1), (stride, 1), use_bias=False, name="conv"
