@@ -16,9 +16,9 @@ import edge
 from edge.atomic import write_atomically
 from edge.config import STATE_FOLDER, Settings, check_use, read_settings
 from edge.errors import EdgelidError
-from edge.web.address import parse_address
 from edge.mqtt import CREDENTIAL as MQTT_CREDENTIAL
 from edge.mqtt import broker_of
+from edge.web.address import parse_address
 
 UNIT = "edgelid.service"
 SYSTEM_UNITS = Path("/etc/systemd/system")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from train.corpus import Corpus, Place, open_corpus
 from train.development import DevelopmentSet
 from train.distil import UNITS
 from train.features import prepare
-from train.fit import fit
+from train.fit import Beginning, fit
 from train.manifest import COLUMNS, read_manifest
 from train.sampling import Batch
 from train.teacher import clip_frames
@@ -30,7 +30,7 @@ from train.trainer import Trainer
 
 INTERRUPTED_AT = 27
 
-Update = Callable[[Trainer, Batch], tuple[float, float, float]]
+Update = Callable[[Trainer, Sequence[Batch]], tuple[float, float, float]]
 
 
 class Resumed(NamedTuple):
@@ -50,7 +50,7 @@ def resumed(
     losses: list[float] = []
     update: Update = train.fit._update
 
-    def recorded(trainer: Trainer, batch: Batch) -> tuple[float, float, float]:
+    def recorded(trainer: Trainer, batch: Sequence[Batch]) -> tuple[float, float, float]:
         figures = update(trainer, batch)
         losses.append(figures[0])
         if len(losses) == INTERRUPTED_AT:
@@ -76,7 +76,7 @@ def test_learns(resumed: Resumed, tiny_config: RunConfig) -> None:
 def test_an_interrupt_keeps_the_last_whole_step(resumed: Resumed) -> None:
     assert resumed.interrupted.step == INTERRUPTED_AT
     assert resumed.interrupted.scores == {}
-    assert sorted(os.listdir(resumed.folder)) == ["best.npz", "data.sha256", "last.npz"]
+    assert sorted(os.listdir(resumed.folder)) == ["best.npz", "data.sha256", "last.npz", "logs"]
 
 
 @pytest.mark.parametrize("name", ["last.npz", "best.npz"])
@@ -155,13 +155,13 @@ def test_a_folder_that_cannot_be_made(
 def test_divergence(
     tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(self: Trainer, *_: Any) -> tuple[float, float, float]:
+    def diverge(self: Trainer, _: Any) -> tuple[float, float, float]:
         return float("nan"), 0.0, 0.0
 
-    monkeypatch.setattr(Trainer, "_step", diverge)
+    monkeypatch.setattr(Trainer, "step", diverge)
     with pytest.raises(EdgelidError, match="training diverged"):
         fit(tiny_config, tmp_path, tiny_data)
-    assert os.listdir(tmp_path) == ["data.sha256"]
+    assert sorted(os.listdir(tmp_path)) == ["data.sha256", "logs"]
 
 
 def test_no_speaker_is_on_both_sides(tiny_data: Corpus) -> None:
@@ -339,7 +339,7 @@ def test_two_corpora_and_their_teachers(
 ) -> None:
     """By the command; then the run is told that its data have changed."""
     toml, further = tmp_path / "run.toml", further_corpus(tmp_path / "further")
-    text = tiny_toml.read_text().replace("steps = 40\n", "steps = 2\nteacher_weight = 1.0\n")
+    text = tiny_toml.read_text().replace("steps = 120\n", "steps = 2\nteacher_weight = 1.0\n")
     toml.write_text(text.replace("warmup_steps = 4", "warmup_steps = 1"))
     teachers = [
         write_teacher(tmp_path / "a.npz", tiny_corpus, 1),
@@ -370,7 +370,7 @@ def test_two_corpora_and_their_teachers(
     )
     capsys.readouterr()
     # What does not belong together is refused, and the run is left as it was.
-    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
     assert run(teachers[0]) == 1
     assert "no teacher's embeddings of 'de/robot/0.wav'" in capsys.readouterr().err
     write_teacher(teachers[1], further, 3, scale=2.0)
@@ -378,7 +378,7 @@ def test_two_corpora_and_their_teachers(
     assert "have different projections" in capsys.readouterr().err
     assert run() == 1
     assert "learns from a teacher: give its file (--teacher)" in capsys.readouterr().err
-    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")} == before
 
 
 def with_data(config: RunConfig, **changes: Any) -> RunConfig:
@@ -447,11 +447,11 @@ def test_continuing_another_run(
     tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path
 ) -> None:
     longer = dataclasses.replace(
-        tiny_config, optimiser=dataclasses.replace(tiny_config.optimiser, steps=41)
+        tiny_config, optimiser=dataclasses.replace(tiny_config.optimiser, steps=121)
     )
-    best = fit(longer, tmp_path / "longer", tiny_data, start=tiny_run)
-    assert load_checkpoint(tmp_path / "longer" / "last.npz").step == 41
-    assert best.step == 41
+    best = fit(longer, tmp_path / "longer", tiny_data, Beginning(start=tiny_run))
+    assert load_checkpoint(tmp_path / "longer" / "last.npz").step == 121
+    assert best.step == 121
     before = load_checkpoint(tiny_run / "last.npz").arrays["raw/0"]
     after = load_checkpoint(tmp_path / "longer" / "last.npz").arrays["raw/0"]
     # One step of a schedule that is all but over: the same weights, a little moved.
@@ -462,9 +462,9 @@ def test_continuing_another_run(
 def test_a_run_that_cannot_be_continued(
     tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path, change: str
 ) -> None:
-    optimiser = dataclasses.replace(tiny_config.optimiser, steps=41 if change == "model" else 40)
+    optimiser = dataclasses.replace(tiny_config.optimiser, steps=121 if change == "model" else 120)
     hidden = 18 if change == "model" else tiny_config.model.hidden
     model = dataclasses.replace(tiny_config.model, hidden=hidden)
     other = dataclasses.replace(tiny_config, optimiser=optimiser, model=model)
     with pytest.raises(EdgelidError, match="cannot be continued"):
-        fit(other, tmp_path / "other", tiny_data, start=tiny_run)
+        fit(other, tmp_path / "other", tiny_data, Beginning(start=tiny_run))

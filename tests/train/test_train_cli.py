@@ -92,7 +92,7 @@ def test_interrupted(
     monkeypatch.setattr(train.fit, "_update", interrupt)
     assert fit(tiny_toml, tmp_path, tiny_corpus, tiny_cache) == 130
     assert capsys.readouterr().err.endswith("edgelid-train: stopped; the same command goes on\n")
-    assert sorted(os.listdir(tmp_path)) == ["data.sha256", "last.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["data.sha256", "last.npz", "logs"]
 
 
 @pytest.mark.parametrize("workers", ["0", "-1"])
