@@ -33,6 +33,7 @@ function connect() {
     if (!state) return;
     showLanguage(change.language, change.name);
     state = { ...state, language: change.language, name: change.name, confidence: change.confidence, since: deviceTime() - change.decided_s + change.start_s };
+    showDetail();
   });
   for (const kind of ["segment", "gap"]) {
     source.addEventListener(kind, (event) => { history.addSpan(JSON.parse(event.data)); drawSlow(); });
@@ -111,6 +112,7 @@ function take(newest) {
   $("level-value").textContent = newest.lost ? "–" : silent ? "silence" : `${decibels(newest.level.rms_db)}, peak ${decibels(newest.level.peak_db)}`;
   drawLevel($("level"), newest.lost ? null : newest.level);
   if (!still.matches) drawSpectrum($("spectrum"), history.spectra, deviceTime());
+  showDetail();
   showBars();
 }
 
@@ -121,6 +123,16 @@ function showLanguage(language, name) {
     document.title = `${text} – edgelid`;
   }
   $("swatch").style.background = language ? colours.of(language) : "";
+}
+
+function showDetail() {
+  if (state && !state.lost) {
+    const lasted = Math.max(0, state.time - state.since);
+    const likeliest = Object.entries(state.probabilities).reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0]);
+    const sure = state.language !== "unknown" ? `${percent(state.confidence)} sure, `
+      : likeliest[1] ? `perhaps ${history.name(likeliest[0])}, ` : "";
+    $("detail").textContent = `${sure}for ${duration(lasted)}, since ${clock(state.since)}`;
+  } else $("detail").textContent = "";
 }
 
 const rows = new Map();
@@ -249,13 +261,6 @@ function choice(id, options, chosen, choose) {
 }
 
 function tick() {
-  if (state && !state.lost) {
-    const lasted = Math.max(0, state.time - state.since);
-    const likeliest = Object.entries(state.probabilities).reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0]);
-    const sure = state.language !== "unknown" ? `${percent(state.confidence)} sure, `
-      : likeliest[1] ? `perhaps ${history.name(likeliest[0])}, ` : "";
-    $("detail").textContent = `${sure}for ${duration(lasted)}, since ${clock(state.since)}`;
-  } else $("detail").textContent = "";
   if (heardAt && Date.now() - heardAt > SILENT_MS) {
     gone();
     if (source?.readyState === EventSource.OPEN) connect();
@@ -270,7 +275,7 @@ const TIMELINE_CHOICE = [["10 min", 600], ["1 h", 3600], ["6 h", 21600], ["24 h"
 // The shortest that shows most of what there is.
 function fitting(options, oldest) {
   const length = deviceTime() - (oldest ?? deviceTime());
-  return (options.find((option) => option[1] >= 0.7 * length) ?? options.at(-1))[1];
+  return (options.find((option) => option[1] >= 0.5 * length) ?? options.at(-1))[1];
 }
 
 function choose() {

@@ -117,11 +117,11 @@ def test_pictures_of_the_sound_do_not_follow_fast(served: Served) -> None:
     generator = np.random.default_rng(1)
     start_s = time.monotonic()
     spectra = []
-    while time.monotonic() - start_s < 1.0:
+    while len(spectra) < 50 or len(set(spectra)) < 2:
         served.monitor.audio(generator.standard_normal(800, np.float32))
         spectra.append(str(served.ask("/api/v1/state").json["spectrum_db"]))
     lasted_s = time.monotonic() - start_s
-    assert 1 < len(set(spectra)) <= lasted_s / snapshot.STATE_S + 1 < len(spectra)
+    assert len(set(spectra)) <= lasted_s / snapshot.STATE_S + 1
 
 
 def test_files_are_sent_once(full: Served) -> None:
