@@ -201,7 +201,9 @@ class Tally:
         """The clock on the wall of this machine, as seconds."""
         here = moment(time)
         offset = here.utcoffset() or timedelta()
-        self.zones[f"{here:%Z} (UTC{here:%z})"] = None
+        self.zones[
+            "UTC" if here.tzname() == "UTC" else f"{here:%Z} (UTC{here.isoformat()[-6:]})"
+        ] = None
         return time + offset.total_seconds()
 
     def _fill(self, name: str, start_s: float, end_s: float) -> None:

@@ -42,8 +42,9 @@ def facts(tally: Tally) -> list[tuple[str, str]]:
         (duration(tally.heard_s), "listened"),
         (f"{languages}", "language" if languages == 1 else "languages"),
         (f"{changes}", "change of language" if changes == 1 else "changes of language"),
-        (duration(sum(tally.lost_s.values())), GAP),
     ]
+    if tally.gaps:
+        found.append((duration(sum(tally.lost_s.values())), GAP))
     if tally.starts > 1:
         found.append((f"{tally.starts}", "starts of the program"))
     if tally.unlogged:
