@@ -37,7 +37,8 @@ def span(tally: Tally) -> str:
 
 def facts(tally: Tally) -> list[tuple[str, str]]:
     """What matters most: a figure, and what it is."""
-    languages, changes = len(tally.languages()), sum(tally.changes.values())
+    languages = len([name for name in tally.languages() if name != "other"])
+    changes = sum(tally.changes.values())
     found = [
         (duration(tally.heard_s), "listened"),
         (f"{languages}", "language" if languages == 1 else "languages"),
