@@ -8,8 +8,8 @@ from html import escape
 import numpy as np
 
 from edge import __version__
-from edge.report.colours import colours
-from edge.report.tally import CELLS, GAP, Tally
+from edge.report.colours import OTHERS, colours
+from edge.report.tally import CELLS, GAP, NO_LANGUAGE, Tally
 from edge.report.words import (
     ROW_NAMES,
     TITLE,
@@ -21,7 +21,7 @@ from edge.report.words import (
     timeline_note,
 )
 
-WIDTH, MARGIN, RIGHT = 960, 84, 12  # of drawings, in their own units; the margin is for labels
+WIDTH, MARGIN, RIGHT = 960, 84, 24  # of drawings, in their own units; the margin is for labels
 PLOT = WIDTH - MARGIN - RIGHT
 ROW, BAND = 20, 15  # height of a row of the timeline, and of what is coloured of it
 BARS = 130  # height of the bars of changes
@@ -34,9 +34,11 @@ _PAGE = """\
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>
-:root {{ --ink: #22303c; --grey: #66727f; --line: #d9dee3; --paper: #ffffff; --bar: #7b8794; }}
+:root {{ --ink: #22303c; --grey: #66727f; --line: #d9dee3; --paper: #ffffff; --bar: #7b8794;
+  --nonspeech: {nonspeech}; --unknown: {unknown}; --gap: {gap}; }}
 @media (prefers-color-scheme: dark) {{
-  :root {{ --ink: #e4e9ee; --grey: #9aa7b3; --line: #36424d; --paper: #161c22; --bar: #8a97a4; }}
+  :root {{ --ink: #e4e9ee; --grey: #9aa7b3; --line: #36424d; --paper: #161c22; --bar: #8a97a4;
+    --nonspeech: #333d47; --unknown: #5d6975; --gap: #6d3f3b; }}
 }}
 @media print {{
   :root {{ --ink: #000; --grey: #555; --line: #ccc; --paper: #fff; --bar: #777; }}
@@ -76,7 +78,21 @@ svg .c {{ fill: var(--bar); }}
 
 def page(tally: Tally) -> str:
     """What is added up, as HTML."""
-    return _PAGE.format(title=TITLE, body="\n".join(_body(tally)))
+    return _PAGE.format(
+        title=TITLE,
+        body="\n".join(_body(tally)),
+        nonspeech=OTHERS["nonspeech"],
+        unknown=OTHERS["unknown"],
+        gap=OTHERS[GAP],
+    )
+
+
+# By a rule of the style, as they change with the paper.
+_SHADES = {"nonspeech": "var(--nonspeech)", "unknown": "var(--unknown)", GAP: "var(--gap)"}
+
+
+def _look(tally: Tally) -> dict[str, str]:
+    return {**colours(tally.names()), **_SHADES}
 
 
 def _body(tally: Tally) -> Iterator[str]:
@@ -104,9 +120,9 @@ def _body(tally: Tally) -> Iterator[str]:
 
 
 def _languages(tally: Tally) -> Iterator[str]:
-    look = colours(tally.names())
+    look = _look(tally)
     names = [name for name in tally.names() if name in tally.totals]
-    most_s = max((tally.totals[name].seconds for name in names), default=0.0)
+    most_s = max((tally.totals[name].seconds for name in tally.languages()), default=0.0)
     yield (
         '<table><tr><th>language<th class="b"><th class="n">time<th class="n">share'
         '<th class="n">stretches<th class="n">confidence</tr>'
@@ -114,9 +130,10 @@ def _languages(tally: Tally) -> Iterator[str]:
     for name in names:
         total = tally.totals[name]
         width = 100 * total.seconds / max(most_s, 1e-9)
+        bar = f'<i style="width:{width:.1f}%;background:{look[name]}"></i>'
         yield (
             f"<tr><td>{escape(name_of(name))}"
-            f'<td class="b"><i style="width:{width:.1f}%;background:{look[name]}"></i>'
+            f'<td class="b">{"" if name in NO_LANGUAGE else bar}'
             f'<td class="n">{duration(total.seconds)}'
             f'<td class="n">{total.seconds / max(tally.heard_s, 1e-9):.1%}'
             f'<td class="n">{total.segments}<td class="n">{total.confidence:.0%}</tr>'
@@ -126,7 +143,7 @@ def _languages(tally: Tally) -> Iterator[str]:
 
 def _timeline(tally: Tally) -> Iterator[str]:
     names, rows, strips = tally.names(), tally.rows(), tally.strips()
-    look = colours(names)
+    look = _look(tally)
     yield '<ul class="legend">'
     for name in names:
         yield f'<li><i style="background:{look[name]}"></i>{escape(name_of(name))}</li>'
@@ -149,7 +166,7 @@ def _timeline(tally: Tally) -> Iterator[str]:
             edges = np.flatnonzero(np.diff(strip == number, prepend=False, append=False)).tolist()
             y = index * ROW + ROW / 2
             runs += [f"M{a} {y:g}h{b - a}" for a, b in zip(edges[::2], edges[1::2], strict=True)]
-        yield f'<path stroke="{look[name]}" d="{"".join(runs)}"/>'
+        yield f'<path style="stroke:{look[name]}" d="{"".join(runs)}"/>'
     yield f"</g></svg></div>\n<p>{escape(timeline_note(tally))}</p>"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from edge.errors import EdgelidError
 from edge.plotstyle import GREY, INK, STYLE
 from edge.report.colours import colours
-from edge.report.tally import CELLS, Tally
+from edge.report.tally import CELLS, NO_LANGUAGE, Tally
 from edge.report.words import (
     ROW_NAMES,
     TITLE,
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 LOOK = {"axes.titlesize": 11, "axes.titlelocation": "left", "legend.fontsize": 9}
 DPI = 150
+HEAD_INCHES = 0.95
+UNITS = (("Hours", 3_600), ("Minutes", 60), ("Seconds", 1))
+LEGEND_COLUMNS, LEGEND_INCHES = 7, 0.22
 
 
 def check_matplotlib() -> None:
@@ -50,21 +53,26 @@ def picture(tally: Tally) -> bytes:
     """Draw what is added up, as PNG."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     names = tally.names()
-    heights = (0.5 + 0.24 * len(names), 0.7 + 0.2 * len(tally.rows()), 1.5)
+    legend = LEGEND_INCHES * -(-len(names) // LEGEND_COLUMNS)
+    heights = (0.5 + 0.24 * len(names), 0.7 + 0.2 * len(tally.rows()) + legend, 1.6)
+    height = HEAD_INCHES + 0.7 + sum(heights)
     with rc_context({**STYLE, **LOOK}):
-        sheet = Figure(figsize=(11, 1.6 + sum(heights)), layout="constrained")
+        below_head = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD_INCHES / height), hspace=0.06)
+        sheet = Figure(figsize=(11, height), layout=below_head)
         top, middle, bottom = sheet.subplots(3, 1, height_ratios=heights)
         _languages(top, tally)
         _timeline(middle, tally)
         _changes(bottom, tally)
         told = "  ·  ".join(f"{figure} {what}" for figure, what in facts(tally))
-        sheet.suptitle(
-            f"{TITLE}\n", x=0.01, ha="left", fontsize=13, fontweight="bold", linespacing=2.6
-        )
-        sheet.text(0.01, 1 - 0.36 / sheet.get_figheight(), span(tally), va="top", color=GREY)
-        sheet.text(0.01, 1 - 0.56 / sheet.get_figheight(), told, va="top", color=INK)
+        for inches, text, look in (
+            (0.12, TITLE, {"fontsize": 14, "fontweight": "bold"}),
+            (0.42, span(tally), {"color": GREY}),
+            (0.63, told, {}),
+        ):
+            sheet.text(0.01, 1 - inches / height, text, va="top", **look)
         buffer = io.BytesIO()
         sheet.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
@@ -73,22 +81,24 @@ def picture(tally: Tally) -> bytes:
 def _languages(axes: Axes, tally: Tally) -> None:
     names = [name for name in tally.names() if name in tally.totals]
     look = colours(tally.names())
-    seconds = [tally.totals[name].seconds for name in names]
-    unit, unit_s = ("hours", 3_600) if max(seconds, default=0.0) >= 3_600 else ("minutes", 60)
+    # What is no language can last much longer than all that is one: it has no bar.
+    bars = [0.0 if name in NO_LANGUAGE else tally.totals[name].seconds for name in names]
+    most_s = max(bars, default=0.0)
+    unit, unit_s = next((u for u in UNITS if most_s >= 2 * u[1]), UNITS[-1])
     axes.barh(
         range(len(names)),
-        [value / unit_s for value in seconds],
+        [value / unit_s for value in bars],
         height=0.7,
         color=[look[name] for name in names],
     )
-    for row, name in enumerate(names):
+    for row, (name, bar) in enumerate(zip(names, bars, strict=True)):
         total = tally.totals[name]
         share = total.seconds / max(tally.heard_s, 1e-9)
         text = f" {duration(total.seconds)}, {share:.0%}, confidence {total.confidence:.0%}"
-        axes.text(total.seconds / unit_s, row, text, va="center", fontsize=9, color=INK)
+        axes.text(bar / unit_s, row, text, va="center", fontsize=9, color=INK)
     axes.set(
-        title=f"{unit.capitalize()} by language",
-        xlim=(0, 1.35 * max(seconds, default=1.0) / unit_s),
+        title=f"{unit} by language",
+        xlim=(0, 1.35 * max(most_s, 1.0) / unit_s),
         ylim=(len(names) - 0.4, -0.6),
     )
     axes.set_yticks(range(len(names)), [_plain(name_of(name)) for name in names])
@@ -119,14 +129,18 @@ def _timeline(axes: Axes, tally: Tally) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", alpha=0.5)
-    axes.set_title(f"Timeline, {ROW_NAMES[tally.row_s]}", pad=8)
+    lines = -(-len(names) // LEGEND_COLUMNS)
+    axes.set_title(f"Timeline, {ROW_NAMES[tally.row_s]}", pad=10 + 72 * LEGEND_INCHES * lines)
     axes.set_xlabel(timeline_note(tally), fontsize=9, color=GREY, loc="left")
     axes.legend(
         handles=[Patch(color=look[name], label=_plain(name_of(name))) for name in names],
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.02),
-        borderaxespad=0.3,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=LEGEND_COLUMNS,
+        borderaxespad=0.2,
+        borderpad=0.1,
         handlelength=1.0,
+        columnspacing=1.4,
     )
 
 

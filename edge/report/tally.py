@@ -201,13 +201,15 @@ class Tally:
         """The clock on the wall of this machine, as seconds."""
         here = moment(time)
         offset = here.utcoffset() or timedelta()
-        self.zones[f"{here:%Z} (UTC{here:%z})"] = None
+        self.zones[
+            "UTC" if here.tzname() == "UTC" else f"{here:%Z} (UTC{here.isoformat()[-6:]})"
+        ] = None
         return time + offset.total_seconds()
 
     def _fill(self, name: str, start_s: float, end_s: float) -> None:
         """Add a span to the cells that it touches, to each the part that lies in it."""
         cell_s = self.row_s / CELLS
-        for row in range(int(start_s // self.row_s), int(end_s // self.row_s) + 1):
+        for row in range(math.floor(start_s / self.row_s), math.ceil(end_s / self.row_s)):
             cells = self._row(row, name)
             start = max(0.0, start_s / cell_s - row * CELLS)
             end = min(float(CELLS), end_s / cell_s - row * CELLS)

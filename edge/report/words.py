@@ -37,13 +37,15 @@ def span(tally: Tally) -> str:
 
 def facts(tally: Tally) -> list[tuple[str, str]]:
     """What matters most: a figure, and what it is."""
-    languages, changes = len(tally.languages()), sum(tally.changes.values())
+    languages = len([name for name in tally.languages() if name != "other"])
+    changes = sum(tally.changes.values())
     found = [
         (duration(tally.heard_s), "listened"),
         (f"{languages}", "language" if languages == 1 else "languages"),
         (f"{changes}", "change of language" if changes == 1 else "changes of language"),
-        (duration(sum(tally.lost_s.values())), GAP),
     ]
+    if tally.gaps:
+        found.append((duration(sum(tally.lost_s.values())), GAP))
     if tally.starts > 1:
         found.append((f"{tally.starts}", "starts of the program"))
     if tally.unlogged:
