@@ -33,7 +33,7 @@ from train.config import OptimiserConfig, RunConfig
 from train.corpus import Corpus
 from train.development import DevelopmentSet, score
 from train.distil import UNITS
-from train.distribution import Devices, open_devices
+from train.distribution import Devices, check_division, open_devices
 from train.filterbank import band_centres_hz
 from train.finetune import initial_weights
 from train.journal import Journal
@@ -84,6 +84,7 @@ def fit(
     corpus: Corpus,
     beginning: Beginning | None = None,
     precision: str = FLOAT32,
+    loaders: int = 0,
 ) -> Checkpoint | None:
     """Train to the end of the plan, from the last checkpoint of the run if there is one.
 
@@ -101,6 +102,8 @@ def fit(
     beginning : Beginning, optional
     precision : str
         Of the trunk's arithmetic.
+    loaders : int
+        Processes that draw batches; none for a thread of this one.
 
     Returns
     -------
@@ -120,7 +123,7 @@ def fit(
     with _ended_like_interrupted():
         try:
             session = _Session(config, run, corpus, beginning, precision, devices)
-            return session.train()
+            return session.train(loaders)
         except LOST as error:
             if devices.workers == 1:
                 raise
@@ -142,6 +145,7 @@ class _Session:
         devices: Devices,
     ) -> None:
         self.plan, self.run, self.devices = config.optimiser, run, devices
+        check_division(self.plan, devices.replicas * self.plan.accumulation)
         last: Checkpoint | None = None
         self.best: Checkpoint | None = None
         if devices.chief:
@@ -177,13 +181,13 @@ class _Session:
             if last and not last.scores and _is_due(self.first, self.plan):
                 self._evaluate()
 
-    def train(self) -> Checkpoint | None:
+    def train(self, loaders: int) -> Checkpoint | None:
         """Go through the steps that are left."""
         plan, trainer = self.plan, self.trainer
         if self._is_over(self.first):
             return self.best
         numbers = self.devices.part_numbers(plan.accumulation)
-        batches = self.sampler.batches(self.first, plan.steps, numbers, trainer.parts)
+        batches = self.sampler.batches(self.first, plan.steps, numbers, trainer.parts, loaders)
         progress = tqdm(
             batches, str(self.run), plan.steps, initial=self.first, disable=not self.devices.chief
         )

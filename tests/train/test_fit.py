@@ -340,7 +340,7 @@ def test_two_corpora_and_their_teachers(
 ) -> None:
     """By the command; then the run is told that its data have changed."""
     toml, further = tmp_path / "run.toml", further_corpus(tmp_path / "further")
-    text = tiny_toml.read_text().replace("steps = 40\n", "steps = 2\nteacher_weight = 1.0\n")
+    text = tiny_toml.read_text().replace("steps = 120\n", "steps = 2\nteacher_weight = 1.0\n")
     toml.write_text(text.replace("warmup_steps = 4", "warmup_steps = 1"))
     teachers = [
         write_teacher(tmp_path / "a.npz", tiny_corpus, 1),
@@ -371,7 +371,7 @@ def test_two_corpora_and_their_teachers(
     )
     capsys.readouterr()
     # What does not belong together is refused, and the run is left as it was.
-    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
     assert run(teachers[0]) == 1
     assert "no teacher's embeddings of 'de/robot/0.wav'" in capsys.readouterr().err
     write_teacher(teachers[1], further, 3, scale=2.0)
@@ -379,7 +379,7 @@ def test_two_corpora_and_their_teachers(
     assert "have different projections" in capsys.readouterr().err
     assert run() == 1
     assert "learns from a teacher: give its file (--teacher)" in capsys.readouterr().err
-    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")} == before
 
 
 def with_data(config: RunConfig, **changes: Any) -> RunConfig:
@@ -446,11 +446,11 @@ def test_continuing_another_run(
     tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path
 ) -> None:
     longer = dataclasses.replace(
-        tiny_config, optimiser=dataclasses.replace(tiny_config.optimiser, steps=41)
+        tiny_config, optimiser=dataclasses.replace(tiny_config.optimiser, steps=121)
     )
     best = fit(longer, tmp_path / "longer", tiny_data, Beginning(start=tiny_run))
-    assert load_checkpoint(tmp_path / "longer" / "last.npz").step == 41
-    assert best.step == 41
+    assert load_checkpoint(tmp_path / "longer" / "last.npz").step == 121
+    assert best.step == 121
     before = load_checkpoint(tiny_run / "last.npz").arrays["raw/0"]
     after = load_checkpoint(tmp_path / "longer" / "last.npz").arrays["raw/0"]
     # One step of a schedule that is all but over: the same weights, a little moved.
@@ -461,7 +461,7 @@ def test_continuing_another_run(
 def test_a_run_that_cannot_be_continued(
     tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path, change: str
 ) -> None:
-    optimiser = dataclasses.replace(tiny_config.optimiser, steps=41 if change == "model" else 40)
+    optimiser = dataclasses.replace(tiny_config.optimiser, steps=121 if change == "model" else 120)
     hidden = 18 if change == "model" else tiny_config.model.hidden
     model = dataclasses.replace(tiny_config.model, hidden=hidden)
     other = dataclasses.replace(tiny_config, optimiser=optimiser, model=model)
