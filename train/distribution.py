@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from edge.errors import EdgelidError
+from train.config import OptimiserConfig
 from train.rendezvous import Cluster, meet
 
 CLUSTER_VARIABLE = "TF_CONFIG"
@@ -93,6 +94,27 @@ class Devices:
         return np.asarray(self.strategy.experimental_local_results(total(values))[0])
 
 
+def local_devices() -> Devices:
+    """The GPUs of this machine, or its one device."""
+    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+    return Devices(tf.distribute.MirroredStrategy(gpus)) if len(gpus) > 1 else Devices()
+
+
+def check_division(plan: OptimiserConfig, parts: int) -> None:
+    """Refuse a batch that cannot be divided.
+
+    Raises
+    ------
+    EdgelidError
+        Saying which numbers do not fit.
+    """
+    if plan.batch_clips % parts:
+        raise EdgelidError(
+            f"batch_clips is {plan.batch_clips}, which must be a multiple of {parts}: the devices "
+            "of all workers times accumulation"
+        )
+
+
 def open_devices(agreement: str) -> Devices:
     """Find the devices; with ``TF_CONFIG``, the other workers too.
 
@@ -108,8 +130,7 @@ def open_devices(agreement: str) -> Devices:
     """
     cluster = cluster_of_environment()
     if cluster is None:
-        gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
-        return Devices(tf.distribute.MirroredStrategy(gpus)) if len(gpus) > 1 else Devices()
+        return local_devices()
     meet(cluster, agreement)
     # TensorFlow waits for an hour, deaf to everything, for a worker that ended after the meeting.
     before = signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -33,7 +33,7 @@ from train.config import OptimiserConfig, RunConfig
 from train.corpus import Corpus
 from train.development import DevelopmentSet, score
 from train.distil import UNITS
-from train.distribution import Devices, open_devices
+from train.distribution import Devices, check_division, open_devices
 from train.finetune import initial_weights
 from train.journal import Journal
 from train.precision import FLOAT32
@@ -144,6 +144,7 @@ class _Session:
         devices: Devices,
     ) -> None:
         self.plan, self.run, self.devices = config.optimiser, run, devices
+        check_division(self.plan, devices.replicas * self.plan.accumulation)
         last: Checkpoint | None = None
         self.best: Checkpoint | None = None
         if devices.chief:
