@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgelidError
 from train.command import run
+from train.importers import NAMES as IMPORTERS
 
 if TYPE_CHECKING:
     from train.corpus import Place
@@ -89,7 +91,64 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, help="write the full report to this file")
     evaluate.add_argument("--html", type=Path, help="write it with plots, for a browser")
     evaluate.set_defaults(run_command=run_evaluate)
+    _add_import(commands)
+    _add_validate(commands)
+    _add_split(commands)
     return top
+
+
+def _add_import(commands: Any) -> None:
+    add = commands.add_parser("import", help="write the manifest of a published corpus")
+    add.add_argument("name", choices=IMPORTERS, metavar="NAME", help=", ".join(IMPORTERS))
+    add.add_argument("root", type=Path, help="folder that it was unpacked to")
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="MANIFEST.parquet")
+    add.add_argument("--languages", help="a list of codes, such as de,sv (default: all)")
+    add.add_argument(
+        "--hours",
+        type=float,
+        help="of training clips, at most, of each language; from all speakers",
+    )
+    add.add_argument("--min-s", type=float, default=0.0, help="leave out shorter clips")
+    add.add_argument("--max-s", type=float, default=math.inf, help="leave out longer clips")
+    add.add_argument("--seed", type=int, default=0, help="of the draw for --hours")
+    add.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out what is faulty, and list it in MANIFEST.parquet.faults.tsv",
+    )
+    add.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="threads that measure files"
+    )
+    add.set_defaults(run_command=run_import, stopped="nothing was written")
+
+
+def _add_validate(commands: Any) -> None:
+    validate = commands.add_parser("validate", help="find in advance what would ruin a run")
+    validate.add_argument("manifest", type=Path, help="manifest, or folder of the corpus")
+    validate.add_argument("--sample", type=int, metavar="N", help="decode N clips (default: all)")
+    validate.add_argument("--seed", type=int, default=0, help="of the sample")
+    validate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    validate.add_argument("--json", type=Path, help="write the full report to this file")
+    validate.add_argument("--plots", type=Path, metavar="PNG", help="hours and lengths, a picture")
+    validate.set_defaults(run_command=run_validate, stopped="nothing was written")
+
+
+def _add_split(commands: Any) -> None:
+    split = commands.add_parser("split", help="divide into train, dev and test by speakers")
+    split.add_argument("manifest", type=Path, help="manifest, or folder of the corpus")
+    split.add_argument("-o", "--output", type=Path, required=True, help="Parquet to write")
+    split.add_argument("--dev", type=float, default=0.1, help="share of each language's hours")
+    split.add_argument("--test", type=float, default=0.1, help="the same")
+    split.add_argument(
+        "--by", choices=("speaker", "source"), default="speaker", help="what is never divided"
+    )
+    split.add_argument("--seed", type=int, default=0, help="of the draw")
+    split.add_argument(
+        "--afresh",
+        action="store_true",
+        help="divide all (default: what is in dev or test stays, train is divided)",
+    )
+    split.set_defaults(run_command=run_split, stopped="nothing was written")
 
 
 def _features_parser(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -193,13 +252,80 @@ def run_evaluate(options: argparse.Namespace) -> None:
     print("\n".join(table(report)))
 
 
+def run_import(options: argparse.Namespace) -> None:
+    """``edgelid-train import``."""
+    if options.workers < 1:
+        raise EdgelidError("--workers must be at least 1")
+    from train.importing import Selection, import_corpus, summary
+
+    selection = Selection(
+        languages=tuple(options.languages.split(",")) if options.languages else None,
+        hours=options.hours,
+        min_s=options.min_s,
+        max_s=options.max_s,
+        seed=options.seed,
+    )
+    import_corpus(
+        options.name,
+        options.root,
+        options.output,
+        selection,
+        skip_bad=options.skip_bad,
+        workers=options.workers,
+    )
+    print("\n".join(summary(options.output)))
+
+
+def run_validate(options: argparse.Namespace) -> None:
+    """``edgelid-train validate``."""
+    from edge.atomic import check_writable
+    from train.report import write_json
+    from train.validation import validate
+    from train.validation_report import table
+
+    for path in filter(None, (options.json, options.plots)):
+        check_writable(path)
+    if options.plots:
+        from train.corpusplot import write_plot
+
+        if options.plots.suffix.lower() != ".png":
+            raise EdgelidError("--plots writes PNG: give a file that ends in .png")
+    report = validate(options.manifest, options.sample, options.seed, options.workers)
+    if options.json:
+        write_json(options.json, report)
+    if options.plots:
+        write_plot(report, options.plots)
+    print("\n".join(table(report)))
+    if report["errors"]:
+        names = ", ".join(row["code"] for row in report["errors"])
+        raise EdgelidError(f"the corpus has errors to mend before training: {names}")
+
+
+def run_split(options: argparse.Namespace) -> None:
+    """``edgelid-train split``."""
+    from edge.atomic import check_writable
+    from train.manifest import read_rows, write_parquet
+    from train.splitting import Wish, divide
+    from train.splitting_report import table
+
+    if options.output.suffix != ".parquet":
+        raise EdgelidError("--output is Parquet: give a file that ends in .parquet")
+    check_writable(options.output)
+    wish = Wish(options.dev, options.test, options.by, options.seed, options.afresh)
+    manifest = read_rows(options.manifest)
+    divided = divide(manifest, wish)
+    write_parquet(divided.lazy(), options.output, manifest.root)
+    print("\n".join(table(divided, wish)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parser().parse_args(arguments)
     logging.basicConfig(format="edgelid-train: %(message)s")
     logging.getLogger("train").setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    return run("edgelid-train", lambda: options.run_command(options), "the same command goes on")
+    stopped = getattr(options, "stopped", "the same command goes on")
+    return run("edgelid-train", lambda: options.run_command(options), stopped)
 
 
 if __name__ == "__main__":

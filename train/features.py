@@ -27,7 +27,7 @@ from train.cluster import spread
 from train.cuts import read_audio
 from train.filterbank import mel_filterbank
 from train.manifest import file_sizes, refuse_missing
-from train.processes import in_order, processes
+from train.pool import mapped
 from train.shards import CLIPS, ENDING, Frames, Index, Shards, read_index, write_shard
 
 log = logging.getLogger(__name__)
@@ -156,31 +156,14 @@ class Extractor:
         return Frames(self.front_end.log_mel(samples).astype(np.float16), speed)
 
 
-class _Worker:
-    """What a worker process has been started with."""
-
-    extract: Extractor
-
-    @classmethod
-    def start(cls, extract: Extractor) -> None:
-        cls.extract = extract
-
-    @classmethod
-    def run(cls, job: Job) -> Index:
-        return cls.extract(job)
-
-
 def _made(
     extract: Extractor, jobs: Sequence[Job], workers: int, cluster: str | None
 ) -> Generator[tuple[int, Index], None, None]:
     """Make shards; each with the number of its job."""
     if cluster is not None:
         yield from spread(extract, jobs, cluster)
-    elif workers == 1:
-        yield from enumerate(map(extract, jobs))
     else:
-        with processes(min(workers, len(jobs)), _Worker.start, extract) as pool:
-            yield from enumerate(in_order(pool, _Worker.run, jobs, 2 * workers))
+        yield from enumerate(mapped(extract, jobs, workers, chunk_jobs=1))
 
 
 def prepare(
@@ -329,9 +312,11 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
             log.debug("the file system of %s has no locks", folder)
-        for partial in folder.glob(".*.partial"):  # of a process that was killed
-            partial.unlink(missing_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            for partial in folder.glob(".*.partial"):  # of processes that were killed
+                partial.unlink(missing_ok=True)
 
 
 def _tell_faults(jobs: Sequence[Job], indices: Sequence[Index], skip_bad: bool) -> None:

@@ -24,7 +24,9 @@ def run(*code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", [[], ["fit"], ["evaluate"]])
+@pytest.mark.parametrize(
+    "command", [[], ["fit"], ["evaluate"], ["import"], ["validate"], ["split"]]
+)
 def test_help_is_fast(command: list[str]) -> None:
     """It must not wait for TensorFlow."""
     done = run(
