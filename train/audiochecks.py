@@ -18,7 +18,7 @@ from edge.level import CLIPPED_SHARES, LOW_PEAKS, OFFSETS
 from train.cuts import TOLERANCE_SAMPLES
 from train.findings import Finding
 from train.hearing import EMPTY, HEARD, MISSING, RECORD, UNDECODABLE, hear
-from train.processes import mapped
+from train.pool import mapped
 from train.rowchecks import clip_finding
 
 SILENT_PEAK = 2.0**-15  # the last bit of 16

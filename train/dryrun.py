@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from edge.frontend import FRAMES_PER_SECOND
+from train.architecture import ModelConfig
 from train.config import RunConfig
 from train.distil import UNITS
 from train.distribution import check_division, cluster_of_environment, local_devices
-from train.model import ModelConfig
 from train.precision import FLOAT32
 from train.sampling import Batch
 from train.trainer import Trainer

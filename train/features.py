@@ -27,7 +27,7 @@ from train.cluster import spread
 from train.cuts import read_audio
 from train.filterbank import mel_filterbank
 from train.manifest import file_sizes, refuse_missing
-from train.processes import mapped
+from train.pool import mapped
 from train.shards import CLIPS, ENDING, Frames, Index, Shards, read_index, write_shard
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ def _made(
     if cluster is not None:
         yield from spread(extract, jobs, cluster)
     else:
-        yield from enumerate(mapped(extract, jobs, min(workers, len(jobs)), chunk_jobs=1))
+        yield from enumerate(mapped(extract, jobs, workers, chunk_jobs=1))
 
 
 def prepare(
@@ -312,9 +312,11 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
             log.debug("the file system of %s has no locks", folder)
-        for partial in folder.glob(".*.partial"):  # of a process that was killed
-            partial.unlink(missing_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            for partial in folder.glob(".*.partial"):  # of processes that were killed
+                partial.unlink(missing_ok=True)
 
 
 def _tell_faults(jobs: Sequence[Job], indices: Sequence[Index], skip_bad: bool) -> None:

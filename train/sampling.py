@@ -23,7 +23,7 @@ from train.config import RunConfig
 from train.distil import Origin, Teacher
 from train.features import CachedFeatures, seed_of
 from train.noise import NoiseClip
-from train.processes import in_order, processes
+from train.pool import CHUNKS_AHEAD, in_order, in_processes
 
 T = TypeVar("T")
 
@@ -39,7 +39,6 @@ MIN_NOISE_FRAMES = 50  # repeated more often than that, any noise becomes a ratt
 # Shares of the two classes that are no language, against one for a language.
 OTHER_SHARE = 1.5
 NONSPEECH_SHARE = 0.7
-AHEAD = 4  # batches that every loader is ahead of training at most
 
 
 @dataclass(frozen=True)
@@ -288,12 +287,11 @@ class BatchSampler:
 
         steps = range(first, last)
         draw = _Drawer(self, tuple(part_numbers), parts)
-        if loaders == 0:
-            with ThreadPoolExecutor(1) as thread:
-                yield from in_order(thread, draw, steps, AHEAD)
+        if loaders:
+            yield from in_processes(draw, steps, loaders, chunk_jobs=1)
             return
-        with processes(loaders, _Loader.start, draw, finish=True) as pool:
-            yield from in_order(pool, _Loader.run, steps, AHEAD * loaders)
+        with ThreadPoolExecutor(1) as thread:
+            yield from in_order(thread, draw, steps, CHUNKS_AHEAD)
 
     def _targets(self, origins: list[Origin]) -> tuple[np.ndarray, Float32Array]:
         """What the teacher says at the moment that each embedding is about."""
@@ -368,20 +366,6 @@ class _Drawer:
 
     def __call__(self, step: int) -> list[Batch]:
         return [self.sampler.batch(step, part, self.parts) for part in self.part_numbers]
-
-
-class _Loader:
-    """What a loading process has been started with."""
-
-    draw: _Drawer
-
-    @classmethod
-    def start(cls, draw: _Drawer) -> None:
-        cls.draw = draw
-
-    @classmethod
-    def run(cls, step: int) -> list[Batch]:
-        return cls.draw(step)
 
 
 def _by_kind(

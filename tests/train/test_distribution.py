@@ -1,4 +1,4 @@
-"""A run depends on how many parts a batch has, and not on which device or process computed which."""
+"""A run depends on how many parts a batch has, and not on which device or process has which."""
 
 from __future__ import annotations
 
@@ -189,7 +189,8 @@ def part(step, number):
     rng = np.random.default_rng([step, number])
     labels = rng.integers(0, 4, clips).astype(np.int32)
     return Batch(
-        rng.normal(size=(clips, frames, config.front_end.mels)).astype(np.float32) + labels[:, None, None],
+        rng.normal(size=(clips, frames, config.front_end.mels)).astype(np.float32)
+        + labels[:, None, None],
         labels,
         (rng.random((clips, 4, frames // 4)) < 0.5).astype(np.float32),
         rng.integers(0, 9, (clips, frames // 4)).astype(np.int32),

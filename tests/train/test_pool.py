@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from edge.errors import EdgelidError
-from train.processes import CHUNKS_AHEAD, mapped
+from train.pool import CHUNKS_AHEAD, mapped
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -29,8 +29,27 @@ def test_jobs_are_taken_as_they_are_needed() -> None:
 
     results = mapped(abs, jobs(), 2, chunk_jobs=5)
     assert next(results) == 0
-    assert taken == (2 * CHUNKS_AHEAD + 1) * 5  # one more for the chunk that came back
+    assert taken == 2 * CHUNKS_AHEAD * 5
     results.close()
+
+
+@pytest.mark.parametrize("results", [0, 1])
+def test_given_up_while_large_results_are_on_their_way(results: int) -> None:
+    """Nothing waits for the rest of them."""
+    for _ in range(3):
+        blocks = mapped(bytes, [1 << 24] * 100, 2, chunk_jobs=1)
+        for _, block in zip(range(results), blocks, strict=False):
+            assert len(block) == 1 << 24
+        blocks.close()
+
+
+def fail(number: int) -> None:
+    raise EdgelidError(f"number {number} is bad")
+
+
+def test_what_goes_wrong_there_goes_wrong_here() -> None:
+    with pytest.raises(EdgelidError, match="number 7 is bad"):
+        list(mapped(fail, [7], 2))
 
 
 def test_a_process_that_dies() -> None:
