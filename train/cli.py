@@ -62,9 +62,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="begin with the trunk of this other run or checkpoint: other languages",
     )
-    fit.add_argument(
-        "--freeze", choices=("trunk", "none"), help="with --init, what stays as it is"
-    )
+    fit.add_argument("--freeze", choices=("trunk", "none"), help="with --init, what stays as it is")
     fit.add_argument(
         "--precision",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),

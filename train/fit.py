@@ -157,7 +157,9 @@ class _Session:
             _note_data(run / DATA, corpus.digest(), resuming=last is not None)
         frozen = bool(json.loads(devices.share(json.dumps(beginning.frozen).encode())))
         if frozen and self.plan.teacher_weight:
-            raise EdgelidError("a frozen trunk learns nothing from a teacher: set teacher_weight = 0")
+            raise EdgelidError(
+                "a frozen trunk learns nothing from a teacher: set teacher_weight = 0"
+            )
         units = UNITS if corpus.teacher and not frozen else 0
         self.trainer = Trainer(config, units, devices, precision, frozen)
         if devices.chief:

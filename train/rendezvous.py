@@ -67,7 +67,9 @@ def meet(cluster: Cluster, agreement: str, wait_s: float = WAIT_S) -> None:
     try:
         server = socket.create_server(("", port))
     except OSError as error:
-        raise EdgelidError(f"cannot listen on port {port}, of TF_CONFIG: {error.strerror}") from error
+        raise EdgelidError(
+            f"cannot listen on port {port}, of TF_CONFIG: {error.strerror}"
+        ) from error
     with server:
         if cluster.worker == 0:
             _gather(server, cluster, agreement, time.monotonic() + wait_s)

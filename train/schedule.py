@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 
 from train.config import OptimiserConfig
@@ -15,7 +17,7 @@ def peak_learning_rate(plan: OptimiserConfig) -> float:
     rate goes with the root of k (Krizhevsky 2014; Hoffer et al. 2017; Malladi et al. 2022, for
     Adam). In proportion to k, the rule for SGD (Goyal et al. 2017), it would soon diverge.
     """
-    return plan.learning_rate * _ratio(plan) ** 0.5
+    return plan.learning_rate * math.sqrt(_ratio(plan))
 
 
 def learning_rates(plan: OptimiserConfig) -> keras.optimizers.schedules.LearningRateSchedule:
