@@ -67,14 +67,14 @@ class Trainer:
         with self.devices.strategy.scope():
             self._build(units, precision)
         run = self.devices.strategy.run
-        self._compute = tf.function(lambda *part: run(self._gradients, part), reduce_retracing=True)
-        self._add = tf.function(lambda one, other: run(tf.nest.map_structure, (tf.add, one, other)))
-        self._apply = tf.function(lambda found: run(self._update, (found,)))
+        self._compute = _graph(lambda *part: run(self._gradients, part))
+        self._add = _graph(lambda one, other: run(tf.nest.map_structure, (tf.add, one, other)))
+        self._apply = _graph(lambda found: run(self._update, (found,)))
 
     def _build(self, units: int, precision: str) -> None:
         config = self.config
         self.trunk, self.head = build_model(config, precision)
-        learning: list[Trunk | Head] = [self.head] if self.frozen else [self.trunk, self.head]
+        learning: list[Any] = [self.head] if self.frozen else [self.trunk, self.head]
         self.variables = [v for model in learning for v in model.trainable_variables]
         self.helpers: list[Any] = []
         if units:
@@ -251,7 +251,7 @@ class Trainer:
         parts = int(arrays.get(PARTS, 1))
         if parts != self.parts:
             log.warning(
-                "each batch had %d part(s) so far, now %d: it goes on, but not as it would have",
+                "each batch had %d part(s) and now has %d: it goes on, but not as it would have",
                 parts,
                 self.parts,
             )
@@ -274,6 +274,10 @@ class Trainer:
             "scale/counter": self.scaled.step_counter.value,
             "scale/factor": self.scaled.dynamic_scale.value,
         }
+
+
+def _graph(function: Any) -> Any:
+    return tf.function(function, reduce_retracing=True, autograph=False)
 
 
 def _approach(variable: Any, value: Any, momentum: Any) -> Any:

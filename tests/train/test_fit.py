@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -468,3 +473,121 @@ def test_a_run_that_cannot_be_continued(
     other = dataclasses.replace(tiny_config, optimiser=optimiser, model=model)
     with pytest.raises(EdgelidError, match="cannot be continued"):
         fit(other, tmp_path / "other", tiny_data, Beginning(start=tiny_run))
+
+
+def test_saved_between_evaluations(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what ends without warning does not cost hours."""
+    plan = dataclasses.replace(tiny_config.optimiser, steps=5, evaluate_every_steps=3)
+    config = dataclasses.replace(tiny_config, optimiser=plan)
+    monkeypatch.setattr(train.fit, "SAVE_EVERY_S", 0.0)
+    saved = []
+    save = Checkpoint.save
+
+    def noted(checkpoint: Checkpoint, path: Path) -> None:
+        saved.append((path.name, checkpoint.step, bool(checkpoint.scores)))
+        save(checkpoint, path)
+
+    monkeypatch.setattr(Checkpoint, "save", noted)
+    fit(config, tmp_path, tiny_data)
+    lasts = [(step, scored) for name, step, scored in saved if name == "last.npz"]
+    assert lasts == [(1, False), (2, False), (3, True), (4, False), (5, True)]
+
+
+def test_patience(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends after so many evaluations below the best one, and is not trained again."""
+    plan = dataclasses.replace(tiny_config.optimiser, evaluate_every_steps=2, patience=2)
+    config = dataclasses.replace(tiny_config, optimiser=plan)
+    selected = iter([0.5, 0.6, 0.5, 0.6, 0.5, 0.4, 0.9])
+    monkeypatch.setattr(train.fit, "score", lambda *_: {"select": next(selected)})
+    best = fit(config, tmp_path, tiny_data)
+    assert best
+    assert (best.step, best.scores) == (8, {"select": 0.6})
+    assert load_checkpoint(tmp_path / "last.npz").step == 12
+    monkeypatch.setattr(train.fit, "_update", None)
+    again = fit(config, tmp_path, tiny_data)
+    assert again
+    assert again.step == 8
+
+
+def test_told_to_end(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM does what Ctrl-C does."""
+    update = train.fit._update
+
+    def ended(trainer: Trainer, batch: Sequence[Batch]) -> tuple[float, float, float]:
+        figures = update(trainer, batch)
+        if trainer.done.numpy() == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return figures
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(train.fit, "_update", ended)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_config, tmp_path, tiny_data)
+    assert load_checkpoint(tmp_path / "last.npz").step == 3
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_batch_that_cannot_be_divided(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="batch_clips must be a multiple of accumulation"):
+        dataclasses.replace(tiny_config.optimiser, accumulation=3)
+
+
+def test_curves(tiny_run: Path, tiny_config: RunConfig) -> None:
+    """TensorBoard finds what happened."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(tiny_run / "logs"), {"tensors": 0})
+    found.Reload()
+    tags = set(found.Tags()["tensors"])
+    train_tags = {"loss", "teacher", "accuracy", "learning_rate", "clips_per_second", "wait_share"}
+    assert {f"train/{tag}" for tag in train_tags} <= tags
+    assert {"development/1s", "development/3s", "development/5s", "development/other"} <= tags
+    steps = [event.step for event in found.Tensors("development/select")]
+    every = tiny_config.optimiser.evaluate_every_steps
+    assert steps == list(range(every, tiny_config.optimiser.steps + 1, every))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [3, 10])
+def test_killed_at_any_moment(
+    tiny_toml: Path, tiny_corpus: Path, tiny_cache: Path, tmp_path: Path, kills: int
+) -> None:
+    """The same command, again and again, ends in the very checkpoint of an undisturbed run."""
+    toml = tmp_path / "run.toml"
+    text = tiny_toml.read_text().replace("steps = 120\n", "steps = 400\npatience = 300\n")
+    toml.write_text(text.replace("every_steps = 40", "every_steps = 8"))
+
+    def start(run: Path) -> subprocess.Popen[bytes]:
+        options = ["--corpus", tiny_corpus, "--cache", tiny_cache, "--workers", "1"]
+        command = [sys.executable, "-m", "train.cli", "fit", toml, "--run", run, *options]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([str(part) for part in command], **quiet)  # type: ignore[call-overload]
+
+    rng, disturbed = np.random.default_rng(kills), tmp_path / "disturbed"
+    for _ in range(kills):
+        step = load_checkpoint(disturbed / "last.npz").step if disturbed.exists() else 0
+        process = start(disturbed)
+        while process.poll() is None:
+            time.sleep(0.02)
+            with contextlib.suppress(EdgelidError):
+                if load_checkpoint(disturbed / "last.npz").step > step:
+                    break
+        time.sleep(rng.uniform(0, 1))
+        process.kill()
+        process.wait()
+    for run in (disturbed, tmp_path / "undisturbed"):
+        assert start(run).wait(600) == 0
+    for name in ("last.npz", "best.npz"):
+        one, other = (load_checkpoint(tmp_path / r / name) for r in ("undisturbed", "disturbed"))
+        assert (one.step, one.scores) == (other.step, other.scores)
+        assert one.arrays.keys() == other.arrays.keys()
+        for key, array in one.arrays.items():
+            np.testing.assert_array_equal(array, other.arrays[key], err_msg=key)
