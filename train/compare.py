@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from edge.modelfile import OTHER
 from train.checkpoint import Checkpoint, load_checkpoint, restore_model
 from train.command import run
-from train.corpus import open_corpus
+from train.corpus import Place, open_corpus
 from train.development import DevelopmentSet, logits
 from train.features import prepare
-from train.manifest import corpus_dir, read_manifest
+from train.manifest import corpus_dir, open_manifest
 
 DURATION_S = 3.0
 
@@ -62,12 +63,13 @@ def stretches_of(
     config = checkpoint.config
     if split == "dev":
         plan = replace(config.optimiser, teacher_weight=0.0)
-        opened = open_corpus(replace(config, optimiser=plan), corpus, cache, workers)
-        return DevelopmentSet.of(config, opened.clips, opened.development, opened.features)
-    clips = [clip for clip in read_manifest(corpus) if clip.split == split]
-    paths = [clip.path for clip in clips]
-    features = prepare(corpus, paths, cache, config.front_end, 0, [], workers)
-    return DevelopmentSet.of(config, clips, range(len(clips)), features)
+        place = Place((corpus,), cache, workers)
+        opened = open_corpus(replace(config, optimiser=plan), place)
+        return DevelopmentSet.of(config, opened.rows, opened.development, opened.features)
+    manifest = open_manifest(corpus).where(pl.col("split") == split)
+    paths = manifest.rows["path"]
+    features = prepare(manifest.root, paths, cache, config.front_end, 0, [], workers)
+    return DevelopmentSet.of(config, manifest.rows, np.arange(len(paths)), features)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.compare", description=__doc__)
     parser.add_argument("before", type=Path, help="checkpoint, or folder of a run")
     parser.add_argument("after", type=Path, help="the same; its languages are told about")
-    parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="folder of the corpus")
+    parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="its manifest or folder")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--cache", type=Path, required=True, help="folder for features")
     parser.add_argument("--workers", type=int, default=1, help="processes, for features")
