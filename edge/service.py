@@ -41,11 +41,13 @@ STATUS_KEYS = (
 )
 
 # Each line costs the service something it does not need. docs/service.md tells what is left.
+# ProtectSystem=strict leaves /dev writable, and with ProtectControlGroups, in systemd 252, /run.
 _SANDBOX = """\
 NoNewPrivileges=yes
 PrivateMounts=yes
 PrivateTmp=yes
 ProtectSystem=strict
+ReadOnlyPaths=/run -/dev/mqueue
 ProtectHome={protect_home}
 ProtectClock=yes
 ProtectControlGroups=yes
@@ -68,12 +70,13 @@ UMask=0077
 LimitCORE=0
 """
 
-# Only the manager of the system can do these.
+# Only the manager of the system can do these; a user's JACK shares memory in /dev/shm.
 _SYSTEM_SANDBOX = """\
 DynamicUser=yes
 SupplementaryGroups=audio
 StateDirectory=edgelid
 StateDirectoryMode=0700
+ReadOnlyPaths=-/dev/shm
 DevicePolicy=closed
 DeviceAllow=char-alsa rw
 ProtectProc=invisible
@@ -97,7 +100,7 @@ Description=edgelid, which tells the language being spoken
 Type=notify
 NotifyAccess=main
 ExecStart={command}
-ExecReload=/bin/kill -HUP $MAINPID
+ExecReload=/bin/sh -c "kill -HUP $MAINPID"
 Restart=on-failure
 RestartSec=10
 RestartPreventExitStatus=2 78
@@ -105,6 +108,8 @@ WatchdogSec=60
 TimeoutStopSec=10
 MemoryMax=256M
 TasksMax=64
+StandardOutput={output}
+StandardError=journal
 {sandbox}
 [Install]
 WantedBy={wanted_by}
@@ -170,9 +175,14 @@ class Service:
             sandbox += "".join(
                 f"ReadWritePaths={_quoted(str(folder))}\n" for folder in _written(settings)
             )
-        command = " ".join(map(_quoted, words))
         return _UNIT.format(
-            mark=MARK, after=after, command=command, sandbox=sandbox, wanted_by=wanted_by
+            mark=MARK,
+            after=after,
+            command=" ".join(map(_quoted, words)),
+            # The journal keeps what it is told: what was spoken only if the file asks for it.
+            output="journal" if settings.output == "json" else "null",
+            sandbox=sandbox,
+            wanted_by=wanted_by,
         )
 
     def install(self, config: Path) -> str:

@@ -180,10 +180,23 @@ def test_what_the_unit_says(config: Path) -> None:
         "CapabilityBoundingSet=",
         "StateDirectory=edgelid",
         "DeviceAllow=char-alsa rw",
+        "ReadOnlyPaths=/run -/dev/mqueue",
+        "ReadOnlyPaths=-/dev/shm",
+        # /bin/kill is of procps, which a small Debian does not have.
+        'ExecReload=/bin/sh -c "kill -HUP $MAINPID"',
     ):
         assert line in lines
     (start,) = [line for line in lines if line.startswith("ExecStart=")]
     assert start.endswith(f"-P -m edge.cli listen --config {config}")
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_journal_keeps_what_was_spoken_only_if_asked(config: Path, scope: str) -> None:
+    for output, wanted in (("text", "null"), ("none", "null"), ("json", "journal")):
+        config.write_text(f'output = "{output}"\n')
+        lines = Service(scope).unit(config).splitlines()
+        assert f"StandardOutput={wanted}" in lines
+        assert "StandardError=journal" in lines
 
 
 def test_the_command_of_the_unit_runs(config: Path, environment: dict[str, str]) -> None:
