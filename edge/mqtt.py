@@ -164,7 +164,7 @@ class Mqtt:
         self._online = False
         self._ending = False
         self._acknowledged: set[int] = set()
-        self._trouble = ""
+        self._troubles: set[str] = set()  # since the last connection
         self._client = self._open(settings)
         self._outlet = Outlet(self.name, self._send)
         self._client.connect_async(broker.host, broker.port, KEEPALIVE_S)
@@ -283,8 +283,9 @@ class Mqtt:
         with self._changed:
             self._online = True
             self._changed.notify_all()
-            trouble, self._trouble = self._trouble, ""
-        if trouble:
+            was_trouble = bool(self._troubles)
+            self._troubles.clear()
+        if was_trouble:
             logger.warning("mqtt: %s is connected again", self._broker)
 
     def _on_connect_fail(self, client: Client, _: Any) -> None:
@@ -303,7 +304,7 @@ class Mqtt:
             online, self._online = self._online, False
         if online:
             self._tell_trouble(f"{self._broker} has gone")
-        elif not self._trouble:
+        elif not self._troubles:
             self._tell_trouble(f"{self._broker} hangs up: check host, port, and mqtt or mqtts")
 
     def _on_publish(
@@ -316,9 +317,9 @@ class Mqtt:
     def _tell_trouble(self, sentence: str) -> None:
         """Say what is wrong, once for as long as it is."""
         with self._changed:
-            known, self._trouble = self._trouble, sentence
-            if self._ending or known == sentence:
+            if self._ending or sentence in self._troubles:
                 return
+            self._troubles.add(sentence)
         logger.warning("mqtt: %s; it is tried again", sentence)
 
 

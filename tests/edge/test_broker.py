@@ -20,7 +20,7 @@ pytest.importorskip("paho.mqtt", reason="needs paho-mqtt")
 pytest.importorskip("trustme", reason="needs trustme")
 
 from edge.config import MQTT_PASSWORD_VARIABLE, Settings
-from edge.frontend import Float32Array
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.mqtt import Mqtt
 from edge.outlet import CAPACITY
 from tests.broker import (
@@ -229,17 +229,18 @@ def test_listening_goes_on_while_the_broker_is_away(
     assert process.stdin is not None
     events = tmp_path / "events"
     try:
-        thirds = np.array_split(pcm, 3)
+        # Each part ends well within a passage, so that its language is the state that stays.
+        parts = np.split(pcm, [20 * SAMPLE_RATE_HZ, 40 * SAMPLE_RATE_HZ])
         with subscriber(broker, "test/pi/state") as seen:
-            process.stdin.write(thirds[0].tobytes())
+            process.stdin.write(parts[0].tobytes())
             process.stdin.flush()
             wait_for_state(seen, "es")
         broker.kill()
-        process.stdin.write(thirds[1].tobytes())
+        process.stdin.write(parts[1].tobytes())
         process.stdin.flush()
         wait_until(lambda: '"change", "language": "zh"' in events.read_text())
         broker.start()
-        process.stdin.write(thirds[2].tobytes())
+        process.stdin.write(parts[2].tobytes())
         process.stdin.flush()
         with subscriber(broker, "test/pi/state") as late:
             wait_for_state(late, "en")
@@ -250,9 +251,12 @@ def test_listening_goes_on_while_the_broker_is_away(
     records = [json.loads(line) for line in events.read_text().splitlines()]
     spoken = [r["language"] for r in records if r["type"] == "segment" and r["confidence"] > 0.8]
     assert spoken == ["en", "es", "fr", "zh", "it", "pt", "en"]
+    # Whether an attempt falls into the time between, or the end comes before the last event has
+    # been acknowledged, is up to the machine.
     lines = complaints.decode().splitlines()
-    assert [line for line in lines if "has gone" in line or "connected again" in line] == lines
-    assert len(lines) == 2
+    assert "has gone" in lines[0]
+    assert [line for line in lines[1:] if "is connected again" in line]
+    assert all(line.startswith("edgelid: mqtt: ") for line in lines)
 
 
 def wait_for_state(seen: Subscriber, language: str) -> None:
