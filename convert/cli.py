@@ -31,7 +31,15 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("checkpoint", type=Path, help="checkpoint, or folder of a training run")
     top.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.tflite")
-    top.add_argument("--corpus", type=Path, help="folder of the corpus (default: EDGELID_CORPUS)")
+    top.add_argument(
+        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
+    )
+    top.add_argument(
+        "--sounds",
+        type=Path,
+        metavar="DIR",
+        help="folder that holds noise and rir (default: beside the corpus; else synthetic ones)",
+    )
     top.add_argument(
         "--mode",
         choices=("stream", "window"),
@@ -152,7 +160,8 @@ def _proof(options: argparse.Namespace, settings: Settings) -> Proof:
     from train.manifest import corpus_dir
 
     corpus = options.corpus or corpus_dir()
-    return convert(load_checkpoint(options.checkpoint), corpus, options.output, name, settings)[1]
+    checkpoint = load_checkpoint(options.checkpoint)
+    return convert(checkpoint, corpus, options.output, name, settings, options.sounds)[1]
 
 
 def _print_proof(proof: Proof, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from convert.apart import WindowCheck, check_window
 from convert.graph import (
@@ -47,14 +48,16 @@ from edge.modelfile import (
     model_of_bytes,
     pack_model,
 )
+from train.architecture import ModelConfig
 from train.checkpoint import Checkpoint, restore_model
 from train.config import RunConfig
+from train.corpus import divide
 from train.filterbank import mel_filterbank
-from train.fit import held_out_speakers
-from train.manifest import Clip, read_manifest
+from train.manifest import CLIPS_A_LANGUAGE, TEST, Clip, clips_of, open_manifest, thinned
 from train.metrics import expected_calibration_error
-from train.model import Head, ModelConfig, Trunk
+from train.model import Head, Trunk
 from train.noise import NoiseClip, read_noise
+from train.sounds import sounds_of
 from train.streams import Stream, make_stream, tune_decoder
 
 log = logging.getLogger(__name__)
@@ -130,6 +133,7 @@ def convert(
     output: Path,
     name: str,
     settings: Settings | None = None,
+    sounds: Path | None = None,
 ) -> tuple[Description, Proof]:
     """Convert a checkpoint.
 
@@ -137,14 +141,16 @@ def convert(
     ----------
     checkpoint : Checkpoint
     corpus : Path
-        Folder of the training corpus: the representative dataset, the calibration and the proof
-        come from it (from its ``train`` split; the proof and the calibration from the
-        development sources, which the model was not trained on).
+        Manifest or folder of the training corpus: the representative dataset, the calibration and
+        the proof come from it (the proof and the calibration from the development speech, which
+        the model was not trained on; none from its ``test`` split).
     output : Path
         Model file to write.
     name : str
         What the model is called.
     settings : Settings, optional
+    sounds : Path, optional
+        Folder that holds ``noise`` and ``rir``: see `train.sounds`.
 
     Returns
     -------
@@ -169,7 +175,7 @@ def convert(
     filterbank = mel_filterbank(config.front_end)
     front_end = FrontEnd(config.front_end, filterbank)
     log.info("reading speech and noise")
-    material = gather(config, corpus, settings, front_end)
+    material = gather(config, corpus, sounds, settings, front_end)
     log.info("converting with %d clips", len(material.chosen.frames))
     converted = (
         _streaming(trunk, head, front_end, material.chosen, settings)
@@ -238,7 +244,13 @@ def convert(
     return description, proof
 
 
-def gather(config: RunConfig, corpus: Path, settings: Settings, front_end: FrontEnd) -> Material:
+def gather(
+    config: RunConfig,
+    given: Path,
+    sounds: Path | None,
+    settings: Settings,
+    front_end: FrontEnd,
+) -> Material:
     """Choose and read the audio that a conversion needs.
 
     Raises
@@ -246,27 +258,25 @@ def gather(config: RunConfig, corpus: Path, settings: Settings, front_end: Front
     EdgelidError
         If there is not enough, or a file is missing or damaged.
     """
-    clips = [clip for clip in read_manifest(corpus) if clip.split == "train"]
-    missing = sorted(set(config.data.languages) - {clip.language for clip in clips})
+    manifest = open_manifest(given)
+    rows, corpus = manifest.rows.filter(pl.col("split") != TEST), manifest.root
+    missing = sorted(set(config.data.languages) - set(rows["language"].unique().to_list()))
     if missing:
         raise EdgelidError(
-            f"the corpus {corpus} has no training speech in {', '.join(missing)}, which the model "
+            f"the corpus {given} has no training speech in {', '.join(missing)}, which the model "
             "knows: give the one it was trained on"
         )
-    held_out = held_out_speakers(clips, config.data.development)
-    noise_folder = corpus.parent / "noise"
+    train, held_out = divide(rows, config.data.development)
+    noise_folder = sounds_of(corpus, sounds) / "noise"
     noises = read_noise(noise_folder, "train")
     if settings.representative is None:
-        learnt = [clip for clip in clips if clip.speaker not in held_out]
+        learnt = clips_of(thinned(rows[train], CLIPS_A_LANGUAGE))
         files = of_corpus(learnt, corpus, noises, noise_folder, config.seed)
     else:
         files = of_folder(settings.representative, config.seed)
         files += of_noise(noises, noise_folder, config.seed)
-    development = [
-        clip
-        for clip in clips
-        if clip.speaker in held_out and clip.duration_s >= MIN_DEVELOPMENT_CLIP_S
-    ]
+    heard = rows[held_out].filter(pl.col("seconds") >= MIN_DEVELOPMENT_CLIP_S)
+    development = clips_of(thinned(heard, CLIPS_A_LANGUAGE))
     return Material(
         chosen=representative(files, front_end),
         sets=held_out_audio(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge.modelfile import Description
     from train.checkpoint import Checkpoint
     from train.config import RunConfig
-    from train.fit import Corpus
+    from train.corpus import Corpus
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A shell without job control has what it starts in the background ignore Ctrl-C, and programs
@@ -51,13 +51,13 @@ stages = [
 ]
 
 [optimiser]
-steps = 40
+steps = 120
 batch_clips = 16
 clip_s = 2.0
 learning_rate = 0.02
 warmup_steps = 4
 average_decay = 0.8
-evaluate_every_steps = 20
+evaluate_every_steps = 40
 """
 
 
@@ -94,9 +94,9 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_data(tiny_config: RunConfig, tiny_corpus: Path, tiny_cache: Path) -> Corpus:
     """The corpus, opened for training."""
-    from train.fit import open_corpus
+    from train.corpus import Place, open_corpus
 
-    return open_corpus(tiny_config, tiny_corpus, tiny_cache, workers=1)
+    return open_corpus(tiny_config, Place((tiny_corpus,), tiny_cache))
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ from edge.interpreter import open_model
 from edge.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from train.command import run
 from train.cuts import SEED, Cut, balanced, cuts, load_cuts
-from train.manifest import corpus_dir
+from train.manifest import corpus_dir, open_manifest
 from train.report import balanced as accuracy_text
 from train.report import write_json
 from train.scored import Scored, among, difference
@@ -354,19 +354,20 @@ def side_by_side(
     EdgelidError
         If the corpus or a recogniser cannot be used.
     """
-    clips = human_speech(corpus, SPLIT)
+    manifest = open_manifest(corpus)
+    clips, folder = human_speech(manifest, SPLIT), manifest.root
     found = balanced(
         cuts(clips, duration_s=WINDOW_S, seed=SEED), per_language=per_language, seed=SEED
     )
     if not found:
         raise EdgelidError(f"the {SPLIT} split of {corpus} has no cut of {WINDOW_S:g} s")
-    audio = load_cuts(found, corpus)
+    audio = load_cuts(found, folder)
     # Evenly among the cuts, which are in the order of their languages.
     timed = [audio[int(i)] for i in np.linspace(0, len(audio) - 1, min(timed_cuts, len(audio)))]
     with ExitStack() as stack:
         processes = [stack.enter_context(Apart(entry.make)) for entry in entries]
         answered = [
-            answers(process, found, audio, corpus, entry.kept)
+            answers(process, found, audio, folder, entry.kept)
             for process, entry in zip(processes, entries, strict=True)
         ]
         costs = take_turns(processes, timed)

@@ -6,14 +6,19 @@ real one: a manifest with sources, speakers and splits, with ``noise`` and ``rir
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import soundfile
 
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from train.manifest import COLUMNS
+from train.features import CachedFeatures
+from train.manifest import COLUMNS, SCHEMA, Clip
+from train.shards import ENDING, Frames, Shards, write_shard
 
 # Language -> octaves a second that its tones rise by: what equalisers and noise cannot hide.
 # Swedish is none of the model's languages.
@@ -105,6 +110,28 @@ def write_corpus(root: Path) -> Path:
         found.append((f"{name}.wav", kind, split, "0.2", "CC0-1.0", "made here"))
     write_table(root / "rir" / "manifest.tsv", columns, found)
     return corpus
+
+
+def rows_of(clips: Iterable[Clip]) -> pl.DataFrame:
+    """The rows of a manifest that has these clips."""
+    rows = [dataclasses.astuple(clip) for clip in clips]
+    return pl.DataFrame(rows, SCHEMA, orient="row")
+
+
+def write_features(file: Path, clips: Sequence[tuple[np.ndarray, ...]]) -> CachedFeatures:
+    """A cache of given frames: of each clip those of all its variants."""
+    variants, mels = len(clips[0]), clips[0][0].shape[1]
+    indices = []
+    for variant, frames in enumerate(zip(*clips, strict=True)):
+        shard = file.with_name(f"{file.name}-{variant}{ENDING}")
+        indices.append((shard, write_shard(shard, map(Frames, frames))))
+    return CachedFeatures(
+        Shards(tuple(shard for shard, _ in indices), mels),
+        np.arange(variants, dtype=np.int32)[:, None].repeat(len(clips), axis=1),
+        np.arange(len(clips), dtype=np.int32),
+        np.array([index.lengths for _, index in indices], np.int32),
+        np.array([index.speeds for _, index in indices]),
+    )
 
 
 def write_audio(path: Path, samples: Float32Array) -> None:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgelidError
 from train.command import run
+from train.importers import NAMES as IMPORTERS
 
+if TYPE_CHECKING:
+    from train.corpus import Place
+
+DEFAULT_LOADERS = min(2, (os.cpu_count() or 1) - 1)
 DEFAULT_CACHE = Path("~/.cache/edgelid/features")
 
 
@@ -24,21 +32,33 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--corpus", type=Path, help="folder of the corpus (default: EDGELID_CORPUS)"
+        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
     )
-
-    fit = commands.add_parser("fit", parents=[common], help="train, or go on training")
-    fit.add_argument("config", type=Path, help="TOML file of the run")
-    fit.add_argument("--run", type=Path, required=True, help="folder of the run's checkpoints")
-    fit.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for features")
-    fit.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="for features")
-    fit.add_argument(
-        "--also",
+    common.add_argument(
+        "--sounds",
         type=Path,
-        action="append",
-        default=[],
         metavar="DIR",
-        help="folder of another corpus to learn from, such as train.synthetic makes",
+        help="folder that holds noise and rir (default: beside the corpus; else synthetic ones)",
+    )
+    features = _features_parser(common)
+
+    prepare = commands.add_parser(
+        "prepare", parents=[features], help="decode speech and compute its features, once"
+    )
+    prepare.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="compute on this Ray cluster: `auto` for the one at hand, `local` to start one here",
+    )
+    prepare.set_defaults(run_command=run_prepare)
+
+    fit = commands.add_parser("fit", parents=[features], help="train, or go on training")
+    fit.add_argument("--run", type=Path, help="folder of the run's checkpoints")
+    fit.add_argument(
+        "--loaders",
+        type=int,
+        default=DEFAULT_LOADERS,
+        help="processes that draw batches; 0 for a thread (default %(default)s)",
     )
     fit.add_argument(
         "--teacher",
@@ -53,13 +73,29 @@ def parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="begin with the last state of this other run: a longer plan, or more data",
     )
+    fit.add_argument(
+        "--init",
+        type=Path,
+        metavar="RUN",
+        help="begin with the trunk of this other run or checkpoint: other languages",
+    )
+    fit.add_argument("--freeze", choices=("trunk", "none"), help="with --init, what stays as it is")
+    fit.add_argument(
+        "--precision",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+        default="auto",
+        help="of the trunk's arithmetic (default: what the GPUs are good at; float32 without)",
+    )
+    fit.add_argument(
+        "--dry-run", action="store_true", help="tell what it would cost, and write nothing"
+    )
     fit.set_defaults(run_command=run_fit)
 
     evaluate = commands.add_parser(
         "evaluate", parents=[common], help="accuracy of a model file on cuts of speech"
     )
     evaluate.add_argument("model", type=Path, help="model file")
-    evaluate.add_argument("--split", choices=("train", "test"), default="test")
+    evaluate.add_argument("--split", choices=("train", "dev", "test"), default="test")
     evaluate.add_argument("--durations", default="1,3,5,10", help="of speech, seconds")
     evaluate.add_argument("--per-language", type=int, help="cuts at most (default: all)")
     evaluate.add_argument(
@@ -71,30 +107,144 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, help="write the full report to this file")
     evaluate.add_argument("--html", type=Path, help="write it with plots, for a browser")
     evaluate.set_defaults(run_command=run_evaluate)
+    _add_import(commands)
+    _add_validate(commands)
+    _add_split(commands)
     return top
+
+
+def _add_import(commands: Any) -> None:
+    add = commands.add_parser("import", help="write the manifest of a published corpus")
+    add.add_argument("name", choices=IMPORTERS, metavar="NAME", help=", ".join(IMPORTERS))
+    add.add_argument("root", type=Path, help="folder that it was unpacked to")
+    add.add_argument("-o", "--output", type=Path, required=True, metavar="MANIFEST.parquet")
+    add.add_argument("--languages", help="a list of codes, such as de,sv (default: all)")
+    add.add_argument(
+        "--hours",
+        type=float,
+        help="of training clips, at most, of each language; from all speakers",
+    )
+    add.add_argument("--min-s", type=float, default=0.0, help="leave out shorter clips")
+    add.add_argument("--max-s", type=float, default=math.inf, help="leave out longer clips")
+    add.add_argument("--seed", type=int, default=0, help="of the draw for --hours")
+    add.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out what is faulty, and list it in MANIFEST.parquet.faults.tsv",
+    )
+    add.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="threads that measure files"
+    )
+    add.set_defaults(run_command=run_import, stopped="nothing was written")
+
+
+def _add_validate(commands: Any) -> None:
+    validate = commands.add_parser("validate", help="find in advance what would ruin a run")
+    validate.add_argument("manifest", type=Path, help="manifest, or folder of the corpus")
+    validate.add_argument("--sample", type=int, metavar="N", help="decode N clips (default: all)")
+    validate.add_argument("--seed", type=int, default=0, help="of the sample")
+    validate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    validate.add_argument("--json", type=Path, help="write the full report to this file")
+    validate.add_argument("--plots", type=Path, metavar="PNG", help="hours and lengths, a picture")
+    validate.set_defaults(run_command=run_validate, stopped="nothing was written")
+
+
+def _add_split(commands: Any) -> None:
+    split = commands.add_parser("split", help="divide into train, dev and test by speakers")
+    split.add_argument("manifest", type=Path, help="manifest, or folder of the corpus")
+    split.add_argument("-o", "--output", type=Path, required=True, help="Parquet to write")
+    split.add_argument("--dev", type=float, default=0.1, help="share of each language's hours")
+    split.add_argument("--test", type=float, default=0.1, help="the same")
+    split.add_argument(
+        "--by", choices=("speaker", "source"), default="speaker", help="what is never divided"
+    )
+    split.add_argument("--seed", type=int, default=0, help="of the draw")
+    split.add_argument(
+        "--afresh",
+        action="store_true",
+        help="divide all (default: what is in dev or test stays, train is divided)",
+    )
+    split.set_defaults(run_command=run_split, stopped="nothing was written")
+
+
+def _features_parser(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """What commands take that need features."""
+    parser = argparse.ArgumentParser(add_help=False, parents=[common])
+    parser.add_argument("config", type=Path, help="TOML file of the run")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for features")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes, for features"
+    )
+    parser.add_argument(
+        "--also",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CORPUS",
+        help="manifest or folder of another corpus to learn from, such as train.synthetic makes",
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out files that cannot be read, and say which"
+    )
+    return parser
+
+
+def _place(options: argparse.Namespace, cluster: str | None = None) -> Place:
+    """What the options of `_features_parser` say."""
+    from train.corpus import Place
+    from train.manifest import corpus_dir
+
+    if options.workers < 1:
+        raise EdgelidError("--workers must be at least 1")
+    return Place(
+        (options.corpus or corpus_dir(), *options.also),
+        options.cache.expanduser(),
+        options.workers,
+        options.sounds,
+        options.skip_bad,
+        cluster,
+    )
+
+
+def run_prepare(options: argparse.Namespace) -> None:
+    """``edgelid-train prepare``."""
+    # As Ctrl-C does: what is done stays, and no process is left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from train.config import read_config
+    from train.corpus import prepare_corpus
+
+    print(prepare_corpus(read_config(options.config), _place(options, options.ray)))
 
 
 def run_fit(options: argparse.Namespace) -> None:
     """``edgelid-train fit``."""
-    if options.workers < 1:
-        raise EdgelidError("--workers must be at least 1")
+    if options.loaders < 0:
+        raise EdgelidError("--loaders must be at least 0")
+    if options.freeze and not options.init:
+        raise EdgelidError("--freeze is about the trunk of another run: give it with --init")
+    if options.init and options.start:
+        raise EdgelidError("--start goes on with another run, --init begins anew: give one")
+    if not options.run and not options.dry_run:
+        raise EdgelidError("give the folder of the run (--run), or --dry-run")
     # Only now: these take seconds to import, and `--help` should not.
     from train.config import read_config
-    from train.fit import fit, open_corpus
-    from train.manifest import corpus_dir
+    from train.corpus import open_corpus
+    from train.dryrun import dry_run
+    from train.fit import Beginning, fit
+    from train.precision import choose
 
-    config = read_config(options.config)
-    cache = options.cache.expanduser()
-    corpus = open_corpus(
-        config,
-        options.corpus or corpus_dir(),
-        cache,
-        options.workers,
-        options.teacher,
-        options.also,
-    )
-    best = fit(config, options.run, corpus, options.start)
-    print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")
+    config, frozen = read_config(options.config), options.freeze == "trunk"
+    precision = choose(options.precision)
+    if options.dry_run:
+        print("\n".join(dry_run(config, precision, frozen).lines()))
+        return
+    corpus = open_corpus(config, _place(options), options.teacher)
+    beginning = Beginning(options.start, options.init, frozen)
+    best = fit(config, options.run, corpus, beginning, precision, options.loaders)
+    if best:
+        print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")
+    else:
+        print("done: the chief has the checkpoints")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -124,6 +274,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
             streams=options.streams,
             yardstick=options.yardstick,
             workers=options.workers,
+            sounds=options.sounds,
         )
     )
     if options.json:
@@ -133,13 +284,80 @@ def run_evaluate(options: argparse.Namespace) -> None:
     print("\n".join(table(report)))
 
 
+def run_import(options: argparse.Namespace) -> None:
+    """``edgelid-train import``."""
+    if options.workers < 1:
+        raise EdgelidError("--workers must be at least 1")
+    from train.importing import Selection, import_corpus, summary
+
+    selection = Selection(
+        languages=tuple(options.languages.split(",")) if options.languages else None,
+        hours=options.hours,
+        min_s=options.min_s,
+        max_s=options.max_s,
+        seed=options.seed,
+    )
+    import_corpus(
+        options.name,
+        options.root,
+        options.output,
+        selection,
+        skip_bad=options.skip_bad,
+        workers=options.workers,
+    )
+    print("\n".join(summary(options.output)))
+
+
+def run_validate(options: argparse.Namespace) -> None:
+    """``edgelid-train validate``."""
+    from edge.atomic import check_writable
+    from train.report import write_json
+    from train.validation import validate
+    from train.validation_report import table
+
+    for path in filter(None, (options.json, options.plots)):
+        check_writable(path)
+    if options.plots:
+        from train.corpusplot import write_plot
+
+        if options.plots.suffix.lower() != ".png":
+            raise EdgelidError("--plots writes PNG: give a file that ends in .png")
+    report = validate(options.manifest, options.sample, options.seed, options.workers)
+    if options.json:
+        write_json(options.json, report)
+    if options.plots:
+        write_plot(report, options.plots)
+    print("\n".join(table(report)))
+    if report["errors"]:
+        names = ", ".join(row["code"] for row in report["errors"])
+        raise EdgelidError(f"the corpus has errors to mend before training: {names}")
+
+
+def run_split(options: argparse.Namespace) -> None:
+    """``edgelid-train split``."""
+    from edge.atomic import check_writable
+    from train.manifest import read_rows, write_parquet
+    from train.splitting import Wish, divide
+    from train.splitting_report import table
+
+    if options.output.suffix != ".parquet":
+        raise EdgelidError("--output is Parquet: give a file that ends in .parquet")
+    check_writable(options.output)
+    wish = Wish(options.dev, options.test, options.by, options.seed, options.afresh)
+    manifest = read_rows(options.manifest)
+    divided = divide(manifest, wish)
+    write_parquet(divided.lazy(), options.output, manifest.root)
+    print("\n".join(table(divided, wish)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parser().parse_args(arguments)
     logging.basicConfig(format="edgelid-train: %(message)s")
     logging.getLogger("train").setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    return run("edgelid-train", lambda: options.run_command(options), "the same command goes on")
+    stopped = getattr(options, "stopped", "the same command goes on")
+    return run("edgelid-train", lambda: options.run_command(options), stopped)
 
 
 if __name__ == "__main__":

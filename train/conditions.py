@@ -68,15 +68,15 @@ class Sounds:
     rooms: tuple[Path, ...]
 
 
-def find_sounds(corpus: Path) -> Sounds:
-    """Find the test split of the folders ``noise`` and ``rir`` beside a corpus.
+def find_sounds(folder: Path) -> Sounds:
+    """Find the test split of the folders ``noise`` and ``rir`` in a folder.
 
     Raises
     ------
     EdgelidError
         If a manifest or a file is missing.
     """
-    noise, rir = corpus.parent / "noise", corpus.parent / "rir"
+    noise, rir = folder / "noise", folder / "rir"
     clips = read_noise(noise, SPLIT)
 
     def paths(chosen: Sequence[NoiseClip], folder: Path) -> tuple[Path, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
+import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from edge.errors import EdgelidError
 from edge.frontend import HOP_SAMPLES, SAMPLE_RATE_HZ, FrontEndConfig
 from edge.modelfile import NONSPEECH, OTHER
-from train.model import ModelConfig
+from train.architecture import ModelConfig
 
 T = TypeVar("T")
 
@@ -30,13 +31,14 @@ class DataConfig:
     languages : tuple of str
         ISO 639 codes of the classes.
     development : dict of str to list of str
-        For each language the sources held out for every decision (and never trained on).
+        For each language the sources held out for every decision (and never trained on), besides
+        the manifest's split ``dev``.
     variants : int
         Waveform-augmented copies of every clip in the feature cache, besides the clean one.
     """
 
     languages: tuple[str, ...]
-    development: dict[str, list[str]]
+    development: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     variants: int = 4
 
     def __post_init__(self) -> None:
@@ -60,11 +62,17 @@ class OptimiserConfig:
     Attributes
     ----------
     steps, batch_clips : int
-        Length of the run, and clips a step.
+        Length of the run, and clips a step, over all devices.
+    accumulation : int
+        Parts that each device computes one after the other, when its share of a batch is more
+        than its memory holds.
     clip_s : float
         Length of the stretch of audio that each clip of a batch is.
     learning_rate, weight_decay : float
         Peak of the cosine schedule; AdamW's decoupled decay.
+    learning_rate_clips : int, optional
+        The batch that `learning_rate` was found with; another one has it scaled: see
+        `train.schedule`. By default it holds as it is.
     warmup_steps : int
         Linear warm-up.
     label_smoothing : float
@@ -73,6 +81,8 @@ class OptimiserConfig:
         Of the exponential moving average of the weights, which is what gets evaluated and saved.
     evaluate_every_steps : int
         Development score and checkpoint.
+    patience : int, optional
+        Evaluations in a row below the best one that end the run.
     teacher_weight : float
         Of the loss on a teacher's units, against one for the classes; needs ``--teacher`` where
         it is not zero.
@@ -82,19 +92,28 @@ class OptimiserConfig:
 
     steps: int
     batch_clips: int = 64
+    accumulation: int = 1
     clip_s: float = 4.0
     learning_rate: float = 2e-3
+    learning_rate_clips: int | None = None
     weight_decay: float = 1e-3
     warmup_steps: int = 200
     label_smoothing: float = 0.1
     average_decay: float = 0.998
     evaluate_every_steps: int = 500
+    patience: int | None = None
     teacher_weight: float = 0.0
     class_gradient: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_clips, self.evaluate_every_steps) < 1:
             raise ValueError("steps, batch_clips and evaluate_every_steps must be at least 1")
+        for name in ("accumulation", "learning_rate_clips", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.batch_clips % self.accumulation:
+            raise ValueError("batch_clips must be a multiple of accumulation")
         if self.clip_s < MIN_CLIP_S:
             raise ValueError(f"clip_s must be at least {MIN_CLIP_S:g}")
         if not 0 <= self.warmup_steps < self.steps:
@@ -178,7 +197,7 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
         if name not in fields:
             raise EdgelidError(f"{where}: unknown setting {name!r} (known: {', '.join(fields)})")
     for name, field in fields.items():
-        if name not in values and field.default is dataclasses.MISSING:
+        if name not in values and _is_required(field):
             raise EdgelidError(f"{where}: the setting {name!r} is missing")
     settings = {k: _convert(hints[k], v, f"{where}, {k}") for k, v in values.items()}
     try:
@@ -187,8 +206,14 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
         raise EdgelidError(f"{where}: {error}") from error
 
 
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:  # of a type and None
+        return None if value is None else _convert(arguments[0], value, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, where)
     if origin is tuple and isinstance(value, (list, tuple)):

@@ -127,7 +127,7 @@ def read_audio(path: Path, most_s: float | None = None) -> NDArray[np.float32]:
     Parameters
     ----------
     path
-        An audio file at 16 kHz, mono.
+        An audio file of any rate; several channels are mixed.
     most_s
         Read no more than its beginning of this length.
 
@@ -139,11 +139,9 @@ def read_audio(path: Path, most_s: float | None = None) -> NDArray[np.float32]:
     Raises
     ------
     EdgelidError
-        If the file cannot be decoded, or is not 16 kHz mono.
+        If the file cannot be decoded.
     """
     with FileSource(path) as source:
-        if source.rate_hz != SAMPLE_RATE_HZ or source.channels != 1:
-            raise EdgelidError(f"{path} is not 16 kHz mono: convert it first")
         most_samples = None if most_s is None else round(most_s * SAMPLE_RATE_HZ)
         blocks, read_samples = [], 0
         for block in source.blocks():
@@ -172,7 +170,7 @@ def load_cut(cut: Cut, corpus_dir: str | os.PathLike[str]) -> NDArray[np.float32
     Raises
     ------
     EdgelidError
-        If a file cannot be decoded, is not 16 kHz mono, or is shorter than the manifest says.
+        If a file cannot be decoded, or is shorter than the manifest says.
     """
     (audio,) = load_cuts([cut], corpus_dir)
     return audio

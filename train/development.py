@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array
 from edge.modelfile import OTHER
 from train.config import RunConfig
 from train.features import CachedFeatures, seed_of
-from train.manifest import Clip
 from train.model import Head, Trunk, pool
 
 DURATIONS_S = (1.0, 3.0, 5.0)
@@ -47,8 +47,8 @@ class DevelopmentSet:
     def of(
         cls,
         config: RunConfig,
-        clips: Sequence[Clip],
-        held_out: Sequence[int],
+        rows: pl.DataFrame,
+        held_out: np.ndarray,
         features: CachedFeatures,
         items_per_label: int = ITEMS_PER_LABEL,
     ) -> DevelopmentSet:
@@ -62,28 +62,30 @@ class DevelopmentSet:
             If there is nothing to score.
         """
         length = int(max(DURATIONS_S) * FRAMES_PER_SECOND)
-        by_speaker: dict[tuple[str, str, str], list[int]] = defaultdict(list)
         labels = config.data.labels
-        for i in held_out:
-            clip = clips[i]
-            label = clip.language if clip.language in labels else OTHER
-            by_speaker[label, f"{clip.language}/{clip.source}", clip.speaker].append(i)
         items: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
-        for (label, source, speaker), indices in by_speaker.items():
+        for label, source, speaker, indices, most in _speakers(
+            rows, held_out, features.lengths[0], labels, length, items_per_label
+        ):
+            found = items[label][source]
+            if len(found) >= most:
+                continue
             order = seed_of("development", speaker).permutation(indices)
             joined = np.concatenate([features.clip(int(i), 0) for i in order])
             for start in range(0, len(joined) - length + 1, length):
-                items[label][source].append(joined[start : start + length])
+                found.append(joined[start : start + length])
+            del found[most:]
         chosen = [
             (frames, labels.index(label), source)
             for label, sources in items.items()
             for source, stretches in sources.items()
-            for frames in stretches[: max(1, items_per_label // len(sources))]
+            for frames in stretches
         ]
         if not any(label < len(config.data.languages) for _, label, _ in chosen):
             raise EdgelidError(
-                f"the development sources hold no {max(DURATIONS_S):g} s of speech of any speaker "
-                "in any of the languages: choose others in [data.development]"
+                f"the development speech holds no {max(DURATIONS_S):g} s of speech of any speaker "
+                "in any of the languages: hold more out with edgelid-train split, or choose others "
+                "in [data.development]"
             )
         return cls(
             np.stack([c[0] for c in chosen]),
@@ -91,6 +93,46 @@ class DevelopmentSet:
             tuple(c[2] for c in chosen),
             len(config.data.languages),
         )
+
+
+def _speakers(
+    rows: pl.DataFrame,
+    held_out: np.ndarray,
+    lengths: np.ndarray,
+    labels: Sequence[str],
+    item_frames: int,
+    items_per_label: int,
+) -> Iterator[tuple[str, str, str, list[int], int]]:
+    """Speakers of held-out clips who say enough for an item: their clips, of millions of others'.
+
+    Yields
+    ------
+    label, source, speaker : str
+    indices : list of int
+        Of the speaker's clips.
+    most : int
+        Items to take of the source.
+    """
+    language = pl.col("language").cast(pl.String)
+    found = (
+        rows[held_out]
+        .select(
+            pl.when(language.is_in(list(labels)))
+            .then(language)
+            .otherwise(pl.lit(OTHER))
+            .alias("label"),
+            pl.concat_str(language, pl.lit("/"), pl.col("source").cast(pl.String)).alias("source"),
+            "speaker",
+            pl.Series("clip", held_out),
+            pl.Series("frames", lengths[held_out].astype(np.int64)),
+        )
+        .group_by("label", "source", "speaker", maintain_order=True)
+        .agg("clip", pl.col("frames").sum())
+        .filter(pl.col("frames") >= item_frames)
+        .with_columns(sources=pl.col("source").n_unique().over("label"))
+    )
+    for label, source, speaker, clips, _, sources in found.iter_rows():
+        yield label, source, speaker, clips, max(1, items_per_label // sources)
 
 
 def logits(

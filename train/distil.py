@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
-from train.manifest import Clip
-from train.teacher import clip_frames
+from train.teacher import frames_of
 
 FRAMES_PER_TEACHER_FRAME = 4  # 40 ms of the teacher against 10 ms of the front end
 UNITS = 256
@@ -63,7 +63,7 @@ class Teacher:
     lengths: np.ndarray
 
     @classmethod
-    def load(cls, paths: Sequence[Path], clips: Sequence[Clip]) -> Teacher:
+    def load(cls, paths: Sequence[Path], rows: pl.DataFrame) -> Teacher:
         """Read what ``python -m train.teacher`` wrote.
 
         Parameters
@@ -71,7 +71,8 @@ class Teacher:
         paths : sequence of Path
             One a corpus. The first defines the units; the others must share its projection
             (``--like``).
-        clips : sequence of Clip
+        rows : DataFrame
+            Clips, the rows of a manifest.
 
         Raises
         ------
@@ -86,23 +87,36 @@ class Teacher:
                 f"the others with python -m train.teacher --like {paths[0]}"
             )
         firsts = np.cumsum([0, *(len(a.frames) for a in archives)])
-        ranges = {
-            path: (first + archive.offsets[i], archive.offsets[i + 1] - archive.offsets[i])
+        known = pl.concat(
+            pl.DataFrame(
+                {
+                    "path": archive.paths,
+                    "start": first + archive.offsets[:-1],
+                    "length": np.diff(archive.offsets),
+                }
+            )
             for first, archive in zip(firsts, archives, strict=False)
-            for i, path in enumerate(archive.paths)
-        }
-        try:
-            # A clip that is shorter than a frame has none.
-            rows = np.array([ranges[c.path] if clip_frames(c) else (0, 0) for c in clips])
-        except KeyError as error:
+        ).unique("path", keep="last")
+        heard = rows.select("path").join(known, "path", "left", maintain_order="left")
+        # A clip that is shorter than a frame has none.
+        short = frames_of(rows["seconds"].to_numpy()) == 0
+        unknown = np.flatnonzero(heard["start"].is_null().to_numpy() & ~short)
+        if len(unknown):
             raise EdgelidError(
-                f"no teacher's embeddings of {error} in {', '.join(map(str, paths))}: run python "
-                "-m train.teacher again"
-            ) from error
+                f"no teacher's embeddings of {heard['path'][int(unknown[0])]!r} in "
+                f"{', '.join(map(str, paths))}: run python -m train.teacher again"
+            )
+        starts, lengths = (
+            np.where(short, 0, heard[name].fill_null(0).to_numpy()) for name in ("start", "length")
+        )
         if len(archives[0].frames) < UNITS:
             raise EdgelidError(f"{paths[0]} has fewer than {UNITS} frames: it needs more speech")
         frames = [archive.frames for archive in archives]
-        return cls(_cluster(frames, archives[0].scale), rows[:, 0], rows[:, 1])
+        return cls(_cluster(frames, archives[0].scale), starts, lengths)
+
+    def take(self, indices: np.ndarray) -> Teacher:
+        """Of some of the clips, in the order given."""
+        return Teacher(self.units, self.starts[indices], self.lengths[indices])
 
     def targets(self, origin: Origin, centres: np.ndarray) -> tuple[np.ndarray, Float32Array]:
         """Units that the teacher hears at some frames of a stretch.
@@ -133,7 +147,7 @@ class _Archive:
 
     Attributes
     ----------
-    paths : list of str
+    paths : Series of str
     offsets : ndarray, shape (clips + 1,)
         Where each clip's frames begin.
     frames : ndarray, shape (total, dimensions), int8
@@ -141,7 +155,7 @@ class _Archive:
         Makes principal components of them, with their variances.
     """
 
-    paths: list[str]
+    paths: pl.Series
     offsets: np.ndarray
     frames: np.ndarray
     scale: Float32Array
@@ -151,7 +165,7 @@ class _Archive:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 scale = archive["scale"] * archive["gain"]
-                paths = [str(p) for p in archive["paths"]]
+                paths = pl.Series(archive["paths"], dtype=pl.String)
                 return cls(paths, archive["offsets"], archive["frames"], scale)
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise EdgelidError(f"cannot read the teacher's embeddings {path}") from error

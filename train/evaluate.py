@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from edge.errors import EdgelidError
 from edge.frontend import Float64Array
 from edge.modelfile import DecoderDefaults, ModelFile, read_model
 from train.conditions import CLEAN, SPLIT, TITLES, Sounds, choose, find_sounds
 from train.cuts import SEED, Cut, balanced, cuts
-from train.manifest import Clip, check_files, read_manifest
+from train.manifest import Clip, Manifest, check_files, open_manifest
 from train.metrics import DRAWS
 from train.noise import read_noise
 from train.openset import (
@@ -44,6 +45,7 @@ from train.scoring import (
     Workers,
     score_trials,
 )
+from train.sounds import sounds_of
 from train.streams import score_streams
 from train.yardstick import read_yardstick
 
@@ -60,6 +62,7 @@ class Evaluation:
     model : Path
         Model file.
     corpus : Path
+        Manifest, or the folder of a corpus.
     split : str
     durations_s : sequence of float
         Of speech.
@@ -73,6 +76,8 @@ class Evaluation:
         Report of `train.yardstick` to compare with.
     workers : int
         Processes.
+    sounds : Path or None
+        Folder that holds ``noise`` and ``rir``: see `train.sounds`.
     """
 
     model: Path
@@ -84,6 +89,7 @@ class Evaluation:
     streams: int = 4
     yardstick: Path | None = None
     workers: int = 1
+    sounds: Path | None = None
 
     def check(self) -> None:
         """Raise EdgelidError unless there is something to do."""
@@ -114,6 +120,9 @@ class _Material:
         In no language of the model, as long as the conditions are tested with.
     conditions : list of str
     sounds : Sounds
+    manifest : Manifest
+    noise : Path
+        Folder of the noise.
     """
 
     clips: list[Clip]
@@ -121,6 +130,8 @@ class _Material:
     strangers: list[Cut]
     conditions: list[str]
     sounds: Sounds
+    manifest: Manifest
+    noise: Path
 
 
 def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
@@ -153,7 +164,7 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
             f"the yardstick {evaluation.yardstick} has none of these cuts: "
             "let train.yardstick score the same split of the same corpus"
         )
-    setup = Setup(evaluation.model, evaluation.corpus, material.sounds)
+    setup = Setup(evaluation.model, material.manifest.root, material.sounds, material.noise)
     with Workers(setup, evaluation.workers) as workers:
         scored, strangers = _score(evaluation, material, model.labels, workers)
         noise = _score_noise(evaluation, material, workers)
@@ -175,7 +186,7 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         "bytes": evaluation.model.stat().st_size,
         "labels": list(model.labels),
         "split": evaluation.split,
-        "manifest_sha256": _manifest_sha256(evaluation.corpus),
+        "manifest_sha256": hashlib.sha256(material.manifest.file.read_bytes()).hexdigest(),
         "seed": SEED,
         "per_language": evaluation.per_language,
         "bootstrap_draws": DRAWS,
@@ -216,16 +227,9 @@ def _condition(
     }
 
 
-def _manifest_sha256(corpus: Path) -> str:
-    return hashlib.sha256((corpus / "manifest.tsv").read_bytes()).hexdigest()
-
-
 def _material(evaluation: Evaluation, model: ModelFile) -> _Material:
-    clips = [
-        clip
-        for clip in read_manifest(evaluation.corpus)
-        if clip.split == evaluation.split and clip.kind == "human"
-    ]
+    manifest = open_manifest(evaluation.corpus)
+    clips = manifest.where(pl.col("split") == evaluation.split, pl.col("kind") == "human").clips()
     known: dict[float, list[Cut]] = {}
     strangers: list[Cut] = []
     for duration_s in evaluation.durations_s:
@@ -239,9 +243,11 @@ def _material(evaluation: Evaluation, model: ModelFile) -> _Material:
             )
         if duration_s == evaluation.condition_s:
             strangers = [cut for cut in found if cut.language not in model.labels]
-    check_files(clips, evaluation.corpus)
-    sounds = find_sounds(evaluation.corpus)
-    return _Material(clips, known, strangers, choose(evaluation.conditions, sounds), sounds)
+    check_files(clips, manifest.root)
+    folder = sounds_of(manifest.root, evaluation.sounds)
+    sounds = find_sounds(folder)
+    conditions = choose(evaluation.conditions, sounds)
+    return _Material(clips, known, strangers, conditions, sounds, manifest, folder / "noise")
 
 
 def _score(
@@ -266,7 +272,7 @@ def _score_noise(
     evaluation: Evaluation, material: _Material, workers: Workers
 ) -> dict[str, Float64Array]:
     """Answers for windows of noise and music, by the kinds that are long enough for any."""
-    folder = evaluation.corpus.parent / "noise"
+    folder = material.noise
     clips = [clip for clip in read_noise(folder, SPLIT) if not clip.has_speech]
     jobs = [(folder / clip.path, evaluation.condition_s) for clip in clips]
     found: dict[str, list[Float64Array]] = {}
@@ -282,7 +288,7 @@ def _follow(
     """How the decoder follows streams of the split's speech."""
     if not evaluation.streams:
         return None
-    noises = read_noise(evaluation.corpus.parent / "noise", SPLIT)
+    noises = read_noise(material.noise, SPLIT)
     recipes = [
         StreamRecipe(tuple(material.clips), tuple(noises), STREAM_S, seed)
         for seed in range(evaluation.streams)

@@ -1,78 +1,101 @@
 """The feature cache: every clip decoded, augmented and turned into log-mel frames, once.
 
-A cache is a folder of flat arrays of all frames, one a variant (variant 0 is clean), and an
-index. Arrays are memory-mapped in training, so a corpus need not fit into memory.
+A cache is a folder of shards (`train.shards`). Each is named after all that its contents depend
+on, so corpora can grow and lose files: what has not changed is not computed again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
-import multiprocessing
-import signal
-import zipfile
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import logging
+import time
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from tqdm import tqdm
 
-from edge.atomic import atomic_file
 from edge.errors import EdgelidError
-from edge.frontend import Float32Array, FrontEnd, FrontEndConfig, front_end_hash
+from edge.frontend import FRAMES_PER_SECOND, Float32Array, FrontEnd, FrontEndConfig, front_end_hash
 from train.augment import augment_waveform, draw_speed
+from train.cluster import spread
 from train.cuts import read_audio
 from train.filterbank import mel_filterbank
+from train.manifest import file_sizes, refuse_missing
+from train.pool import mapped
+from train.shards import CLIPS, ENDING, Frames, Index, Shards, read_index, write_shard
+
+log = logging.getLogger(__name__)
 
 VERSION = 1  # of the cache's layout and of the waveform augmentation behind it
+NAMED_FAULTS = 20  # bad files that a message names
 
 
 @dataclass(frozen=True)
 class CachedFeatures:
     """Log-mel frames of many clips.
 
+    It can be sent to other processes, which read the same files.
+
     Attributes
     ----------
-    frames : tuple of tuple of ndarray, shape (total frames, mels), float16
-        For each variant one array a corpus, memory-mapped.
-    corpora : ndarray, shape (clips,)
-        Corpus of each clip.
-    starts, lengths : ndarray, shape (variants, clips)
-        Where a clip's frames are in its corpus' array, in frames.
+    files : Shards
+    shards : ndarray, shape (variants, clips), int32
+        The shard that each variant of a clip is in.
+    numbers : ndarray, shape (clips,), int32
+        Number of a clip in its shards.
+    lengths : ndarray, shape (variants, clips), int32
+        In frames; zero where a clip is too short, or could not be read.
     speeds : ndarray, shape (variants, clips)
         Playing speed of each variant of a clip.
     """
 
-    frames: tuple[tuple[np.ndarray, ...], ...]
-    corpora: np.ndarray
-    starts: np.ndarray
+    files: Shards
+    shards: np.ndarray
+    numbers: np.ndarray
     lengths: np.ndarray
     speeds: np.ndarray
 
+    @property
+    def variants(self) -> int:
+        """How many variants of each clip there are, the clean one included."""
+        return len(self.lengths)
+
     def clip(self, index: int, variant: int) -> np.ndarray:
         """Frames of one clip, (frames, mels), float16."""
-        start = self.starts[variant, index]
-        frames: np.ndarray = self.frames[variant][self.corpora[index]]
-        return frames[start : start + self.lengths[variant, index]]
+        return self.files.read(int(self.shards[variant, index]), int(self.numbers[index]))
 
-    def take(self, indices: Sequence[int]) -> CachedFeatures:
+    def take(self, indices: Sequence[int] | np.ndarray) -> CachedFeatures:
         """Some of the clips, in the order given."""
-        chosen = (table[:, indices] for table in (self.starts, self.lengths, self.speeds))
-        return CachedFeatures(self.frames, self.corpora[list(indices)], *chosen)
+        chosen = np.asarray(indices, np.int64)
+        return CachedFeatures(
+            self.files,
+            self.shards[:, chosen],
+            self.numbers[chosen],
+            self.lengths[:, chosen],
+            self.speeds[:, chosen],
+        )
 
     @classmethod
     def join(cls, parts: Sequence[CachedFeatures]) -> CachedFeatures:
         """The clips of several corpora, one corpus after the other."""
-        sizes = [len(part.corpora) for part in parts]
-        tables = ("starts", "lengths", "speeds")
+        if len({part.variants for part in parts}) > 1:
+            raise ValueError("the parts have different numbers of variants")
+        files = tuple(file for part in parts for file in part.files.files)
+        firsts = np.cumsum([0, *(len(part.files.files) for part in parts)])
         return cls(
-            tuple(sum(arrays, ()) for arrays in zip(*(part.frames for part in parts), strict=True)),
-            np.repeat(np.arange(len(parts)), sizes),
-            *(np.concatenate([getattr(part, name) for part in parts], axis=1) for name in tables),
+            Shards(files, parts[0].files.mels),
+            np.concatenate(
+                [p.shards + np.int32(n) for p, n in zip(parts, firsts, strict=False)], axis=1
+            ),
+            np.concatenate([part.numbers for part in parts]),
+            np.concatenate([part.lengths for part in parts], axis=1),
+            np.concatenate([part.speeds for part in parts], axis=1),
         )
 
 
@@ -83,68 +106,77 @@ def seed_of(*parts: object) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class _Extractor:
-    """Computes the features of one file, wherever it runs."""
+class Job:
+    """A shard to make.
+
+    Attributes
+    ----------
+    file : Path
+    directory : Path
+        That `paths` are relative to.
+    paths : list of str
+        Of the clips.
+    variant : int
+    """
+
+    file: Path
+    directory: Path
+    paths: list[str]
+    variant: int
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Makes shards, wherever it runs."""
 
     front_end: FrontEnd
     rooms: list[Float32Array]
 
-    def __call__(self, job: tuple[Path, str, int]) -> tuple[np.ndarray, float]:
-        path, key, variant = job
-        samples, speed = read_audio(path), 1.0
+    def __call__(self, job: Job) -> Index:
+        """Make one; returns what is in it.
+
+        Raises
+        ------
+        EdgelidError
+            If it cannot be written.
+        """
+        return write_shard(
+            job.file, (self._frames(job.directory / path, path, job.variant) for path in job.paths)
+        )
+
+    def _frames(self, path: Path, key: str, variant: int) -> Frames:
+        try:
+            samples, speed = read_audio(path), 1.0
+        except EdgelidError as error:
+            return Frames(np.empty((0, self.front_end.config.mels), np.float16), fault=str(error))
         if variant:
             rng = seed_of(VERSION, key, variant)
             speed = draw_speed(rng)
             samples = augment_waveform(samples, speed, self.rooms, rng)
-        return self.front_end.log_mel(samples).astype(np.float16), speed
+        return Frames(self.front_end.log_mel(samples).astype(np.float16), speed)
 
 
-class _Worker:
-    """What a worker process has been started with."""
-
-    extract: _Extractor
-
-    @classmethod
-    def start(cls, extract: _Extractor) -> None:
-        # Ctrl-C reaches all processes of a terminal: the one that started this one will end it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        cls.extract = extract
-
-    @classmethod
-    def run(cls, job: tuple[Path, str, int]) -> tuple[np.ndarray, float]:
-        return cls.extract(job)
-
-
-def _extracted(
-    extract: _Extractor, jobs: Sequence[tuple[Path, str, int]], workers: int
-) -> Generator[tuple[np.ndarray, float], None, None]:
-    """Features and speeds of files, in their order."""
-    if workers == 1:
-        yield from map(extract, jobs)
-        return
-    # Spawned, as a forked process could wait for ever for a lock that some thread of TensorFlow
-    # held at that moment.
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _Worker.start, (extract,)
-    )
-    try:
-        yield from pool.map(_Worker.run, jobs, chunksize=32)
-    except BrokenProcessPool as error:
-        raise EdgelidError(
-            "a worker process died, perhaps for want of memory: give fewer --workers"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _made(
+    extract: Extractor, jobs: Sequence[Job], workers: int, cluster: str | None
+) -> Generator[tuple[int, Index], None, None]:
+    """Make shards; each with the number of its job."""
+    if cluster is not None:
+        yield from spread(extract, jobs, cluster)
+    else:
+        yield from enumerate(mapped(extract, jobs, workers, chunk_jobs=1))
 
 
 def prepare(
     directory: Path,
-    paths: Sequence[str],
+    paths: Sequence[str] | pl.Series,
     cache_root: Path,
     config: FrontEndConfig,
     variants: int,
     rooms: Sequence[Path],
     workers: int,
+    *,
+    skip_bad: bool = False,
+    cluster: str | None = None,
 ) -> CachedFeatures:
     """Compute the features of all files, or find them in the cache.
 
@@ -152,9 +184,9 @@ def prepare(
     ----------
     directory : Path
         That `paths` are relative to.
-    paths : sequence of str
+    paths : sequence or Series of str
     cache_root : Path
-        Folder for caches; each is named after everything it depends on.
+        Folder for caches.
     config : FrontEndConfig
     variants : int
         Augmented variants besides the clean one.
@@ -162,84 +194,146 @@ def prepare(
         Room impulse responses; needed where `variants` is not zero.
     workers : int
         Processes.
+    skip_bad : bool
+        Leave out files that cannot be read, and say which.
+    cluster : str, optional
+        Address of a Ray cluster that does it instead.
 
     Returns
     -------
     CachedFeatures
-        In the order of `paths`.
+        In the order of `paths`. Those left out have no frames.
 
     Raises
     ------
     EdgelidError
-        If a file cannot be decoded, or the cache cannot be written; nothing incomplete is left.
+        If a file is missing or cannot be decoded, or the cache cannot be written. What was
+        computed stays, and is not computed again.
     """
+    sizes = file_sizes(paths, directory)
+    if not skip_bad:
+        refuse_missing(paths, sizes, directory)
     filterbank = mel_filterbank(config)
-    try:
-        # Sizes stand in for the contents: hashing a corpus would take as long as decoding it.
-        sizes = [(path, (directory / path).stat().st_size) for path in paths]
-    except OSError as error:
-        raise EdgelidError(f"cannot read {error.filename}: {error.strerror}") from error
-    key = hashlib.sha256(
-        json.dumps([VERSION, front_end_hash(config, filterbank), sizes]).encode()
-    ).hexdigest()[:16]
-    folder = cache_root / key
-    missing = [v for v in range(variants + 1) if not _is_complete(folder, v, config, len(paths))]
-    if missing:
+    folder = cache_root / _key(VERSION, front_end_hash(config, filterbank))
+    jobs = _jobs(folder, directory, paths, sizes, variants, rooms)
+    found = _found(jobs, skip_bad)
+    if None in found:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EdgelidError(f"cannot make the cache {folder}: {error.strerror}") from error
-        extract = _Extractor(FrontEnd(config, filterbank), [read_audio(room) for room in rooms])
-        for variant in missing:
-            jobs = [(directory / path, path, variant) for path in paths]
-            with contextlib.closing(_extracted(extract, jobs, workers)) as results:
-                _write_variant(folder, variant, len(jobs), results)
-    return _open(folder, variants, config)
-
-
-def _files(folder: Path, variant: int) -> tuple[Path, Path]:
-    """Frames and index of a variant; the index is written last."""
-    return folder / f"frames-{variant}.f16", folder / f"index-{variant}.npz"
-
-
-def _is_complete(folder: Path, variant: int, config: FrontEndConfig, clips: int) -> bool:
-    """Whether a variant is in the cache, to the last frame."""
-    frames, index = _files(folder, variant)
-    try:
-        with np.load(index) as arrays:
-            lengths = arrays["lengths"]
-        return len(lengths) == clips and frames.stat().st_size == (
-            int(lengths.sum()) * config.mels * np.dtype(np.float16).itemsize
-        )
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        return False
-
-
-def _write_variant(
-    folder: Path, variant: int, count: int, results: Iterable[tuple[np.ndarray, float]]
-) -> None:
-    lengths, speeds = [], []
-    frames_file, index_file = _files(folder, variant)
-    with atomic_file(frames_file) as file:
-        for frames, speed in tqdm(results, f"features, variant {variant}", count, unit="clip"):
-            file.write(frames.tobytes())
-            lengths.append(len(frames))
-            speeds.append(speed)
-    if not any(lengths):
+        with _alone(folder):
+            found = _found(jobs, skip_bad)  # another process may have been at it
+            if None in found:
+                heard = [read_audio(room) for room in rooms]
+                _make(Extractor(FrontEnd(config, filterbank), heard), jobs, found, workers, cluster)
+    indices = [index for index in found if index is not None]  # none is missing any more
+    _tell_faults(jobs, indices, skip_bad)
+    lengths = np.concatenate([index.lengths for index in indices]).astype(np.int32)
+    if not lengths.any():
         raise EdgelidError("no file is long enough for a frame of features")
-    with atomic_file(index_file) as file:
-        np.savez(file, lengths=np.array(lengths), speeds=np.array(speeds))
+    shape = (variants + 1, len(paths))
+    each = np.array([len(job.paths) for job in jobs])
+    numbers = np.arange(len(paths), dtype=np.int32) % CLIPS
+    return CachedFeatures(
+        Shards(tuple(job.file for job in jobs), config.mels),
+        np.repeat(np.arange(len(jobs), dtype=np.int32), each).reshape(shape),
+        numbers,
+        lengths.reshape(shape),
+        np.concatenate([index.speeds for index in indices]).reshape(shape),
+    )
 
 
-def _open(folder: Path, variants: int, config: FrontEndConfig) -> CachedFeatures:
-    frames, starts, lengths, speeds = [], [], [], []
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _jobs(
+    folder: Path,
+    directory: Path,
+    paths: Sequence[str] | pl.Series,
+    sizes: np.ndarray,
+    variants: int,
+    rooms: Sequence[Path],
+) -> list[Job]:
+    """All shards of all variants, whether they are there or not."""
+    try:
+        heard = [hashlib.sha256(room.read_bytes()).hexdigest() for room in rooms]
+    except OSError as error:
+        raise EdgelidError(f"cannot read {error.filename}: {error.strerror}") from error
+    jobs = []
     for variant in range(variants + 1):
-        frames_file, index_file = _files(folder, variant)
-        with np.load(index_file) as index:
-            lengths.append(index["lengths"])
-            speeds.append(index["speeds"])
-        starts.append(np.concatenate([[0], np.cumsum(lengths[-1])[:-1]]))
-        flat = np.memmap(frames_file, np.float16, "r")
-        frames.append((flat.reshape(-1, config.mels),))
-    one = np.zeros(len(lengths[0]), np.int64)
-    return CachedFeatures(tuple(frames), one, np.array(starts), np.array(lengths), np.array(speeds))
+        for start in range(0, len(paths), CLIPS):
+            part = list(paths[start : start + CLIPS])
+            # Sizes stand in for the contents: to hash a corpus would take as long as to decode it.
+            seen = sizes[start : start + CLIPS].tolist()
+            name = _key(variant, heard if variant else None, part, seen)
+            jobs.append(Job(folder / f"{name}{ENDING}", directory, part, variant))
+    return jobs
+
+
+def _found(jobs: Sequence[Job], skip_bad: bool) -> list[Index | None]:
+    """What is there, for each job; None where there is work to do."""
+    indices = [read_index(job.file) for job in jobs]
+    # Bad files may have been mended, unless nobody asks for them.
+    return [i if i and (skip_bad or not i.faults) else None for i in indices]
+
+
+def _make(
+    extract: Extractor,
+    jobs: Sequence[Job],
+    found: list[Index | None],
+    workers: int,
+    cluster: str | None,
+) -> None:
+    """Make what is missing in `found`, and put it there."""
+    missing = [number for number, index in enumerate(found) if index is None]
+    hours, begun = 0.0, time.monotonic()
+    made = _made(extract, [jobs[number] for number in missing], workers, cluster)
+    total = sum(len(jobs[number].paths) for number in missing)
+    with contextlib.closing(made), tqdm(desc="features", total=total, unit="clip") as progress:
+        for turn, index in made:
+            found[missing[turn]] = index
+            heard = np.dot(index.lengths, index.speeds) / FRAMES_PER_SECOND
+            hours += float(heard) / 3600
+            minutes = (time.monotonic() - begun) / 60
+            progress.set_postfix_str(f"{hours / minutes:.1f} h of audio/min", refresh=False)
+            progress.update(len(index.lengths))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for other processes that write to the same cache."""
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another process that prepares features in %s", folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            log.debug("the file system of %s has no locks", folder)
+        try:
+            yield
+        finally:
+            for partial in folder.glob(".*.partial"):  # of processes that were killed
+                partial.unlink(missing_ok=True)
+
+
+def _tell_faults(jobs: Sequence[Job], indices: Sequence[Index], skip_bad: bool) -> None:
+    """Name the files that could not be read; they are an error, or a warning."""
+    faults = {
+        str(job.directory / job.paths[int(number)]): reason
+        for job, index in zip(jobs, indices, strict=True)
+        for number, reason in index.faults.items()
+    }
+    if not faults:
+        return
+    named = list(faults.values())[:NAMED_FAULTS]
+    listed = "\n".join(f"  {reason}" for reason in named)
+    rest = f"\n  and {len(faults) - len(named)} more" if len(faults) > len(named) else ""
+    if skip_bad:
+        log.warning("left out as they cannot be read: %d files\n%s%s", len(faults), listed, rest)
+    else:
+        raise EdgelidError(
+            f"cannot read {len(faults)} files; mend them, or give --skip-bad\n{listed}{rest}"
+        )

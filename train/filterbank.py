@@ -29,3 +29,11 @@ def mel_filterbank(config: FrontEndConfig) -> Float32Array:
         dtype=np.float32,
     )
     return filters
+
+
+def band_centres_hz(config: FrontEndConfig) -> Float32Array:
+    """Centre frequencies of the mel bands, shape (mels,)."""
+    import librosa
+
+    edges = librosa.mel_frequencies(config.mels + 2, fmin=config.low_hz, fmax=config.high_hz)
+    return np.asarray(edges[1:-1], np.float32)

@@ -25,9 +25,9 @@ from edge.frontend import FRAMES_PER_SECOND, Float32Array
 from train.checkpoint import load_checkpoint, restore_model
 from train.command import run
 from train.config import RunConfig
+from train.corpus import Corpus, Place, open_corpus
 from train.development import BATCH, DevelopmentSet
 from train.features import seed_of
-from train.fit import Corpus, open_corpus
 from train.manifest import corpus_dir
 from train.model import Trunk, pool
 from train.report import write_json
@@ -75,10 +75,10 @@ def pooled_embeddings(trunk: Trunk, frames: np.ndarray) -> Float32Array:
     return np.concatenate(out)
 
 
-def examples(corpus: Corpus, indices: Sequence[int], config: RunConfig, trunk: Trunk) -> Examples:
+def examples(corpus: Corpus, indices: np.ndarray, config: RunConfig, trunk: Trunk) -> Examples:
     """Stretches of the languages of a model, as its trunk hears them."""
     # The set shares its items among sources: ask for more than any source can have, then limit.
-    every = DevelopmentSet.of(config, corpus.clips, indices, corpus.features, items_per_label=10**6)
+    every = DevelopmentSet.of(config, corpus.rows, indices, corpus.features, items_per_label=10**6)
     seen: dict[str, int] = {}
     chosen = []
     for i, (label, source) in enumerate(zip(every.labels, every.sources, strict=True)):
@@ -153,8 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m train.learning_curve", description=learning_curve.__doc__
     )
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="folder of the corpus")
-    parser.add_argument("--also", type=Path, action="append", default=[], help="another corpus")
+    parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="manifest or folder")
+    parser.add_argument("--also", type=Path, action="append", default=[], help="of another corpus")
     parser.add_argument("--cache", type=Path, required=True, help="folder for features")
     parser.add_argument("--json", type=Path, required=True, help="the file to write")
     options = parser.parse_args(arguments)
@@ -163,9 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         checkpoint = load_checkpoint(options.checkpoint)
         config = checkpoint.config
         trunk, _ = restore_model(checkpoint)
-        corpus = open_corpus(
-            _without_teacher(config), options.corpus, options.cache, 1, (), options.also
-        )
+        place = Place((options.corpus, *options.also), options.cache)
+        corpus = open_corpus(_without_teacher(config), place)
         train, held_out = (
             examples(corpus, indices, config, trunk)
             for indices in (corpus.train, corpus.development)

@@ -8,132 +8,39 @@ call before returned. So a clip in training and a stream on the device are the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
+
+from train.architecture import ModelConfig
 
 # Statistics pooling divides by the sum of the speech weights plus this many frames, so that a
 # window without any speech has a mean of nearly nothing instead of a division by zero.
 POOL_EPSILON = 1e-2
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One run of equal residual blocks, entered through a (possibly strided) convolution.
-
-    Attributes
-    ----------
-    channels : int
-        Width of the stage.
-    kernel : int
-        Length of its depthwise filters in frames of the stage's rate (odd).
-    stride : int
-        Temporal stride of the convolution that enters the stage.
-    entry_kernel : int
-        Length of that convolution in frames of the rate before it; ``entry_kernel - stride``
-        must be even and a multiple of `stride`, so that streams and whole windows agree in phase.
-    blocks : int
-        Number of residual blocks.
-    delay : int
-        Frames of the stage's rate that a block's output lags behind its newest input: so much of
-        the future each filter sees. At most ``kernel - 1``.
-    """
-
-    channels: int
-    kernel: int
-    stride: int
-    entry_kernel: int
-    blocks: int
-    delay: int
-
-    def __post_init__(self) -> None:
-        if min(self.channels, self.stride, self.entry_kernel - self.stride, self.kernel - 1) < 1:
-            raise ValueError(
-                "a stage needs channels, a kernel above 1 and an entry_kernel above stride"
-            )
-        if self.blocks < 0 or not 0 <= self.delay < self.kernel:
-            raise ValueError("a stage's blocks must be at least 0, and its delay below its kernel")
-        if self.stride > 1 and (self.entry_kernel - self.stride) % (2 * self.stride):
-            raise ValueError("a stage's entry_kernel - stride must be a multiple of 2 strides")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Shape of trunk and head.
-
-    Attributes
-    ----------
-    mels : int
-        Mel bands of the front end.
-    stages : tuple of Stage
-        The trunk from input to output.
-    embedding : int
-        Channels of an embedding.
-    hidden : int
-        Width of the head's hidden layer.
-    dropout : float
-        Dropout rate before the head's last layer, in training only.
-    """
-
-    mels: int
-    stages: tuple[Stage, ...]
-    embedding: int
-    hidden: int
-    dropout: float = 0.2
-
-    @property
-    def stride(self) -> int:
-        """Feature frames an embedding advances by."""
-        return int(np.prod([stage.stride for stage in self.stages]))
-
-    @property
-    def receptive_field_frames(self) -> int:
-        """Feature frames that one embedding depends on."""
-        frames, step = 1, 1
-        for stage in self.stages:
-            frames += (stage.entry_kernel - 1) * step
-            step *= stage.stride
-            frames += stage.blocks * (stage.kernel - 1) * step
-        return frames
-
-    @property
-    def delay_frames(self) -> int:
-        """Feature frames that the middle of what an embedding is about lies behind its newest."""
-        frames, step = 0.0, 1
-        for stage in self.stages:
-            frames += (stage.entry_kernel - 1) / 2 * step
-            step *= stage.stride
-            frames += stage.blocks * stage.delay * step
-        return round(frames)
-
-    def macs_per_frame(self) -> float:
-        """Multiply-accumulates of the trunk for one feature frame."""
-        macs, rate, width = 0.0, 1.0, self.mels
-        for index, stage in enumerate(self.stages):
-            rate /= stage.stride
-            entry = stage.entry_kernel * (width * stage.channels if index == 0 else width)
-            entry += 0 if index == 0 else width * stage.channels
-            block = stage.kernel * stage.channels + stage.channels**2
-            macs += rate * (entry + stage.blocks * block)
-            width = stage.channels
-        return macs + rate * width * (self.embedding + 1)
-
-
 class Normalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Batch normalisation of (batch, frames, 1, channels) whose training step is one fused kernel.
+    """Batch normalisation whose training step is one fused kernel, of any precision.
 
     Keras composes it of a dozen passes over memory, a quarter of the time of a training step.
+    Training leaves the moving statistics to the trainer, which moves them once a step, however
+    many parts the batch had.
+
+    Attributes
+    ----------
+    seen : tuple of tensor, shape (channels,)
+        Mean and variance of what the latest training call saw.
     """
+
+    seen: tuple[Any, ...] = ()
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training:
             return super().call(inputs, training=False)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
+            x=inputs if len(inputs.shape) == 4 else inputs[:, None, None, :],
             scale=self.gamma,
             offset=self.beta,
             mean=[],
@@ -141,9 +48,8 @@ class Normalization(keras.layers.BatchNormalization):  # type: ignore[misc]
             epsilon=self.epsilon,
             is_training=True,
         )
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
-        return outputs
+        self.seen = (mean, variance)
+        return outputs if len(inputs.shape) == 4 else outputs[:, 0, 0]
 
 
 class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
@@ -161,8 +67,9 @@ class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(name=name)
         self.state_frames = kernel - stride
         # A depthwise kernel has no use for a bias before batch normalisation, nor has a full one.
+        # Its strides are equal, which changes nothing at a width of one: GPUs know no others.
         self.conv = (
-            keras.layers.DepthwiseConv2D((kernel, 1), (stride, 1), use_bias=False, name="conv")
+            keras.layers.DepthwiseConv2D((kernel, 1), stride, use_bias=False, name="conv")
             if channels is None
             else keras.layers.Conv2D(
                 channels, (kernel, 1), (stride, 1), use_bias=False, name="conv"
@@ -240,6 +147,12 @@ class Trunk(keras.Model):  # type: ignore[misc]
             )
         )
         self.delays.append(delay)
+
+    @property
+    def norms(self) -> list[Normalization]:
+        """Its normalisations."""
+        pointwise = [pair[1] for pair in self.pointwise if pair is not None]
+        return [*(layer.norm for layer in self.temporal), *pointwise]
 
     def zero_states(self, batch: Any) -> list[Any]:
         """States of a stream that starts: what was before is silence, which is zero."""
@@ -331,16 +244,23 @@ class Head(keras.Model):  # type: ignore[misc]
     def __init__(self, config: ModelConfig, classes: int) -> None:
         super().__init__(name="head")
         self.hidden = keras.layers.Dense(config.hidden, use_bias=False, name="hidden")
-        self.norm = keras.layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name="norm")
-        self.dropout = keras.layers.Dropout(config.dropout)
+        self.norm = Normalization(momentum=0.97, epsilon=1e-3, name="norm")
+        self.dropout = config.dropout
         self.scores = keras.layers.Dense(classes, name="scores")
 
-    def call(self, pooled: Any, training: bool = False) -> Any:
+    @property
+    def norms(self) -> list[Normalization]:
+        """Its normalisation."""
+        return [self.norm]
+
+    def call(self, pooled: Any, training: bool = False, seed: Any | None = None) -> Any:
         """Score.
 
         Parameters
         ----------
         pooled : tensor, shape (batch, 2 * embedding)
+        seed : tensor, shape (2,), optional
+            Of the dropout; there is none without it.
 
         Returns
         -------
@@ -348,4 +268,6 @@ class Head(keras.Model):  # type: ignore[misc]
             Logits.
         """
         x = ops.relu(self.norm(self.hidden(pooled), training=training))
-        return self.scores(self.dropout(x, training=training))
+        if seed is not None and self.dropout:
+            x = tf.nn.experimental.stateless_dropout(x, self.dropout, seed)
+        return self.scores(x)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+import polars as pl
 
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array, Float64Array
@@ -21,8 +22,8 @@ from train.augment import SpectrogramAugmenter
 from train.config import RunConfig
 from train.distil import Origin, Teacher
 from train.features import CachedFeatures, seed_of
-from train.manifest import Clip
 from train.noise import NoiseClip
+from train.pool import CHUNKS_AHEAD, in_order, in_processes
 
 T = TypeVar("T")
 
@@ -65,56 +66,110 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Choice(Generic[T]):
-    """Items drawn with the probabilities `weights`."""
+    """Items, and up to where in [0, 1) a random number draws each."""
 
     items: tuple[T, ...]
-    weights: Float64Array
+    bounds: Float64Array
 
     @classmethod
     def of(cls, weighted: Iterable[tuple[T, float]]) -> _Choice[T]:
         """Of items and numbers that their probabilities are proportional to."""
         items, weights = zip(*weighted, strict=True)
-        return cls(items, np.array(weights, float) / np.sum(np.array(weights, float)))
+        return cls(items, _bounds(np.array(weights, float)))
 
     def draw(self, rng: np.random.Generator) -> T:
-        return self.items[int(rng.choice(len(self.items), p=self.weights))]
+        return self.items[_draw(self.bounds, rng)]
 
 
-_Speakers = _Choice[np.ndarray]  # of a source; each is the indices of his or her clips
-_Sources = _Choice[_Speakers]  # of a language
-_Languages = _Choice[_Sources]  # of a class
+def _bounds(weights: Float64Array) -> Float64Array:
+    """The cumulative probabilities that `Generator.choice` would work out for every draw."""
+    bounds = np.cumsum(weights / np.sum(weights))
+    bounds /= bounds[-1]
+    return bounds
 
 
-def _share(seconds: float) -> float:
-    """Weight of a source or speaker: the root of its speech, at most that of half an hour.
+def _draw(bounds: Float64Array, rng: np.random.Generator) -> int:
+    return int(bounds.searchsorted(rng.random(), side="right"))
+
+
+def _sums(places: np.ndarray, values: Float64Array) -> Float64Array:
+    """Sums of the values of each place, added one by one: in no order of the processor's."""
+    return np.asarray(np.bincount(places, values), np.float64)
+
+
+def _share(seconds: Float64Array) -> Float64Array:
+    """Weights of sources or speakers: the root of their speech, at most that of half an hour.
 
     Equal weights would repeat a source of ten words thousands of times; weights by duration
     would let the largest recording set-up stand for the language.
     """
-    return float(min(seconds, 1800.0) ** 0.5)
+    return np.asarray(np.sqrt(np.minimum(seconds, 1800.0)))
 
 
-def _speech(clips: Sequence[Clip], labels: Sequence[str]) -> dict[str, _Languages]:
-    """What each class that is speech is drawn from, in the order of `labels`."""
-    tree: dict[str, dict[str, dict[str, dict[str, list[int]]]]] = {label: {} for label in labels}
-    for index, clip in enumerate(clips):
-        languages = tree[clip.language if clip.language in labels else OTHER]
-        speakers = languages.setdefault(clip.language, {}).setdefault(clip.source, {})
-        speakers.setdefault(clip.speaker, []).append(index)
+@dataclass(frozen=True)
+class _Speech:
+    """What each class that is speech is drawn from: its languages, sources, speakers and clips.
 
-    def speakers_of(source: dict[str, list[int]]) -> tuple[_Speakers, float]:
-        seconds = {k: sum(clips[i].duration_s for i in indices) for k, indices in source.items()}
-        choice = _Choice.of((np.array(source[k]), _share(s)) for k, s in seconds.items())
-        return choice, _share(sum(seconds.values()))
+    There may be a million speakers: they and their clips are in flat arrays, those of a source
+    beside each other.
 
-    def sources_of(language: dict[str, dict[str, list[int]]]) -> _Sources:
-        return _Choice.of(speakers_of(source) for source in language.values())
+    Attributes
+    ----------
+    classes : dict of str to _Choice of _Choice of (int, int)
+        In the order of the labels, for each class the languages; for each of these the sources;
+        for each of these the first of its speakers, and the one after its last.
+    bounds : ndarray, shape (speakers,)
+        As of a `_Choice`, for each source on its own.
+    firsts : ndarray, shape (speakers + 1,)
+        Where each speaker's clips begin.
+    clips : ndarray, shape (clips,), int64
+        Their indices.
+    """
 
-    return {
-        label: _Choice.of((sources_of(language), 1.0) for language in languages.values())
-        for label, languages in tree.items()
-        if languages
-    }
+    classes: dict[str, _Choice[_Choice[tuple[int, int]]]]
+    bounds: Float64Array
+    firsts: np.ndarray
+    clips: np.ndarray
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, labels: Sequence[str]) -> _Speech:
+        """Build it of the rows of a manifest."""
+        keys = ("language", "source", "speaker")
+        # In the order in which each language, source and speaker first comes.
+        first = pl.col("clip").min()
+        firsts = [first.over(keys[: n + 1]).alias(f"first_{key}") for n, key in enumerate(keys)]
+        clips = rows.select(*keys, "seconds").with_row_index("clip").with_columns(firsts)
+        clips = clips.sort(*(f"first_{key}" for key in keys), "clip")
+        starts = clips.with_columns(pl.int_range(pl.len()).alias("start"))
+        speakers = starts.unique("first_speaker", keep="first", maintain_order=True)
+        first_clips = np.append(speakers["start"].to_numpy(), len(clips))
+        of_speaker = np.repeat(np.arange(len(speakers)), np.diff(first_clips))
+        seconds = _sums(of_speaker, clips["seconds"].to_numpy())
+        places = speakers.with_columns(pl.int_range(pl.len()).alias("place"))
+        sources = places.unique("first_source", keep="first", maintain_order=True)
+        ends = np.append(sources["place"].to_numpy(), len(speakers))
+        bounds = np.empty(len(speakers))
+        found: dict[str, dict[str, list[tuple[tuple[int, int], float]]]] = {k: {} for k in labels}
+        for language, first, last in zip(
+            sources["language"].cast(pl.String), ends[:-1].tolist(), ends[1:].tolist(), strict=True
+        ):
+            bounds[first:last] = _bounds(_share(seconds[first:last]))
+            (spoken,) = _sums(np.zeros(last - first, int), seconds[first:last])
+            weight = float(_share(spoken))
+            languages = found[language if language in labels else OTHER]
+            languages.setdefault(language, []).append(((first, last), weight))
+        classes = {
+            label: _Choice.of((_Choice.of(weighted), 1.0) for weighted in languages.values())
+            for label, languages in found.items()
+            if languages
+        }
+        return cls(classes, bounds, first_clips, clips["clip"].to_numpy().astype(np.int64))
+
+    def draw(self, label: str, rng: np.random.Generator) -> np.ndarray:
+        """Clips of a random speaker of a class."""
+        first, last = self.classes[label].draw(rng).draw(rng)
+        speaker = first + _draw(self.bounds[first:last], rng)
+        return self.clips[self.firsts[speaker] : self.firsts[speaker + 1]]
 
 
 class BatchSampler:
@@ -123,21 +178,21 @@ class BatchSampler:
     Parameters
     ----------
     config : RunConfig
-    clips : sequence of Clip
-        Training clips, in the order of `features`.
+    rows : DataFrame
+        Training clips, the rows of a manifest, in the order of `features`.
     features : CachedFeatures
     noises : sequence of NoiseClip
         In the order of `noise_features`.
     noise_features : CachedFeatures
     band_centres_hz : ndarray, shape (mels,)
     teacher : Teacher, optional
-        Of `clips`, in their order.
+        Of the clips, in their order.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        clips: Sequence[Clip],
+        rows: pl.DataFrame,
         features: CachedFeatures,
         noises: Sequence[NoiseClip],
         noise_features: CachedFeatures,
@@ -155,27 +210,31 @@ class BatchSampler:
         lengths = noise_features.lengths[0]
         self._noise_kinds = _by_kind(noises, lengths, any_speech=True)
         self._nonspeech_kinds = _by_kind(noises, lengths, any_speech=False)
-        self._speech = _speech(clips, self._labels)
+        self._speech = _Speech.of(rows, self._labels)
         if not self._noise_kinds or not self._nonspeech_kinds:
             raise EdgelidError(
                 f"the noise holds nothing without speech of {MIN_NOISE_FRAMES} frames or more"
             )
-        shares = {label: OTHER_SHARE if label == OTHER else 1.0 for label in self._speech}
+        shares = {label: OTHER_SHARE if label == OTHER else 1.0 for label in self._speech.classes}
         self._classes = _Choice.of({**shares, NONSPEECH: NONSPEECH_SHARE}.items())
 
-    def batch(self, step: int) -> Batch:
-        """Draw the batch of a step.
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
+        """Draw the batch of a step, or one of the parts that together are a batch.
 
         Parameters
         ----------
         step : int
+        part, parts : int
+            Number of the part, below `parts`, which divides the clips of a batch.
 
         Returns
         -------
         Batch
+            Of ``batch_clips / parts`` clips.
         """
-        rng = seed_of(self._config.seed, step)
-        count = self._config.optimiser.batch_clips
+        seed = self._config.seed
+        rng = seed_of(seed, step) if parts == 1 else seed_of(seed, step, part)
+        count = self._config.optimiser.batch_clips // parts
         labels = [self._classes.draw(rng) for _ in range(count)]
         drawn = [self._draw(label, rng) for label in labels]
         frames = np.stack([stretch for stretch, _ in drawn])
@@ -190,15 +249,49 @@ class BatchSampler:
             known,
         )
 
-    def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Batches of steps ``first <= step < last``, drawn ahead by one thread."""
-        with ThreadPoolExecutor(1) as pool:
-            ahead = [pool.submit(self.batch, step) for step in range(first, min(first + 4, last))]
-            for step in range(first, last):
-                batch = ahead.pop(0).result()
-                if step + 4 < last:
-                    ahead.append(pool.submit(self.batch, step + 4))
-                yield batch
+    def batches(
+        self,
+        first: int,
+        last: int,
+        part_numbers: Sequence[int] = (0,),
+        parts: int = 1,
+        loaders: int = 0,
+    ) -> Iterator[list[Batch]]:
+        """Batches of steps ``first <= step < last``, drawn ahead.
+
+        Parameters
+        ----------
+        first, last : int
+        part_numbers : sequence of int
+            Which parts of each batch to draw: those of one of several training workers.
+        parts : int
+            Of how many.
+        loaders : int
+            Processes that draw; none for a thread of this one.
+
+        Yields
+        ------
+        list of Batch
+            The wanted parts of one step. The same, whatever `first` and `loaders`.
+
+        Raises
+        ------
+        EdgelidError
+            If a batch cannot be divided into so many parts.
+        """
+        if self._config.optimiser.batch_clips % parts:
+            raise EdgelidError(
+                f"batch_clips is {self._config.optimiser.batch_clips}, which must be a multiple of "
+                f"{parts}, the number of devices that share a batch"
+            )
+
+        steps = range(first, last)
+        draw = _Drawer(self, tuple(part_numbers), parts)
+        if loaders:
+            yield from in_processes(draw, steps, loaders, chunk_jobs=1)
+            return
+        with ThreadPoolExecutor(1) as thread:
+            yield from in_order(thread, draw, steps, CHUNKS_AHEAD)
 
     def _targets(self, origins: list[Origin]) -> tuple[np.ndarray, Float32Array]:
         """What the teacher says at the moment that each embedding is about."""
@@ -217,13 +310,13 @@ class BatchSampler:
             if rng.random() < SILENCE_SHARE:
                 return out, origin
             return self._noise(self._nonspeech_kinds, rng), origin
-        clips = self._speech[label].draw(rng).draw(rng).draw(rng)
+        clips = self._speech.draw(label, rng)
         at = int(rng.integers(0, MAX_GAP_FRAMES))
         while at < self._frames:
-            clip = int(rng.choice(clips))
+            clip = int(clips[rng.integers(len(clips))])
             variant = 0
-            if rng.random() >= CLEAN_SHARE and len(self._features.frames) > 1:
-                variant = int(rng.integers(1, len(self._features.frames)))
+            if rng.random() >= CLEAN_SHARE and self._features.variants > 1:
+                variant = int(rng.integers(1, self._features.variants))
             whole = self._features.clip(clip, variant)
             times = self._times(len(whole), rng)[: self._frames - at]
             stretch = slice(at, at + len(times))
@@ -245,7 +338,7 @@ class BatchSampler:
     def _noise(self, kinds: dict[str, np.ndarray], rng: np.random.Generator) -> Float32Array:
         """A stretch of noise of a random kind, repeated where it is short, (frames, mels)."""
         kind = list(kinds)[rng.integers(len(kinds))]
-        clip = self._noise_features.clip(int(rng.choice(kinds[kind])), 0)
+        clip = self._noise_features.clip(int(kinds[kind][rng.integers(len(kinds[kind]))]), 0)
         start = int(rng.integers(0, max(1, len(clip) - self._frames)))
         return np.resize(
             clip[start : start + self._frames].astype(np.float32), (self._frames, clip.shape[1])
@@ -261,6 +354,18 @@ class BatchSampler:
             start = int(rng.integers(0, self._embeddings - length + 1))
             masks[row, start : start + length] = 1
         return masks
+
+
+@dataclass(frozen=True)
+class _Drawer:
+    """Draws what one training worker needs of a step."""
+
+    sampler: BatchSampler
+    part_numbers: tuple[int, ...]
+    parts: int
+
+    def __call__(self, step: int) -> list[Batch]:
+        return [self.sampler.batch(step, part, self.parts) for part in self.part_numbers]
 
 
 def _by_kind(

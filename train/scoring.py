@@ -72,11 +72,14 @@ class Setup:
         Folder of the speech.
     sounds : Sounds
         For the conditions other than clean.
+    noise : Path
+        Folder of the noise in streams.
     """
 
     model: Path
     corpus: Path
     sounds: Sounds
+    noise: Path
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ class Scorer:
             recipe.clips,
             corpus,
             recipe.noises,
-            corpus.parent / "noise",
+            self._setup.noise,
             labels,
             recipe.duration_s,
             recipe.seed,

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from edge.atomic import atomic_file, write_atomically
@@ -37,7 +38,7 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from train.command import run
 from train.cuts import read_audio
-from train.manifest import Clip, check_files, corpus_dir, read_manifest
+from train.manifest import TRAIN, Clip, check_files, corpus_dir, open_manifest
 
 LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pt", "ru", "zh")
 
@@ -147,9 +148,14 @@ def pack_clips(clips: Iterable[Clip]) -> list[Pack]:
     return packs
 
 
+def frames_of(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Whole frames of 40 ms in clips, from their lengths in the manifest, (clips,)."""
+    return np.rint(seconds * SAMPLE_RATE_HZ).astype(np.int64) // FRAME_SAMPLES
+
+
 def clip_frames(clip: Clip) -> int:
-    """Whole frames of 40 ms in a clip, from its length in the manifest."""
-    return round(clip.duration_s * SAMPLE_RATE_HZ) // FRAME_SAMPLES
+    """The same of one clip."""
+    return int(frames_of(np.array([clip.duration_s]))[0])
 
 
 def _cut(clip: Clip) -> list[tuple[int, int]]:
@@ -500,8 +506,9 @@ def make_cache(corpus: Path, output: Path, weights: Path, like: Path | None = No
     The projection is that of the cache `like`, so that both can teach together, or its own.
     """
     given = read_projection(like) if like else None
-    clips = [clip for clip in read_manifest(corpus) if clip.split == "train"]
-    check_files(clips, corpus)
+    manifest = open_manifest(corpus)
+    clips = manifest.where(pl.col("split") == TRAIN).clips()
+    check_files(clips, manifest.root)
     packs = pack_clips(clips)
     if not packs:
         raise EdgelidError(f"the corpus {corpus} has no clips in its training split")
@@ -510,7 +517,7 @@ def make_cache(corpus: Path, output: Path, weights: Path, like: Path | None = No
     except OSError as error:
         raise EdgelidError(f"cannot make the folder {output.parent}: {error.strerror}") from error
     shards = output.with_suffix(".shards")
-    extract(packs, corpus, shards, lambda: load_whisper(weights))
+    extract(packs, manifest.root, shards, lambda: load_whisper(weights))
     arrays = collect(packs, shards, given or own_projection(packs, shards))
     save_npz(output, **arrays)
     kept = arrays["eigenvalues"][:COMPONENTS].sum() / arrays["eigenvalues"].sum()
@@ -523,7 +530,7 @@ def make_cache(corpus: Path, output: Path, weights: Path, like: Path | None = No
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, make the cache, print a line about it."""
     parser = argparse.ArgumentParser(prog="python -m train.teacher", description=make_cache.__doc__)
-    parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="folder of the corpus")
+    parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="manifest or folder")
     parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
     parser.add_argument("--like", type=Path, help="take the projection of this other cache")
     parser.add_argument("--weights", type=Path, default=weights_dir(), help="Whisper base, joined")

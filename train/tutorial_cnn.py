@@ -34,11 +34,10 @@ from edge.frontend import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 from train.cli import DEFAULT_CACHE
 from train.command import run
 from train.config import RunConfig, read_config
+from train.corpus import Corpus, Place, open_corpus
 from train.cuts import SEED, balanced, cuts, load_cuts
 from train.development import BATCH, DevelopmentSet
-from train.fit import Corpus, band_centres_hz, open_corpus
-from train.manifest import Clip, corpus_dir
-from train.sampling import BatchSampler
+from train.manifest import CLIPS_A_LANGUAGE, Clip, clips_of, corpus_dir, open_manifest, thinned
 
 WINDOW_S = 3.0
 CHANNELS = (16, 32, 64, 64, 128)
@@ -115,17 +114,10 @@ def fit_network(config: RunConfig, corpus: Corpus, steps: int, partial: Path) ->
     else:
         network = compiled(tutorial_network(frames, config.front_end.mels, len(labels)), steps)
     first = int(network.optimizer.iterations)
-    sampler = BatchSampler(
-        config,
-        [corpus.clips[i] for i in corpus.train],
-        corpus.features.take(corpus.train),
-        corpus.noises,
-        corpus.noise_features,
-        band_centres_hz(config.front_end),
-    )
-    development = DevelopmentSet.of(config, corpus.clips, corpus.development, corpus.features)
+    sampler = corpus.sampler(config)
+    development = DevelopmentSet.of(config, corpus.rows, corpus.development, corpus.features)
     progress = tqdm(sampler.batches(first, steps), "training", steps, initial=first, mininterval=5)
-    for step, batch in enumerate(progress, start=first + 1):
+    for step, (batch,) in enumerate(progress, start=first + 1):
         wanted = np.eye(len(labels), dtype=np.float32)[batch.labels]
         figures = network.train_on_batch(batch.frames[..., None], wanted, return_dict=True)
         if not np.isfinite(figures["loss"]):
@@ -185,7 +177,7 @@ def write_recordings(clips: Sequence[Clip], corpus: Path, folder: Path) -> None:
 
 
 def make_network(
-    config: RunConfig, folder: Path, cache: Path, workers: int, steps: int, output: Path
+    config: RunConfig, given: Path, cache: Path, workers: int, steps: int, output: Path
 ) -> None:
     """Train, and write the network with what its conversion needs."""
     description, partial = output.with_suffix(".json"), output.with_suffix(".partial.keras")
@@ -194,10 +186,11 @@ def make_network(
     plain = replace(
         config, optimiser=replace(config.optimiser, clip_s=WINDOW_S, teacher_weight=0.0)
     )
-    corpus = open_corpus(plain, folder, cache, workers)
+    corpus = open_corpus(plain, Place((given,), cache, workers))
     network = fit_network(plain, corpus, steps, partial)
-    learnt = [corpus.clips[i] for i in corpus.train if corpus.clips[i].target]
-    write_recordings(learnt, folder, output.with_suffix(".recordings"))
+    manifest = open_manifest(given)
+    learnt = thinned(corpus.rows[corpus.train].filter("target"), CLIPS_A_LANGUAGE)
+    write_recordings(clips_of(learnt), manifest.root, output.with_suffix(".recordings"))
     told = {"labels": config.data.labels, "front_end": asdict(config.front_end)}
     write_atomically(description, (json.dumps(told, indent=1) + "\n").encode())
     save_network(network, output)
@@ -211,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Trains a plain 2-D network on whole windows, to compare with.",
     )
     parser.add_argument("config", type=Path, help="TOML file whose data, classes and seed to take")
-    parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="folder of the corpus")
+    parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="manifest or folder")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for features")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="for features")
     parser.add_argument("--steps", type=int, default=STEPS, help="of training (%(default)s)")

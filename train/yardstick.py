@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from edge.atomic import write_atomically
 from edge.errors import EdgelidError
 from train.cuts import SEED, Cut, balanced, cuts, load_cut
-from train.manifest import Clip, check_files, corpus_dir, read_manifest
+from train.manifest import Clip, Manifest, check_files, corpus_dir, open_manifest
 from train.teacher import LANGUAGES, load_whisper, weights_dir
 
 SAVE_EVERY_CUTS = 20
@@ -171,7 +172,7 @@ def read_yardstick(report: Path) -> Yardstick:
     return Yardstick(name, languages, scores)
 
 
-def human_speech(corpus: Path, split: str) -> list[Clip]:
+def human_speech(corpus: Manifest, split: str) -> list[Clip]:
     """Clips of a split that Whisper is scored on: people, in one of `LANGUAGES`.
 
     Raises
@@ -179,12 +180,12 @@ def human_speech(corpus: Path, split: str) -> list[Clip]:
     EdgelidError
         If the corpus is not as its manifest says.
     """
-    clips = [
-        clip
-        for clip in read_manifest(corpus)
-        if clip.split == split and clip.kind == "human" and clip.language in LANGUAGES
-    ]
-    check_files(clips, corpus)
+    language = pl.col("language").cast(pl.String)
+    chosen = corpus.where(
+        pl.col("split") == split, pl.col("kind") == "human", language.is_in(list(LANGUAGES))
+    )
+    clips = chosen.clips()
+    check_files(clips, corpus.root)
     return clips
 
 
@@ -234,9 +235,9 @@ def run(
     Parameters
     ----------
     corpus
-        Its folder, with ``manifest.tsv``.
+        Its manifest, or the folder with its ``manifest.tsv``.
     split
-        ``train`` or ``test``. Only human speech in the nine languages is scored.
+        ``train``, ``dev`` or ``test``. Only human speech in the nine languages is scored.
     durations_s
         Lengths of the cuts, in seconds.
     output
@@ -257,7 +258,8 @@ def run(
         If the corpus is not as its manifest says, a package is missing, or a duration is too
         short or too long.
     """
-    clips = human_speech(corpus, split)
+    manifest = open_manifest(corpus)
+    clips = human_speech(manifest, split)
     sets = {duration_s: cuts(clips, duration_s=duration_s, seed=SEED) for duration_s in durations_s}
     if per_language is not None:
         sets = {
@@ -276,7 +278,7 @@ def run(
         "by_duration_s": {},
     }
     for duration_s, found in sets.items():
-        scores = score_cuts(score, found, corpus, scores_file(output))
+        scores = score_cuts(score, found, manifest.root, scores_file(output))
         table = np.array([scores[cut_key(cut)] for cut in found])  # (cuts, 9)
         result["by_duration_s"][f"{duration_s:g}"] = metrics([c.language for c in found], table)
         write_atomically(output, (json.dumps(result, indent=1) + "\n").encode())
@@ -292,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m train.yardstick", description="Score Whisper base on cuts of a corpus."
     )
-    parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="folder of the corpus")
+    parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="manifest or folder")
     parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument("--durations", type=_durations, default="1,3,5,10", help="seconds, a list")
     parser.add_argument("--per-language", type=int, help="at most so many cuts of each (all)")

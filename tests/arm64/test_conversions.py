@@ -24,7 +24,7 @@ from tests.arm64.outputs import (
 )
 from tests.convert.test_architectures import converted, shapes
 from tests.synthetic import speech
-from train.model import ModelConfig
+from train.architecture import ModelConfig
 
 pytestmark = pytest.mark.emulation
 

@@ -38,10 +38,10 @@ from edge.modelfile import (
     pack_model,
 )
 from tests.synthetic import speech
+from train.architecture import ModelConfig, Stage
 from train.checkpoint import build_model
 from train.config import DataConfig, OptimiserConfig, RunConfig
 from train.filterbank import mel_filterbank
-from train.model import ModelConfig, Stage
 
 FRONT_END = FrontEndConfig(mels=16)
 FILTERBANK = mel_filterbank(FRONT_END)

@@ -426,7 +426,7 @@ def test_weights_that_int8_cannot_hold_are_caught(
     activations = next(i for i, line in enumerate(lines) if line.startswith("activations"))
     assert "embeddings" in {line.split()[0] for line in lines[activations + 1 : activations + 4]}
     weights = next(i for i, line in enumerate(lines) if line.startswith("weights"))
-    assert re.fullmatch(r"  hidden +[\d.]+ +0\.0 \(input (0|12)\)", lines[weights + 1])
+    assert re.fullmatch(r"  hidden +[\d.]+ +-?0\.0 \(input (0|12)\)", lines[weights + 1])
     assert "differs too much from the trained one" in captured.err.splitlines()[-1]
     assert os.listdir(tmp_path) == ["worse.npz"]
 
@@ -452,7 +452,7 @@ def test_a_converter_that_gives_up(
 
 def clip(number: int, language: str, speaker: str, duration_s: float, target: bool) -> Clip:
     path = f"{language}/{number}.wav"
-    return Clip(path, language, target, "train", speaker, "home", "human", duration_s, "", "")
+    return Clip(path, language, "train", target, speaker, "home", "human", duration_s, "", "")
 
 
 def test_chosen_clips_are_balanced() -> None:

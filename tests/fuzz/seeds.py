@@ -30,7 +30,7 @@ def main() -> int:
         pack_model,
     )
     from tests.convert.test_architectures import FILTERBANK, FRONT_END, LABELS, converted
-    from train.model import ModelConfig, Stage
+    from train.architecture import ModelConfig, Stage
 
     MODELS.mkdir(parents=True, exist_ok=True)
     stage = Stage(channels=4, kernel=2, stride=2, entry_kernel=6, blocks=1, delay=0)

@@ -15,8 +15,7 @@ from train.augment import (
     reverberate,
     transcode,
 )
-from train.filterbank import mel_filterbank
-from train.fit import band_centres_hz
+from train.filterbank import band_centres_hz, mel_filterbank
 
 CONFIG = FrontEndConfig(mels=32)
 SPOKEN = speech("de", "anna", 0, 1.0)

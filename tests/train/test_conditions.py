@@ -31,7 +31,7 @@ SPEECH = speech("de", "anna", 0, 3.0)
 
 @pytest.fixture(scope="module")
 def sounds(tiny_corpus: Path) -> Sounds:
-    return find_sounds(tiny_corpus)
+    return find_sounds(tiny_corpus.parent)
 
 
 def test_sounds_are_of_the_test_split(sounds: Sounds) -> None:
@@ -42,7 +42,7 @@ def test_sounds_are_of_the_test_split(sounds: Sounds) -> None:
 
 def test_no_sounds(tmp_path: Path) -> None:
     with pytest.raises(EdgelidError, match="noise manifest"):
-        find_sounds(tmp_path / "corpus")
+        find_sounds(tmp_path)
 
 
 def test_choice(sounds: Sounds) -> None:
@@ -164,7 +164,7 @@ def test_rates_in_kilobits(
     reason=f"needs the speech corpus: set {CORPUS_VARIABLE}",
 )
 def test_the_real_corpus_has_sounds_for_all() -> None:
-    sounds = find_sounds(corpus_dir())
+    sounds = find_sounds(corpus_dir().parent)
     assert choose(None, sounds) == list(TITLES)
     assert len(sounds.noises) >= 20
     assert len(sounds.rooms) >= 30

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from edge.errors import EdgelidError
+from tests.synthetic import rows_of
 from train.distil import FRAMES_PER_TEACHER_FRAME, UNITS, Origin, Teacher
 from train.manifest import Clip
 
@@ -21,7 +23,7 @@ FRAME_S = 0.04
 def clip(path: str, frames: int) -> Clip:
     """A clip of so many teacher's frames and a half."""
     duration_s = (frames + 0.5) * FRAME_S
-    return Clip(path, "de", True, "train", "anna", "home", "human", duration_s, "CC0-1.0", "")
+    return Clip(path, "de", "train", True, "anna", "home", "human", duration_s, "CC0-1.0", "")
 
 
 def write(path: Path, values: dict[str, list[int]], **changes: Any) -> Path:
@@ -50,6 +52,10 @@ SECOND = {"d.wav": [200, 7], "e.wav": [9, 9, 200, 31]}
 CLIPS = {path: clip(path, len(values)) for path, values in (FIRST | SECOND).items()}
 
 
+def rows(*paths: str) -> pl.DataFrame:
+    return rows_of(CLIPS[path] for path in paths)
+
+
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("teacher")
@@ -62,7 +68,7 @@ def units(teacher: Teacher, index: int) -> list[int]:
 
 
 def test_one_archive(archives: list[Path]) -> None:
-    teacher = Teacher.load(archives[:1], [CLIPS["c.wav"], CLIPS["a.wav"], CLIPS["b.wav"]])
+    teacher = Teacher.load(archives[:1], rows("c.wav", "a.wav", "b.wav"))
     assert teacher.units.dtype == np.uint16
     assert teacher.lengths.tolist() == [1, 3, UNITS]
     known = units(teacher, 2)
@@ -73,10 +79,10 @@ def test_one_archive(archives: list[Path]) -> None:
 
 
 def test_the_units_of_a_further_archive_are_those_of_the_first(archives: list[Path]) -> None:
-    alone = Teacher.load(archives[:1], [CLIPS["b.wav"]])
+    alone = Teacher.load(archives[:1], rows("b.wav"))
     known = units(alone, 0)
     order = ["e.wav", "b.wav", "d.wav", "a.wav"]
-    both = Teacher.load(archives, [CLIPS[path] for path in order])
+    both = Teacher.load(archives, rows(*order))
     assert len(both.units) == 4 + UNITS + 6
     for index, path in enumerate(order):
         assert units(both, index) == [known[value] for value in (FIRST | SECOND)[path]]
@@ -85,7 +91,7 @@ def test_the_units_of_a_further_archive_are_those_of_the_first(archives: list[Pa
 def test_a_clip_that_is_shorter_than_a_frame(archives: list[Path]) -> None:
     """The teacher hears nothing in it, which is no reason to refuse it."""
     short = clip("short.wav", 0)
-    teacher = Teacher.load(archives, [short, CLIPS["a.wav"]])
+    teacher = Teacher.load(archives, rows_of([short, CLIPS["a.wav"]]))
     assert teacher.lengths.tolist() == [0, 3]
     _, known = teacher.targets(Origin(np.array([0, 1]), np.zeros(2)), np.arange(2))
     assert known.tolist() == [0, 1]
@@ -94,9 +100,9 @@ def test_a_clip_that_is_shorter_than_a_frame(archives: list[Path]) -> None:
 def test_a_clip_that_is_missing(archives: list[Path]) -> None:
     other = clip("new/z.wav", 3)
     with pytest.raises(EdgelidError, match=r"no teacher's embeddings of 'new/z.wav' in .*first"):
-        Teacher.load(archives, [CLIPS["a.wav"], other])
+        Teacher.load(archives, rows_of([CLIPS["a.wav"], other]))
     with pytest.raises(EdgelidError, match=r"of 'd.wav' in [^,]*first.npz: run python -m train"):
-        Teacher.load(archives[:1], [CLIPS["d.wav"]])
+        Teacher.load(archives[:1], rows("d.wav"))
 
 
 @pytest.mark.parametrize("name", ["scale", "gain"])
@@ -105,14 +111,14 @@ def test_projections_that_differ(archives: list[Path], tmp_path: Path, name: str
     other = write(tmp_path / "other.npz", SECOND, **changed)
     message = f"have different projections: .* python -m train.teacher --like {archives[0]}"
     with pytest.raises(EdgelidError, match=message) as failure:
-        Teacher.load([archives[0], other], [CLIPS["a.wav"]])
+        Teacher.load([archives[0], other], rows("a.wav"))
     assert "\n" not in str(failure.value)
 
 
 def test_too_little_speech(tmp_path: Path) -> None:
     path = write(tmp_path / "few.npz", SECOND)
     with pytest.raises(EdgelidError, match=r"few.npz has fewer than 256 frames"):
-        Teacher.load([path], [CLIPS["d.wav"]])
+        Teacher.load([path], rows("d.wav"))
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "cut", "text", "lacks paths"])
@@ -124,7 +130,7 @@ def test_a_damaged_file(archives: list[Path], tmp_path: Path, damage: str) -> No
     elif damage != "gone":
         path.write_bytes({"empty": b"", "cut": data[:-40], "text": b"no archive"}[damage])
     with pytest.raises(EdgelidError, match=r"cannot read the teacher's embeddings .*damaged"):
-        Teacher.load([archives[0], path], [CLIPS["a.wav"]])
+        Teacher.load([archives[0], path], rows("a.wav"))
 
 
 def test_targets() -> None:
@@ -152,6 +158,12 @@ def test_targets_of_a_clip_that_was_played_faster() -> None:
     assert targets.tolist() == [int(i * 1.5) // 4 for i in range(20)]
 
 
+def test_some_of_the_clips(archives: list[Path]) -> None:
+    teacher = Teacher.load(archives, rows("a.wav", "b.wav", "d.wav"))
+    taken = teacher.take(np.array([2, 0]))
+    assert [units(taken, i) for i in (0, 1)] == [units(teacher, i) for i in (2, 0)]
+
+
 def test_nothing_is_known_of_noise() -> None:
     teacher = Teacher(np.arange(8, dtype=np.uint16), np.array([0]), np.array([8]))
     _, known = teacher.targets(Origin.nothing(10), np.arange(-2, 8))
@@ -160,7 +172,7 @@ def test_nothing_is_known_of_noise() -> None:
 
 def test_a_teacher_is_what_it_was_made_of(archives: list[Path]) -> None:
     """The same archives give the same units: a run that goes on needs them so."""
-    clips = [CLIPS["b.wav"], CLIPS["e.wav"]]
+    clips = rows("b.wav", "e.wav")
     one, other = Teacher.load(archives, clips), Teacher.load(archives, clips)
     for field in dataclasses.fields(Teacher):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))

@@ -9,8 +9,8 @@ import pytest
 from train import learning_curve
 from train.checkpoint import Checkpoint, weights_of
 from train.config import RunConfig
-from train.fit import Trainer
 from train.learning_curve import Examples
+from train.trainer import Trainer
 
 
 def rooms(label_of: dict[str, int], items: int, seed: int) -> Examples:

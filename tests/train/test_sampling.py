@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
+from tests.synthetic import rows_of, write_features
 from train.config import RunConfig
 from train.distil import FRAMES_PER_TEACHER_FRAME, Teacher
 from train.features import CachedFeatures
@@ -23,6 +28,8 @@ from train.sampling import (
     OTHER_SHARE,
     Batch,
     BatchSampler,
+    _bounds,
+    _draw,
 )
 
 NOISES = [NoiseClip("hum.wav", "nature", "train"), NoiseClip("pub.wav", "babble_places", "train")]
@@ -52,24 +59,23 @@ def clips() -> list[Clip]:
     return made
 
 
-def cached(lengths: Sequence[int], values: Sequence[float], mels: int) -> CachedFeatures:
+def cached(
+    file: Path, lengths: Sequence[int], values: Sequence[float], mels: int
+) -> CachedFeatures:
     """Features whose frames all hold the clip's value, in a clean and an augmented variant."""
-    flat = np.repeat(np.array(values, np.float16), lengths)[:, None].repeat(mels, axis=1)
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    return CachedFeatures(
-        ((flat,), (flat,)),
-        np.zeros(len(lengths), np.int64),
-        np.array([starts, starts]),
-        np.array([lengths, lengths]),
-        np.ones((2, len(lengths))),
-    )
+    clips = [np.full((n, mels), v, np.float16) for n, v in zip(lengths, values, strict=True)]
+    return write_features(file, [(clip, clip) for clip in clips])
+
+
+def plain(frames: Float32Array, *_: object) -> Float32Array:
+    return frames
 
 
 MakeSampler = Callable[..., BatchSampler]
 
 
 @pytest.fixture
-def make(tiny_config: RunConfig) -> MakeSampler:
+def make(tiny_config: RunConfig, tmp_path: Path) -> MakeSampler:
     """Samplers of clips whose frames hold the number of the clip plus one, not augmented."""
 
     def sampler(
@@ -78,19 +84,16 @@ def make(tiny_config: RunConfig) -> MakeSampler:
         made = clips() if made is None else made
         mels = tiny_config.front_end.mels
         config = dataclasses.replace(tiny_config, **changes)
+        lengths = [round(c.duration_s * 100) for c in made]
         drawn = BatchSampler(
             config,
-            made,
-            cached([round(c.duration_s * 100) for c in made], np.arange(len(made)) + 1, mels),
+            rows_of(made),
+            cached(tmp_path / "speech", lengths, np.arange(len(made)) + 1, mels),
             NOISES,
-            cached([300, 70], [NOISE_VALUE, 0.75], mels),
+            cached(tmp_path / "noise", [300, 70], [NOISE_VALUE, 0.75], mels),
             np.linspace(100, 7000, mels).astype(np.float32),
             teacher,
         )
-
-        def plain(frames: Float32Array, *_: object) -> Float32Array:
-            return frames
-
         drawn._augment = plain  # type: ignore[assignment]
         return drawn
 
@@ -198,6 +201,26 @@ def test_depends_on_seed_and_step_alone(make: MakeSampler) -> None:
     assert not same(sampler.batch(7), make(seed=4).batch(7))
 
 
+def test_the_draws_are_those_of_a_choice_from_objects(make: MakeSampler) -> None:
+    """As they were when every clip was an object in a tree, and numpy's `choice` drew."""
+    sampler = make()
+    expected = [
+        "1 19|4 16|15|30||7 1|31|30|30|30|33|||32|1 25|",
+        "31|22|32|23|30||33||31|30|31|33|30|19|30|30",
+    ]
+    for step, numbers in enumerate(expected):
+        found = [" ".join(map(str, heard(frames))) for frames in sampler.batch(step).frames]
+        assert "|".join(found) == numbers
+
+
+def test_a_bound_draws_what_a_choice_draws() -> None:
+    weights = np.random.default_rng(1).random(1000)
+    one, other = np.random.default_rng(2), np.random.default_rng(2)
+    bounds = _bounds(weights)
+    for _ in range(1000):
+        assert _draw(bounds, one) == other.choice(1000, p=weights / weights.sum())
+
+
 def test_classes_are_in_the_order_of_the_labels(make: MakeSampler) -> None:
     """And in no order of a set of strings, which another process would have another way."""
     made = clips()
@@ -211,9 +234,65 @@ def test_resuming_gives_what_would_have_come(make: MakeSampler) -> None:
     resumed = list(make().batches(5, 9))
     assert len(through) == 9
     assert len(resumed) == 4
-    for one, other in zip(through[5:], resumed, strict=True):
+    for (one,), (other,) in zip(through[5:], resumed, strict=True):
         assert same(one, other)
     assert list(make().batches(9, 9)) == []
+
+
+@pytest.mark.parametrize("loaders", [1, 2])
+def test_loaders_change_nothing(make: MakeSampler, loaders: int) -> None:
+    alone = list(make().batches(3, 13, (1, 0), 2))
+    loaded = list(make().batches(3, 13, (1, 0), 2, loaders))
+    assert len(loaded) == 10
+    for one, other in zip(alone, loaded, strict=True):
+        assert all(map(same, one, other))
+
+
+def test_loaders_end_early(make: MakeSampler) -> None:
+    before = children()
+    batches = make().batches(0, 10**9, loaders=2)
+    next(batches)
+    assert len(children() - before) >= 2
+    batches.close()
+    # But for the one that Python keeps to tidy up what processes share.
+    assert not {child for child in children() - before if "resource_tracker" not in child[1]}
+
+
+def test_a_loader_that_fails(make: MakeSampler, tmp_path: Path) -> None:
+    sampler = make()
+    for file in tmp_path.glob("speech*"):
+        file.unlink()
+    with pytest.raises(EdgelidError, match=r"cannot read .*speech.* any more"):
+        list(sampler.batches(0, 3, loaders=1))
+
+
+def test_loading_needs_no_tensorflow() -> None:
+    code = "import sys, train.sampling; print({'tensorflow', 'keras', 'librosa'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_the_parts_of_a_batch(make: MakeSampler, tiny_config: RunConfig) -> None:
+    """They differ, and every worker draws its own as if it were alone."""
+    sampler = make()
+    ((one, three),) = sampler.batches(7, 8, part_numbers=(1, 3), parts=4)
+    assert len(one.labels) == tiny_config.optimiser.batch_clips / 4
+    assert same(one, make().batch(7, 1, 4))
+    assert same(three, make().batch(7, 3, 4))
+    assert not same(one, three)
+    assert same(sampler.batch(7, 0, 1), sampler.batch(7))
+    with pytest.raises(EdgelidError, match="batch_clips is 16, which must be a multiple of 3"):
+        next(sampler.batches(0, 1, (0,), 3))
+
+
+def children() -> set[tuple[int, str]]:
+    """Processes that this one has started, with their command lines."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        for child in (task / "children").read_text().split():
+            with contextlib.suppress(OSError):
+                found.add((int(child), Path(f"/proc/{child}/cmdline").read_text()))
+    return found
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -238,16 +317,16 @@ def test_masks(make: MakeSampler, tiny_config: RunConfig) -> None:
     assert (runs == 1).all()  # contiguous
 
 
-def test_noise_that_is_too_short(tiny_config: RunConfig) -> None:
+def test_noise_that_is_too_short(tiny_config: RunConfig, tmp_path: Path) -> None:
     mels = tiny_config.front_end.mels
-    features = cached([100], [1], mels)
+    features = cached(tmp_path / "speech", [100], [1], mels)
     with pytest.raises(EdgelidError, match="noise holds nothing"):
         BatchSampler(
             tiny_config,
-            [clip(0, "de", "a0")],
+            rows_of([clip(0, "de", "a0")]),
             features,
             NOISES,
-            cached([40, 400], [1, 1], mels),  # the long one has speech in it
+            cached(tmp_path / "noise", [40, 400], [1, 1], mels),  # the long one has speech in it
             np.linspace(100, 7000, mels).astype(np.float32),
         )
 

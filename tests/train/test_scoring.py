@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -33,7 +34,12 @@ from train.streams import make_stream
 
 @pytest.fixture(scope="module")
 def setup(tiny_conversion: Conversion, tiny_corpus: Path) -> Setup:
-    return Setup(tiny_conversion.path, tiny_corpus, find_sounds(tiny_corpus))
+    return Setup(
+        tiny_conversion.path,
+        tiny_corpus,
+        find_sounds(tiny_corpus.parent),
+        tiny_corpus.parent / "noise",
+    )
 
 
 def some_cuts(corpus: Path) -> list[Cut]:
@@ -97,6 +103,6 @@ def test_failures_come_through(setup: Setup, count: int, tmp_path: Path) -> None
 
 
 def test_a_process_that_dies(setup: Setup, tmp_path: Path) -> None:
-    gone = Setup(tmp_path / "gone.tflite", setup.corpus, setup.sounds)
+    gone = dataclasses.replace(setup, model=tmp_path / "gone.tflite")
     with Workers(gone, 2) as workers, pytest.raises(EdgelidError, match="fewer --workers"):
         workers.map(Scorer.noise, [(setup.sounds.noises[0], 1.0)], "noise")

@@ -72,7 +72,7 @@ def corpus(folder: Path) -> tuple[list[Clip], list[NoiseClip]]:
             soundfile.write(folder / path, tone, SAMPLE_RATE_HZ)
             speaker = f"{language}{clip % 2}"
             clips.append(
-                Clip(path, language, True, "train", speaker, "tones", "human", 3.0, "", "")
+                Clip(path, language, "train", True, speaker, "tones", "human", 3.0, "", "")
             )
     noise = np.random.default_rng(1).standard_normal(12 * SAMPLE_RATE_HZ) * 0.1
     soundfile.write(folder / "noise.wav", noise, SAMPLE_RATE_HZ)

@@ -15,6 +15,7 @@ import pytest
 import train.teacher
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
+from tests.synthetic import rows_of
 from train.distil import Teacher
 from train.manifest import Clip, read_manifest
 from train.teacher import (
@@ -335,7 +336,7 @@ def test_the_command(
     frames = sum(clip_frames(c) for c in clips)
     line = capsys.readouterr().out
     assert line.startswith(f"{output}: {len(clips)} clips, {frames} frames, 9")
-    teacher = Teacher.load([output], clips)
+    teacher = Teacher.load([output], rows_of(clips))
     assert teacher.lengths.tolist() == [clip_frames(c) for c in clips]
     # Given again, it needs no model; and what is like it shares its projection.
     before = loaded(output)
@@ -347,7 +348,7 @@ def test_the_command(
         assert after.keys() == before.keys()
         for name, array in before.items():
             np.testing.assert_array_equal(after[name], array, err_msg=name)
-    Teacher.load([output, tmp_path / "b.npz"], clips)
+    Teacher.load([output, tmp_path / "b.npz"], rows_of(clips))
 
 
 def test_interrupted(

@@ -1,0 +1,109 @@
+"""The shape of the network, without the network: what needs no TensorFlow can import it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of equal residual blocks, entered through a (possibly strided) convolution.
+
+    Attributes
+    ----------
+    channels : int
+        Width of the stage.
+    kernel : int
+        Length of its depthwise filters in frames of the stage's rate (odd).
+    stride : int
+        Temporal stride of the convolution that enters the stage.
+    entry_kernel : int
+        Length of that convolution in frames of the rate before it; ``entry_kernel - stride``
+        must be even and a multiple of `stride`, so that streams and whole windows agree in phase.
+    blocks : int
+        Number of residual blocks.
+    delay : int
+        Frames of the stage's rate that a block's output lags behind its newest input: so much of
+        the future each filter sees. At most ``kernel - 1``.
+    """
+
+    channels: int
+    kernel: int
+    stride: int
+    entry_kernel: int
+    blocks: int
+    delay: int
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.stride, self.entry_kernel - self.stride, self.kernel - 1) < 1:
+            raise ValueError(
+                "a stage needs channels, a kernel above 1 and an entry_kernel above stride"
+            )
+        if self.blocks < 0 or not 0 <= self.delay < self.kernel:
+            raise ValueError("a stage's blocks must be at least 0, and its delay below its kernel")
+        if self.stride > 1 and (self.entry_kernel - self.stride) % (2 * self.stride):
+            raise ValueError("a stage's entry_kernel - stride must be a multiple of 2 strides")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of trunk and head.
+
+    Attributes
+    ----------
+    mels : int
+        Mel bands of the front end.
+    stages : tuple of Stage
+        The trunk from input to output.
+    embedding : int
+        Channels of an embedding.
+    hidden : int
+        Width of the head's hidden layer.
+    dropout : float
+        Dropout rate before the head's last layer, in training only.
+    """
+
+    mels: int
+    stages: tuple[Stage, ...]
+    embedding: int
+    hidden: int
+    dropout: float = 0.2
+
+    @property
+    def stride(self) -> int:
+        """Feature frames an embedding advances by."""
+        return int(np.prod([stage.stride for stage in self.stages]))
+
+    @property
+    def receptive_field_frames(self) -> int:
+        """Feature frames that one embedding depends on."""
+        frames, step = 1, 1
+        for stage in self.stages:
+            frames += (stage.entry_kernel - 1) * step
+            step *= stage.stride
+            frames += stage.blocks * (stage.kernel - 1) * step
+        return frames
+
+    @property
+    def delay_frames(self) -> int:
+        """Feature frames that the middle of what an embedding is about lies behind its newest."""
+        frames, step = 0.0, 1
+        for stage in self.stages:
+            frames += (stage.entry_kernel - 1) / 2 * step
+            step *= stage.stride
+            frames += stage.blocks * stage.delay * step
+        return round(frames)
+
+    def macs_per_frame(self) -> float:
+        """Multiply-accumulates of the trunk for one feature frame."""
+        macs, rate, width = 0.0, 1.0, self.mels
+        for index, stage in enumerate(self.stages):
+            rate /= stage.stride
+            entry = stage.entry_kernel * (width * stage.channels if index == 0 else width)
+            entry += 0 if index == 0 else width * stage.channels
+            block = stage.kernel * stage.channels + stage.channels**2
+            macs += rate * (entry + stage.blocks * block)
+            width = stage.channels
+        return macs + rate * width * (self.embedding + 1)
