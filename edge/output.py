@@ -63,7 +63,8 @@ class Output:
             If the output cannot be written otherwise, as on a full disk.
         """
         try:
-            if text:  # nothing at all would still wait for a terminal that is stopped
+            # Nothing at all finds out about a full disk, and waits for a terminal that is stopped.
+            if text or not self.is_terminal:
                 self.stream.write(text)
             self.stream.flush()
         except OSError as error:

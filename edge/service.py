@@ -339,7 +339,7 @@ def _network_filter(settings: Settings) -> str:
         if address is None or address.is_loopback:
             lines += "IPAddressDeny=any\n"
             lines += "IPAddressAllow=localhost\n" if needs_network(settings) else ""
-    if settings.web:
+    if settings.web and not settings.mqtt:  # whose library binds a port of its own, to wake up by
         port = parse_address(settings.web).port
         lines += f"SocketBindDeny=any\nSocketBindAllow={f'tcp:{port}' if port else 'tcp'}\n"
     return lines

@@ -144,6 +144,7 @@ def test_a_corpus_without_the_noise(
     tiny_checkpoint: Checkpoint, tiny_corpus: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_corpus, tmp_path / "data" / "corpus")
+    (tmp_path / "data" / "noise").mkdir()  # without any, synthetic noise takes its place
     with pytest.raises(EdgelidError, match="cannot read the noise manifest"):
         convert_checkpoint(
             tiny_checkpoint, tmp_path / "data" / "corpus", tmp_path / "m.tflite", "m"
