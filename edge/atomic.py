@@ -12,13 +12,15 @@ from edge.errors import EdgelidError
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Open a file to write, which takes its name when the block ends without an exception.
 
     Parameters
     ----------
     path : Path
         An older file of that name stays as it is until then. The folder must exist.
+    mode : int
+        Permissions, less those of the umask.
 
     Raises
     ------
@@ -27,7 +29,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             yield file
             file.flush()
             # Or a power cut could leave the new name with nothing behind it.
@@ -41,15 +43,15 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all.
+def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file, whole or not at all; `mode` as in `atomic_file`.
 
     Raises
     ------
     EdgelidError
         If it cannot be written.
     """
-    with atomic_file(path) as file:
+    with atomic_file(path, mode) as file:
         file.write(data)
 
 

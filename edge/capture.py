@@ -86,6 +86,11 @@ class Capture:
         """When its last sample was recorded."""
         return self._arrivals.end_s
 
+    @property
+    def backlog_s(self) -> float:
+        """How much has been recorded and not read yet."""
+        return self._ring.waiting / self.rate_hz
+
     def first_heard_s(self) -> float | None:
         """When its first sample was recorded; None before that has come."""
         if not self._noted:

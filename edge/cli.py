@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
 import logging
 import os
 import signal
@@ -22,15 +23,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from edge import __version__
 from edge.errors import EdgelidError
 from edge.languages import language_name
+from edge.native import log_stream
 from edge.output import Output, People, heard_records, probabilities_record, standard_output
 
 if TYPE_CHECKING:
     from edge.config import Settings
     from edge.modelfile import ModelFile
+    from edge.monitor import Monitor
     from edge.reload import ReloadingListener
     from edge.service import Service
     from edge.sinks import Sinks
     from edge.sources import AudioSource
+    from edge.terminal import TerminalView
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,6 +44,8 @@ class Parser(argparse.ArgumentParser):
         """End with the status of wrong usage."""
         self.exit(2, f"edgelid: {' '.join(message.split())}: see `{self.prog} --help`.\n")
 
+
+EVENT_SCHEMA = Path(__file__).parent / "schema" / "events.schema.json"
 
 # One command of two words: argparse could not tell a command within `bench` from a model file.
 _BENCH_COMPARE = "bench compare"
@@ -81,6 +87,15 @@ def parser() -> Parser:
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
     )
     listen.add_argument(
+        "--web", metavar="[HOST:]PORT", help="serve a web page, HTTP API and Prometheus metrics"
+    )
+    listen.add_argument(
+        "--on-change", metavar="'CMD {language}'", help="run a command when the language changes"
+    )
+    listen.add_argument(
+        "--mqtt", metavar="URL", help="send state and events to a broker: mqtts://HOST[/PREFIX]"
+    )
+    listen.add_argument(
         "--realtime", action="store_true", help="read a file no faster than it would play"
     )
     listen.add_argument(
@@ -108,6 +123,21 @@ def parser() -> Parser:
     tell = commands.add_parser("info", parents=[common], help="describe a model file")
     tell.add_argument("model", nargs="?", type=Path, metavar="MODEL")
     tell.set_defaults(run=run_info)
+    sheet = commands.add_parser(
+        "report", parents=[common], help="what an event log tells of hours, days and weeks"
+    )
+    sheet.add_argument(
+        "files", nargs="+", type=Path, metavar="EVENTS", help="event logs or --json streams"
+    )
+    sheet.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help=".html or .png"
+    )
+    sheet.set_defaults(run=run_report)
+
+    schema = commands.add_parser(
+        "schema", parents=[common], help="print the JSON Schema of the events"
+    )
+    schema.set_defaults(run=run_schema)
     _add_bench(commands, common)
     _add_config(commands, common)
     _add_service(commands, common)
@@ -222,6 +252,7 @@ def _counts(text: str) -> tuple[int, ...]:
 def run_listen(options: argparse.Namespace, output: Output) -> int:
     """``edgelid listen``."""
     from edge.config import FILE_VARIABLE, read_settings
+    from edge.outlets import monitor_of
     from edge.reload import ReloadingListener
     from edge.sinks import Sinks
     from edge.sources import paced
@@ -235,23 +266,39 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
     listener = ReloadingListener(settings, options.windows)
-    with (
-        People(output) as people,
-        _source(settings) as source,
-        stopped_by_signals(source),
-        Sinks(settings, output, Notifier()) as sinks,
-        reloaded_by_signal(listener, sinks, read if file is not None else None),
-    ):
-        blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
-        for heard in listener.hear(blocks, sinks.apply):
-            if settings.output == "text":
-                people.show(heard)
-            lengths_s = listener.windows_s
-            wanted = [window for window in heard.windows if window.length_s in lengths_s]
-            told = dataclasses.replace(heard, windows=wanted)
-            for record in heard_records(told, listener.model.labels, bool(wanted)):
-                sinks.record(record)
+    with _source(settings) as source, stopped_by_signals(source):
+        viewed = settings.output == "text" and output.is_terminal
+        monitor = monitor_of(settings, source, viewed)
+        with (
+            _view(output, monitor if viewed else None, listener.model.labels) as view,
+            Sinks(settings, output, Notifier(), monitor) as sinks,
+            reloaded_by_signal(listener, sinks, read if file is not None else None),
+        ):
+            blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
+            for heard in listener.hear(blocks, sinks.apply):
+                sinks.heard(heard, listener.model.labels)
+                if settings.output == "text":
+                    view.show(heard)
+                lengths_s = listener.windows_s
+                wanted = [window for window in heard.windows if window.length_s in lengths_s]
+                told = dataclasses.replace(heard, windows=wanted)
+                for record in heard_records(told, listener.model.labels, bool(wanted)):
+                    sinks.record(record)
     return 0
+
+
+def _view(
+    output: Output, monitor: Monitor | None, labels: tuple[str, ...]
+) -> People | TerminalView:
+    """What people see: lines, and on a terminal, which has a monitor, more than that."""
+    if monitor is not None:
+        try:
+            from edge.terminal import TerminalView
+        except ImportError as error:
+            logging.getLogger(__name__).info("no live view: %s is missing", error.name)
+        else:
+            return TerminalView(output, monitor, labels)
+    return People(output)
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
@@ -362,6 +409,30 @@ def run_info(options: argparse.Namespace, output: Output) -> int:
     else:
         for line in table(facts):
             output.line(line)
+    return 0
+
+
+def run_report(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid report``."""
+    from edge.report.words import facts
+    from edge.report.write import report, summary
+
+    found = report(options.files, options.output)
+    if options.json:
+        output.record(summary(found))
+    else:
+        told = ", ".join(f"{figure} {what}" for figure, what in facts(found))
+        output.line(f"{options.output}: {told}.")
+    return 0
+
+
+def run_schema(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid schema``."""
+    text = EVENT_SCHEMA.read_text(encoding="utf-8")
+    if options.json:
+        output.record(json.loads(text))
+    else:
+        output.write(text)
     return 0
 
 
@@ -557,6 +628,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logging.basicConfig(
                 level=logging.INFO if options.verbose else logging.WARNING,
                 format="edgelid: %(message)s",
+                stream=log_stream(),
             )
             return int(options.run(options, output))
     except EdgelidError as error:

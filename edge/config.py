@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from edge.errors import EdgelidError
+from edge.web.address import problem as address_problem
 
 ENVIRONMENT_PREFIX = "EDGELID_"
 FILE_VARIABLE = "EDGELID_CONFIG"
-# Of other programs of this project: no misspelt keys.
-_OTHER_VARIABLES = frozenset({FILE_VARIABLE, "EDGELID_CORPUS"})
+MQTT_PASSWORD_VARIABLE = "EDGELID_MQTT_PASSWORD"
+# No misspelt keys: no keys at all, or of other programs of this project.
+_OTHER_VARIABLES = frozenset({FILE_VARIABLE, MQTT_PASSWORD_VARIABLE, "EDGELID_CORPUS"})
 STATE_FOLDER = Path("/var/lib/edgelid")  # which systemd makes when the service starts
 OUTPUTS = ("text", "json", "none")
 
@@ -101,6 +103,42 @@ class Settings:
     record_in_service: bool = _key(
         False, "Whether `edgelid service install` may install a service that records."
     )
+    web: str = _key(
+        "",
+        'Where to serve the web page, API and metrics: a port, "8080", for this device alone; or '
+        'HOST:PORT, as in "0.0.0.0:8080", for its network, which then needs a token; "" is '
+        "nowhere.",
+        address_problem,
+    )
+    web_token_file: str = _key(
+        "",
+        "File of the token that the web page asks for; if there is none yet, it is made. "
+        '"" is a new token at every start, told on standard error, and none on this device alone.',
+        path=True,
+    )
+    on_change: str = _key(
+        "",
+        "Command to run, without a shell, when the language changes, for at most 10 s; in its "
+        "arguments {language}, {previous}, {confidence}, {start_s}, {decided_s} and {time} are "
+        'filled in. "" is none.',
+    )
+    mqtt: str = _key(
+        "",
+        'Broker to send state and events to: mqtt://HOST[:PORT][/PREFIX] or mqtts://; "" is none. '
+        "The prefix of the topics is edgelid/ and the name of this machine, unless given.",
+    )
+    mqtt_user: str = _key("", 'User at the broker; "" is none.')
+    mqtt_password_file: str = _key(
+        "",
+        'File whose one line is the password; "" is none, or that of the environment variable '
+        f"{MQTT_PASSWORD_VARIABLE}.",
+        path=True,
+    )
+    mqtt_ca_file: str = _key(
+        "",
+        'Certificates (PEM) of the authorities to trust for mqtts; "" is those of the system.',
+        path=True,
+    )
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
@@ -175,6 +213,7 @@ def check_use(settings: Settings, where: str) -> None:
     """
     from edge.classifier import class_mask
     from edge.modelfile import DEFAULT_MODEL, read_model
+    from edge.outlets import check_outlets
 
     problems = []
     try:
@@ -182,10 +221,15 @@ def check_use(settings: Settings, where: str) -> None:
         class_mask(labels, settings.languages or None)
     except EdgelidError as error:
         problems.append(f"{where}: {error}")
-    folders = {"log": settings.log and Path(settings.log).parent, "record_to": settings.record_to}
+    folders = {
+        "log": settings.log and Path(settings.log).parent,
+        "record_to": settings.record_to,
+        "web_token_file": settings.web_token_file and Path(settings.web_token_file).parent,
+    }
     for key, folder in folders.items():
         if folder and not Path(folder).is_dir() and Path(folder) != STATE_FOLDER:
             problems.append(f"{where}: {key}: there is no folder {str(folder)!r}: make it.")
+    problems += [f"{where}: {problem}" for problem in check_outlets(settings)]
     if problems:
         raise ConfigError(problems)
 
@@ -225,7 +269,22 @@ def reference() -> list[dict[str, Any]]:
 
 # What a reload leaves as it is: the stream goes on, from where it comes to where it goes.
 NEED_RESTART = frozenset(
-    {"input", "device", "channel", "rate", "channels", "output", "record_in_service"}
+    {
+        "input",
+        "device",
+        "channel",
+        "rate",
+        "channels",
+        "output",
+        "record_in_service",
+        "web",
+        "web_token_file",
+        "on_change",
+        "mqtt",
+        "mqtt_user",
+        "mqtt_password_file",
+        "mqtt_ca_file",
+    }
 )
 
 

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -181,7 +182,7 @@ class EventLog:
 
     def _prune(self) -> None:
         """Delete what is beyond the bound, as after it was lowered."""
-        pattern = re.compile(re.escape(self._path.name) + r"\.([1-9]\d*)")
+        pattern = _numbered_name(self._path)
         numbers = sorted(
             int(match[1])
             for entry in self._path.parent.iterdir()
@@ -196,6 +197,30 @@ class EventLog:
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Records of a log, the oldest first; what is torn or unreadable of it is left out.
+
+    Nothing is needed of it but that it can be read, also while another process writes it.
+    """
+    names = {0: path}
+    with contextlib.suppress(OSError):
+        for entry in path.parent.iterdir():
+            if (match := _numbered_name(path).fullmatch(entry.name)) is not None:
+                names[int(match[1])] = entry
+    for _, name in sorted(names.items(), reverse=True):
+        with contextlib.suppress(OSError), name.open("rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    record = json.loads(line)
+                    if isinstance(record, dict):
+                        yield record
+
+
+def _numbered_name(path: Path) -> re.Pattern[str]:
+    """What matches the names of the files that were full."""
+    return re.compile(re.escape(path.name) + r"\.([1-9]\d*)")
 
 
 def _complete_bytes(descriptor: int, path: Path) -> int:

@@ -3,6 +3,9 @@
 At the start a device that is missing, or does not open, is an error. Later it is a fault to
 survive, as are devices that fall silent without a word, overruns of the audio system, a machine
 that was suspended, and one that is too slow to listen. What was lost is told in its place.
+
+Whoever wants the default device hears what is the default now; one that was chosen is never left
+for another.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any, Self, TypeVar
 from edge.arrivals import Missing
 from edge.capture import Capture
 from edge.clock import Clock
+from edge.default_device import DefaultWatch, Places, usual_places
 from edge.devices import find_again, find_device, import_sounddevice, list_devices
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
@@ -42,6 +46,7 @@ LEAVE_S = 0.2  # how long `stop` waits for PortAudio
 
 LOST = "device lost"
 STALLED = "device stalled"
+CHANGED = "devices changed"  # and with them perhaps which is the default
 
 
 class MicrophoneSource(AudioSource):
@@ -56,6 +61,8 @@ class MicrophoneSource(AudioSource):
     sounddevice : module, optional
         What speaks to PortAudio; the module of this name unless a test gives another.
     clock : Clock, optional
+    places : Places, optional
+        Where to see that the default device may be another one.
 
     Raises
     ------
@@ -70,17 +77,16 @@ class MicrophoneSource(AudioSource):
         *,
         sounddevice: Any = None,
         clock: Clock | None = None,
+        places: Places | None = None,
     ) -> None:
-        self._sounddevice = sounddevice or import_sounddevice()
         self._clock = clock or Clock()
+        self._places = places or usual_places()
+        # Before the list of devices is made: what changes from now on may not be in it.
+        self._watch = DefaultWatch(self._clock, self._places)
+        self._sounddevice = sounddevice or import_sounddevice()
         self._wanted = device
         self._channel = channel
         self._device = find_device(device, list_devices(self._sounddevice))
-        if channel is not None and not 1 <= channel <= self._device.max_input_channels:
-            raise EdgelidError(
-                f"{self._device.name!r} has no channel {channel}: choose one of 1 to "
-                f"{self._device.max_input_channels}."
-            )
         self._earlier_overruns = 0
         self._losses = Losses(self._device.name, self._clock)
         with stderr_to_log("PortAudio"):
@@ -98,7 +104,14 @@ class MicrophoneSource(AudioSource):
     @property
     def overflows(self) -> int:
         """How often PortAudio reported that it had lost samples."""
-        return self._earlier_overruns + (self._capture.overruns if self._capture else 0)
+        capture = self._capture  # which the thread that listens may be about to replace
+        return self._earlier_overruns + (capture.overruns if capture else 0)
+
+    @property
+    def backlog_s(self) -> float:
+        """Audio that waits to be heard."""
+        capture = self._capture
+        return capture.backlog_s if capture else 0.0
 
     def __enter__(self) -> Self:
         if self._capture is not None:
@@ -135,6 +148,12 @@ class MicrophoneSource(AudioSource):
         return not self._stopping
 
     def _open(self) -> Capture:
+        channels = self._device.max_input_channels
+        if self._channel is not None and not 1 <= self._channel <= channels:
+            raise EdgelidError(
+                f"{self._device.name!r} has no channel {self._channel}: choose one of 1 to "
+                f"{channels}."
+            )
         capture = Capture(self._sounddevice, self._device, self._channel, self._clock)
         self.name, self.rate_hz = capture.name, capture.rate_hz
         return capture
@@ -156,6 +175,8 @@ class MicrophoneSource(AudioSource):
                 reason = STALLED
             elif waited_s >= ENDED_S and not capture.active:
                 reason = LOST
+            elif self._wanted is None and self._watch.is_due(self._device.name):
+                reason = CHANGED
             some = False
             for part in capture.read(to_the_end=reason is not None):
                 some = True
@@ -196,9 +217,8 @@ class MicrophoneSource(AudioSource):
 
     def _recover(self, reason: str) -> Iterator[Sound]:
         """Wait for the device to come back, for as long as it takes."""
-        if not self._is_lost:
-            self._is_lost = True
-            logger.warning("%r is not heard any longer (%s): waiting for it", self.name, reason)
+        if reason != CHANGED:
+            self._tell_lost(reason)
         told_samples = 0
 
         def gap(until_s: float) -> Iterator[Gap]:
@@ -222,7 +242,10 @@ class MicrophoneSource(AudioSource):
                     self._clock.sleep(POLL_S)
                     yield from so_far()
             self._failures += 1
-            if not self._goes_on() or not self._reopened():
+            if not self._goes_on():
+                continue
+            if not self._reopened():
+                self._tell_lost(reason)
                 continue
             assert self._capture is not None
             for _ in range(round(STALL_S / POLL_S)):
@@ -234,9 +257,19 @@ class MicrophoneSource(AudioSource):
                 if start_s is not None:
                     yield from gap(start_s)
                     self._meter = LevelMeter(self.rate_hz)
+                    if not self._is_lost:
+                        self._failures = 0
+                        logger.warning("%s: listening to %r, now the default", reason, self.name)
                     return
                 yield from so_far()
+            else:
+                self._tell_lost(reason)
         yield from gap(self._clock.now_s())
+
+    def _tell_lost(self, reason: str) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            logger.warning("%r is not heard any longer (%s): waiting for it", self.name, reason)
 
     def _reopened(self) -> bool:
         """Look for the device and open it; whether that has succeeded."""
@@ -246,6 +279,7 @@ class MicrophoneSource(AudioSource):
         def reopen() -> Capture:
             if old is not None:
                 old.close()
+            self._watch = DefaultWatch(self._clock, self._places)
             self._list_again()
             self._device = find_again(self._wanted, self._device, list_devices(self._sounddevice))
             capture = self._open()

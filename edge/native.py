@@ -7,10 +7,23 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
 logger = logging.getLogger(__name__)
 
 PIPE_BYTES = 1 << 16  # what a pipe of Linux holds
+
+
+def log_stream() -> TextIO | None:
+    """Standard error for the log, which `stderr_to_log` does not turn away; None if there is none.
+
+    Any thread may log at any time, and its one line must not be lost.
+    """
+    stream = sys.__stderr__
+    if stream is None or sys.stderr is not stream:
+        return sys.stderr
+    copy = os.dup(stream.fileno())
+    return open(copy, "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
 
 
 @contextlib.contextmanager
@@ -18,7 +31,8 @@ def stderr_to_log(library: str) -> Iterator[None]:
     """Pass on to the log, at level debug, what a library prints meanwhile.
 
     It prints to the file descriptor, where Python cannot catch it, and also on the way to
-    success. Nothing else should write to standard error in the meantime.
+    success. Whatever else writes to standard error in the meantime goes there, too, but not what
+    is logged to `log_stream`, from this thread or another.
 
     Parameters
     ----------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,15 +30,19 @@ class Output:
     Parameters
     ----------
     stream : text file
+
+    Attributes
+    ----------
+    stream : text file
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
 
     @property
     def is_terminal(self) -> bool:
         """Whether a person is looking."""
-        return self._stream.isatty()
+        return self.stream.isatty()
 
     def line(self, text: str) -> None:
         """Write a line at once: whoever reads is told as things happen."""
@@ -60,8 +63,9 @@ class Output:
             If the output cannot be written otherwise, as on a full disk.
         """
         try:
-            self._stream.write(text)
-            self._stream.flush()
+            if text:  # nothing at all would still wait for a terminal that is stopped
+                self.stream.write(text)
+            self.stream.flush()
         except OSError as error:
             self._discard()
             if isinstance(error, BrokenPipeError):
@@ -74,7 +78,7 @@ class Output:
     def _discard(self) -> None:
         """Let what could not be written go where Python's own attempts at its end succeed."""
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, self._stream.fileno())
+        os.dup2(null, self.stream.fileno())
         os.close(null)
 
 
@@ -175,14 +179,24 @@ def bar(share: float) -> str:
     return ("█" * full + (_EIGHTHS[part] if part else "")).ljust(BAR_CELLS)
 
 
+def segment_line(segment: Segment) -> str:
+    """A finished segment, for people."""
+    name = f"{segment.language:<9} {language_name(segment.language):<15}"
+    return f"{_span(segment)}  {name} {bar(segment.confidence)} {segment.confidence:4.0%}"
+
+
+def gap_line(lost: Lost) -> str:
+    """A gap, for people."""
+    lost_s = lost.end_s - lost.start_s
+    return f"{_span(lost)}  --        not heard: {lost.reason}, {lost_s:.2f} s"
+
+
 def _span(part: Segment | Lost) -> str:
     return f"{clock(part.start_s):>9} – {clock(part.end_s):>9}"
 
 
 class People:
-    """Segments as lines, and on a terminal the one that goes on below them.
-
-    A context manager: at its end that one goes away, in favour of whatever is printed next.
+    """Finished segments and gaps, a line each.
 
     Parameters
     ----------
@@ -191,44 +205,19 @@ class People:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._live = output.is_terminal
-        self._shown = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._erase()
+        """Leave everything as it is."""
 
     def show(self, heard: Heard) -> None:
         """Show what a hop brought."""
-        finished = heard.finished
-        if finished is not None:
-            self._erase()
-            self._output.line(self._segment(finished))
-        lost = heard.lost
-        if lost is not None:
-            self._erase()
-            lost_s = lost.end_s - lost.start_s
-            self._output.line(f"{_span(lost)}  --        not heard: {lost.reason}, {lost_s:.2f} s")
-        if self._live and heard.windows:
-            self._replace(f"{self._segment(heard.current)} …")
-
-    def _segment(self, segment: Segment) -> str:
-        name = f"{segment.language:<9} {language_name(segment.language):<15}"
-        return f"{_span(segment)}  {name} {bar(segment.confidence)} {segment.confidence:4.0%}"
-
-    def _replace(self, text: str) -> None:
-        # A line that wraps could not be erased.
-        text = text[: shutil.get_terminal_size().columns - 1]
-        if text != self._shown:
-            self._output.write(f"\r\x1b[K{text}")
-            self._shown = text
-
-    def _erase(self) -> None:
-        if self._shown:
-            self._output.write("\r\x1b[K")
-            self._shown = ""
+        if heard.finished is not None:
+            self._output.line(segment_line(heard.finished))
+        if heard.lost is not None:
+            self._output.line(gap_line(heard.lost))
 
 
 @contextmanager

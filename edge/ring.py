@@ -29,6 +29,12 @@ class Ring:
         self._written = 0
         self._read = 0
 
+    @property
+    def waiting(self) -> int:
+        """Frames that have not been read yet."""
+        with self._lock:
+            return self._written - self._read
+
     def write(self, frames: Float32Array) -> int:
         """Append frames, shape (n, channels); returns the position behind them."""
         capacity = len(self._frames)

@@ -16,6 +16,9 @@ import edge
 from edge.atomic import write_atomically
 from edge.config import STATE_FOLDER, Settings, check_use, read_settings
 from edge.errors import EdgelidError
+from edge.mqtt import CREDENTIAL as MQTT_CREDENTIAL
+from edge.mqtt import broker_of
+from edge.web.address import parse_address
 
 UNIT = "edgelid.service"
 SYSTEM_UNITS = Path("/etc/systemd/system")
@@ -38,12 +41,13 @@ STATUS_KEYS = (
 )
 
 # Each line costs the service something it does not need. docs/service.md tells what is left.
+# ProtectSystem=strict leaves /dev writable, and with ProtectControlGroups, in systemd 252, /run.
 _SANDBOX = """\
 NoNewPrivileges=yes
 PrivateMounts=yes
-PrivateNetwork=yes
 PrivateTmp=yes
 ProtectSystem=strict
+ReadOnlyPaths=/run -/dev/mqueue
 ProtectHome={protect_home}
 ProtectClock=yes
 ProtectControlGroups=yes
@@ -51,7 +55,6 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
-RestrictAddressFamilies=AF_UNIX
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -67,16 +70,25 @@ UMask=0077
 LimitCORE=0
 """
 
-# Only the manager of the system can do these.
+# Only the manager of the system can do these; a user's JACK shares memory in /dev/shm.
 _SYSTEM_SANDBOX = """\
 DynamicUser=yes
 SupplementaryGroups=audio
 StateDirectory=edgelid
 StateDirectoryMode=0700
+ReadOnlyPaths=-/dev/shm
 DevicePolicy=closed
 DeviceAllow=char-alsa rw
-IPAddressDeny=any
 ProtectProc=invisible
+"""
+
+# Whether there is a network is up to the outputs that are asked for.
+_NO_NETWORK = """\
+PrivateNetwork=yes
+RestrictAddressFamilies=AF_UNIX
+"""
+_NETWORK = """\
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 """
 
 _UNIT = """\
@@ -88,7 +100,7 @@ Description=edgelid, which tells the language being spoken
 Type=notify
 NotifyAccess=main
 ExecStart={command}
-ExecReload=/bin/kill -HUP $MAINPID
+ExecReload=/bin/sh -c "kill -HUP $MAINPID"
 Restart=on-failure
 RestartSec=10
 RestartPreventExitStatus=2 78
@@ -96,6 +108,8 @@ WatchdogSec=60
 TimeoutStopSec=10
 MemoryMax=256M
 TasksMax=64
+StandardOutput={output}
+StandardError=journal
 {sandbox}
 [Install]
 WantedBy={wanted_by}
@@ -149,17 +163,26 @@ class Service:
             sandbox = _SANDBOX.format(protect_home="read-only" if in_home else "yes")
             after, wanted_by = "After=sound.target\n", "multi-user.target"
             sandbox += _SYSTEM_SANDBOX
+            sandbox += _network(settings)
+            sandbox += _network_filter(settings)
+            sandbox += _credentials(settings)
         else:
             after, wanted_by = "", "default.target"
             # Without PrivateUsers a user's manager can do none of this.
             sandbox = "PrivateUsers=yes\n"
             sandbox += _SANDBOX.format(protect_home="read-only")
+            sandbox += _network(settings)
             sandbox += "".join(
                 f"ReadWritePaths={_quoted(str(folder))}\n" for folder in _written(settings)
             )
-        command = " ".join(map(_quoted, words))
         return _UNIT.format(
-            mark=MARK, after=after, command=command, sandbox=sandbox, wanted_by=wanted_by
+            mark=MARK,
+            after=after,
+            command=" ".join(map(_quoted, words)),
+            # The journal keeps what it is told: what was spoken only if the file asks for it.
+            output="journal" if settings.output == "json" else "null",
+            sandbox=sandbox,
+            wanted_by=wanted_by,
         )
 
     def install(self, config: Path) -> str:
@@ -237,7 +260,7 @@ class Service:
             if self.scope == "system" and not _is_below(folder, STATE_FOLDER):
                 raise EdgelidError(
                     f"{config}: the system service can write nowhere but in {STATE_FOLDER}: "
-                    f"put log and record_to there instead of {str(folder)!r}."
+                    f"put log, record_to and web_token_file there instead of {str(folder)!r}."
                 )
 
     def _check_manager(self) -> None:
@@ -283,8 +306,8 @@ def default_scope() -> str:
 
 def _needed(settings: Settings, config: Path) -> list[Path]:
     """Files that the service reads."""
-    model = [Path(settings.model)] if settings.model else []
-    return [Path(sys.executable), Path(edge.__file__), config, *model]
+    others = [Path(name) for name in (settings.model, settings.mqtt_ca_file) if name]
+    return [Path(sys.executable), Path(edge.__file__), config, *others]
 
 
 def _written(settings: Settings) -> Iterator[Path]:
@@ -293,6 +316,41 @@ def _written(settings: Settings) -> Iterator[Path]:
         yield Path(settings.log).parent
     if settings.record_to:
         yield Path(settings.record_to)
+    if settings.web_token_file:
+        yield Path(settings.web_token_file).parent
+
+
+def _network(settings: Settings) -> str:
+    """Lines of the unit that take the network away, as far as no output needs it."""
+    return _NETWORK if needs_network(settings) else _NO_NETWORK
+
+
+def needs_network(settings: Settings) -> bool:
+    """Whether an output does."""
+    return bool(settings.web or settings.mqtt)
+
+
+def _network_filter(settings: Settings) -> str:
+    """What the manager of the system can add: with whom, and on which port."""
+    lines = ""
+    # A broker elsewhere has a name, and whom one asks for its address is up to the network.
+    if not (settings.mqtt and not broker_of(settings.mqtt).is_here):
+        address = parse_address(settings.web) if settings.web else None
+        if address is None or address.is_loopback:
+            lines += "IPAddressDeny=any\n"
+            lines += "IPAddressAllow=localhost\n" if needs_network(settings) else ""
+    if settings.web:
+        port = parse_address(settings.web).port
+        lines += f"SocketBindDeny=any\nSocketBindAllow={f'tcp:{port}' if port else 'tcp'}\n"
+    return lines
+
+
+def _credentials(settings: Settings) -> str:
+    """What the manager of the system reads for the service, which need not be able to."""
+    file = settings.mqtt_password_file
+    if not settings.mqtt or not file:
+        return ""
+    return f"LoadCredential={MQTT_CREDENTIAL}:{file.replace('%', '%%')}\n"  # which takes no quotes
 
 
 def _is_below(path: Path, folder: Path) -> bool:

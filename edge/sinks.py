@@ -1,8 +1,9 @@
-"""What listens along when nobody watches: the event log, the recorder, the service manager."""
+"""Where audio and events go besides standard output: log, recorder, service manager, outlets."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -14,9 +15,12 @@ from edge.config import Settings
 from edge.errors import EdgelidError
 from edge.eventlog import EventLog
 from edge.frontend import SAMPLE_RATE_HZ
+from edge.listen import Heard
+from edge.monitor import Monitor
+from edge.outlets import Running, open_outlets
 from edge.output import Output, now
 from edge.recording import Recorder
-from edge.sources import Sound, length_samples
+from edge.sources import Gap, Sound, length_samples
 from edge.systemd_notify import Notifier
 
 logger = logging.getLogger(__name__)
@@ -31,14 +35,22 @@ class Sinks:
     output : Output
         Where events go if ``output`` is ``json``.
     notifier : Notifier
+    monitor : Monitor, optional
+        For those who look on.
 
     Raises
     ------
     EdgelidError
-        If the log or the recordings cannot be written.
+        If the log or the recordings cannot be written, or an outlet cannot be set up.
     """
 
-    def __init__(self, settings: Settings, output: Output, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        output: Output,
+        notifier: Notifier,
+        monitor: Monitor | None = None,
+    ) -> None:
         self._output = output
         self._notifier = notifier
         self._log: EventLog | None = None
@@ -47,6 +59,8 @@ class Sinks:
         self._heard_samples = 0
         self._reloading = False
         self._ready = False
+        self._monitor = monitor
+        self._outlets = open_outlets(settings, monitor)
         self.apply(settings)
 
     def __enter__(self) -> Self:
@@ -54,7 +68,7 @@ class Sinks:
 
     def __exit__(self, *exception: object) -> None:
         self._notifier.stopping()
-        _close(self._log, self._recorder)
+        _close(self._log, self._recorder, *self._outlets)
 
     def reloading(self) -> None:
         """The configuration is about to be read again."""
@@ -106,19 +120,33 @@ class Sinks:
         Whoever asks for the next block has dealt with the one before. That keeps the watchdog
         quiet, and nothing else does.
         """
+        done_s = time.perf_counter()
         for block in blocks:
+            came_s = time.perf_counter()
             if isinstance(block, np.ndarray):
                 if self._recorder is not None:
                     self._recorder.write(block)
+                if self._monitor is not None:
+                    self._monitor.audio(block)
                 if not self._ready:
                     self._ready = True
                     self._notifier.ready()
+            elif isinstance(block, Gap) and self._monitor is not None:
+                self._monitor.gap()
             self._heard_samples += length_samples(block)
             yield block
             self._notifier.alive()
+            if self._monitor is not None:
+                waited_s, done_s = came_s - done_s, time.perf_counter()
+                self._monitor.took(done_s - came_s, waited_s)
             if self._reloading:
                 self._reloading = False
                 self._notifier.ready()
+
+    def heard(self, heard: Heard, labels: tuple[str, ...]) -> None:
+        """Take note of what a hop brought."""
+        if self._monitor is not None:
+            self._monitor.heard(heard, labels)
 
     def record(self, record: dict[str, Any]) -> None:
         """Pass an event on."""
@@ -127,6 +155,10 @@ class Sinks:
         # Windows come six times a second: nothing for a card.
         if self._log is not None and record["type"] != "window":
             self._log.record(record)
+        if self._monitor is not None:
+            self._monitor.record(record)
+        for outlet in self._outlets:
+            outlet.put(record)
         if record["type"] == "change":
             self._notifier.status(f"{record['language']} since {record['time']}")
 
@@ -138,7 +170,7 @@ class Sinks:
             self._log.record(start)
 
 
-def _close(*sinks: EventLog | Recorder | None) -> None:
+def _close(*sinks: EventLog | Recorder | Running | None) -> None:
     for sink in sinks:
         if sink is not None:
             sink.close()

@@ -141,6 +141,11 @@ class AudioSource(ABC):
         """How often the audio system reported that it had lost samples, number unknown."""
         return 0
 
+    @property
+    def backlog_s(self) -> float:
+        """Audio that has come, and waits to be heard."""
+        return 0.0
+
     def __enter__(self) -> Self:
         return self
 

@@ -51,13 +51,13 @@ stages = [
 ]
 
 [optimiser]
-steps = 40
+steps = 120
 batch_clips = 16
 clip_s = 2.0
 learning_rate = 0.02
 warmup_steps = 4
 average_decay = 0.8
-evaluate_every_steps = 20
+evaluate_every_steps = 40
 """
 
 

@@ -60,7 +60,7 @@ class VirtualMicrophone:
         self._daemon = _start_daemon(self.env, *self._format)
         _wait_until_it_answers(self._daemon, self.env)
         self._run("pactl", "set-default-sink", SINK_NAME)
-        self._run("pactl", "set-default-source", f"{SINK_NAME}.monitor")
+        self.make_default(SINK_NAME)
 
     def kill(self) -> None:
         """End the sound server at once, as a crash would."""
@@ -73,12 +73,30 @@ class VirtualMicrophone:
         if self._daemon is not None:
             _end(self._daemon)
 
-    def play(self, wav: Path) -> None:
+    def play(self, wav: Path, name: str = SINK_NAME) -> None:
         """Play an audio file into the microphone and return when it has been played."""
-        self._run("paplay", str(wav))
+        self._run("paplay", "--device", name, str(wav))
 
-    def _run(self, *command: str) -> None:
-        subprocess.run(command, env=self.env, check=True, timeout=120)
+    def add(self, name: str) -> None:
+        """Make another microphone like the first."""
+        self._run("pactl", "load-module", "module-null-sink", f"sink_name={name}")
+
+    def make_default(self, name: str) -> None:
+        """Have the sound server take a microphone for the default one."""
+        self._run("pactl", "set-default-source", f"{name}.monitor")
+
+    def is_heard(self, name: str) -> bool:
+        """Whether someone records from a microphone."""
+        sources = self._run("pactl", "list", "short", "sources").splitlines()
+        (index,) = (line.split()[0] for line in sources if line.split()[1] == f"{name}.monitor")
+        streams = self._run("pactl", "list", "short", "source-outputs").splitlines()
+        return index in (line.split()[1] for line in streams)
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run(
+            command, env=self.env, check=True, timeout=120, stdout=subprocess.PIPE, text=True
+        )
+        return done.stdout
 
 
 def missing_packages() -> list[str]:

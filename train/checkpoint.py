@@ -6,7 +6,7 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from edge.atomic import atomic_file
 from edge.errors import EdgelidError
 from train.config import RunConfig, from_dict
 from train.model import Head, Trunk
+from train.precision import FLOAT32, policy
 
 FORMAT_VERSION = 1
 DESCRIPTION = "description"
@@ -62,6 +63,11 @@ class Checkpoint:
         EdgelidError
             If the file cannot be written.
         """
+        with atomic_file(path) as file:
+            self.write(file)
+
+    def write(self, file: BinaryIO) -> None:
+        """Write into an open file."""
         description = {
             "format_version": FORMAT_VERSION,
             "config": asdict(self.config),
@@ -69,8 +75,7 @@ class Checkpoint:
             "scores": self.scores,
         }
         arrays = self.arrays | {DESCRIPTION: np.array(json.dumps(description))}
-        with atomic_file(path) as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -82,29 +87,42 @@ def load_checkpoint(path: Path) -> Checkpoint:
         If there is none, or it is damaged, foreign, or of another version.
     """
     file = path / BEST if path.is_dir() else path
+    return read_checkpoint(file, str(file))
+
+
+def read_checkpoint(file: Path | BinaryIO, name: str) -> Checkpoint:
+    """Read a checkpoint that errors call `name`.
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`load_checkpoint`.
+    """
     try:
         with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {key: archive[key] for key in archive.files}
         description = json.loads(str(arrays.pop(DESCRIPTION)))
     except FileNotFoundError as error:
-        raise EdgelidError(f"there is no checkpoint {file}") from error
+        raise EdgelidError(f"there is no checkpoint {name}") from error
     except UNREADABLE as error:
-        raise EdgelidError(f"{file} is not an edgelid checkpoint, or is damaged") from error
+        raise EdgelidError(f"{name} is not an edgelid checkpoint, or is damaged") from error
     version = description.get("format_version") if isinstance(description, dict) else None
     if version != FORMAT_VERSION:
         raise EdgelidError(
-            f"{file} has checkpoint format {version}; this edgelid reads {FORMAT_VERSION}"
+            f"{name} has checkpoint format {version}; this edgelid reads {FORMAT_VERSION}"
         )
     step, scores = description.get("step"), description.get("scores")
     if not isinstance(step, int) or not isinstance(scores, dict):
-        raise EdgelidError(f"{file} does not say which step it is of: it is damaged")
-    config = from_dict(RunConfig, description.get("config"), str(file))
+        raise EdgelidError(f"{name} does not say which step it is of: it is damaged")
+    config = from_dict(RunConfig, description.get("config"), name)
     return Checkpoint(config, step, scores, arrays)
 
 
-def build_model(config: RunConfig) -> tuple[Trunk, Head]:
-    """Trunk and head with fresh weights."""
-    trunk, head = Trunk(config.model), Head(config.model, len(config.data.labels))
+def build_model(config: RunConfig, precision: str = FLOAT32) -> tuple[Trunk, Head]:
+    """Trunk and head with fresh weights; the trunk computes in the given precision."""
+    with policy(precision):
+        trunk = Trunk(config.model)
+    head = Head(config.model, len(config.data.labels))
     mels, stride = config.model.mels, config.model.stride
     trunk(np.zeros((1, 8 * stride, 1, mels), np.float32))
     head(np.zeros((1, 2 * config.model.embedding), np.float32))

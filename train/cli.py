@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     prepare.set_defaults(run_command=run_prepare)
 
     fit = commands.add_parser("fit", parents=[features], help="train, or go on training")
-    fit.add_argument("--run", type=Path, required=True, help="folder of the run's checkpoints")
+    fit.add_argument("--run", type=Path, help="folder of the run's checkpoints")
     fit.add_argument(
         "--loaders",
         type=int,
@@ -72,6 +72,22 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="RUN",
         help="begin with the last state of this other run: a longer plan, or more data",
+    )
+    fit.add_argument(
+        "--init",
+        type=Path,
+        metavar="RUN",
+        help="begin with the trunk of this other run or checkpoint: other languages",
+    )
+    fit.add_argument("--freeze", choices=("trunk", "none"), help="with --init, what stays as it is")
+    fit.add_argument(
+        "--precision",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+        default="auto",
+        help="of the trunk's arithmetic (default: what the GPUs are good at; float32 without)",
+    )
+    fit.add_argument(
+        "--dry-run", action="store_true", help="tell what it would cost, and write nothing"
     )
     fit.set_defaults(run_command=run_fit)
 
@@ -204,15 +220,31 @@ def run_fit(options: argparse.Namespace) -> None:
     """``edgelid-train fit``."""
     if options.loaders < 0:
         raise EdgelidError("--loaders must be at least 0")
+    if options.freeze and not options.init:
+        raise EdgelidError("--freeze is about the trunk of another run: give it with --init")
+    if options.init and options.start:
+        raise EdgelidError("--start goes on with another run, --init begins anew: give one")
+    if not options.run and not options.dry_run:
+        raise EdgelidError("give the folder of the run (--run), or --dry-run")
     # Only now: these take seconds to import, and `--help` should not.
     from train.config import read_config
     from train.corpus import open_corpus
-    from train.fit import fit
+    from train.dryrun import dry_run
+    from train.fit import Beginning, fit
+    from train.precision import choose
 
-    config = read_config(options.config)
+    config, frozen = read_config(options.config), options.freeze == "trunk"
+    precision = choose(options.precision)
+    if options.dry_run:
+        print("\n".join(dry_run(config, precision, frozen).lines()))
+        return
     corpus = open_corpus(config, _place(options), options.teacher)
-    best = fit(config, options.run, corpus, options.start, options.loaders)
-    print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")
+    beginning = Beginning(options.start, options.init, frozen)
+    best = fit(config, options.run, corpus, beginning, precision, options.loaders)
+    if best:
+        print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")
+    else:
+        print("done: the chief has the checkpoints")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

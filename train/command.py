@@ -33,7 +33,7 @@ def run(program: str, work: Callable[[], None], stopped: str) -> int:
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
     except EdgelidError as error:
-        message, status = str(error), 1
+        message, status = str(error), error.status
     except ImportError as error:
         missing = error.name or error
         message, status = f'{missing} is missing: pip install "edgelid[edge,train]"', 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
+import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,17 @@ class OptimiserConfig:
     Attributes
     ----------
     steps, batch_clips : int
-        Length of the run, and clips a step.
+        Length of the run, and clips a step, over all devices.
+    accumulation : int
+        Parts that each device computes one after the other, when its share of a batch is more
+        than its memory holds.
     clip_s : float
         Length of the stretch of audio that each clip of a batch is.
     learning_rate, weight_decay : float
         Peak of the cosine schedule; AdamW's decoupled decay.
+    learning_rate_clips : int, optional
+        The batch that `learning_rate` was found with; another one has it scaled: see
+        `train.schedule`. By default it holds as it is.
     warmup_steps : int
         Linear warm-up.
     label_smoothing : float
@@ -74,6 +81,8 @@ class OptimiserConfig:
         Of the exponential moving average of the weights, which is what gets evaluated and saved.
     evaluate_every_steps : int
         Development score and checkpoint.
+    patience : int, optional
+        Evaluations in a row below the best one that end the run.
     teacher_weight : float
         Of the loss on a teacher's units, against one for the classes; needs ``--teacher`` where
         it is not zero.
@@ -83,19 +92,28 @@ class OptimiserConfig:
 
     steps: int
     batch_clips: int = 64
+    accumulation: int = 1
     clip_s: float = 4.0
     learning_rate: float = 2e-3
+    learning_rate_clips: int | None = None
     weight_decay: float = 1e-3
     warmup_steps: int = 200
     label_smoothing: float = 0.1
     average_decay: float = 0.998
     evaluate_every_steps: int = 500
+    patience: int | None = None
     teacher_weight: float = 0.0
     class_gradient: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_clips, self.evaluate_every_steps) < 1:
             raise ValueError("steps, batch_clips and evaluate_every_steps must be at least 1")
+        for name in ("accumulation", "learning_rate_clips", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.batch_clips % self.accumulation:
+            raise ValueError("batch_clips must be a multiple of accumulation")
         if self.clip_s < MIN_CLIP_S:
             raise ValueError(f"clip_s must be at least {MIN_CLIP_S:g}")
         if not 0 <= self.warmup_steps < self.steps:
@@ -194,6 +212,8 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:  # of a type and None
+        return None if value is None else _convert(arguments[0], value, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, where)
     if origin is tuple and isinstance(value, (list, tuple)):

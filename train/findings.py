@@ -115,7 +115,7 @@ KINDS = {
     "clipped": Kind(
         WARNING,
         CLIPS,
-        "clipped: over 1 % is at full scale",
+        "over 1 % of it is at full scale",
         "The recordings are too loud for their format: get better ones, or leave a few be.",
     ),
     "offset": Kind(
@@ -135,12 +135,6 @@ KINDS = {
         CLIPS,
         "longer than the manifest says",
         "What the manifest promises is right, but not all is used: correct seconds.",
-    ),
-    "other-format": Kind(
-        WARNING,
-        CLIPS,
-        "not 16 kHz mono",
-        "Training reads 16 kHz mono: convert these first.",
     ),
     "low-rate": Kind(
         WARNING,

@@ -2,30 +2,89 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
+import json
 import logging
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from edge.atomic import check_writable, write_atomically
 from edge.errors import EdgelidError
-from train.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, weights_of
+from train.checkpoint import (
+    BEST,
+    LAST,
+    Checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+    weights_of,
+)
 from train.config import OptimiserConfig, RunConfig
 from train.corpus import Corpus
 from train.development import DevelopmentSet, score
 from train.distil import UNITS
+from train.distribution import Devices, check_division, open_devices
+from train.finetune import initial_weights
+from train.journal import Journal
+from train.precision import FLOAT32
+from train.rendezvous import WorkerMissing
 from train.sampling import Batch
-from train.trainer import Trainer
+from train.trainer import FROZEN, Trainer
 
 log = logging.getLogger(__name__)
 
 DATA = "data.sha256"  # in the folder of a run: what it learns from
+SAVE_EVERY_S = 300.0  # between evaluations: what a crash can cost
+# What a collective operation of TensorFlow ends with when another worker has gone.
+LOST = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+    tf.errors.UnknownError,
+)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a new run begins; one that goes on has begun already.
+
+    Attributes
+    ----------
+    start : Path, optional
+        Folder of another run whose last state it begins with, at its step: the same network with
+        a longer plan or more data.
+    init : Path, optional
+        Run or checkpoint whose trunk it begins with, at step 0: other languages.
+    frozen : bool
+        Whether the trunk of `init` stays as it is.
+    """
+
+    start: Path | None = None
+    init: Path | None = None
+    frozen: bool = False
 
 
 def fit(
-    config: RunConfig, run: Path, corpus: Corpus, start: Path | None = None, loaders: int = 0
-) -> Checkpoint:
+    config: RunConfig,
+    run: Path,
+    corpus: Corpus,
+    beginning: Beginning | None = None,
+    precision: str = FLOAT32,
+    loaders: int = 0,
+) -> Checkpoint | None:
     """Train to the end of the plan, from the last checkpoint of the run if there is one.
 
     A run that was stopped and goes on ends, on the same machine, with the very bits of one that
@@ -36,55 +95,164 @@ def fit(
     ----------
     config : RunConfig
     run : Path
-        Folder of the run; gets ``last.npz`` (resumable), ``best.npz`` and ``data.sha256``.
+        Folder of the run; gets ``last.npz`` (resumable), ``best.npz``, ``data.sha256`` and
+        ``logs``. Of several workers, only the chief uses it.
     corpus : Corpus
-    start : Path, optional
-        Folder of another run whose last state a new run begins with, at its step: the same
-        network with a longer plan or more data.
+    beginning : Beginning, optional
+    precision : str
+        Of the trunk's arithmetic.
     loaders : int
         Processes that draw batches; none for a thread of this one.
 
     Returns
     -------
     Checkpoint
-        The best one on the development set.
+        The best one on the development set; None where another worker is the chief.
 
     Raises
     ------
     EdgelidError
-        If the folder holds a run of another configuration, or cannot be written to.
+        If the folder holds a run of another configuration, or cannot be written to; as
+        WorkerMissing, if another worker is not there, or no longer.
     KeyboardInterrupt
-        If it is interrupted; the run can then go on from the last whole step.
+        If it is interrupted, or told to end; the run can then go on from the last whole step.
     """
+    beginning = beginning or Beginning()
+    devices = open_devices(_agreement(config, corpus, beginning, precision))
+    with _ended_like_interrupted():
+        try:
+            session = _Session(config, run, corpus, beginning, precision, devices)
+            return session.train(loaders)
+        except LOST as error:
+            if devices.workers == 1:
+                raise
+            raise WorkerMissing(
+                "another worker has gone: started again, all go on from the last checkpoint"
+            ) from error
+
+
+class _Session:
+    """One call of :func:`fit`."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: Path,
+        corpus: Corpus,
+        beginning: Beginning,
+        precision: str,
+        devices: Devices,
+    ) -> None:
+        self.plan, self.run, self.devices = config.optimiser, run, devices
+        check_division(self.plan, devices.replicas * self.plan.accumulation)
+        last: Checkpoint | None = None
+        self.best: Checkpoint | None = None
+        if devices.chief:
+            _make_folder(run)
+            last, self.best = _found(config, run)
+            if last:
+                # What the command says of a beginning is about one that has been.
+                beginning = Beginning(frozen=bool(last.arrays.get(FROZEN, False)))
+            _note_data(run / DATA, corpus.digest(), resuming=last is not None)
+        frozen = bool(json.loads(devices.share(json.dumps(beginning.frozen).encode())))
+        if frozen and self.plan.teacher_weight:
+            raise EdgelidError(
+                "a frozen trunk learns nothing from a teacher: set teacher_weight = 0"
+            )
+        units = UNITS if corpus.teacher and not frozen else 0
+        self.trainer = Trainer(config, units, devices, precision, frozen)
+        if devices.chief:
+            _begin(self.trainer, last, beginning)
+        _agree(self.trainer)
+        self.first = int(self.trainer.done.numpy())
+        self.sampler = corpus.sampler(config)
+        if devices.chief:
+            self.development = DevelopmentSet.of(
+                config, corpus.rows, corpus.development, corpus.features
+            )
+            self.journal = Journal(run)
+            if last and not last.scores and _is_due(self.first, self.plan):
+                self._evaluate()
+
+    def train(self, loaders: int) -> Checkpoint | None:
+        """Go through the steps that are left."""
+        plan, trainer = self.plan, self.trainer
+        if self._is_over(self.first):
+            return self.best
+        numbers = self.devices.part_numbers(plan.accumulation)
+        batches = self.sampler.batches(self.first, plan.steps, numbers, trainer.parts, loaders)
+        progress = tqdm(
+            batches, str(self.run), plan.steps, initial=self.first, disable=not self.devices.chief
+        )
+        saved_s = began_s = time.monotonic()
+        try:
+            for step, batch in enumerate(progress, start=self.first + 1):
+                drawn_s = time.monotonic()
+                loss, imitation, accuracy = _update(trainer, batch)
+                took_s = time.monotonic() - began_s
+                figures = {"loss": loss, "teacher": imitation, "accuracy": accuracy}
+                progress.set_postfix({k: f"{v:.3f}" for k, v in figures.items()}, refresh=False)
+                if self.devices.chief:
+                    figures["learning_rate"] = float(trainer.learning_rates(step - 1))
+                    figures["clips_per_second"] = plan.batch_clips / took_s
+                    figures["wait_share"] = (drawn_s - began_s) / took_s
+                    self.journal.step(step, figures)
+                if _is_due(step, plan):
+                    if self.devices.chief:
+                        tqdm.write(f"step {step}: {progress.postfix}")
+                        self._evaluate()
+                        saved_s = time.monotonic()
+                    if self._is_over(step):
+                        break
+                elif self.devices.chief and time.monotonic() - saved_s > SAVE_EVERY_S:
+                    self._save({})
+                    saved_s = time.monotonic()
+                began_s = time.monotonic()
+        except KeyboardInterrupt:
+            # By the trainer's count: the interrupt may have come between a step and this loop's.
+            if self.devices.chief:
+                self._save({})
+            raise
+        finally:
+            progress.close()
+            if self.devices.chief:
+                self.journal.close()
+        return self.best
+
+    def _evaluate(self) -> None:
+        """Score the averaged model and save the run."""
+        trainer, step = self.trainer, int(self.trainer.done.numpy())
+        trunk, head = trainer.averaged_model()
+        scores = score(trunk, head, self.development)
+        tqdm.write(f"step {step}: {scores}")
+        self.journal.scores(step, scores)
+        if self.best is None or scores["select"] >= self.best.scores["select"]:
+            self.best = Checkpoint(trainer.config, step, scores, weights_of(trunk, head))
+            self.best.save(self.run / BEST)
+        self._save(scores)
+
+    def _save(self, scores: dict[str, Any]) -> None:
+        _snapshot(self.trainer, scores).save(self.run / LAST)
+
+    def _is_over(self, step: int) -> bool:
+        """Whether no step is to follow: all workers wait here for what the chief says."""
+        over = step >= self.plan.steps or _is_out_of_patience(self.best, step, self.plan)
+        return bool(json.loads(self.devices.share(json.dumps(over).encode())))
+
+
+def _agreement(config: RunConfig, corpus: Corpus, beginning: Beginning, precision: str) -> str:
+    """What all workers must have in common."""
+    versions = (tf.__version__, keras.__version__, np.__version__)
+    told = [asdict(config), corpus.digest(), beginning.frozen, precision, versions]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _make_folder(run: Path) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EdgelidError(f"cannot make the folder {run}: {error.strerror}") from error
     check_writable(run / LAST)
-    trainer = Trainer(config, UNITS if corpus.teacher else 0)
-    last, best = _resume(trainer, run)
-    _note_data(run / DATA, corpus.digest(), resuming=last is not None)
-    first = last.step if last else _continue(trainer, start) if start else 0
-    sampler = corpus.sampler(config)
-    development = DevelopmentSet.of(config, corpus.rows, corpus.development, corpus.features)
-    plan = config.optimiser
-    if last and not last.scores and _is_due(first, plan):
-        best = _evaluate(trainer, development, run, best)
-    batches = sampler.batches(first, plan.steps, loaders=loaders)
-    progress = tqdm(batches, str(run), plan.steps, initial=first)
-    try:
-        for step, (batch,) in enumerate(progress, start=first + 1):
-            loss, imitation, accuracy = _update(trainer, batch)
-            figures = {"loss": loss, "teacher": imitation, "accuracy": accuracy}
-            progress.set_postfix({k: f"{v:.3f}" for k, v in figures.items()}, refresh=False)
-            if _is_due(step, plan):
-                tqdm.write(f"step {step}: {progress.postfix}")
-                best = _evaluate(trainer, development, run, best)
-    except KeyboardInterrupt:
-        # By the optimiser's count: the interrupt may have come between a step and this loop's.
-        Checkpoint(config, int(trainer.done), {}, trainer.state()).save(run / LAST)
-        raise
-    return best if best else _evaluate(trainer, development, run, best)
 
 
 def _note_data(file: Path, digest: str, resuming: bool) -> None:
@@ -103,22 +271,38 @@ def _is_due(step: int, plan: OptimiserConfig) -> bool:
     return step > 0 and (step % plan.evaluate_every_steps == 0 or step == plan.steps)
 
 
-def _resume(trainer: Trainer, run: Path) -> tuple[Checkpoint | None, Checkpoint | None]:
-    """The last (restored) and the best checkpoint of a run, where there are any."""
+def _is_out_of_patience(best: Checkpoint | None, step: int, plan: OptimiserConfig) -> bool:
+    """Whether too many evaluations have passed since the best one."""
+    if plan.patience is None or best is None:
+        return False
+    every = plan.evaluate_every_steps
+    return step // every - best.step // every >= plan.patience
+
+
+def _found(config: RunConfig, run: Path) -> tuple[Checkpoint | None, Checkpoint | None]:
+    """The last and the best checkpoint of a run, where there are any."""
     found = []
     for file in (run / LAST, run / BEST):
         found.append(load_checkpoint(file) if file.exists() else None)
-        if found[-1] and found[-1].config != trainer.config:
+        if found[-1] and found[-1].config != config:
             raise EdgelidError(f"{run} holds a run of another configuration: choose a new folder")
     last, best = found
-    if last:
-        trainer.restore(last.arrays)
-        log.info("resuming at step %d", last.step)
     return last, best
 
 
-def _continue(trainer: Trainer, start: Path) -> int:
-    """Take over the last state of another run; returns the steps it had done."""
+def _begin(trainer: Trainer, last: Checkpoint | None, beginning: Beginning) -> None:
+    """Give the trainer its state."""
+    if last:
+        trainer.restore(last.arrays, last.step)
+        log.info("resuming at step %d", last.step)
+    elif beginning.start:
+        _continue(trainer, beginning.start)
+    elif beginning.init:
+        trainer.begin_with(initial_weights(trainer.config, beginning.init))
+
+
+def _continue(trainer: Trainer, start: Path) -> None:
+    """Take over the last state of another run, at its step."""
     other = load_checkpoint(start / LAST)
     done, planned = other.step, trainer.config.optimiser.steps
     if other.config.model != trainer.config.model or done >= planned:
@@ -126,29 +310,38 @@ def _continue(trainer: Trainer, start: Path) -> int:
             f"the run {start} cannot be continued: it needs the same [model], and a plan of more "
             f"than its {done} steps"
         )
-    trainer.restore(other.arrays)
+    trainer.restore(other.arrays, done)
     log.info("continuing %s at step %d", start, done)
-    return done
 
 
-def _evaluate(
-    trainer: Trainer, development: DevelopmentSet, run: Path, best: Checkpoint | None
-) -> Checkpoint:
-    """Score the averaged model and save the run; returns the best checkpoint so far."""
-    config, step = trainer.config, int(trainer.done)
-    trunk, head = trainer.averaged_model()
-    scores = score(trunk, head, development)
-    tqdm.write(f"step {step}: {scores}")
-    if best is None or scores["select"] >= best.scores["select"]:
-        best = Checkpoint(config, step, scores, weights_of(trunk, head))
-        best.save(run / BEST)
-    Checkpoint(config, step, scores, trainer.state()).save(run / LAST)
-    return best
+def _agree(trainer: Trainer) -> None:
+    """Give all workers the state of the chief's trainer."""
+    if trainer.devices.workers == 1:
+        return
+    buffer = io.BytesIO()
+    _snapshot(trainer, {}).write(buffer)
+    shared = trainer.devices.share(buffer.getvalue())
+    if not trainer.devices.chief:
+        state = read_checkpoint(io.BytesIO(shared), "the chief's state")
+        trainer.restore(state.arrays, state.step)
 
 
-def _update(trainer: Trainer, batch: Batch) -> tuple[float, float, float]:
-    figures = trainer.step(batch.frames, batch.labels, batch.masks, batch.targets, batch.known)
-    loss, error, accuracy = (float(figure) for figure in figures)
+def _snapshot(trainer: Trainer, scores: dict[str, Any]) -> Checkpoint:
+    return Checkpoint(trainer.config, int(trainer.done.numpy()), scores, trainer.state())
+
+
+def _update(trainer: Trainer, parts: Sequence[Batch]) -> tuple[float, float, float]:
+    loss, error, accuracy = (float(figure) for figure in trainer.step(parts))
     if not np.isfinite(loss + error):
         raise EdgelidError("training diverged (the loss is not finite): lower learning_rate")
     return loss, error, accuracy
+
+
+@contextlib.contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -19,7 +19,6 @@ RECORD = np.dtype(
     [
         ("outcome", np.uint8),
         ("rate_hz", np.uint32),
-        ("channels", np.uint16),
         ("seconds", np.float64),  # decoded
         ("peak", np.float32),  # without the offset; full scale is 1
         ("rms", np.float32),  # without the offset
@@ -50,7 +49,7 @@ def hear(path: Path) -> tuple[np.ndarray, str]:
     record = np.zeros((), RECORD)
     try:
         with FileSource(path) as source:
-            record["rate_hz"], record["channels"] = source.rate_hz, source.channels
+            record["rate_hz"] = source.rate_hz
             listener = _Listener()
             for piece in _pieces(source.blocks()):
                 listener.update(piece)

@@ -22,16 +22,25 @@ POOL_EPSILON = 1e-2
 
 
 class Normalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Batch normalisation of (batch, frames, 1, channels) whose training step is one fused kernel.
+    """Batch normalisation whose training step is one fused kernel, of any precision.
 
     Keras composes it of a dozen passes over memory, a quarter of the time of a training step.
+    Training leaves the moving statistics to the trainer, which moves them once a step, however
+    many parts the batch had.
+
+    Attributes
+    ----------
+    seen : tuple of tensor, shape (channels,)
+        Mean and variance of what the latest training call saw.
     """
+
+    seen: tuple[Any, ...] = ()
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training:
             return super().call(inputs, training=False)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
+            x=inputs if len(inputs.shape) == 4 else inputs[:, None, None, :],
             scale=self.gamma,
             offset=self.beta,
             mean=[],
@@ -39,9 +48,8 @@ class Normalization(keras.layers.BatchNormalization):  # type: ignore[misc]
             epsilon=self.epsilon,
             is_training=True,
         )
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
-        return outputs
+        self.seen = (mean, variance)
+        return outputs if len(inputs.shape) == 4 else outputs[:, 0, 0]
 
 
 class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
@@ -59,8 +67,9 @@ class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(name=name)
         self.state_frames = kernel - stride
         # A depthwise kernel has no use for a bias before batch normalisation, nor has a full one.
+        # Its strides are equal, which changes nothing at a width of one: GPUs know no others.
         self.conv = (
-            keras.layers.DepthwiseConv2D((kernel, 1), (stride, 1), use_bias=False, name="conv")
+            keras.layers.DepthwiseConv2D((kernel, 1), stride, use_bias=False, name="conv")
             if channels is None
             else keras.layers.Conv2D(
                 channels, (kernel, 1), (stride, 1), use_bias=False, name="conv"
@@ -138,6 +147,12 @@ class Trunk(keras.Model):  # type: ignore[misc]
             )
         )
         self.delays.append(delay)
+
+    @property
+    def norms(self) -> list[Normalization]:
+        """Its normalisations."""
+        pointwise = [pair[1] for pair in self.pointwise if pair is not None]
+        return [*(layer.norm for layer in self.temporal), *pointwise]
 
     def zero_states(self, batch: Any) -> list[Any]:
         """States of a stream that starts: what was before is silence, which is zero."""
@@ -229,16 +244,23 @@ class Head(keras.Model):  # type: ignore[misc]
     def __init__(self, config: ModelConfig, classes: int) -> None:
         super().__init__(name="head")
         self.hidden = keras.layers.Dense(config.hidden, use_bias=False, name="hidden")
-        self.norm = keras.layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name="norm")
-        self.dropout = keras.layers.Dropout(config.dropout)
+        self.norm = Normalization(momentum=0.97, epsilon=1e-3, name="norm")
+        self.dropout = config.dropout
         self.scores = keras.layers.Dense(classes, name="scores")
 
-    def call(self, pooled: Any, training: bool = False) -> Any:
+    @property
+    def norms(self) -> list[Normalization]:
+        """Its normalisation."""
+        return [self.norm]
+
+    def call(self, pooled: Any, training: bool = False, seed: Any | None = None) -> Any:
         """Score.
 
         Parameters
         ----------
         pooled : tensor, shape (batch, 2 * embedding)
+        seed : tensor, shape (2,), optional
+            Of the dropout; there is none without it.
 
         Returns
         -------
@@ -246,4 +268,6 @@ class Head(keras.Model):  # type: ignore[misc]
             Logits.
         """
         x = ops.relu(self.norm(self.hidden(pooled), training=training))
-        return self.scores(self.dropout(x, training=training))
+        if seed is not None and self.dropout:
+            x = tf.nn.experimental.stateless_dropout(x, self.dropout, seed)
+        return self.scores(x)

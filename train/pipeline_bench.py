@@ -67,13 +67,10 @@ def stepping(corpus: Corpus, config: RunConfig, steps: int) -> Pace:
     from train.trainer import Trainer
 
     trainer = Trainer(config, UNITS if corpus.teacher else 0)
-    batches: list[Batch] = [
-        batch for (batch,) in corpus.sampler(config).batches(0, WARM_UP_STEPS + steps)
-    ]
+    batches = list(corpus.sampler(config).batches(0, WARM_UP_STEPS + steps))
 
-    def train(batch: Batch) -> None:
-        figures = trainer.step(batch.frames, batch.labels, batch.masks, batch.targets, batch.known)
-        float(figures[0])  # waits for it
+    def train(batch: list[Batch]) -> None:
+        float(trainer.step(batch)[0])  # waits for it
 
     for batch in batches[:WARM_UP_STEPS]:
         train(batch)

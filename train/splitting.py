@@ -72,9 +72,11 @@ def divide(manifest: Manifest, wish: Wish) -> pl.DataFrame:
     Raises
     ------
     EdgelidError
-        If a path comes twice, or a unit is in dev and in test already.
+        If there is no clip, a path comes twice, or a unit is in dev and in test already.
     """
     rows = manifest.rows
+    if not len(rows):
+        raise EdgelidError(f"the manifest {manifest.file} lists no clip")
     for path in repeated_paths(rows):
         raise EdgelidError(f"the manifest {manifest.file} lists {path} twice")
     key = _units(rows) if wish.by == SOURCE else pl.Series(rows[SPEAKER].cast(pl.String))

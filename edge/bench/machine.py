@@ -236,7 +236,8 @@ def _frequencies(root: Path) -> list[int] | None:
     return found or None
 
 
-def _temperature(root: Path) -> float | None:
+def zone_temperature_c(root: Path = ROOT) -> float | None:
+    """Temperature of the processor, or of the hottest part, as the kernel has it."""
     zones: dict[str, float] = {}
     for folder in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         millidegrees = _integer(folder / "temp")
@@ -245,8 +246,12 @@ def _temperature(root: Path) -> float | None:
     for name in CPU_ZONES:
         if name in zones:
             return zones[name]
-    if zones:
-        return max(zones.values())
+    return max(zones.values(), default=None)
+
+
+def _temperature(root: Path) -> float | None:
+    if (told_c := zone_temperature_c(root)) is not None:
+        return told_c
     found = re.search(r"temp=([\d.]+)", _vcgencmd("measure_temp") or "")
     return float(found[1]) if found else None
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
+import json
 import logging
 import time
 from collections import Counter
@@ -19,21 +21,20 @@ import numpy as np
 
 from edge.bench.machine import memory_bytes
 from edge.bench.measure import SAMPLE
-from edge.decoder import Segment
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.interpreter import open_model
-from edge.listen import Listener
+from edge.interpreter import Graphs, WindowGraph, open_model
+from edge.listen import Heard, Listener
 from edge.microphone import MicrophoneSource
-from edge.modelfile import DEFAULT_MODEL, read_model
+from edge.modelfile import DEFAULT_MODEL, NONSPEECH, ModelFile, read_model
 from edge.sources import FileSource, Gap, Sound
-from tests.edge.flaky_portaudio import World
+from tests.edge.flaky_portaudio import BLOCK_FRAMES, World
 
 # What a gap may be wrong by: delivery is irregular, and the rate of devices is not known.
 GAP_ERROR_S = 0.15
 GAP_ERROR_SHARE = 0.002
 
 MATCH_SAMPLES = 32
-RECOGNISED_S = 6.0  # of undisturbed speech in one language are enough to tell it
+HEARD_S = (3.0, 4.0, 5.0, 6.0)  # of speech in one language without a gap, and it is judged
 
 
 @dataclass
@@ -124,36 +125,83 @@ def recording() -> Float32Array:
     return np.clip(samples + noise, -1, 1).astype(np.float32)
 
 
-def passages(sound: Float32Array) -> list[Segment]:
-    """Where each language of it is spoken, as a listener without faults tells."""
-    model = read_model(DEFAULT_MODEL)
-    listener = Listener(model, open_model(model), model.description.decoder)
-    found = [heard.finished for heard in listener.hear([sound]) if heard.finished is not None]
-    return [s for s in found if s.language != "unknown" and s.end_s - s.start_s >= 5.0]
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of the sample recording in which one language is spoken, as its making tells."""
+
+    language: str
+    start_s: float
+    end_s: float
+
+
+def passages() -> list[Passage]:
+    """All of them."""
+    told = json.loads(SAMPLE.with_name("languages.json").read_text())
+    parts = [Passage(part["language"], part["start_s"], part["end_s"]) for part in told]
+    return [part for part in parts if part.language != NONSPEECH]
+
+
+class Undisturbed:
+    """A listener that begins somewhere in the room, and misses nothing from there on.
+
+    Parameters
+    ----------
+    world : World
+    model : ModelFile
+    graphs : Graphs or WindowGraph
+        Used by nobody else.
+    first : int
+        Number of its first sample.
+    """
+
+    def __init__(
+        self, world: World, model: ModelFile, graphs: Graphs | WindowGraph, first: int
+    ) -> None:
+        self._first = first
+        blocks = (world.samples(first + n, BLOCK_FRAMES) for n in itertools.count(0, BLOCK_FRAMES))
+        listener = Listener(model, graphs, model.description.decoder)
+        self._hops = (heard for heard in listener.hear(blocks) if heard.windows)
+        self._last = self._next = next(self._hops)
+
+    def until(self, sample: int) -> tuple[Heard, int]:
+        """Its last hop up to a sample of the room, and the sample at which that ends."""
+        while self._end(self._next) <= sample:
+            self._last, self._next = self._next, next(self._hops)
+        return self._last, self._end(self._last)
+
+    def _end(self, heard: Heard) -> int:
+        return self._first + round(heard.windows[0].end_s * SAMPLE_RATE_HZ)
 
 
 @dataclass
 class Answers:
-    """Counts of what was said of speech in one language since the last fault, once it was enough.
+    """What was said of speech in one language, so long after a gap or its beginning.
 
     Attributes
     ----------
-    right, wrong : int
-        One for each stretch.
+    stretches : Counter of (float, bool, bool)
+        How much speech had been heard, of `HEARD_S`; whether what was said was right, and whether
+        it was from an undisturbed listener that began where this one began anew.
+    hops : int
+        From there to the next gap, on which the two agreed to the last bit.
     """
 
-    right: int = 0
-    wrong: int = 0
+    stretches: Counter[tuple[float, bool, bool]] = field(default_factory=Counter)
+    hops: int = 0
 
 
 def answers(world: World, checked: Checked, source: MicrophoneSource) -> Answers:
     """Listen to it all, and judge what is said."""
     model = read_model(DEFAULT_MODEL)
     listener = Listener(model, open_model(model), model.description.decoder)
-    spoken = passages(world.sound)
+    graphs = open_model(model)
+    spoken = passages()
+    undisturbed: Undisturbed | None = None
+    is_bridged = False  # anything since it began
     counts = Answers()
-    judged: tuple[int, Segment] | None = None
-    end_s = 0.0
+    judged: dict[float, tuple[int, Passage]] = {}
+    end_s = after_gap_s = 0.0
+    first = 0  # sample of the room at that time
     for heard in listener.hear(checked.sounds(source)):
         # Segments and gaps follow one another, whatever happens.
         for part in (heard.finished, heard.lost):
@@ -161,22 +209,33 @@ def answers(world: World, checked: Checked, source: MicrophoneSource) -> Answers
                 continue
             assert abs(part.start_s - end_s) < 1e-6, (part, end_s)
             end_s = part.end_s
-        if not heard.windows or checked.next is None:
-            continue
-        first, last = checked.after_gap_sample, checked.next
+        if heard.lost is not None or undisturbed is None:
+            after_gap_s = heard.lost.end_s if heard.lost else 0.0
+            first = checked.after_gap_sample
+            is_bridged = heard.lost is not None and heard.lost.bridged
+            if not is_bridged or undisturbed is None:
+                undisturbed = Undisturbed(world, model, graphs, first)
+        if not heard.windows or first != checked.after_gap_sample:
+            continue  # or a hop in the silence that bridges a gap
+        window = heard.windows[0]
+        last = first + round((window.end_s - after_gap_s) * SAMPLE_RATE_HZ)
+        without_faults, its_last = undisturbed.until(last)
+        if not is_bridged and its_last == last:
+            its_window = without_faults.windows[0]
+            assert np.array_equal(window.probabilities, its_window.probabilities)
+            assert heard.current.language == without_faults.current.language
+            counts.hops += 1
         time_s = last % len(world.sound) / SAMPLE_RATE_HZ
         for passage in spoken:
-            began_s = max(passage.start_s, time_s - (last - first) / SAMPLE_RATE_HZ)
-            if time_s > passage.end_s or time_s - began_s < RECOGNISED_S:
+            if not passage.start_s <= time_s <= passage.end_s:
                 continue
-            stretch = (first, passage)
-            if stretch == judged:
-                continue
-            judged = stretch
-            if heard.current.language == passage.language:
-                counts.right += 1
-            else:
-                counts.wrong += 1
+            heard_s = min((last - first) / SAMPLE_RATE_HZ, time_s - passage.start_s)
+            said = heard.current.language, without_faults.current.language
+            for enough_s in HEARD_S:
+                if heard_s >= enough_s and judged.get(enough_s) != (first, passage):
+                    judged[enough_s] = first, passage
+                    right = [language == passage.language for language in said]
+                    counts.stretches[enough_s, right[0], right[1]] += 1
     return counts
 
 
@@ -192,7 +251,8 @@ def main() -> None:
     world = World(recording(), options.faults, options.seed, 0.3, 20.0)
     checked = Checked(world)
     start_s = time.monotonic()
-    counts = answers(world, checked, MicrophoneSource(sounddevice=world, clock=world))
+    source = MicrophoneSource(sounddevice=world, clock=world, places=world.places)
+    counts = answers(world, checked, source)
     print(f"{sum(world.happened.values())} faults in {time.monotonic() - start_s:.0f} s:")
     for name, count in sorted(world.happened.items()):
         print(f"  {name.replace('_', ' '):<22}{count:>6}")
@@ -200,7 +260,15 @@ def main() -> None:
     print(f"{checked.lost_s / 3600:.2f} h lost, in {checked.gaps} gaps:")
     for reason, count in sorted(checked.reasons.items()):
         print(f"  {reason:<22}{count:>6}, wrong by {checked.worst_error_s.get(reason, 0):.3f} s")
-    print(f"languages: {counts.right} right, {counts.wrong} wrong")
+    print("languages, after speech in one  right  wrong  only with faults: right  wrong")
+    for heard_s in HEARD_S:
+        both_right, only_right, only_wrong, both_wrong = (
+            counts.stretches[heard_s, said, undisturbed]
+            for said, undisturbed in ((True, True), (True, False), (False, True), (False, False))
+        )
+        totals = f"{both_right + only_right:>33}  {both_wrong + only_wrong:>5}"
+        print(f"  {heard_s:.0f} s{totals}  {only_right:>24}  {only_wrong:>5}")
+    print(f"{counts.hops} hops after gaps the same to the last bit as without faults")
     gc.collect()
     print(f"resident: {(memory_bytes('VmRSS') or 0) / 1e6:.2f} MB")
 

@@ -7,17 +7,21 @@ when it was to be heard. What a stream delivers and what it loses is therefore k
 from __future__ import annotations
 
 import heapq
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from edge.clock import Clock
+from edge.default_device import Places
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 
 BLOCK_FRAMES = 1_600
 JITTER_S = 0.08
+FOLLOWED_S = 40.0  # after a change of the default, a reader that was away included
 
 ALSA, SERVER = "USB Audio: - (hw:{},0)", "pulse"
 
@@ -62,7 +66,10 @@ class World(Clock):
         # Two devices, of which one says when it loses something and the other never does.
         self._plugged = {ALSA: True, SERVER: True}
         self._address = 1
-        self._default = ALSA
+        self._default, self._default_since_s = ALSA, 0.0
+        self._folder = tempfile.TemporaryDirectory(prefix="flaky-")
+        self._settings = Path(self._folder.name) / "asoundrc"
+        self.places = Places((self._settings,), (), Path(self._folder.name) / "snd")
         self._refusals = {"open": 0, "start": 0, "initialise": 0, "first": 0}
         self._initialised = True
         self._busy = False
@@ -171,7 +178,7 @@ class World(Clock):
             return  # one that nobody notices does not count
         kinds = [self.unplugged, self.stalls, self.dies, self.default_changes]
         kinds += [self.is_late, self.calls_without_audio, self.reader_away, self.suspended]
-        kinds += [self.clock_is_set, self.rate_changes, self.refusals_to_come]
+        kinds += [self.default_moves, self.clock_is_set, self.rate_changes, self.refusals_to_come]
         kinds += [self.overruns] * 2 if stream.kind == ALSA else [self.loses_silently] * 2
         kind = kinds[int(self.rng.integers(len(kinds)))]
         kind()
@@ -215,8 +222,24 @@ class World(Clock):
     def default_changes(self) -> None:
         stream = self._stream()
         stream.delivering = stream.active = False
-        self._default = SERVER if stream.kind == ALSA else ALSA
+        self._set_default(SERVER if stream.kind == ALSA else ALSA)
         self._unplug(stream.kind, self.rng.uniform(0.1, 5.0))
+
+    def default_moves(self) -> None:
+        """To another device, while the one before goes on; and perhaps back again at once."""
+        for kind, plugged in self._plugged.items():
+            if plugged and self.rng.random() < 0.8:
+                self._set_default(kind)
+        with self._settings.open("a") as settings:
+            settings.write("#")
+
+    def _set_default(self, kind: str) -> None:
+        if kind != self._default:
+            self._default, self._default_since_s = kind, self.awake_s
+
+    def follows_default(self, kind: str) -> bool:
+        """Whether the default device is listened to, or has just become it."""
+        return kind == self._default or self.awake_s - self._default_since_s < FOLLOWED_S
 
     def stalls(self) -> None:
         self._stream().delivering = False
@@ -309,6 +332,7 @@ class Stream:
         if turn != self._turn or not self.delivering:
             return
         world = self._world
+        assert world.follows_default(self.kind)
         # What has come in the meantime follows at once.
         while world.sample_now() >= self._next + BLOCK_FRAMES:
             self.call(world.samples(self._next, BLOCK_FRAMES), self._overflow)

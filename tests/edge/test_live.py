@@ -22,6 +22,7 @@ import soxr
 
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from tests.virtual_microphone import (
+    SINK_NAME,
     SINK_RATE_HZ,
     VirtualMicrophone,
     missing_packages,
@@ -290,13 +291,66 @@ def test_the_microphone_hears_the_languages_of_the_file(
     assert sequence_of_languages(events) == expected, errors
 
 
-def test_languages_are_told_before_and_after(pulse: VirtualMicrophone, tmp_path: Path) -> None:
+def write_two_languages(folder: Path) -> None:
+    """English as ``en.wav``, and Spanish as ``es.wav``, each said twice."""
     samples, rate_hz = soundfile.read(SAMPLE)
-    passages = {"en": (1.5, 13.0), "es": (13.5, 21.5)}
+    passages = {"en": (1.0, 9.5), "es": (10.0, 18.5)}
     for language, (start_s, end_s) in passages.items():
         part = samples[round(start_s * rate_hz) : round(end_s * rate_hz)]
-        played = soxr.resample(part, rate_hz, SINK_RATE_HZ)
-        soundfile.write(tmp_path / f"{language}.wav", played, SINK_RATE_HZ)
+        played = soxr.resample(np.tile(part, 2), rate_hz, SINK_RATE_HZ)
+        soundfile.write(folder / f"{language}.wav", played, SINK_RATE_HZ)
+
+
+@pytest.mark.parametrize("changed", ["server", "settings"])
+def test_the_default_microphone_is_followed(
+    changed: str, pulse: VirtualMicrophone, tmp_path: Path
+) -> None:
+    """One goes on, but another becomes the default: for the sound server, or for ALSA."""
+    settings = Path(pulse.env["HOME"]) / ".asoundrc"
+    env = dict(pulse.env)
+    if changed == "settings":
+        # Without the settings of the machine, by which a sound server's default goes first.
+        env["ALSA_CONFIG_PATH"] = str(tmp_path / "alsa.conf")
+        (tmp_path / "alsa.conf").write_text('@hooks [{ func load files ["~/.asoundrc"] }]\n')
+
+    def make_default(name: str) -> None:
+        if changed == "server":
+            pulse.make_default(name)
+        else:
+            settings.write_text(f'pcm.!default {{ type pulse device "{name}.monitor" }}\n')
+
+    write_two_languages(tmp_path)
+    pulse.add("other")
+    make_default(SINK_NAME)
+    live, errors = tmp_path / "live", tmp_path / "errors"
+    with (
+        live.open("w") as stdout,
+        errors.open("w") as stderr,
+        listening("--windows", "3", stdout=stdout, stderr=stderr, env=env) as listener,
+    ):
+        wait_for_window(listener, live)
+        pulse.play(tmp_path / "en.wav")
+        time.sleep(1.0)  # what has been played is still on its way
+        assert not pulse.is_heard("other")
+        make_default("other")
+        deadline_s = time.monotonic() + FIRST_AUDIO_S
+        while not pulse.is_heard("other"):
+            assert time.monotonic() < deadline_s, errors.read_text()
+            time.sleep(0.05)
+        pulse.play(tmp_path / "es.wav", "other")
+        time.sleep(1.0)
+        assert not pulse.is_heard(SINK_NAME)
+        listener.send_signal(signal.SIGTERM)
+        assert listener.wait(timeout=60) == -signal.SIGTERM
+    assert "Traceback" not in errors.read_text()
+    events = records(live)
+    assert sequence_of_languages(events) == ["en", "es"], errors.read_text()
+    reasons = {event["reason"] for event in events if event["type"] == "gap"}
+    assert ("devices changed" in reasons) == (changed == "settings")
+
+
+def test_languages_are_told_before_and_after(pulse: VirtualMicrophone, tmp_path: Path) -> None:
+    write_two_languages(tmp_path)
     live = tmp_path / "live"
     with (
         live.open("w") as stdout,
@@ -321,7 +375,7 @@ def test_languages_are_told_before_and_after(pulse: VirtualMicrophone, tmp_path:
         assert listener.wait(timeout=60) == -signal.SIGTERM
     assert "Traceback" not in (tmp_path / "errors").read_text()
     events = records(live)
-    assert sequence_of_languages(events) == [*passages]
+    assert sequence_of_languages(events) == ["en", "es"]
     tiles = [e for e in events if e["type"] == "segment" or not e.get("bridged", True)]
     assert "gap" in {tile["type"] for tile in tiles}
     assert tiles[0]["start_s"] == 0.0

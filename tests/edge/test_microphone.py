@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ import pytest
 
 from edge import microphone
 from edge.capture import FORMATS, RING_S
+from edge.default_device import LOOK_S, Places
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
+from edge.level import Level
 from edge.microphone import MicrophoneSource
 from edge.sources import Gap, Sound
 from tests.edge.fake_sounddevice import (
@@ -305,6 +308,76 @@ def test_a_device_that_stays_away_is_waited_for(
                     source.stop()
     assert 32_000 + told == round(clock.time_s * SAMPLE_RATE_HZ)
     assert len(caplog.messages) == 1
+
+
+def follow(
+    wanted: str | None, clock: FakeClock, folder: Path, then: list[tuple[str, int, float]]
+) -> tuple[FakeSounddevice, list[Any]]:
+    """Two seconds of a device, which goes on when there are others and ALSA's settings change."""
+    sounddevice = FakeSounddevice([SPEAKER, USB], default=1)
+    places = Places((folder / "asoundrc",), (), folder / "snd")
+    source = MicrophoneSource(wanted, sounddevice=sounddevice, clock=clock, places=places)
+
+    def change() -> None:
+        sounddevice.devices = then
+        sounddevice.default.device = (len(then) - 1, -1)
+        (folder / "asoundrc").write_text("changed")
+
+    def deliver() -> None:
+        now = round(clock.time_s * SAMPLE_RATE_HZ)
+        if sounddevice.stream.calls == ["start"]:
+            sounddevice.stream.deliver(ramp(now - 800, now))
+
+    clock.while_asleep = [*[deliver] * 40, change, *[deliver] * 400, source.stop]
+    heard = [part for part in sounds(source) if not isinstance(part, Level)]
+    return sounddevice, joined(heard)
+
+
+def test_the_default_device_is_followed(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    webcam = ("webcam", 1, 16_000.0)
+    sounddevice, parts = follow(None, clock, tmp_path, [SPEAKER, USB, webcam])
+    assert sounddevice.stream.settings["device"] == 2
+    before, gap, after = parts
+    assert gap.reason == "devices changed"
+    assert gap.duration_s < 0.2
+    assert 2.0 < len(before) / SAMPLE_RATE_HZ < 2.0 + 3 * LOOK_S
+    # What is heard then is where the gap says.
+    assert round(float(after[0]) * 2**20) == len(before) + gap.samples
+    assert [message for message in caplog.messages if "offset" not in message] == [
+        "devices changed: listening to 'webcam', now the default"
+    ]
+
+
+@pytest.mark.parametrize("wanted", ["usb", "1", USB[0]])
+def test_a_device_that_was_chosen_is_not_left(
+    wanted: str, clock: FakeClock, tmp_path: Path
+) -> None:
+    sounddevice, parts = follow(wanted, clock, tmp_path, [SPEAKER, USB, ("webcam", 1, 16_000.0)])
+    assert sounddevice.stream.settings["device"] == 1
+    assert not any(isinstance(part, Gap) for part in parts)
+
+
+def test_a_default_device_without_the_channel_is_not_taken(
+    clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sounddevice = FakeSounddevice([ARRAY], 0, lambda rate_hz, channels: channels in (1, 4))
+    source = MicrophoneSource(
+        *(None, 4),
+        sounddevice=sounddevice,
+        clock=clock,
+        places=Places((tmp_path / "asoundrc",), (), tmp_path / "snd"),
+    )
+
+    def change() -> None:
+        sounddevice.devices = [USB]
+        (tmp_path / "asoundrc").write_text("changed")
+
+    clock.while_asleep = [change, *[lambda: None] * 400, source.stop]
+    assert {part.reason for part in sounds(source) if isinstance(part, Gap)} == {"devices changed"}
+    (message,) = caplog.messages
+    assert "not heard any longer (devices changed): waiting" in message
 
 
 def test_a_device_that_hangs_ends_in_a_sentence(

@@ -81,3 +81,20 @@ with stderr_to_log("ALSA"):
         timeout=60,
     )
     assert done.stdout == b"2 /dev/null\n"
+
+
+def test_what_threads_log_meanwhile_is_not_lost(environment: dict[str, str]) -> None:
+    script = """
+import logging, os, threading
+from edge.native import log_stream, stderr_to_log
+logging.basicConfig(format="%(message)s", stream=log_stream())
+with stderr_to_log("ALSA"):
+    os.write(2, b"no such card\\n")
+    thread = threading.Thread(target=logging.warning, args=["the broker has gone"])
+    thread.start()
+    thread.join()
+    logging.warning("and on")
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=True, env=environment, capture_output=True, timeout=60)
+    assert done.stderr == b"the broker has gone\nand on\n"

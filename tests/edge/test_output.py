@@ -204,8 +204,8 @@ def test_a_record_is_a_line_of_json() -> None:
 # --- people ----------------------------------------------------------------------------------
 
 
-def shown(terminal: bool, *events: Heard) -> str:
-    stream = Stream(terminal)
+def shown(*events: Heard) -> str:
+    stream = Stream(terminal=False)
     with People(Output(stream)) as people:
         for event in events:
             people.show(event)
@@ -218,48 +218,14 @@ LAST = Heard([], None, segment("en", 75.0, 80.0), segment("en", 75.0, 80.0))
 LINE = "   0:03.2 –    1:15.0  de        German          ████████▊   88%\n"
 
 
-def test_without_a_terminal_there_are_only_finished_segments() -> None:
-    assert shown(False, GOING_ON, FINISHED).splitlines(keepends=True) == [LINE]
+def test_only_finished_segments_are_lines() -> None:
+    assert shown(GOING_ON, FINISHED).splitlines(keepends=True) == [LINE]
 
 
-def test_on_a_terminal_the_segment_that_goes_on_is_below(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    text = shown(True, GOING_ON, FINISHED, LAST)
-    parts = text.split(ERASE)
-    assert parts[0] == ""
-    assert parts[1].startswith("   0:00.0 –    0:03.2  unknown")
-    assert parts[1].endswith(" …")
-    assert parts[2] == LINE
-    assert "   1:15.0 –    1:15.0  en        English" in parts[3]
-    assert parts[4].endswith("88%\n")
-    assert len(parts) == 5
-
-
-def test_a_gap_is_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+def test_a_gap_is_a_line_of_its_own() -> None:
     line = "   1:15.0 –    1:20.5  --        not heard: device lost, 5.50 s\n"
     gap = Heard([], None, None, segment(), Lost(75.0, 80.5, "device lost", bridged=False))
-    assert shown(False, FINISHED, gap) == LINE + line
-    assert shown(True, GOING_ON, gap).endswith(ERASE + line)
-
-
-def test_the_same_is_not_written_again() -> None:
-    assert shown(True, GOING_ON) == shown(True, GOING_ON, GOING_ON, GOING_ON)
-
-
-def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that wraps could not be erased."""
-    monkeypatch.setenv("COLUMNS", "30")
-    live = shown(True, GOING_ON).split(ERASE)[1]
-    assert live == "   0:00.0 –    0:03.2  unknow"
-
-
-def test_an_error_comes_on_a_clean_line() -> None:
-    stream = Stream(terminal=True)
-    with pytest.raises(EdgelidError), People(Output(stream)) as people:
-        people.show(GOING_ON)
-        raise EdgelidError("the microphone is gone")
-    assert stream.getvalue().endswith(f"…{ERASE}")
+    assert shown(FINISHED, gap) == LINE + line
 
 
 # --- what cannot be written ------------------------------------------------------------------

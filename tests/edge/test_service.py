@@ -25,6 +25,13 @@ needs_analyze = pytest.mark.skipif(
 SCOPES = ["system", "user"]
 # Higher is worse, of 10.0; docs/service.md explains each point.
 MAX_EXPOSURE = {"system": 0.7, "user": 1.3}
+# The same with a web page, for this device and for its network.
+MAX_EXPOSURES_WEB = {
+    ("system", "8080"): 1.4,
+    ("system", "0.0.0.0:8080"): 1.6,
+    ("user", "8080"): 2.0,
+    ("user", "0.0.0.0:8080"): 2.0,
+}
 
 
 @pytest.fixture
@@ -79,6 +86,87 @@ def test_the_score_is_what_the_documentation_says(scope: str, unit: Path, tmp_pa
             assert name in page, f"docs/service.md does not explain {name}"
 
 
+@needs_analyze
+@pytest.mark.parametrize(("scope", "web"), MAX_EXPOSURES_WEB)
+def test_the_unit_with_a_web_page(scope: str, web: str, config: Path, tmp_path: Path) -> None:
+    config.write_text(f'web = "{web}"\n')
+    unit = tmp_path / "edgelid.service"
+    unit.write_text(Service(scope).unit(config))
+    analyze(scope, "verify", "--man=no", unit, tmp_path=tmp_path)
+    told = analyze(scope, "security", "--offline=true", unit, tmp_path=tmp_path)
+    score = re.search(r"Overall exposure level for edgelid.service: ([\d.]+)", told)
+    assert score is not None
+    assert float(score[1]) <= MAX_EXPOSURES_WEB[scope, web]
+
+
+def test_the_network_is_what_the_web_page_needs(config: Path) -> None:
+    def lines(text: str, scope: str = "system") -> set[str]:
+        config.write_text(text)
+        found = Service(scope).unit(config).splitlines()
+        words = ("PrivateNetwork", "RestrictAddress", "IPAddress", "SocketBind")
+        return {line for line in found if line.startswith(words)}
+
+    none = {"PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX"}
+    some = {"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"}
+    bind = {"SocketBindDeny=any", "SocketBindAllow=tcp:8080"}
+    loopback = {"IPAddressDeny=any", "IPAddressAllow=localhost"}
+    assert lines("") == none | {"IPAddressDeny=any"}
+    assert lines('web = "8080"') == some | bind | loopback
+    assert lines('web = "[::1]:8080"') == some | bind | loopback
+    assert lines('web = "0.0.0.0:8080"') == some | bind
+    assert lines("", "user") == none
+    assert lines('web = "8080"', "user") == lines('web = "[::]:8080"', "user") == some
+
+
+def test_where_the_token_is_written(config: Path, tmp_path: Path) -> None:
+    config.write_text('web = "8080"\nweb_token_file = "token"\n')
+    assert f"ReadWritePaths={tmp_path}\n" in Service("user").unit(config)
+    with pytest.raises(EdgelidError, match="web_token_file there instead of"):
+        Service("system").unit(config)
+
+
+MQTT = """
+mqtt = "{scheme}://{host}"
+mqtt_user = "pi"
+mqtt_password_file = "{folder}/pass word"
+"""
+# One point more: the network is not cut off.
+MAX_EXPOSURE_WITH_BROKER = {"system": 1.5, "user": 2.0}
+
+
+@pytest.fixture
+def unit_with_broker(config: Path, tmp_path: Path, scope: str) -> Path:
+    (tmp_path / "pass word").write_text("geheim")
+    config.write_text(MQTT.format(scheme="mqtts", host="broker.example", folder=tmp_path))
+    file = tmp_path / "edgelid.service"
+    file.write_text(Service(scope).unit(config))
+    return file
+
+
+@needs_analyze
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_unit_with_a_broker(scope: str, unit_with_broker: Path, tmp_path: Path) -> None:
+    analyze(scope, "verify", "--man=no", unit_with_broker, tmp_path=tmp_path)
+    told = analyze(scope, "security", "--offline=true", unit_with_broker, tmp_path=tmp_path)
+    score = re.search(r"Overall exposure level for edgelid.service: ([\d.]+)", told)
+    assert score is not None
+    assert float(score[1]) <= MAX_EXPOSURE_WITH_BROKER[scope]
+    text = unit_with_broker.read_text()
+    assert "geheim" not in text
+    lines = text.splitlines()
+    assert "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6" in lines
+    assert not [line for line in lines if line.startswith(("PrivateNetwork", "IPAddress"))]
+    handed = f"LoadCredential=mqtt-password:{tmp_path}/pass word"
+    assert (handed in lines) == (scope == "system")
+
+
+def test_a_broker_on_this_device(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "pass word").write_text("geheim")
+    config.write_text(MQTT.format(scheme="mqtt", host="127.0.0.1", folder=tmp_path))
+    lines = Service("system").unit(config).splitlines()
+    assert {"IPAddressDeny=any", "IPAddressAllow=localhost"} < set(lines)
+
+
 def test_what_the_unit_says(config: Path) -> None:
     lines = Service("system").unit(config).splitlines()
     assert lines[0] == MARK.rstrip()
@@ -92,10 +180,23 @@ def test_what_the_unit_says(config: Path) -> None:
         "CapabilityBoundingSet=",
         "StateDirectory=edgelid",
         "DeviceAllow=char-alsa rw",
+        "ReadOnlyPaths=/run -/dev/mqueue",
+        "ReadOnlyPaths=-/dev/shm",
+        # /bin/kill is of procps, which a small Debian does not have.
+        'ExecReload=/bin/sh -c "kill -HUP $MAINPID"',
     ):
         assert line in lines
     (start,) = [line for line in lines if line.startswith("ExecStart=")]
     assert start.endswith(f"-P -m edge.cli listen --config {config}")
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_journal_keeps_what_was_spoken_only_if_asked(config: Path, scope: str) -> None:
+    for output, wanted in (("text", "null"), ("none", "null"), ("json", "journal")):
+        config.write_text(f'output = "{output}"\n')
+        lines = Service(scope).unit(config).splitlines()
+        assert f"StandardOutput={wanted}" in lines
+        assert "StandardError=journal" in lines
 
 
 def test_the_command_of_the_unit_runs(config: Path, environment: dict[str, str]) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +27,7 @@ from train.corpus import Corpus, Place, open_corpus
 from train.development import DevelopmentSet
 from train.distil import UNITS
 from train.features import prepare
-from train.fit import fit
+from train.fit import Beginning, fit
 from train.manifest import COLUMNS, read_manifest
 from train.sampling import Batch
 from train.teacher import clip_frames
@@ -30,7 +35,7 @@ from train.trainer import Trainer
 
 INTERRUPTED_AT = 27
 
-Update = Callable[[Trainer, Batch], tuple[float, float, float]]
+Update = Callable[[Trainer, Sequence[Batch]], tuple[float, float, float]]
 
 
 class Resumed(NamedTuple):
@@ -50,7 +55,7 @@ def resumed(
     losses: list[float] = []
     update: Update = train.fit._update
 
-    def recorded(trainer: Trainer, batch: Batch) -> tuple[float, float, float]:
+    def recorded(trainer: Trainer, batch: Sequence[Batch]) -> tuple[float, float, float]:
         figures = update(trainer, batch)
         losses.append(figures[0])
         if len(losses) == INTERRUPTED_AT:
@@ -76,7 +81,7 @@ def test_learns(resumed: Resumed, tiny_config: RunConfig) -> None:
 def test_an_interrupt_keeps_the_last_whole_step(resumed: Resumed) -> None:
     assert resumed.interrupted.step == INTERRUPTED_AT
     assert resumed.interrupted.scores == {}
-    assert sorted(os.listdir(resumed.folder)) == ["best.npz", "data.sha256", "last.npz"]
+    assert sorted(os.listdir(resumed.folder)) == ["best.npz", "data.sha256", "last.npz", "logs"]
 
 
 @pytest.mark.parametrize("name", ["last.npz", "best.npz"])
@@ -155,13 +160,13 @@ def test_a_folder_that_cannot_be_made(
 def test_divergence(
     tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(self: Trainer, *_: Any) -> tuple[float, float, float]:
+    def diverge(self: Trainer, _: Any) -> tuple[float, float, float]:
         return float("nan"), 0.0, 0.0
 
-    monkeypatch.setattr(Trainer, "_step", diverge)
+    monkeypatch.setattr(Trainer, "step", diverge)
     with pytest.raises(EdgelidError, match="training diverged"):
         fit(tiny_config, tmp_path, tiny_data)
-    assert os.listdir(tmp_path) == ["data.sha256"]
+    assert sorted(os.listdir(tmp_path)) == ["data.sha256", "logs"]
 
 
 def test_no_speaker_is_on_both_sides(tiny_data: Corpus) -> None:
@@ -339,7 +344,7 @@ def test_two_corpora_and_their_teachers(
 ) -> None:
     """By the command; then the run is told that its data have changed."""
     toml, further = tmp_path / "run.toml", further_corpus(tmp_path / "further")
-    text = tiny_toml.read_text().replace("steps = 40\n", "steps = 2\nteacher_weight = 1.0\n")
+    text = tiny_toml.read_text().replace("steps = 120\n", "steps = 2\nteacher_weight = 1.0\n")
     toml.write_text(text.replace("warmup_steps = 4", "warmup_steps = 1"))
     teachers = [
         write_teacher(tmp_path / "a.npz", tiny_corpus, 1),
@@ -370,7 +375,7 @@ def test_two_corpora_and_their_teachers(
     )
     capsys.readouterr()
     # What does not belong together is refused, and the run is left as it was.
-    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
     assert run(teachers[0]) == 1
     assert "no teacher's embeddings of 'de/robot/0.wav'" in capsys.readouterr().err
     write_teacher(teachers[1], further, 3, scale=2.0)
@@ -378,7 +383,7 @@ def test_two_corpora_and_their_teachers(
     assert "have different projections" in capsys.readouterr().err
     assert run() == 1
     assert "learns from a teacher: give its file (--teacher)" in capsys.readouterr().err
-    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")} == before
 
 
 def with_data(config: RunConfig, **changes: Any) -> RunConfig:
@@ -447,11 +452,11 @@ def test_continuing_another_run(
     tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path
 ) -> None:
     longer = dataclasses.replace(
-        tiny_config, optimiser=dataclasses.replace(tiny_config.optimiser, steps=41)
+        tiny_config, optimiser=dataclasses.replace(tiny_config.optimiser, steps=121)
     )
-    best = fit(longer, tmp_path / "longer", tiny_data, start=tiny_run)
-    assert load_checkpoint(tmp_path / "longer" / "last.npz").step == 41
-    assert best.step == 41
+    best = fit(longer, tmp_path / "longer", tiny_data, Beginning(start=tiny_run))
+    assert load_checkpoint(tmp_path / "longer" / "last.npz").step == 121
+    assert best.step == 121
     before = load_checkpoint(tiny_run / "last.npz").arrays["raw/0"]
     after = load_checkpoint(tmp_path / "longer" / "last.npz").arrays["raw/0"]
     # One step of a schedule that is all but over: the same weights, a little moved.
@@ -462,9 +467,127 @@ def test_continuing_another_run(
 def test_a_run_that_cannot_be_continued(
     tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path, change: str
 ) -> None:
-    optimiser = dataclasses.replace(tiny_config.optimiser, steps=41 if change == "model" else 40)
+    optimiser = dataclasses.replace(tiny_config.optimiser, steps=121 if change == "model" else 120)
     hidden = 18 if change == "model" else tiny_config.model.hidden
     model = dataclasses.replace(tiny_config.model, hidden=hidden)
     other = dataclasses.replace(tiny_config, optimiser=optimiser, model=model)
     with pytest.raises(EdgelidError, match="cannot be continued"):
-        fit(other, tmp_path / "other", tiny_data, start=tiny_run)
+        fit(other, tmp_path / "other", tiny_data, Beginning(start=tiny_run))
+
+
+def test_saved_between_evaluations(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what ends without warning does not cost hours."""
+    plan = dataclasses.replace(tiny_config.optimiser, steps=5, evaluate_every_steps=3)
+    config = dataclasses.replace(tiny_config, optimiser=plan)
+    monkeypatch.setattr(train.fit, "SAVE_EVERY_S", 0.0)
+    saved = []
+    save = Checkpoint.save
+
+    def noted(checkpoint: Checkpoint, path: Path) -> None:
+        saved.append((path.name, checkpoint.step, bool(checkpoint.scores)))
+        save(checkpoint, path)
+
+    monkeypatch.setattr(Checkpoint, "save", noted)
+    fit(config, tmp_path, tiny_data)
+    lasts = [(step, scored) for name, step, scored in saved if name == "last.npz"]
+    assert lasts == [(1, False), (2, False), (3, True), (4, False), (5, True)]
+
+
+def test_patience(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends after so many evaluations below the best one, and is not trained again."""
+    plan = dataclasses.replace(tiny_config.optimiser, evaluate_every_steps=2, patience=2)
+    config = dataclasses.replace(tiny_config, optimiser=plan)
+    selected = iter([0.5, 0.6, 0.5, 0.6, 0.5, 0.4, 0.9])
+    monkeypatch.setattr(train.fit, "score", lambda *_: {"select": next(selected)})
+    best = fit(config, tmp_path, tiny_data)
+    assert best
+    assert (best.step, best.scores) == (8, {"select": 0.6})
+    assert load_checkpoint(tmp_path / "last.npz").step == 12
+    monkeypatch.setattr(train.fit, "_update", None)
+    again = fit(config, tmp_path, tiny_data)
+    assert again
+    assert again.step == 8
+
+
+def test_told_to_end(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM does what Ctrl-C does."""
+    update = train.fit._update
+
+    def ended(trainer: Trainer, batch: Sequence[Batch]) -> tuple[float, float, float]:
+        figures = update(trainer, batch)
+        if trainer.done.numpy() == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return figures
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(train.fit, "_update", ended)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_config, tmp_path, tiny_data)
+    assert load_checkpoint(tmp_path / "last.npz").step == 3
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_batch_that_cannot_be_divided(
+    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="batch_clips must be a multiple of accumulation"):
+        dataclasses.replace(tiny_config.optimiser, accumulation=3)
+
+
+def test_curves(tiny_run: Path, tiny_config: RunConfig) -> None:
+    """TensorBoard finds what happened."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(tiny_run / "logs"), {"tensors": 0})
+    found.Reload()
+    tags = set(found.Tags()["tensors"])
+    train_tags = {"loss", "teacher", "accuracy", "learning_rate", "clips_per_second", "wait_share"}
+    assert {f"train/{tag}" for tag in train_tags} <= tags
+    assert {"development/1s", "development/3s", "development/5s", "development/other"} <= tags
+    steps = [event.step for event in found.Tensors("development/select")]
+    every = tiny_config.optimiser.evaluate_every_steps
+    assert steps == list(range(every, tiny_config.optimiser.steps + 1, every))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [3, 10])
+def test_killed_at_any_moment(
+    tiny_toml: Path, tiny_corpus: Path, tiny_cache: Path, tmp_path: Path, kills: int
+) -> None:
+    """The same command, again and again, ends in the very checkpoint of an undisturbed run."""
+    toml = tmp_path / "run.toml"
+    text = tiny_toml.read_text().replace("steps = 120\n", "steps = 400\npatience = 300\n")
+    toml.write_text(text.replace("every_steps = 40", "every_steps = 8"))
+
+    def start(run: Path) -> subprocess.Popen[bytes]:
+        options = ["--corpus", tiny_corpus, "--cache", tiny_cache, "--workers", "1"]
+        command = [sys.executable, "-m", "train.cli", "fit", toml, "--run", run, *options]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([str(part) for part in command], **quiet)  # type: ignore[call-overload]
+
+    rng, disturbed = np.random.default_rng(kills), tmp_path / "disturbed"
+    for _ in range(kills):
+        step = load_checkpoint(disturbed / "last.npz").step if disturbed.exists() else 0
+        process = start(disturbed)
+        while process.poll() is None:
+            time.sleep(0.02)
+            with contextlib.suppress(EdgelidError):
+                if load_checkpoint(disturbed / "last.npz").step > step:
+                    break
+        time.sleep(rng.uniform(0, 1))
+        process.kill()
+        process.wait()
+    for run in (disturbed, tmp_path / "undisturbed"):
+        assert start(run).wait(600) == 0
+    for name in ("last.npz", "best.npz"):
+        one, other = (load_checkpoint(tmp_path / r / name) for r in ("undisturbed", "disturbed"))
+        assert (one.step, one.scores) == (other.step, other.scores)
+        assert one.arrays.keys() == other.arrays.keys()
+        for key, array in one.arrays.items():
+            np.testing.assert_array_equal(array, other.arrays[key], err_msg=key)

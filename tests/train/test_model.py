@@ -220,5 +220,9 @@ def test_head() -> None:
     pooled = np.random.default_rng(5).normal(size=(9, 2 * PHASED.embedding)).astype(np.float32)
     assert head(pooled).shape == (9, 4)
     np.testing.assert_array_equal(np.asarray(head(pooled)), np.asarray(head(pooled)))
-    # Dropout is for training.
-    assert not np.array_equal(head(pooled, training=True), head(pooled, training=True))
+    # Dropout is for training, and as its seed says.
+    one, same, other = (
+        np.asarray(head(pooled, training=True, seed=np.array([3, step]))) for step in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)

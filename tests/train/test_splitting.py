@@ -167,6 +167,14 @@ def test_held_out_twice_is_refused() -> None:
     divide(corpus(rows), Wish(0.1, 0.1, afresh=True))
 
 
+def test_what_cannot_be_divided() -> None:
+    with pytest.raises(EdgelidError, match="lists no clip"):
+        divide(corpus([]), Wish(0.1, 0.1))
+    rows = corpus([("anna", "de", "home", 1000, "train")]).rows
+    with pytest.raises(EdgelidError, match=r"lists 0\.wav twice"):
+        divide(Manifest(Path("m.parquet"), Path(), pl.concat([rows, rows])), Wish(0.1, 0.1))
+
+
 def test_small_languages_are_told_of() -> None:
     rows = [("a", "fr", "home", 1000, "train")]
     rows += [(f"b{n}", "it", "home", 1000, "train") for n in range(2)]

@@ -1,0 +1,126 @@
+"""The outlets that the settings ask for: each optional, each with threads of its own.
+
+One that cannot be set up as it is configured is an error at the start. What fails later, a broker
+that is down, a port that is taken, costs that outlet its own messages, is said once, and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge.config import ConfigError, Settings
+from edge.errors import EdgelidError
+from edge.eventlog import read_records
+from edge.monitor import Monitor
+from edge.sources import AudioSource
+from edge.timeline import Span, Timeline
+
+EARLIER_S = 86_400.0  # of the event log, for the timeline
+
+
+class Running(Protocol):
+    """An outlet at work.
+
+    Attributes
+    ----------
+    name : str
+        In messages and metrics.
+    lost : int
+        Messages that did not get through.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def lost(self) -> int: ...
+
+    def put(self, record: dict[str, Any]) -> None:
+        """Hand over an event; never waits."""
+
+    def close(self) -> None:
+        """End within a moment, whatever hangs."""
+
+
+def monitor_of(settings: Settings, source: AudioSource, viewed: bool) -> Monitor | None:
+    """What those who look on read from, if there are any: the web page, a view on a terminal."""
+    if not settings.web and not viewed:
+        return None
+    earlier = _earlier(Path(settings.log)) if settings.web and settings.log else ()
+    return Monitor(earlier, source)
+
+
+def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:
+    """Set up what the settings ask for.
+
+    Raises
+    ------
+    EdgelidError
+        If one is configured wrongly, or needs a package that is missing.
+    """
+    outlets: list[Running] = []
+    try:
+        if settings.on_change:
+            from edge.hooks import Hook
+
+            outlets.append(Hook(settings.on_change))
+        if settings.mqtt:
+            from edge.modelfile import DEFAULT_MODEL, read_model
+            from edge.mqtt import Mqtt
+
+            labels = read_model(settings.model or DEFAULT_MODEL).labels
+            outlets.append(Mqtt(settings, labels))
+        if settings.web and monitor is not None:
+            outlets.append(_web_server(settings, monitor, outlets))
+    except EdgelidError:
+        for outlet in outlets:
+            outlet.close()
+        raise
+    return outlets
+
+
+def check_outlets(settings: Settings) -> Iterator[str]:
+    """What is wrong with the settings of outlets, as far as that shows without using them."""
+    if settings.on_change:
+        from edge.hooks import command_words
+
+        yield from _problems(lambda: command_words(settings.on_change))
+    if settings.mqtt:
+        from edge.mqtt import check_mqtt
+
+        yield from _problems(lambda: check_mqtt(settings))
+
+
+def _problems(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def _web_server(settings: Settings, monitor: Monitor, outlets: list[Running]) -> Running:
+    try:
+        from edge.web.server import WebServer
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in ("edge", ""):
+            raise
+        raise EdgelidError(
+            f"the web page needs the package {error.name}: pip install 'edgelid[web]'."
+        ) from error
+    return WebServer(settings, monitor, outlets)
+
+
+def _earlier(log: Path) -> Iterator[Span]:
+    """What an event log holds of the last day."""
+    timeline, since = Timeline(), time.time() - EARLIER_S
+    for record in read_records(log):
+        # Whoever has edited it has lost that record.
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            span = timeline.add(record)
+            if span is not None and span.end > since:
+                yield span
