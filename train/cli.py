@@ -20,7 +20,7 @@ from train.importers import NAMES as IMPORTERS
 if TYPE_CHECKING:
     from train.corpus import Place
 
-DEFAULT_LOADERS = min(2, (os.cpu_count() or 1) - 1)
+DEFAULT_LOADERS = min(8, (os.cpu_count() or 1) - 1)
 DEFAULT_CACHE = Path("~/.cache/edgelid/features")
 
 

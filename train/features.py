@@ -163,7 +163,7 @@ def _made(
     if cluster is not None:
         yield from spread(extract, jobs, cluster)
     else:
-        yield from enumerate(mapped(extract, jobs, workers, chunk_jobs=1))
+        yield from enumerate(mapped(extract, jobs, min(workers, len(jobs)), chunk_jobs=1))
 
 
 def prepare(
@@ -329,11 +329,14 @@ def _tell_faults(jobs: Sequence[Job], indices: Sequence[Index], skip_bad: bool) 
     if not faults:
         return
     named = list(faults.values())[:NAMED_FAULTS]
-    listed = "\n".join(f"  {reason}" for reason in named)
     rest = f"\n  and {len(faults) - len(named)} more" if len(faults) > len(named) else ""
+    listed = "".join(f"\n  {reason}" for reason in named) + rest
     if skip_bad:
-        log.warning("left out as they cannot be read: %d files\n%s%s", len(faults), listed, rest)
-    else:
-        raise EdgelidError(
-            f"cannot read {len(faults)} files; mend them, or give --skip-bad\n{listed}{rest}"
-        )
+        log.warning("left out, as they cannot be read (files: %d):%s", len(faults), listed)
+        return
+    if len(faults) > 1:
+        log.error("these cannot be read (files: %d):%s", len(faults), listed)
+    raise EdgelidError(
+        f"some audio cannot be read (files: {len(faults)}): mend it, or give --skip-bad; "
+        f"the first: {named[0]}"
+    )

@@ -126,7 +126,7 @@ def test_fit_with_unreadable_audio(
     name = "en/home-en-0/1.wav"
     corpus = corpus_without(tiny_corpus, tmp_path, name)
     assert name in sentence(fit(tiny_toml, corpus, tmp_path), capsys)
-    assert left(tmp_path) == []
+    assert not any("partial" in file for file in left(tmp_path))  # whole shards stay
     assert not (tmp_path / "run").exists()
 
 

@@ -214,6 +214,7 @@ def test_bad_files(
     tiny_config: RunConfig,
     tiny_corpus: Path,
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Nothing is learnt from them, if they are left out at all."""
@@ -225,17 +226,17 @@ def test_bad_files(
     for path in bad:
         path.write_bytes(b"no audio")
     assert run(tiny_toml, corpus, tmp_path / "cache") == 1
-    lines = capsys.readouterr().err.splitlines()
-    (first,) = (n for n, line in enumerate(lines) if line.startswith("edgelid-train: cannot read"))
-    assert lines[first] == "edgelid-train: cannot read 2 files; mend them, or give --skip-bad"
-    assert sorted(map(str, bad)) == sorted(line.split("'")[1] for line in lines[first + 1 :])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("edgelid-train: some audio cannot be read (files: 2): mend it, or give")
+    named = caplog.messages[-1].splitlines()[1:]
+    assert sorted(map(str, bad)) == sorted(line.split("'")[1] for line in named)
     assert run(tiny_toml, corpus, tmp_path / "cache", "--skip-bad") == 0
     assert "(2 of them without a frame)" in capsys.readouterr().out
     opened = open_corpus(tiny_config, Place((corpus,), tmp_path / "cache", skip_bad=True))
     used = opened.rows["path"][[*opened.train, *opened.development]]
     assert len(used) == len(opened.rows) - 2
     assert not {str(path.relative_to(corpus)) for path in bad} & set(used)
-    with pytest.raises(EdgelidError, match="cannot read 2 files"):
+    with pytest.raises(EdgelidError, match="files: 2"):
         open_corpus(tiny_config, Place((corpus,), tmp_path / "cache"))
 
 
