@@ -68,7 +68,7 @@ def test_describes_a_window(converted: ModelFile) -> None:
     assert description.stream.windows_s == (1.0,)
     assert description.stream.receptive_field_frames == 100
     assert description.decoder.window_s == 1.0
-    assert description.metrics["proof"]["windows"]["1"]["agreement"] >= 0.9
+    assert description.metrics["proof"]["windows"]["1"]["agreement"] >= 0.8
     assert description.metrics["proof"]["stream"] is None
     facts = inspect(converted)
     assert facts["mode"] == "window"

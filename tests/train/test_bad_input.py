@@ -90,7 +90,7 @@ def sentence(status: int, capsys: pytest.CaptureFixture[str]) -> str:
     assert captured.out == ""
     assert "Traceback" not in captured.err
     *progress, last = captured.err.replace("\r", "\n").splitlines()
-    assert all(not line or line.endswith("]") for line in progress), progress
+    assert all(not line or line.rstrip().endswith("]") for line in progress), progress
     assert last.startswith("edgelid-train: ")
     return last
 

@@ -14,7 +14,7 @@ from edge.errors import EdgelidError
 from train.checkpoint import load_checkpoint, restore_model
 from train.cli import main
 from train.config import RunConfig, read_config
-from train.corpus import Corpus, open_corpus
+from train.corpus import Corpus, Place, open_corpus
 from train.finetune import initial_weights
 from train.fit import Beginning, fit
 
@@ -33,7 +33,7 @@ def wider(tiny_config: RunConfig) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def wider_data(wider: RunConfig, tiny_corpus: Path, tiny_cache: Path) -> Corpus:
-    return open_corpus(wider, tiny_corpus, tiny_cache, 1)
+    return open_corpus(wider, Place((tiny_corpus,), tiny_cache))
 
 
 @pytest.mark.parametrize("name", ["", "best.npz"])
@@ -67,7 +67,7 @@ def test_another_network(wider: RunConfig, tiny_run: Path, part: str) -> None:
     if part == "model":
         other = dataclasses.replace(wider, model=dataclasses.replace(wider.model, hidden=17))
     else:
-        front_end = dataclasses.replace(wider.front_end, max_hz=7000.0)
+        front_end = dataclasses.replace(wider.front_end, high_hz=7000.0)
         other = dataclasses.replace(wider, front_end=front_end)
     with pytest.raises(EdgelidError, match=r"its \[model\] and \[front_end\] must be those"):
         initial_weights(other, tiny_run)
