@@ -7,11 +7,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import convert.cli
+import train.corpus
 import train.tutorial_cnn
 from edge.modelfile import DEFAULT_MODEL, read_model
 from tests.conftest import Conversion
@@ -44,16 +46,16 @@ def trained(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
     drawn: list[int] = []
 
     class Interrupted(BatchSampler):
-        def batches(self, first: int, last: int) -> Iterator[Batch]:
+        def batches(self, first: int, last: int, *parts: Any) -> Iterator[list[Batch]]:
             for step in range(first, last):
                 if step == 2 and not drawn.count(2):
                     drawn.append(step)
                     raise KeyboardInterrupt
                 drawn.append(step)
-                yield self.batch(step)
+                yield [self.batch(step)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.tutorial_cnn, "BatchSampler", Interrupted)
+        patch.setattr(train.corpus, "BatchSampler", Interrupted)
         patch.setattr(train.tutorial_cnn, "SAVE_EVERY_STEPS", 2)
         assert train.tutorial_cnn.main([*arguments, "--output", str(output)]) == 130
         assert os.listdir(output.parent) == ["cnn.partial.keras"]
