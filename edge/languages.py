@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+UNKNOWN = "unknown"  # the answer where no class is sure enough
+
 # ISO 639 codes of the languages that public spoken-language corpora are commonly made of.
 _NAMES = {
     "ar": "Arabic", "be": "Belarusian", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan",
@@ -16,7 +18,7 @@ _NAMES = {
     "sr": "Serbian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu",
     "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese",
     "zh": "Chinese",
-    "other": "other language", "nonspeech": "no speech", "unknown": "not sure",
+    "other": "other language", "nonspeech": "no speech", UNKNOWN: "not sure",
 }  # fmt: skip
 
 

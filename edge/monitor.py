@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.languages import UNKNOWN
 from edge.level import OK
 from edge.listen import Heard
 from edge.sources import AudioSource
@@ -63,7 +64,7 @@ class Now:
 
     time: float
     stream_s: float = 0.0
-    language: str = "unknown"
+    language: str = UNKNOWN
     since: float = 0.0
     confidence: float = 0.0
     window_s: float = 0.0
@@ -105,10 +106,10 @@ class Counts:
     waited_s: float = 0.0
     latencies: list[int] = field(default_factory=lambda: [0] * (len(LATENCIES_S) + 1))
 
-    @property
-    def load(self) -> float:
-        """Share of the time that is spent on audio."""
-        return self.busy_s / max(self.busy_s + self.waited_s, 1e-9)
+    def load(self, earlier: Counts) -> float | None:
+        """Share of the time since then that was spent on audio; None if none has passed."""
+        busy_s, waited_s = self.busy_s - earlier.busy_s, self.waited_s - earlier.waited_s
+        return busy_s / (busy_s + waited_s) if busy_s + waited_s else None
 
 
 class Monitor:
@@ -138,7 +139,6 @@ class Monitor:
         self._trends: deque[tuple[float, tuple[int, ...]]] = deque(maxlen=TRENDS)
         self._labels: tuple[str, ...] = ()
         self._alive_s = time.monotonic()
-        self._watchers: list[Callable[[dict[str, Any]], None]] = []
         self._window = np.hanning(SPECTRUM_SAMPLES).astype(np.float32)
         self._edges = _band_edges()
 
@@ -222,9 +222,6 @@ class Monitor:
                 self._counts.lost_s[record["reason"]] += record["end_s"] - record["start_s"]
             elif kind == "level":
                 self._now = replace(self._now, level=record["state"])
-            watchers = list(self._watchers)
-        for watcher in watchers:
-            watcher(record)
 
     # --- of the others ------------------------------------------------------------------------
 
@@ -263,22 +260,6 @@ class Monitor:
         with self._lock:
             labels, trends = self._labels, [*self._trends]
         return labels, [trend for trend in trends if trend[0] > since]
-
-    def watch(self, watcher: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
-        """Have a function called with every event, in the thread that listens: it must not wait.
-
-        Returns
-        -------
-        callable
-            Ends that.
-        """
-        with self._lock:
-            self._watchers.append(watcher)
-        return lambda: self._forget(watcher)
-
-    def _forget(self, watcher: Callable[[dict[str, Any]], None]) -> None:
-        with self._lock:
-            self._watchers.remove(watcher)
 
     def _spectrum(self, samples: Float32Array) -> tuple[int, ...]:
         """Power of up to `SPECTRUM_SAMPLES` samples in bands, in dB."""

@@ -26,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 from edge import __version__
 from edge.config import MQTT_PASSWORD_VARIABLE, ConfigError, Settings
 from edge.errors import EdgelidError
-from edge.languages import language_name
+from edge.languages import UNKNOWN, language_name
 from edge.outlet import Outlet
 from edge.timeline import seconds_of, time_of
 
@@ -47,7 +47,6 @@ DISCOVERY = "homeassistant"  # the prefix that Home Assistant listens to by defa
 CREDENTIAL = "mqtt-password"
 MAX_FILE_BYTES = 1 << 16
 MACHINE_ID = Path("/etc/machine-id")
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ that is down, a port that is taken, costs that outlet its own messages, is said 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,10 +78,18 @@ def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:
         if settings.web and monitor is not None:
             outlets.append(_web_server(settings, monitor, outlets))
     except EdgelidError:
-        for outlet in outlets:
-            outlet.close()
+        close_outlets(outlets)
         raise
     return outlets
+
+
+def close_outlets(outlets: Sequence[Running]) -> None:
+    """Close all, side by side: several that hang take no longer than one."""
+    threads = [threading.Thread(target=outlet.close) for outlet in outlets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def check_outlets(settings: Settings) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from edge.eventlog import EventLog
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.listen import Heard
 from edge.monitor import Monitor
-from edge.outlets import Running, open_outlets
+from edge.outlets import close_outlets, open_outlets
 from edge.output import Output, now
 from edge.recording import Recorder
 from edge.sources import Gap, Sound, length_samples
@@ -62,14 +61,19 @@ class Sinks:
         self._ready = False
         self._monitor = monitor
         self._outlets = open_outlets(settings, monitor)
-        self.apply(settings)
+        try:
+            self.apply(settings)
+        except EdgelidError:
+            close_outlets(self._outlets)
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._notifier.stopping()
-        _close(self._log, self._recorder, *self._outlets)
+        _close(self._log, self._recorder)
+        close_outlets(self._outlets)
 
     def reloading(self) -> None:
         """The configuration is about to be read again."""
@@ -171,10 +175,7 @@ class Sinks:
             self._log.record(start)
 
 
-def _close(*sinks: EventLog | Recorder | Running | None) -> None:
-    """Close all, side by side: several that hang take no longer than one."""
-    threads = [threading.Thread(target=sink.close) for sink in sinks if sink is not None]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def _close(*sinks: EventLog | Recorder | None) -> None:
+    for sink in sinks:
+        if sink is not None:
+            sink.close()

@@ -69,7 +69,7 @@ class TerminalView:
         languages = [label for label in labels if label not in (OTHER, NONSPEECH)]
         self._colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(languages)}
         self._lines: deque[Text] = deque(maxlen=LINES)
-        self._worked: deque[tuple[float, float]] = deque([(0.0, 0.0)], LOAD_REFRESHES)
+        self._earlier: deque[Counts] = deque([Counts()], LOAD_REFRESHES)
         self._failure: OSError | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._draw, name="terminal", daemon=True)
@@ -166,10 +166,9 @@ class TerminalView:
 
     def _load(self, counts: Counts) -> float:
         """Share of the last seconds that audio took."""
-        busy_s, waited_s = self._worked[0]
-        self._worked.append((counts.busy_s, counts.waited_s))
-        busy_s, waited_s = counts.busy_s - busy_s, counts.waited_s - waited_s
-        return busy_s / max(busy_s + waited_s, 1e-9)
+        earlier = self._earlier[0]
+        self._earlier.append(counts)
+        return counts.load(earlier) or 0.0
 
     def _colour(self, label: str) -> str:
         return self._colours.get(label, _PALE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,16 +44,6 @@ class Heard:
     clips: pl.DataFrame
     records: np.ndarray
     reasons: dict[str, str]
-
-
-def sizes(root: Path, paths: pl.Series) -> np.ndarray:
-    """Sizes of files in bytes, -1 for what is not there, shape (paths,)."""
-    # One call a file. Listing folders would be quicker, but not tell which files are empty.
-    found = np.full(len(paths), -1, np.int64)
-    for index, path in enumerate(tqdm(paths, "files", unit="file")):
-        with contextlib.suppress(OSError, ValueError):
-            found[index] = os.stat(f"{root}/{path}").st_size
-    return found
 
 
 def draw(clips: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:

@@ -229,13 +229,14 @@ def run_fit(options: argparse.Namespace) -> None:
     # Only now: these take seconds to import, and `--help` should not.
     from train.config import read_config
     from train.corpus import open_corpus
-    from train.dryrun import dry_run
     from train.fit import Beginning, fit
     from train.precision import choose
 
     config, frozen = read_config(options.config), options.freeze == "trunk"
     precision = choose(options.precision)
     if options.dry_run:
+        from train.dryrun import dry_run
+
         print("\n".join(dry_run(config, precision, frozen).lines()))
         return
     corpus = open_corpus(config, _place(options), options.teacher)

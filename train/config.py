@@ -125,6 +125,21 @@ class OptimiserConfig:
         if not 0 <= self.label_smoothing < 1 or not 0 <= self.average_decay < 1:
             raise ValueError("label_smoothing and average_decay must be at least 0 and below 1")
 
+    def part_clips(self, parts: int) -> int:
+        """Clips of each part, where so many are a batch.
+
+        Raises
+        ------
+        EdgelidError
+            If it cannot be divided so.
+        """
+        if self.batch_clips % parts:
+            raise EdgelidError(
+                f"batch_clips is {self.batch_clips}, which must be a multiple of {parts}: the "
+                "devices of all workers times accumulation"
+            )
+        return self.batch_clips // parts
+
 
 @dataclass(frozen=True)
 class RunConfig:

@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 
 from edge.errors import EdgelidError
-from train.config import OptimiserConfig
 from train.rendezvous import Cluster, meet
 
 CLUSTER_VARIABLE = "TF_CONFIG"
@@ -98,21 +97,6 @@ def local_devices() -> Devices:
     """The GPUs of this machine, or its one device."""
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     return Devices(tf.distribute.MirroredStrategy(gpus)) if len(gpus) > 1 else Devices()
-
-
-def check_division(plan: OptimiserConfig, parts: int) -> None:
-    """Refuse a batch that cannot be divided.
-
-    Raises
-    ------
-    EdgelidError
-        Saying which numbers do not fit.
-    """
-    if plan.batch_clips % parts:
-        raise EdgelidError(
-            f"batch_clips is {plan.batch_clips}, which must be a multiple of {parts}: the devices "
-            "of all workers times accumulation"
-        )
 
 
 def open_devices(agreement: str) -> Devices:

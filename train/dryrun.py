@@ -14,13 +14,12 @@ from edge.frontend import FRAMES_PER_SECOND
 from train.architecture import ModelConfig
 from train.config import RunConfig
 from train.distil import UNITS
-from train.distribution import check_division, cluster_of_environment, local_devices
+from train.distribution import cluster_of_environment, local_devices
 from train.precision import FLOAT32
-from train.sampling import Batch
+from train.sampling import WINDOWS, Batch
 from train.trainer import Trainer
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 3
-WINDOWS = 4  # that the head scores of each clip
 # Of each weight in memory: itself, its gradient, its average and AdamW's two moments.
 COPIES = 5
 MEGABYTE = 1e6
@@ -95,8 +94,7 @@ def dry_run(config: RunConfig, precision: str, frozen: bool) -> Plan:
     devices = local_devices()
     accumulation = config.optimiser.accumulation
     parts = workers * devices.replicas * accumulation
-    check_division(config.optimiser, parts)
-    clips = config.optimiser.batch_clips // parts
+    clips = config.optimiser.part_clips(parts)
     units = UNITS if config.optimiser.teacher_weight else 0
     trainer = Trainer(config, units, devices, precision, frozen)
     batches = [_noise(config, clips, n) for n in devices.part_numbers(accumulation)]

@@ -33,7 +33,7 @@ from train.config import OptimiserConfig, RunConfig
 from train.corpus import Corpus
 from train.development import DevelopmentSet, score
 from train.distil import UNITS
-from train.distribution import Devices, check_division, open_devices
+from train.distribution import Devices, open_devices
 from train.finetune import initial_weights
 from train.journal import Journal
 from train.precision import FLOAT32
@@ -118,10 +118,11 @@ def fit(
         If it is interrupted, or told to end; the run can then go on from the last whole step.
     """
     beginning = beginning or Beginning()
-    devices = open_devices(_agreement(config, corpus, beginning, precision))
+    digest = corpus.digest()  # of a million rows: once
+    devices = open_devices(_agreement(config, digest, beginning, precision))
     with _ended_like_interrupted():
         try:
-            session = _Session(config, run, corpus, beginning, precision, devices)
+            session = _Session(config, run, corpus, digest, beginning, precision, devices)
             return session.train(loaders)
         except LOST as error:
             if devices.workers == 1:
@@ -139,12 +140,13 @@ class _Session:
         config: RunConfig,
         run: Path,
         corpus: Corpus,
+        digest: str,
         beginning: Beginning,
         precision: str,
         devices: Devices,
     ) -> None:
         self.plan, self.run, self.devices = config.optimiser, run, devices
-        check_division(self.plan, devices.replicas * self.plan.accumulation)
+        self.plan.part_clips(devices.replicas * self.plan.accumulation)  # refused before all else
         last: Checkpoint | None = None
         self.best: Checkpoint | None = None
         if devices.chief:
@@ -153,7 +155,7 @@ class _Session:
             if last:
                 # What the command says of a beginning is about one that has been.
                 beginning = Beginning(frozen=bool(last.arrays.get(FROZEN, False)))
-            _note_data(run / DATA, corpus.digest(), resuming=last is not None)
+            _note_data(run / DATA, digest, resuming=last is not None)
         frozen = bool(json.loads(devices.share(json.dumps(beginning.frozen).encode())))
         if frozen and self.plan.teacher_weight:
             raise EdgelidError(
@@ -240,10 +242,10 @@ class _Session:
         return bool(json.loads(self.devices.share(json.dumps(over).encode())))
 
 
-def _agreement(config: RunConfig, corpus: Corpus, beginning: Beginning, precision: str) -> str:
-    """What all workers must have in common."""
+def _agreement(config: RunConfig, digest: str, beginning: Beginning, precision: str) -> str:
+    """What all workers must have in common; `digest` is that of the corpus."""
     versions = (tf.__version__, keras.__version__, np.__version__)
-    told = [asdict(config), corpus.digest(), beginning.frozen, precision, versions]
+    told = [asdict(config), digest, beginning.frozen, precision, versions]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 LOGS = "logs"  # in the folder of a run
 EVERY_STEPS = 10
-SCALARS = ("loss", "teacher", "accuracy", "learning_rate", "clips_per_second", "wait_share")
 
 
 class Journal:

@@ -246,7 +246,7 @@ def file_sizes(
     def size(path: str) -> int:
         try:
             found = os.stat(f"{folder}/{path}")
-        except OSError:
+        except (OSError, ValueError):  # the latter of a name with a zero byte
             return -1
         return found.st_size if stat.S_ISREG(found.st_mode) else -1
 

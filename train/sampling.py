@@ -39,6 +39,7 @@ MIN_NOISE_FRAMES = 50  # repeated more often than that, any noise becomes a ratt
 # Shares of the two classes that are no language, against one for a language.
 OTHER_SHARE = 1.5
 NONSPEECH_SHARE = 0.7
+WINDOWS = 4  # that the head scores of each clip
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ class BatchSampler:
         """
         seed = self._config.seed
         rng = seed_of(seed, step) if parts == 1 else seed_of(seed, step, part)
-        count = self._config.optimiser.batch_clips // parts
+        count = self._config.optimiser.part_clips(parts)
         labels = [self._classes.draw(rng) for _ in range(count)]
         drawn = [self._draw(label, rng) for label in labels]
         frames = np.stack([stretch for stretch, _ in drawn])
@@ -279,12 +280,7 @@ class BatchSampler:
         EdgelidError
             If a batch cannot be divided into so many parts.
         """
-        if self._config.optimiser.batch_clips % parts:
-            raise EdgelidError(
-                f"batch_clips is {self._config.optimiser.batch_clips}, which must be a multiple of "
-                f"{parts}, the number of devices that share a batch"
-            )
-
+        self._config.optimiser.part_clips(parts)
         steps = range(first, last)
         draw = _Drawer(self, tuple(part_numbers), parts)
         if loaders:
@@ -345,7 +341,7 @@ class BatchSampler:
         )
 
     def _windows(self, rng: np.random.Generator) -> Float32Array:
-        masks = np.zeros((4, self._embeddings), np.float32)
+        masks = np.zeros((WINDOWS, self._embeddings), np.float32)
         second = round(FRAMES_PER_SECOND / self._config.model.stride)
         masks[0] = 1
         masks[1, :second] = 1

@@ -37,7 +37,7 @@ class Frames:
     Attributes
     ----------
     frames : ndarray, shape (frames, mels), float16
-        None where there is a fault.
+        None of them where there is a fault.
     speed : float
         That the clip was played at.
     fault : str

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from edge.classifier import StreamingClassifier, Window
-from edge.decoder import UNKNOWN, Change, Decoder, Segment
+from edge.decoder import Change, Decoder, Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.languages import UNKNOWN
 from edge.modelfile import NONSPEECH, OTHER, DecoderDefaults
 from train.cuts import read_audio
 from train.features import seed_of

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from edge.errors import EdgelidError
-from train.audiochecks import check_audio, check_files, draw, hear_all, sizes
+from train.audiochecks import check_audio, check_files, draw, hear_all
 from train.findings import Finding, in_order
 from train.hearing import HEARD
-from train.manifest import SPLITS, TRAIN, Manifest, read_rows
+from train.manifest import SPLITS, TRAIN, Manifest, file_sizes, read_rows
 from train.rowchecks import check_rows
 
 # Lengths are counted in steps of a fifth of a decade.
@@ -54,7 +54,7 @@ def validate(path: Path, sample: int | None, seed: int, workers: int) -> dict[st
         raise EdgelidError(f"the manifest {manifest.file} lists no clip")
     findings = list(check_rows(manifest.rows))
     clips = manifest.rows.unique("path", keep="first", maintain_order=True)
-    found = sizes(manifest.root, clips["path"])
+    found = file_sizes(clips["path"], manifest.root)
     there = clips.filter(pl.Series(found > 0))
     chosen = there if sample is None else draw(there, sample, seed)
     heard = hear_all(manifest.root, chosen, workers)

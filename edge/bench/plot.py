@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edge.atomic import check_writable, write_atomically
 from edge.bench.table import machine_name, run_name
 from edge.errors import EdgelidError
-from edge.plotstyle import GREY, INK, STYLE
+from edge.plotstyle import DPI, GREY, INK, LOOK, STYLE, check_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +25,6 @@ STAGE_COLOURS = {
     "decoder": "#6b8e23",
     "rest": "#aab4bd",
 }
-LOOK = {"axes.titlesize": 11, "axes.titlelocation": "left", "legend.fontsize": 9}
-DPI = 150
 
 
 def check_plot(path: Path) -> None:
@@ -39,12 +37,7 @@ def check_plot(path: Path) -> None:
     """
     if path.suffix.lower() != ".png":
         raise EdgelidError(f"--plot writes PNG, and {str(path)!r} has another ending: use .png.")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise EdgelidError(
-            'matplotlib is missing, which --plot needs: pip install "edgelid[plot]".'
-        ) from error
+    check_matplotlib("--plot")
     check_writable(path)
 
 

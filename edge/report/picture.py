@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.errors import EdgelidError
-from edge.plotstyle import GREY, INK, STYLE
+from edge.plotstyle import DPI, GREY, INK, LOOK, STYLE
 from edge.report.colours import colours
 from edge.report.tally import CELLS, NO_LANGUAGE, Tally
 from edge.report.words import (
@@ -25,28 +24,9 @@ from edge.report.words import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LOOK = {"axes.titlesize": 11, "axes.titlelocation": "left", "legend.fontsize": 9}
-DPI = 150
 HEAD_INCHES = 0.95
 UNITS = (("Hours", 3_600), ("Minutes", 60), ("Seconds", 1))
 LEGEND_COLUMNS, LEGEND_INCHES = 7, 0.22
-
-
-def check_matplotlib() -> None:
-    """Find out whether there is one, before the reading.
-
-    Raises
-    ------
-    EdgelidError
-        If there is not.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise EdgelidError(
-            'matplotlib is missing, which a report in PNG needs: pip install "edgelid[plot]", or '
-            "ask for .html."
-        ) from error
 
 
 def picture(tally: Tally) -> bytes:

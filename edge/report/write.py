@@ -8,8 +8,9 @@ from typing import Any
 
 from edge.atomic import check_writable, write_atomically
 from edge.errors import EdgelidError
+from edge.plotstyle import check_matplotlib
 from edge.report.page import page
-from edge.report.picture import check_matplotlib, picture
+from edge.report.picture import picture
 from edge.report.tally import Tally, tally
 from edge.timeline import time_of
 
@@ -28,7 +29,7 @@ def report(files: Sequence[Path], output: Path) -> Tally:
     if output.resolve() in {file.resolve() for file in files}:
         raise EdgelidError(f"{output} is both read and written: choose another name for one.")
     if kind == ".png":
-        check_matplotlib()
+        check_matplotlib("a report in PNG", ", or ask for .html")
     check_writable(output)
     found = tally(files)
     write_atomically(output, page(found).encode() if kind == ".html" else picture(found))

@@ -11,7 +11,7 @@ from edge.bench.machine import memory_bytes, zone_temperature_c
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.languages import language_name
 from edge.level import HINTS, OK
-from edge.monitor import Monitor
+from edge.monitor import Counts, Monitor
 
 # Spectra follow one another no faster than this, whoever asks how often: loudness in bands that
 # is told some 20 times a second can be turned back into words, and slow pictures of it cannot.
@@ -33,7 +33,7 @@ class Snapshots:
         self._json = b""
         self._made_s = self._looked_s = float("-inf")
         self._health: dict[str, Any] = {}
-        self._busy_s = self._passed_s = 0.0
+        self._earlier = Counts()
 
     def newest(self) -> bytes:
         """JSON that is at most `STATE_S` old."""
@@ -71,13 +71,11 @@ class Snapshots:
     def _look(self) -> dict[str, Any]:
         """What changes slowly."""
         counts = self._monitor.counts()
-        passed_s = counts.busy_s + counts.waited_s
-        busy_s, lasted_s = counts.busy_s - self._busy_s, passed_s - self._passed_s
-        self._busy_s, self._passed_s = counts.busy_s, passed_s
+        load, self._earlier = counts.load(self._earlier), counts
         source = self._monitor.source
         return {
             "input": source.name if source else None,
-            "load": round(busy_s / lasted_s, 4) if lasted_s else None,
+            "load": None if load is None else round(load, 4),
             "memory_bytes": memory_bytes("VmRSS"),
             "temperature_c": zone_temperature_c(),
             "backlog_s": round(source.backlog_s, 3) if source else 0.0,

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.classifier import Window, softmax
-from edge.decoder import UNKNOWN, Change, Decoder, Segment
+from edge.decoder import Change, Decoder, Segment
 from edge.frontend import Float64Array
+from edge.languages import UNKNOWN
 from edge.modelfile import DecoderDefaults
 
 LABELS = ("de", "en", "fr", "other", "nonspeech")

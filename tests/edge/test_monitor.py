@@ -12,7 +12,7 @@ from edge.classifier import Window
 from edge.decoder import Segment
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.listen import Heard
-from edge.monitor import BANDS, FLOOR_DB, LATENCIES_S, SPANS, Monitor
+from edge.monitor import BANDS, FLOOR_DB, LATENCIES_S, SPANS, Counts, Monitor
 from edge.timeline import Span, time_of
 
 LABELS = ("de", "en")
@@ -117,16 +117,8 @@ def test_time_of_blocks() -> None:
     assert counts.latencies[0] == 2
     assert counts.latencies[LATENCIES_S.index(0.05)] == 1
     assert counts.latencies[-1] == 1
-    assert counts.load == pytest.approx(60.0315 / 64.0315)
-
-
-def test_who_watches_gets_every_event_until_he_leaves() -> None:
-    monitor, came = Monitor(), []
-    leave = monitor.watch(came.append)
-    monitor.record(event("level", state="low", heard_s=1.0))
-    leave()
-    monitor.record(event("level", state="ok", heard_s=2.0))
-    assert [record["state"] for record in came] == ["low"]
+    assert counts.load(Counts()) == pytest.approx(60.0315 / 64.0315)
+    assert counts.load(counts) is None
 
 
 def test_memory_is_bounded() -> None:

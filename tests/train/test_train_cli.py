@@ -57,8 +57,7 @@ def test_a_missing_extra(tiny_toml: Path) -> None:
         f"sys.exit(main(['fit', {str(tiny_toml)!r}, '--run', 'run']))",
     )
     assert done.returncode == 1
-    sentence = 'edgelid-train: {} is missing: pip install "edgelid[edge,train]"\n'
-    assert done.stderr in [sentence.format(name) for name in ("keras", "tensorflow")]
+    assert done.stderr == 'edgelid-train: keras is missing: pip install "edgelid[edge,train]"\n'
 
 
 def fit(toml: Path, run: Path, corpus: Path, cache: Path, *more: str) -> int:
