@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 
 import convert.cli
 from convert.flatbuffer import read_graphs
@@ -22,13 +21,11 @@ from tests.arm64.outputs import (
     outputs_there,
     written,
 )
-from tests.convert.test_architectures import converted, shapes
+from tests.convert.test_architectures import SHAPES, converted
 from tests.synthetic import speech
-from train.architecture import ModelConfig
 
 pytestmark = pytest.mark.emulation
 
-DRAWN = 3
 FAR_APART = ("cortex-a53", "cortex-a76")  # without dot products and with them
 
 
@@ -45,30 +42,12 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Audio:
     return written(speech("en", "dora", 2, 4.0), tmp_path_factory.mktemp("audio"))
 
 
-@pytest.fixture(scope="module")
-def drawn_shapes() -> list[ModelConfig]:
-    """The same ones each time."""
-    drawn: list[ModelConfig] = []
-
-    @settings(max_examples=DRAWN, derandomize=True, database=None)
-    @given(shape=shapes())
-    def draw(shape: ModelConfig) -> None:
-        drawn.append(shape)
-
-    draw()
-    assert len(drawn) == DRAWN
-    return drawn
-
-
-@pytest.fixture(scope="module", params=range(DRAWN))
+@pytest.fixture(scope="module", params=SHAPES, ids=["one stage", "two stages", "three stages"])
 def drawn(
-    request: pytest.FixtureRequest,
-    drawn_shapes: list[ModelConfig],
-    audio: Audio,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, audio: Audio, tmp_path_factory: pytest.TempPathFactory
 ) -> Fresh:
     path = tmp_path_factory.mktemp("drawn") / "drawn.tflite"
-    model, _ = converted(drawn_shapes[request.param])
+    model, _ = converted(request.param)
     path.write_bytes(pack_model(model.graph, model.labels, model.description, model.filterbank))
     return fresh(path, audio)
 
