@@ -44,6 +44,11 @@ class EventLog:
     files : int
         The most files there are, `path` among them: at least 2.
 
+    Attributes
+    ----------
+    lost : int
+        Records that could not be written, of all that came.
+
     Raises
     ------
     EdgelidError
@@ -56,8 +61,10 @@ class EventLog:
         self._files = files
         self._descriptor: int | None = None
         self._size_bytes = 0  # of the complete records
-        self._lost = 0
+        self.lost = 0
+        self._untold = 0  # of these, what no record tells yet
         self._lost_since = ""
+        self._failing = False
         try:
             self._open()
             self._prune()
@@ -92,31 +99,42 @@ class EventLog:
         except OSError as error:
             logger.warning("old event logs cannot be deleted: %s", error.strerror)
 
+    def miss(self, records: int) -> None:
+        """Count records that were lost on their way here."""
+        if records and not self._untold:
+            self._lost_since = now()
+        self.lost += records
+        self._untold += records
+
     def record(self, record: dict[str, Any]) -> None:
         """Append a record; it is on the disk when this returns, or counted as lost."""
         try:
             self._reopen_if_gone()
-            if self._lost:
-                self._append(
-                    {"type": "lost", "events": self._lost, "since": self._lost_since, "time": now()}
-                )
-                logger.warning(
-                    "the event log %r is written again; %d event(s) were lost",
-                    str(self._path),
-                    self._lost,
-                )
-                self._lost = 0
+            if self._untold:
+                self._tell_lost()
             self._append(record)
         except (OSError, EdgelidError) as error:
-            if not self._lost:
-                self._lost_since = now()
+            self.miss(1)
+            if not self._failing:
+                self._failing = True
                 logger.warning(
                     "the event log %r cannot be written (%s): events are lost until it can",
                     str(self._path),
                     getattr(error, "strerror", None) or error,
                 )
-            self._lost += 1
             self.close()  # opening it again cuts off whatever could not be taken back
+
+    def _tell_lost(self) -> None:
+        lost = {"type": "lost", "events": self._untold, "since": self._lost_since, "time": now()}
+        self._append(lost)
+        if self._failing:
+            self._failing = False
+            logger.warning(
+                "the event log %r is written again; %d event(s) were lost",
+                str(self._path),
+                self._untold,
+            )
+        self._untold = 0
 
     def _append(self, record: dict[str, Any]) -> None:
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode()

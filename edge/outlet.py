@@ -58,21 +58,30 @@ class Outlet:
         self._thread = threading.Thread(target=self._work, name=f"outlet-{name}", daemon=True)
         self._thread.start()
 
-    def put(self, record: Record) -> None:
-        """Hand over a record; never waits."""
+    def put(self, record: Record, wait_s: float = 0.0) -> None:
+        """Hand over a record; without `wait_s`, for room in the queue, never waits."""
         with self._changed:
+            if wait_s:
+                self._changed.wait_for(lambda: len(self._waiting) < self._capacity, wait_s)
             if len(self._waiting) == self._capacity:
                 self._waiting.popleft()
                 self._count_lost("it is too slow")
             self._waiting.append(record)
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def close(self) -> None:
-        """End, after what is still waiting or `LEAVE_S`, whichever comes first."""
+    def close(self) -> bool:
+        """End, after what is still waiting or `LEAVE_S`, whichever comes first.
+
+        Returns
+        -------
+        bool
+            Whether nothing waits any longer.
+        """
         with self._changed:
             self._ending = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join(LEAVE_S)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         while (record := self._next()) is not None:
@@ -88,6 +97,7 @@ class Outlet:
     def _next(self) -> Record | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ending)
+            self._changed.notify_all()
             return self._waiting.popleft() if self._waiting else None
 
     def _count_lost(self, reason: str) -> None:

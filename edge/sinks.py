@@ -13,9 +13,9 @@ import numpy as np
 from edge import __version__
 from edge.config import Settings
 from edge.errors import EdgelidError
-from edge.eventlog import EventLog
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.listen import Heard
+from edge.logoutlet import LogOutlet
 from edge.monitor import Monitor
 from edge.outlets import close_outlets, open_outlets
 from edge.output import Output, now
@@ -24,6 +24,8 @@ from edge.sources import Gap, Sound, length_samples
 from edge.systemd_notify import Notifier
 
 logger = logging.getLogger(__name__)
+
+FILE_WAIT_S = 10.0  # how long a file is held up by a disk that takes no events
 
 
 class Sinks:
@@ -53,7 +55,7 @@ class Sinks:
     ) -> None:
         self._output = output
         self._notifier = notifier
-        self._log: EventLog | None = None
+        self._log: LogOutlet | None = None
         self._recorder: Recorder | None = None
         self._settings = Settings()
         self._heard_samples = 0
@@ -72,7 +74,8 @@ class Sinks:
 
     def __exit__(self, *exception: object) -> None:
         self._notifier.stopping()
-        _close(self._log, self._recorder)
+        if self._recorder is not None:
+            self._recorder.close()
         close_outlets(self._outlets)
 
     def reloading(self) -> None:
@@ -98,23 +101,31 @@ class Sinks:
         if other_log:
             log = None
             if settings.log:
-                log = EventLog(Path(settings.log), settings.log_file_bytes, settings.log_files)
+                wait_s = FILE_WAIT_S if settings.input not in ("", "-") else 0.0
+                log = LogOutlet(
+                    Path(settings.log), settings.log_file_bytes, settings.log_files, wait_s
+                )
         if other_recorder:
             try:
                 recorder = None
                 if settings.record_to:
                     recorder = Recorder(Path(settings.record_to), settings.record_mb * 1_000_000)
             except EdgelidError:
-                _close(log if other_log else None)
+                if log is not None and log is not old_log:
+                    log.close()
                 raise
         self._settings, self._log, self._recorder = settings, log, recorder
         if other_log:
-            _close(old_log)
-            self._tell_start()
+            if old_log is not None:
+                self._outlets.remove(old_log)
+                old_log.close()
+            if log is not None:
+                self._outlets.append(log)
+                log.put(self._start())
         elif log is not None:
             log.bound(settings.log_file_bytes, settings.log_files)
-        if other_recorder:
-            _close(old_recorder)
+        if other_recorder and old_recorder is not None:
+            old_recorder.close()
         if recorder is not None and (other_log or other_recorder):
             logger.warning("%s", recorder.sentence())
             self.record(recorder.announcement())
@@ -157,9 +168,6 @@ class Sinks:
         """Pass an event on."""
         if self._settings.output == "json":
             self._output.record(record)
-        # Windows come six times a second: nothing for a card.
-        if self._log is not None and record["type"] != "window":
-            self._log.record(record)
         if self._monitor is not None:
             self._monitor.record(record)
         for outlet in self._outlets:
@@ -167,15 +175,7 @@ class Sinks:
         if record["type"] == "change":
             self._notifier.status(f"{record['language']} since {record['time']}")
 
-    def _tell_start(self) -> None:
-        """Begin a stretch of the log; the stream times after it count from the same zero."""
-        if self._log is not None:
-            heard_s = round(self._heard_samples / SAMPLE_RATE_HZ, 3)
-            start = {"type": "start", "start_s": heard_s, "version": __version__, "time": now()}
-            self._log.record(start)
-
-
-def _close(*sinks: EventLog | Recorder | None) -> None:
-    for sink in sinks:
-        if sink is not None:
-            sink.close()
+    def _start(self) -> dict[str, Any]:
+        """Begins a stretch of the log; the stream times after it count from the same zero."""
+        heard_s = round(self._heard_samples / SAMPLE_RATE_HZ, 3)
+        return {"type": "start", "start_s": heard_s, "version": __version__, "time": now()}
