@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # inherit that: the commands that tests interrupt would not notice.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What is drawn is the same each time: whether a commit passes must not be a matter of luck.
+# `--hypothesis-profile explore` draws something new.
+hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("explore", derandomize=False, database=None, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 TINY = """
 seed = 3

@@ -163,9 +163,6 @@ def answers(model: ModelFile, graphs: Graphs, blocks: list[Float32Array]) -> lis
 @pytest.mark.slow
 @settings(
     max_examples=3,
-    deadline=None,
-    derandomize=True,
-    database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(

@@ -100,7 +100,7 @@ def bits(windows: list[list[Window]]) -> list[tuple[float, float, float, bytes]]
 # --- exactness -------------------------------------------------------------------------------
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, len(FOUR_SECONDS)), max_size=20))
 def test_any_chunks_give_the_same_bits(cuts: list[int]) -> None:
     whole, trunk = classify([FOUR_SECONDS], (1.0, 3.0))

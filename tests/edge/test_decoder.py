@@ -257,7 +257,7 @@ def decoder_settings(draw: st.DrawFn) -> DecoderDefaults:
     )
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 @given(streams(), decoder_settings(), st.floats(0.0, 0.2))
 def test_segments_tile_the_stream(
     stream: list[Float64Array], chosen: DecoderDefaults, rest_s: float
@@ -281,7 +281,7 @@ def test_segments_tile_the_stream(
         assert change.start_s <= change.decided_s
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 @given(streams(), decoder_settings(), st.sets(st.sampled_from(LABELS), min_size=1))
 def test_masked_classes_are_never_answered(
     stream: list[Float64Array], chosen: DecoderDefaults, possible: set[str]

@@ -113,7 +113,7 @@ def test_zeros_at_every_byte_of_the_last_record(path: Path, before: int) -> None
     files=st.integers(2, 5),
     restarts=st.sets(st.integers(0, 60)),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rotation_keeps_the_newest_within_the_bound(
     tmp_path_factory: pytest.TempPathFactory,
     texts: list[str],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.frontend import (
@@ -45,7 +45,6 @@ def in_blocks(samples: Float32Array, sizes: Sequence[int]) -> Float32Array:
 # --- streaming -------------------------------------------------------------------------------
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 2_000), max_size=30))
 def test_any_blocks_give_the_same_frames(sizes: list[int]) -> None:
     whole = front_end().process(noise())

@@ -83,7 +83,7 @@ def test_windows_come_with_the_decoders_first(
         assert [window.length_s for window in each.windows] == [1.0, 3.0, 0.5]
 
 
-@settings(deadline=None, derandomize=True, max_examples=10)
+@settings(max_examples=10)
 @given(cuts=st.lists(st.integers(0, 5 * SAMPLE_RATE_HZ), max_size=30))
 def test_chunks_change_no_event(
     model: ModelFile, graphs: Graphs, speech: Float32Array, cuts: list[int]
@@ -197,7 +197,7 @@ def test_the_segment_before_a_gap_is_told_while_it_lasts(
     assert len(lost(told)) == 1
 
 
-@settings(deadline=None, derandomize=True, max_examples=15)
+@settings(max_examples=15)
 @given(
     parts=st.lists(st.tuples(st.booleans(), st.integers(1, 3 * SECOND)), min_size=1, max_size=12)
 )

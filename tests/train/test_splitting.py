@@ -61,7 +61,7 @@ def wishes(*by: str) -> st.SearchStrategy[Wish]:
 
 
 # A group of polars takes its threads some milliseconds, however few the rows.
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 
 
 @FEW

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from train.importers.languages import from_name
 from train.importers.row import Fault, Row
-from train.importers.text import Line, lines, positive
+from train.importers.text import Line, length_s, lines
 from train.importers.tree import folders
 
 LAYOUT = "mls_LANGUAGE[_opus]/{train,dev,test}/segments.txt and .../audio/SPEAKER/BOOK/*.flac"
@@ -72,5 +72,4 @@ def _seconds(line: Line) -> float | None:
         start, end = (float(field) for field in line.fields[2:])
     except ValueError:
         return None
-    seconds = positive(str(end - start), LONGEST_S)
-    return None if seconds is None else round(seconds, 3)
+    return length_s(end - start, LONGEST_S)

@@ -115,3 +115,9 @@ def positive(text: str, limit: float) -> float | None:
     except ValueError:
         return None
     return value if 0 < value <= limit else None
+
+
+def length_s(seconds: float, limit_s: float) -> float | None:
+    """The length of a clip to the millisecond; None if that is nothing, or beyond a limit."""
+    rounded = round(seconds, 3) if 0 < seconds <= limit_s else 0.0
+    return rounded or None

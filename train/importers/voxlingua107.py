@@ -12,6 +12,7 @@ from pathlib import Path
 
 from train.importers.languages import from_code
 from train.importers.row import Fault, Row
+from train.importers.text import length_s
 from train.importers.tree import audio_files, folders
 
 LAYOUT = "LANG/VIDEO---START-END.wav, perhaps below train/, and dev/LANG/..."
@@ -57,7 +58,7 @@ def _language(folder: Path, split: str, root: Path) -> Iterator[Row | Fault]:
             split=split,
             speaker=f"{NAME}:{found['video']}",
             source=NAME,
-            seconds=round(seconds, 3) if 0 < seconds <= LONGEST_S else None,
+            seconds=length_s(seconds, LONGEST_S),
             licence="CC-BY-4.0",
             origin=f"YouTube video {found['video']}",
         )

@@ -54,7 +54,7 @@ CLIP = st.from_regex(rb"[0-9]+_[0-9]+_[0-9]+", fullmatch=True)
         ("mls", mls, lines_of(CLIP | ANY, ANY, NUMBER, NUMBER)),
     ],
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_rows_and_faults(name: str, write: object, lines: object, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

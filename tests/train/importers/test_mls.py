@@ -44,9 +44,10 @@ def test_faults_and_lengths_that_cannot_be_right(tmp_path: Path) -> None:
         f"10_20_000001\t{ADDRESS}\t407.93\t4.0",
         f"../x\t{ADDRESS}\t1\t2",
         "10_20_000003",
+        f"10_20_000004\t{ADDRESS}\t0.9997\t1.0",  # not even a millisecond
     )
     rows, faults = read(NAME, tmp_path)
-    assert [(row.language, row.seconds) for row in rows] == [("nl", None)]
+    assert [(row.language, row.seconds) for row in rows] == [("nl", None)] * 2
     assert [fault.where[-6:] for fault in faults] == ["line 2", "line 3"]
 
 
