@@ -14,7 +14,7 @@ from pathlib import Path
 
 import edge
 from edge.atomic import write_atomically
-from edge.config import STATE_FOLDER, Settings, check_use, read_settings
+from edge.config import MQTT_PASSWORD_VARIABLE, STATE_FOLDER, Settings, check_use, read_settings
 from edge.errors import EdgelidError
 from edge.mqtt import CREDENTIAL as MQTT_CREDENTIAL
 from edge.mqtt import broker_of
@@ -255,6 +255,12 @@ class Service:
             raise EdgelidError(
                 f"{config}: record_to would record everything that is heard, for as long as the "
                 "service runs: leave it empty, or say record_in_service = true."
+            )
+        given = os.environ.get(MQTT_PASSWORD_VARIABLE)
+        if settings.mqtt and given and not settings.mqtt_password_file:
+            raise EdgelidError(
+                f"{config}: a service does not have {MQTT_PASSWORD_VARIABLE} of your shell: write "
+                "the password to a file, and name it as mqtt_password_file."
             )
         for folder in _written(settings):
             if self.scope == "system" and not _is_below(folder, STATE_FOLDER):

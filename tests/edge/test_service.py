@@ -242,6 +242,17 @@ def test_recording_has_to_be_asked_for_twice(config: Path, tmp_path: Path) -> No
     assert f"ReadWritePaths={tmp_path}\n" in Service("user").unit(config)
 
 
+def test_a_password_of_the_shell_is_not_the_service_s(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text('mqtt = "mqtts://broker.example"\nmqtt_user = "pi"\n')
+    Service("user").unit(config)
+    monkeypatch.setenv("EDGELID_MQTT_PASSWORD", "geheim")
+    with pytest.raises(EdgelidError, match="mqtt_password_file") as caught:
+        Service("user").unit(config)
+    assert "geheim" not in str(caught.value)
+
+
 def test_files_that_the_service_cannot_read(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
