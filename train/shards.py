@@ -23,7 +23,7 @@ from edge.errors import EdgelidError
 
 CLIPS = 1024  # of a shard: what an interruption loses at most, for every process
 ENDING = ".array_record"
-# A group is what has to be read and unpacked for one record. Frames hardly shrink (docs/data.md).
+# A group is what has to be read, and would have to be unpacked, for one record.
 WRITER_OPTIONS = "group_size:1,uncompressed"
 READER_OPTIONS = "readahead_buffer_size:0"
 # Opening one takes a fraction of a millisecond, and processes may have few descriptors.
