@@ -79,7 +79,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="begin with the trunk of this other run or checkpoint: other languages",
     )
-    fit.add_argument("--freeze", choices=("trunk", "none"), help="with --init, what stays as it is")
+    fit.add_argument(
+        "--freeze",
+        choices=("known", "trunk", "none"),
+        help="with --init, what stays as it is: the trunk, or with it what the head knows already",
+    )
     fit.add_argument(
         "--precision",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
@@ -229,18 +233,18 @@ def run_fit(options: argparse.Namespace) -> None:
     # Only now: these take seconds to import, and `--help` should not.
     from train.config import read_config
     from train.corpus import open_corpus
-    from train.fit import Beginning, fit
+    from train.fit import KNOWN, TRUNK, Beginning, fit
     from train.precision import choose
 
-    config, frozen = read_config(options.config), options.freeze == "trunk"
+    config, freeze = read_config(options.config), options.freeze or ""
     precision = choose(options.precision)
     if options.dry_run:
         from train.dryrun import dry_run
 
-        print("\n".join(dry_run(config, precision, frozen).lines()))
+        print("\n".join(dry_run(config, precision, freeze in (TRUNK, KNOWN)).lines()))
         return
     corpus = open_corpus(config, _place(options), options.teacher)
-    beginning = Beginning(options.start, options.init, frozen)
+    beginning = Beginning(options.start, options.init, freeze)
     best = fit(config, options.run, corpus, beginning, precision, options.loaders)
     if best:
         print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")

@@ -50,6 +50,23 @@ def initial_weights(config: RunConfig, path: Path) -> list[np.ndarray]:
     return [*weights[:count], *kept, kernel[:, rows], bias[rows]]
 
 
+def known_classes(config: RunConfig, path: Path) -> list[bool]:
+    """Which classes of a new run the one at `path` has as well.
+
+    Raises
+    ------
+    EdgelidError
+        If it has all of them.
+    """
+    known = load_checkpoint(path).config.data.labels
+    found = [label in known for label in config.data.labels]
+    if all(found):
+        raise EdgelidError(
+            f"{path} knows all these languages: with --freeze known, none is to learn"
+        )
+    return found
+
+
 def _weights(checkpoint: Checkpoint, path: Path, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
     """Those of the finished model, or the averages of a run that goes on."""
     arrays = checkpoint.arrays

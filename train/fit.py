@@ -34,16 +34,17 @@ from train.corpus import Corpus
 from train.development import DevelopmentSet, score
 from train.distil import UNITS
 from train.distribution import Devices, open_devices
-from train.finetune import initial_weights
+from train.finetune import initial_weights, known_classes
 from train.journal import Journal
 from train.precision import FLOAT32
 from train.rendezvous import WorkerMissing
 from train.sampling import Batch
-from train.trainer import FROZEN, Trainer
+from train.trainer import FIXED, FROZEN, Trainer
 
 log = logging.getLogger(__name__)
 
 DATA = "data.sha256"  # in the folder of a run: what it learns from
+TRUNK, KNOWN = "trunk", "known"  # what of another run stays as it is
 SAVE_EVERY_S = 300.0  # between evaluations: what a crash can cost
 # What a collective operation of TensorFlow ends with when another worker has gone.
 LOST = (
@@ -68,13 +69,14 @@ class Beginning:
         a longer plan or more data.
     init : Path, optional
         Run or checkpoint whose trunk it begins with, at step 0: other languages.
-    frozen : bool
-        Whether the trunk of `init` stays as it is.
+    freeze : str
+        What of `init` stays as it is: `TRUNK`, `KNOWN` (that, and what the head says of the classes
+        it has), or nothing.
     """
 
     start: Path | None = None
     init: Path | None = None
-    frozen: bool = False
+    freeze: str = ""
 
 
 def fit(
@@ -154,15 +156,16 @@ class _Session:
             last, self.best = _found(config, run)
             if last:
                 # What the command says of a beginning is about one that has been.
-                beginning = Beginning(frozen=bool(last.arrays.get(FROZEN, False)))
+                beginning = Beginning()
             _note_data(run / DATA, digest, resuming=last is not None)
-        frozen = bool(json.loads(devices.share(json.dumps(beginning.frozen).encode())))
+        told = _frozen(config, last, beginning) if devices.chief else None
+        frozen, fixed = json.loads(devices.share(json.dumps(told).encode()))
         if frozen and self.plan.teacher_weight:
             raise EdgelidError(
                 "a frozen trunk learns nothing from a teacher: set teacher_weight = 0"
             )
         units = UNITS if corpus.teacher and not frozen else 0
-        self.trainer = Trainer(config, units, devices, precision, frozen)
+        self.trainer = Trainer(config, units, devices, precision, frozen, fixed)
         if devices.chief:
             _begin(self.trainer, last, beginning)
         _agree(self.trainer)
@@ -242,10 +245,22 @@ class _Session:
         return bool(json.loads(self.devices.share(json.dumps(over).encode())))
 
 
+def _frozen(
+    config: RunConfig, last: Checkpoint | None, beginning: Beginning
+) -> tuple[bool, list[bool]]:
+    """Whether the trunk stays as it is, and which classes do."""
+    if last:
+        fixed: list[bool] = last.arrays.get(FIXED, np.zeros(0, bool)).tolist()
+        return bool(last.arrays.get(FROZEN, False)), fixed
+    if beginning.init and beginning.freeze == KNOWN:
+        return True, known_classes(config, beginning.init)
+    return beginning.freeze == TRUNK, []
+
+
 def _agreement(config: RunConfig, digest: str, beginning: Beginning, precision: str) -> str:
     """What all workers must have in common; `digest` is that of the corpus."""
     versions = (tf.__version__, keras.__version__, np.__version__)
-    told = [asdict(config), digest, beginning.frozen, precision, versions]
+    told = [asdict(config), digest, beginning.freeze, precision, versions]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

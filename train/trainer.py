@@ -21,7 +21,7 @@ from train.schedule import learning_rates
 
 log = logging.getLogger(__name__)
 
-PARTS, FROZEN = "parts", "frozen"  # what a state says of how it came about
+PARTS, FROZEN, FIXED = "parts", "frozen", "fixed"  # what a state says of how it came about
 
 
 class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
@@ -49,6 +49,9 @@ class Trainer:
         Of the trunk's arithmetic in training. Weights, pooling and head are float32.
     frozen : bool
         Whether the trunk stays as it is, and the head alone learns.
+    fixed : sequence of bool, shape (classes,), optional
+        Of a frozen trunk: classes whose scores stay as they are. Of the head, the last layer's
+        rows of the others alone learn then.
     """
 
     def __init__(
@@ -58,9 +61,10 @@ class Trainer:
         devices: Devices | None = None,
         precision: str = FLOAT32,
         frozen: bool = False,
+        fixed: Sequence[bool] = (),
     ) -> None:
         keras.utils.set_random_seed(config.seed)
-        self.config, self.frozen = config, frozen
+        self.config, self.frozen, self.fixed = config, frozen, np.array(fixed, bool)
         self.devices = devices or Devices()
         self.accumulation = config.optimiser.accumulation
         self.parts = self.devices.replicas * self.accumulation
@@ -75,6 +79,8 @@ class Trainer:
         config = self.config
         self.trunk, self.head = build_model(config, precision)
         learning: list[Any] = [self.head] if self.frozen else [self.trunk, self.head]
+        if self.fixed.any():
+            learning = [self.head.scores]
         self.variables = [v for model in learning for v in model.trainable_variables]
         self.helpers: list[Any] = []
         if units:
@@ -88,7 +94,7 @@ class Trainer:
             self.learning_rates, weight_decay=config.optimiser.weight_decay, clipnorm=5.0
         )
         self.adam.exclude_from_weight_decay(
-            var_list=[v for v in self.variables if len(v.shape) == 1]
+            var_list=[v for v in self.variables if len(v.shape) == 1 or self.fixed.any()]
         )
         # Small gradients vanish in float16, unless the loss is large.
         self.scaled = (
@@ -102,7 +108,7 @@ class Trainer:
         self.learnt = list(zip(self.averages, self.weights, strict=True))
         if self.frozen:
             self.learnt = self.learnt[len(self.trunk.weights) :]
-        self.norms = [norm for model in learning for norm in model.norms]
+        self.norms = [] if self.fixed.any() else [n for model in learning for n in model.norms]
         self.done = tf.Variable(0, trainable=False, dtype=tf.int64)  # steps
 
     def step(self, batches: Sequence[Batch]) -> tuple[Any, Any, Any]:
@@ -158,7 +164,10 @@ class Trainer:
                 tf.repeat(weights, windows, axis=0),
                 tf.reshape(masks, (-1, tf.shape(masks)[2])),
             )
-            scores = self.head(pooled, training=True, seed=seed)
+            if self.fixed.any():
+                scores = self.head(pooled)
+            else:
+                scores = self.head(pooled, training=True, seed=seed)
             truth = tf.repeat(labels, windows)
             smooth = self.config.optimiser.label_smoothing
             classes = scores.shape[-1]
@@ -173,6 +182,8 @@ class Trainer:
             if self.scaled:
                 total = self.scaled.scale_loss(total)
         gradients = tape.gradient(total, [v.value for v in self.variables])
+        if self.fixed.any():  # kernel, shape (hidden, classes), and bias, shape (classes,)
+            gradients = [tf.where(self.fixed, 0.0, gradient) for gradient in gradients]
         statistics = [value for norm in self.norms for value in norm.seen]
         hit = tf.equal(tf.argmax(scores, -1, tf.int32), truth)
         return gradients, statistics, [loss, error, tf.reduce_mean(tf.cast(hit, tf.float32))]
@@ -222,7 +233,8 @@ class Trainer:
         """Everything that a resumed run needs, besides the steps done."""
         named = self._variables() | self._scale()
         arrays = {name: np.asarray(variable.numpy()) for name, variable in named.items()}
-        return arrays | {PARTS: np.array(self.parts), FROZEN: np.array(self.frozen)}
+        told = {PARTS: np.array(self.parts), FROZEN: np.array(self.frozen), FIXED: self.fixed}
+        return arrays | told
 
     def restore(self, arrays: dict[str, np.ndarray], step: int) -> None:
         """Go on where :meth:`state` was taken.
@@ -235,7 +247,7 @@ class Trainer:
             If it is the state of another kind of run.
         """
         scale, variables = self._scale(), self._variables()
-        extra = {n for n in arrays if n.startswith("scale/")} | {PARTS, FROZEN}
+        extra = {n for n in arrays if n.startswith("scale/")} | {PARTS, FROZEN, FIXED}
         wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
         if {n: a.shape for n, a in arrays.items() if n not in extra} != wanted:
             raise EdgelidError(
@@ -281,4 +293,5 @@ def _graph(function: Any) -> Any:
 
 
 def _approach(variable: Any, value: Any, momentum: Any) -> Any:
-    return variable.assign(variable * momentum + value * (1.0 - momentum))
+    # What does not change is followed to the bit: weights that stay as they are have averages, too.
+    return variable.assign_add((value - variable) * (1.0 - momentum))

@@ -57,7 +57,7 @@ def test_from_a_run_that_goes_on(tiny_config: RunConfig, tiny_run: Path) -> None
 
 
 def test_from_the_shipped_checkpoint() -> None:
-    config = read_config(PACKAGE / "configs" / "finetune-danish.toml")
+    config = read_config(PACKAGE / "configs" / "finetune-malayalam.toml")
     weights = initial_weights(config, PACKAGE / "checkpoints" / "edgelid-9.npz")
     assert weights[-1].shape == (12,)
 
@@ -73,26 +73,34 @@ def test_another_network(wider: RunConfig, tiny_run: Path, part: str) -> None:
         initial_weights(other, tiny_run)
 
 
-@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("freeze", ["", "trunk", "known"])
 def test_fine_tuning(
     wider: RunConfig,
     wider_data: Corpus,
     tiny_run: Path,
     tmp_path: Path,
-    frozen: bool,
+    freeze: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A frozen trunk stays, to the bit; a run that goes on needs no telling how it began."""
-    beginning = Beginning(init=tiny_run, frozen=frozen)
+    """What is frozen stays, to the bit; a run that goes on needs no telling how it began."""
+    beginning = Beginning(init=tiny_run, freeze=freeze)
     best = fit(wider, tmp_path / "whole", wider_data, beginning)
     assert best
     before, _ = restore_model(load_checkpoint(tiny_run))
-    after, _ = restore_model(best)
+    after, head = restore_model(best)
     same = [
         np.array_equal(*pair)
         for pair in zip(before.get_weights(), after.get_weights(), strict=True)
     ]
-    assert all(same) == frozen
+    assert all(same) == bool(freeze)
+    begun = initial_weights(wider, tiny_run)[len(before.weights) :]
+    moved = [one != two for one, two in zip(begun, head.get_weights(), strict=True)]
+    rows = np.array([True, False, False, False, False])  # sv, de, en, other, nonspeech
+    if freeze == "known":
+        assert not any(each.any() for each in moved[:-2])
+        assert (moved[-2].any(0) == rows).all() and (moved[-1] == rows).all()
+    else:
+        assert all(each.any() for each in moved)
 
     update, calls = train.fit._update, []
 
@@ -112,13 +120,20 @@ def test_fine_tuning(
         np.testing.assert_array_equal(two.arrays[name], array, err_msg=name)
 
 
+def test_nothing_new(
+    tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(EdgelidError, match="knows all these languages"):
+        fit(tiny_config, tmp_path, tiny_data, Beginning(init=tiny_run, freeze="known"))
+
+
 def test_a_frozen_trunk_has_no_teacher(
     wider: RunConfig, wider_data: Corpus, tiny_run: Path, tmp_path: Path
 ) -> None:
     plan = dataclasses.replace(wider.optimiser, teacher_weight=1.0)
     config = dataclasses.replace(wider, optimiser=plan)
     with pytest.raises(EdgelidError, match="learns nothing from a teacher"):
-        fit(config, tmp_path, wider_data, Beginning(init=tiny_run, frozen=True))
+        fit(config, tmp_path, wider_data, Beginning(init=tiny_run, freeze="trunk"))
 
 
 @pytest.mark.parametrize(
