@@ -18,6 +18,9 @@ from train.importers.tree import audio_files, folders
 LAYOUT = "LANG/VIDEO---START-END.wav, perhaps below train/, and dev/LANG/..."
 
 NAME = "voxlingua107"
+# As its makers state for huggingface.co/datasets/TalTechNLP/VoxLingua107. It is about the choice:
+# the videos are their owners'.
+LICENCE = "CC-BY-NC-4.0"
 SPLITS = ("train", "dev")
 # Some names tell the voice that a program found in the video: not who it is in other videos, and
 # not reliably, so it is no speaker.
@@ -59,6 +62,6 @@ def _language(folder: Path, split: str, root: Path) -> Iterator[Row | Fault]:
             speaker=f"{NAME}:{found['video']}",
             source=NAME,
             seconds=length_s(seconds, LONGEST_S),
-            licence="CC-BY-4.0",
+            licence=LICENCE,
             origin=f"YouTube video {found['video']}",
         )

@@ -27,7 +27,7 @@ def test_languages_and_dev(tmp_path: Path) -> None:
         speaker="voxlingua107:y0cEwfVjJ2E",
         source="voxlingua107",
         seconds=19.0,
-        licence="CC-BY-4.0",
+        licence="CC-BY-NC-4.0",
         origin="YouTube video y0cEwfVjJ2E",
     )
     assert [(row.language, row.split, row.speaker, row.seconds) for row in rows[1:]] == [
