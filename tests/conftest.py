@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A shell without job control has what it starts in the background ignore Ctrl-C, and programs
-# inherit that: the commands that tests interrupt would not notice.
+# inherit that: the commands that tests interrupt would not notice. `nohup` does so with SIGHUP.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # What is drawn is the same each time: whether a commit passes must not be a matter of luck.
 # `--hypothesis-profile explore` draws something new.

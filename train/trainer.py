@@ -233,8 +233,8 @@ class Trainer:
         """Everything that a resumed run needs, besides the steps done."""
         named = self._variables() | self._scale()
         arrays = {name: np.asarray(variable.numpy()) for name, variable in named.items()}
-        told = {PARTS: np.array(self.parts), FROZEN: np.array(self.frozen), FIXED: self.fixed}
-        return arrays | told
+        arrays |= {PARTS: np.array(self.parts), FROZEN: np.array(self.frozen)}
+        return arrays | ({FIXED: self.fixed} if self.fixed.any() else {})
 
     def restore(self, arrays: dict[str, np.ndarray], step: int) -> None:
         """Go on where :meth:`state` was taken.
