@@ -401,6 +401,7 @@ def hostile(checkpoint: Checkpoint, factor: float = 1e4) -> Checkpoint:
     return dataclasses.replace(checkpoint, arrays=arrays)
 
 
+@pytest.mark.slow
 def test_weights_that_int8_cannot_hold_are_caught(
     tiny_checkpoint: Checkpoint,
     tiny_corpus: Path,

@@ -32,12 +32,14 @@ class PseudoTerminal:
     def __init__(self, words: Sequence[str], columns: int, lines: int, **environment: str) -> None:
         self._master, slave = pty.openpty()
         self.resize(columns, lines)
+        # Where the environment states a size, it counts instead of the terminal's.
+        inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             words,
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**os.environ, "TERM": "xterm-256color", **environment},
+            env={**inherited, "TERM": "xterm-256color", **environment},
             start_new_session=True,
         )
         os.close(slave)

@@ -215,6 +215,7 @@ def test_commands_that_are_none(command: str, words: str) -> None:
 # --- the command -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_hook_that_hangs(
     environment: dict[str, str], tmp_path: Path, sample: Path
 ) -> None:

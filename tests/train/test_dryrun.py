@@ -32,6 +32,7 @@ def test_dry_run(
     assert f"time         {tiny_config.optimiser.steps} steps of " in out
 
 
+@pytest.mark.slow
 def test_workers_share_the_batch(
     tiny_toml: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ def test_choice() -> None:
     assert choose(AUTO) in (FLOAT32, FLOAT16, BFLOAT16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [BFLOAT16, FLOAT16])
 def test_a_mixed_run(
     tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, precision: str

@@ -116,6 +116,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command again makes the very shards of one that nobody disturbed."""
     monkeypatch.setattr("train.features.CLIPS", CLIPS)

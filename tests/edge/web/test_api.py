@@ -51,6 +51,11 @@ def test_state(full: Served) -> None:
     assert sum(state["probabilities"].values()) == pytest.approx(1, abs=0.01)
     assert state["health"]["memory_bytes"] > 1e6
     assert state["health"]["lost_s"] == {"device lost": 3.0}
+
+
+def test_the_load_is_of_the_time_since_it_was_asked_for(served: Served) -> None:
+    served.monitor.took(0.001, 0.099)
+    state = fits(served.ask("/api/v1/state"), "/api/v1/state")
     assert state["health"]["load"] == pytest.approx(0.01)
 
 
