@@ -34,40 +34,30 @@ class Answers:
     ----------
     right, other : float
         Shares that are answered with the language, and with ``other``.
+    mistaken : float
+        Share of all that is spoken in other languages that is answered with this one.
     """
 
     right: float
     other: float
+    mistaken: float
 
 
 def answers(checkpoint: Checkpoint, stretches: DevelopmentSet) -> dict[str, Answers]:
     """By the language that is spoken; of class ``other``, all of them together."""
-    said, spoken = _said(checkpoint, stretches), _spoken(stretches)
+    labels = np.array(checkpoint.config.data.labels)
+    scores = logits(*restore_model(checkpoint), stretches.frames, [DURATION_S])[0]
+    said = labels[scores.argmax(-1)]
+    spoken = np.array([source.partition("/")[0] for source in stretches.sources])
+    spoken = np.where(stretches.labels < stretches.languages, spoken, OTHER)
     return {
         str(language): Answers(
             float((said[spoken == language] == language).mean()),
             float((said[spoken == language] == OTHER).mean()),
+            float((said[spoken != language] == language).mean()),
         )
         for language in np.unique(spoken)
     }
-
-
-def mistaken(checkpoint: Checkpoint, stretches: DevelopmentSet, language: str) -> float:
-    """Share of what is spoken in all other languages that is answered with this one."""
-    others = _spoken(stretches) != language
-    return float((_said(checkpoint, stretches)[others] == language).mean())
-
-
-def _said(checkpoint: Checkpoint, stretches: DevelopmentSet) -> np.ndarray:
-    labels = np.array(checkpoint.config.data.labels)
-    scores = logits(*restore_model(checkpoint), stretches.frames, [DURATION_S])[0]
-    said: np.ndarray = labels[scores.argmax(-1)]
-    return said
-
-
-def _spoken(stretches: DevelopmentSet) -> np.ndarray:
-    languages = np.array([source.partition("/")[0] for source in stretches.sources])
-    return np.where(stretches.labels < stretches.languages, languages, OTHER)
 
 
 def stretches_of(
@@ -116,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         added = [k for k in after.config.data.languages if k not in before.config.data.languages]
         for language in added:
-            share = mistaken(after, stretches, language)
+            share = new[language].mistaken
             print(f"speech of other languages that is taken for {language}: {share:.1%}")
 
     return run("train.compare", work, "nothing was written")

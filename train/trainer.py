@@ -65,6 +65,7 @@ class Trainer:
     ) -> None:
         keras.utils.set_random_seed(config.seed)
         self.config, self.frozen, self.fixed = config, frozen, np.array(fixed, bool)
+        self.rows_alone = bool(self.fixed.any())
         self.devices = devices or Devices()
         self.accumulation = config.optimiser.accumulation
         self.parts = self.devices.replicas * self.accumulation
@@ -79,8 +80,9 @@ class Trainer:
         config = self.config
         self.trunk, self.head = build_model(config, precision)
         learning: list[Any] = [self.head] if self.frozen else [self.trunk, self.head]
-        if self.fixed.any():
-            learning = [self.head.scores]
+        self.norms = [norm for model in learning for norm in model.norms]
+        if self.rows_alone:
+            learning, self.norms = [self.head.scores], []
         self.variables = [v for model in learning for v in model.trainable_variables]
         self.helpers: list[Any] = []
         if units:
@@ -94,7 +96,7 @@ class Trainer:
             self.learning_rates, weight_decay=config.optimiser.weight_decay, clipnorm=5.0
         )
         self.adam.exclude_from_weight_decay(
-            var_list=[v for v in self.variables if len(v.shape) == 1 or self.fixed.any()]
+            var_list=[v for v in self.variables if len(v.shape) == 1 or self.rows_alone]
         )
         # Small gradients vanish in float16, unless the loss is large.
         self.scaled = (
@@ -108,7 +110,6 @@ class Trainer:
         self.learnt = list(zip(self.averages, self.weights, strict=True))
         if self.frozen:
             self.learnt = self.learnt[len(self.trunk.weights) :]
-        self.norms = [] if self.fixed.any() else [n for model in learning for n in model.norms]
         self.done = tf.Variable(0, trainable=False, dtype=tf.int64)  # steps
 
     def step(self, batches: Sequence[Batch]) -> tuple[Any, Any, Any]:
@@ -164,10 +165,11 @@ class Trainer:
                 tf.repeat(weights, windows, axis=0),
                 tf.reshape(masks, (-1, tf.shape(masks)[2])),
             )
-            if self.fixed.any():
-                scores = self.head(pooled)
-            else:
-                scores = self.head(pooled, training=True, seed=seed)
+            scores = (
+                self.head(pooled)
+                if self.rows_alone
+                else self.head(pooled, training=True, seed=seed)
+            )
             truth = tf.repeat(labels, windows)
             smooth = self.config.optimiser.label_smoothing
             classes = scores.shape[-1]
@@ -182,7 +184,7 @@ class Trainer:
             if self.scaled:
                 total = self.scaled.scale_loss(total)
         gradients = tape.gradient(total, [v.value for v in self.variables])
-        if self.fixed.any():  # kernel, shape (hidden, classes), and bias, shape (classes,)
+        if self.rows_alone:  # kernel, shape (hidden, classes), and bias, shape (classes,)
             gradients = [tf.where(self.fixed, 0.0, gradient) for gradient in gradients]
         statistics = [value for norm in self.norms for value in norm.seen]
         hit = tf.equal(tf.argmax(scores, -1, tf.int32), truth)
@@ -234,7 +236,7 @@ class Trainer:
         named = self._variables() | self._scale()
         arrays = {name: np.asarray(variable.numpy()) for name, variable in named.items()}
         arrays |= {PARTS: np.array(self.parts), FROZEN: np.array(self.frozen)}
-        return arrays | ({FIXED: self.fixed} if self.fixed.any() else {})
+        return arrays | ({FIXED: self.fixed} if self.rows_alone else {})
 
     def restore(self, arrays: dict[str, np.ndarray], step: int) -> None:
         """Go on where :meth:`state` was taken.

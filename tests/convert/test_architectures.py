@@ -206,6 +206,7 @@ def test_a_window_calibrated_apart_is_near(shape: ModelConfig) -> None:
     assert all(apart.mean_difference < 0.02 for apart in found)
     assert statistics.mean(apart.mean_steps for apart in found) < 1
     assert statistics.mean(apart.within_one_step for apart in found) > 0.75
+    assert statistics.median(apart.largest_steps for apart in found) < 5
 
 
 def test_a_window_is_what_a_stream_says_of_it() -> None:

@@ -41,10 +41,13 @@ class Card:
         assert self.free.wait(PATIENCE_S)
 
     @contextmanager
-    def stuck(self) -> Iterator[None]:
+    def stuck(self, log: LogOutlet) -> Iterator[None]:
+        """With the first event of a log on its way."""
         self.reached.clear()
         self.free.clear()
         try:
+            log.put(event(0))
+            assert self.reached.wait(PATIENCE_S)
             yield
         finally:
             self.free.set()
@@ -66,9 +69,7 @@ def test_a_card_that_blocks_holds_nobody_up(
     card: Card, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = LogOutlet(path, FILE_BYTES, 2)
-    with card.stuck():
-        log.put(event(0))
-        assert card.reached.wait(PATIENCE_S)
+    with card.stuck(log):
         for number in range(1, CAPACITY + 8):
             log.put(event(number))  # returns at once, or this test would never end
         assert log.lost == 7
@@ -86,9 +87,7 @@ def test_a_card_that_blocks_holds_nobody_up(
 def test_a_file_waits_for_the_card(card: Card, path: Path) -> None:
     log = LogOutlet(path, FILE_BYTES, 2, wait_s=PATIENCE_S)
     events = [event(number) for number in range(2 * CAPACITY)]
-    with card.stuck():
-        log.put(events[0])
-        assert card.reached.wait(PATIENCE_S)
+    with card.stuck(log):
         rest = threading.Thread(target=lambda: [log.put(e) for e in events[1:]])
         rest.start()
     rest.join()
@@ -101,9 +100,7 @@ def test_the_end_does_not_wait_for_ever(
     card: Card, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = LogOutlet(path, FILE_BYTES, 2)
-    with card.stuck():
-        log.put(event(0))
-        assert card.reached.wait(PATIENCE_S)
+    with card.stuck(log):
         log.put(event(1))
         log.close()
         assert "ends without its last events" in caplog.text
