@@ -11,10 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from train.architecture import ModelConfig
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+if TENSORFLOW:
+    import tensorflow as tf
 
 # Statistics pooling divides by the sum of the speech weights plus this many frames, so that a
 # window without any speech has a mean of nearly nothing instead of a division by zero.
@@ -37,8 +40,8 @@ class Normalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     seen: tuple[Any, ...] = ()
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        if not training:
-            return super().call(inputs, training=False)
+        if not (training and TENSORFLOW):
+            return super().call(inputs, training=training)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs if len(inputs.shape) == 4 else inputs[:, None, None, :],
             scale=self.gamma,
@@ -99,10 +102,23 @@ class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
             To be handed in next.
         """
         extended = ops.concatenate([state, x], axis=1)
-        y = self.norm(self.conv(extended), training=training)
+        y = self.norm(self._convolve(extended), training=training)
         # Of an input as long as the state, nothing older remains: no slice for the device to take.
         follows = x if x.shape[1] == self.state_frames else extended[:, -self.state_frames :]
         return y, extended, follows
+
+
+    def _convolve(self, extended: Any) -> Any:
+        if TENSORFLOW or not isinstance(self.conv, keras.layers.DepthwiseConv2D):
+            return self.conv(extended)
+        # XLA fuses shifted products; its depthwise convolutions on GPUs are many times slower.
+        kernel = ops.cast(self.conv.kernel, extended.dtype)  # (kernel, 1, channels, 1)
+        size, stride = kernel.shape[0], self.conv.strides[0]
+        count = (extended.shape[1] - size) // stride + 1
+        return sum(
+            extended[:, i : i + (count - 1) * stride + 1 : stride] * kernel[i, :, :, 0]
+            for i in range(size)
+        )
 
 
 class Trunk(keras.Model):  # type: ignore[misc]
@@ -253,7 +269,13 @@ class Head(keras.Model):  # type: ignore[misc]
         """Its normalisation."""
         return [self.norm]
 
-    def call(self, pooled: Any, training: bool = False, seed: Any | None = None) -> Any:
+    def call(
+        self,
+        pooled: Any,
+        training: bool = False,
+        seed: Any | None = None,
+        drop: Any | None = None,
+    ) -> Any:
         """Score.
 
         Parameters
@@ -261,6 +283,8 @@ class Head(keras.Model):  # type: ignore[misc]
         pooled : tensor, shape (batch, 2 * embedding)
         seed : tensor, shape (2,), optional
             Of the dropout; there is none without it.
+        drop : tensor, shape (batch, hidden), optional
+            Factors of the dropout, in place of a seed.
 
         Returns
         -------
@@ -270,4 +294,6 @@ class Head(keras.Model):  # type: ignore[misc]
         x = ops.relu(self.norm(self.hidden(pooled), training=training))
         if seed is not None and self.dropout:
             x = tf.nn.experimental.stateless_dropout(x, self.dropout, seed)
+        if drop is not None:
+            x = x * drop
         return self.scores(x)

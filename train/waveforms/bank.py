@@ -1,0 +1,332 @@
+"""A bank of speech: every clip of a corpus, encoded as it came, in a few files of numpy arrays.
+
+A bank travels: it can be copied in parts to a machine that has an accelerator and little else, and
+there be decoded once into one array of samples that fits into the accelerator's memory (an hour is
+115 MB). The clips of a speaker lie one behind another, so that a window of any length can be drawn
+at any place, even of people who only ever say single words.
+
+Run as ``python -m train.waveforms.bank train/configs/large.toml --corpus DIR --output FOLDER``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+
+PART_BYTES = 50_000_000
+# Levels of recordings say which collection they are of; augmentation draws new ones.
+LEVEL_RMS = 0.06
+PEAK = 0.98
+TRIM_DB = -45.0  # below the loudest 10 ms: silence at the ends of a clip
+TRIM_KEEP_S = 0.08
+# Roles of a segment.
+TRAIN, DEVELOPMENT, NOISE, ROOM = "train", "development", "noise", "room"
+
+Int16Array = NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One encoded recording of a bank, and what is known of it."""
+
+    role: str
+    language: str
+    source: str
+    speaker: str
+    kind: str
+    data: bytes
+
+
+def write_bank(entries: Iterable[Entry], folder: Path, part_bytes: int = PART_BYTES) -> int:
+    """Write entries into ``part-NN.npz`` files of at most `part_bytes` of sound each.
+
+    Returns
+    -------
+    int
+        Number of parts.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held: list[Entry] = []
+    size = parts = 0
+
+    def flush() -> None:
+        nonlocal size, parts
+        rows = [[e.role, e.language, e.source, e.speaker, e.kind] for e in held]
+        sizes = np.array([len(e.data) for e in held], np.int64)
+        sound = np.frombuffer(b"".join(e.data for e in held), np.uint8)
+        np.savez(
+            folder / f"part-{parts:02d}.npz", rows=np.array(json.dumps(rows)), sizes=sizes, sound=sound
+        )
+        held.clear()
+        size, parts = 0, parts + 1
+
+    for entry in entries:
+        if held and size + len(entry.data) > part_bytes:
+            flush()
+        held.append(entry)
+        size += len(entry.data)
+    if held:
+        flush()
+    return parts
+
+
+def read_part(file: Path) -> Iterator[Entry]:
+    """Entries of one part."""
+    with np.load(file, allow_pickle=False) as archive:
+        rows, sizes = json.loads(str(archive["rows"])), archive["sizes"]
+        sound = archive["sound"].tobytes()
+    stops = np.cumsum(sizes)
+    for row, start, stop in zip(rows, stops - sizes, stops, strict=True):
+        yield Entry(*row, data=sound[start:stop])
+
+
+def decode(data: bytes) -> Float32Array:
+    """Samples at 16 kHz, mono, of an encoded file, all parts of a chained Ogg stream included."""
+    import soundfile
+    from scipy.signal import resample_poly
+
+    parts = []
+    for piece in _chain(data):
+        blocks = []
+        with soundfile.SoundFile(io.BytesIO(piece)) as file:
+            rate = file.samplerate
+            try:
+                for block in file.blocks(rate, dtype="float32", always_2d=True):
+                    blocks.append(block.mean(axis=1))
+            except soundfile.LibsndfileError:
+                pass  # a damaged end: what was read before it is good
+        mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+        if rate != SAMPLE_RATE_HZ:
+            divisor = int(np.gcd(rate, SAMPLE_RATE_HZ))
+            mono = resample_poly(mono, SAMPLE_RATE_HZ // divisor, rate // divisor)
+        parts.append(mono.astype(np.float32))
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def _chain(data: bytes) -> list[bytes]:
+    """The logical streams of a chained Ogg file; of anything else, itself."""
+    if not data.startswith(b"OggS"):
+        return [data]
+    starts, at = [], 0
+    # A page says in its sixth byte (bit 2) whether it begins a stream (RFC 3533).
+    while (at := data.find(b"OggS", at)) >= 0:
+        if at + 6 <= len(data) and data[at + 4] == 0 and data[at + 5] & 2:
+            starts.append(at)
+        at += 4
+    return [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
+
+
+def transcode(samples: Float32Array, rng: np.random.Generator) -> Float32Array:
+    """What a phone, a cheap encoder or a telephone line leaves of a clip."""
+    import soundfile
+    from scipy.signal import resample_poly
+
+    choice = rng.integers(5)
+    container, codec, rate = (
+        ("MP3", "MPEG_LAYER_III", SAMPLE_RATE_HZ),
+        ("MP3", "MPEG_LAYER_III", SAMPLE_RATE_HZ),
+        ("OGG", "OPUS", SAMPLE_RATE_HZ),
+        ("WAV", "GSM610", 8_000),
+        ("WAV", "ULAW", 8_000),
+    )[choice]
+    sent = samples if rate == SAMPLE_RATE_HZ else resample_poly(samples, 1, 2)
+    buffer = io.BytesIO()
+    level = None if container == "WAV" else float(rng.uniform(0.5, 0.95))
+    with soundfile.SoundFile(
+        buffer, "w", rate, 1, subtype=codec, format=container, compression_level=level
+    ) as file:
+        file.write(np.clip(sent, -1, 1).astype(np.float32))
+    heard = soundfile.read(io.BytesIO(buffer.getvalue()), dtype="float32")[0]
+    if rate != SAMPLE_RATE_HZ:
+        heard = resample_poly(heard, 2, 1)
+    out = np.zeros(len(samples), np.float32)
+    out[: len(heard)] = heard[: len(samples)]
+    return out
+
+
+def trimmed(samples: Float32Array) -> Float32Array:
+    """A clip without the silence at its ends, at a common level."""
+    frame = SAMPLE_RATE_HZ // 100
+    count = len(samples) // frame
+    if count < 3:
+        return samples
+    power = np.square(samples[: count * frame]).reshape(count, frame).mean(axis=1)
+    loud = np.flatnonzero(power > power.max() * 10 ** (TRIM_DB / 10))
+    if not len(loud) or power.max() == 0:
+        return samples[:0]
+    keep = round(TRIM_KEEP_S * SAMPLE_RATE_HZ)
+    cut = samples[max(0, loud[0] * frame - keep) : (loud[-1] + 1) * frame + keep]
+    rms = float(np.sqrt(np.mean(np.square(cut, dtype=np.float64))))
+    gain = min(LEVEL_RMS / max(rms, 1e-6), PEAK / max(float(np.abs(cut).max()), 1e-6))
+    return np.asarray(cut * gain, np.float32)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Where the speech of each speaker lies in the decoded bank.
+
+    Attributes
+    ----------
+    samples : ndarray, shape (n,), int16
+    starts, lengths : ndarray, shape (segments,), int64
+        In samples.
+    rows : list of dict
+        ``role``, ``language``, ``source``, ``speaker``, ``kind`` and ``coded`` of each.
+    """
+
+    samples: Int16Array
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    rows: list[dict[str, Any]]
+
+    def save(self, folder: Path) -> None:
+        """Write as two files that can be mapped into memory."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "samples.npy", self.samples)
+        table = {
+            "starts": self.starts.tolist(),
+            "lengths": self.lengths.tolist(),
+            "rows": self.rows,
+        }
+        (folder / "segments.json").write_text(json.dumps(table), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Segments:
+        """Read what :meth:`save` wrote."""
+        table = json.loads((folder / "segments.json").read_text(encoding="utf-8"))
+        samples = np.load(folder / "samples.npy", mmap_mode="r")
+        return cls(samples, np.array(table["starts"]), np.array(table["lengths"]), table["rows"])
+
+
+def _decoded(item: tuple[Entry, int, float]) -> tuple[Int16Array, Int16Array | None]:
+    """Samples of an entry, and of the same through a codec for a share of them."""
+    entry, number, coded_share = item
+    rng = np.random.default_rng((number, 77))
+    samples = decode(entry.data)
+    if entry.role == ROOM:
+        # The direct sound first, and as loud as what went in.
+        samples = samples[int(np.argmax(np.abs(samples))) :]
+        samples = samples / max(float(np.abs(samples).max()), 1e-6) * PEAK
+        return _int16(samples), None
+    if entry.role == NOISE:
+        rms = float(np.sqrt(np.mean(np.square(samples)) + 1e-12))
+        return _int16(np.clip(samples * (LEVEL_RMS / rms), -1, 1)), None
+    samples = trimmed(samples)
+    coded = None
+    if entry.role == TRAIN and len(samples) > SAMPLE_RATE_HZ // 4 and rng.random() < coded_share:
+        coded = _int16(transcode(samples, rng))
+    return _int16(samples), coded
+
+
+def _int16(samples: Float32Array) -> Int16Array:
+    return np.clip(np.rint(samples * 32767), -32768, 32767).astype(np.int16)
+
+
+def decode_bank(
+    files: Sequence[Path], coded_share: float = 0.5, workers: int | None = None
+) -> Segments:
+    """Decode the parts of a bank; the clips of a speaker in an order drawn once.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Parts, in any order.
+    coded_share : float
+        Share of the training clips that are there a second time, through a codec at a random rate.
+    workers : int, optional
+        Processes; by default one a processor.
+    """
+    entries = [e for file in sorted(files) for e in read_part(file)]
+    order = np.random.default_rng(5).permutation(len(entries))
+    groups: dict[tuple[Any, ...], list[Int16Array]] = {}
+    with ProcessPoolExecutor(workers) as pool:
+        items = ((entries[i], int(i), coded_share) for i in order)
+        for i, (plain, coded) in zip(order, pool.map(_decoded, items, chunksize=32), strict=True):
+            e = entries[i]
+            unique = int(i) if e.role in (NOISE, ROOM) else -1
+            key = (e.role, e.language, e.source, e.speaker, e.kind)
+            groups.setdefault((*key, False, unique), []).append(plain)
+            if coded is not None:
+                groups.setdefault((*key, True, unique), []).append(coded)
+    names = ("role", "language", "source", "speaker", "kind", "coded")
+    rows = [dict(zip(names, key, strict=False)) for key in groups]
+    lengths = np.array([sum(map(len, clips)) for clips in groups.values()], np.int64)
+    samples = np.concatenate([c for clips in groups.values() for c in clips])
+    if len(samples) >= 2**31:
+        raise ValueError("a bank holds at most 37 hours of sound: leave some out")
+    return Segments(samples, np.cumsum(lengths) - lengths, lengths, rows)
+
+
+def entries_of(
+    corpus: Path, development: dict[str, list[str]], sounds: Path, most_per_source_s: float
+) -> Iterator[Entry]:
+    """Entries for a bank: speech of a corpus to train on and to decide on, noise and rooms.
+
+    Parameters
+    ----------
+    corpus : Path
+        Folder of the corpus.
+    development : dict of str to list of str
+        Sources held out for decisions, by language, besides the split ``dev``.
+    sounds : Path
+        Folder that holds ``noise`` and ``rir``.
+    most_per_source_s : float
+        Speech of a language and source taken at most, drawn over its speakers in turn.
+    """
+    from train.manifest import clips_of, open_manifest
+    from train.noise import read_noise
+
+    manifest = open_manifest(corpus)
+    rng = np.random.default_rng(3)
+    clips = list(clips_of(manifest.rows))
+    taken: dict[tuple[str, str], float] = {}
+    for i in rng.permutation(len(clips)):
+        clip = clips[i]
+        if clip.split == "test":
+            continue
+        held = clip.split == "dev" or clip.source in development.get(clip.language, ())
+        key = (clip.language, clip.source)
+        if not held and taken.get(key, 0.0) > most_per_source_s:
+            continue
+        taken[key] = taken.get(key, 0.0) + clip.duration_s
+        data = (manifest.root / clip.path).read_bytes()
+        role = DEVELOPMENT if held else TRAIN
+        language = clip.language
+        yield Entry(role, language, clip.source, clip.speaker, clip.kind, data)
+    for role, name in ((NOISE, "noise"), (ROOM, "rir")):
+        for sound in read_noise(sounds / name, "train"):
+            data = (sounds / name / sound.path).read_bytes()
+            yield Entry(role, "", "", "", sound.kind, data)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    import tomllib
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the parts")
+    parser.add_argument("--part-mb", type=float, default=PART_BYTES / 1e6)
+    parser.add_argument("--most-per-source-s", type=float, default=1e9)
+    given = parser.parse_args(arguments)
+    config = tomllib.loads(given.config.read_text(encoding="utf-8"))
+    development = config["data"].get("development", {})
+    found = entries_of(given.corpus, development, given.corpus.resolve().parent, given.most_per_source_s)
+    parts = write_bank(found, given.output, round(given.part_mb * 1e6))
+    print(f"{parts} parts in {given.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The large model: the first layers of Whisper's encoder, attentive statistics, one linear layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from edge.frontend import FrontEndConfig
+from train.waveforms.whisper import DIM, FLOOR, HEADS, MELS, Encoder, normalised
+
+
+def large_front_end() -> FrontEndConfig:
+    """Whisper's spectrum, as the parameters of `edge.frontend`."""
+    return FrontEndConfig(fft_samples=400, mels=MELS, low_hz=0.0, high_hz=8_000.0, floor=FLOOR)
+
+
+class Large(keras.Model):  # type: ignore[misc]
+    """Windows of log-mel frames to scores.
+
+    Parameters
+    ----------
+    layers : int
+        Of Whisper's encoder.
+    classes : int
+    dropout : float
+        Of the pooled statistics, in training.
+    precision : str
+        Keras' policy, of the encoder.
+    """
+
+    def __init__(
+        self, layers: int, classes: int, dropout: float = 0.1, precision: str = "float32",
+        dim: int = DIM, heads: int = HEADS,
+    ) -> None:
+        super().__init__(name="large")
+        self.dim, self.dropout, self.pooled = dim, dropout, 2 * dim
+        self.encoder = Encoder(layers, dim, heads, precision)
+        self.gate = keras.layers.Dense(1, name="head_gate", kernel_initializer="zeros")
+        self.centre = keras.layers.BatchNormalization(
+            name="head_centre", center=False, scale=False, epsilon=1e-5
+        )
+        self.scores = keras.layers.Dense(classes, name="head_scores")
+        self.gate.build((None, None, dim))
+        self.centre.build((None, self.pooled))
+        self.scores.build((None, self.pooled))
+        self.built = True
+
+    def tokens(self, log_mel: Any) -> Any:
+        """Outputs of the last layer, shape (batch, tokens, dim), float32."""
+        return ops.cast(self.encoder(normalised(log_mel)), "float32")
+
+    def pool(self, tokens: Any, mask: Any | None = None) -> Any:
+        """Attentive mean and deviation (Okabe et al. 2018), shape (batch, 2 * dim).
+
+        Parameters
+        ----------
+        tokens : tensor, shape (batch, tokens, dim)
+        mask : tensor, shape (batch, tokens), optional
+            One for a token of the window, zero for another.
+        """
+        weights = ops.exp(ops.clip(self.gate(tokens), -8.0, 8.0))
+        if mask is not None:
+            weights = weights * mask[:, :, None]
+        weights = weights / (ops.sum(weights, axis=1, keepdims=True) + 1e-6)
+        mean = ops.sum(weights * tokens, axis=1)
+        square = ops.sum(weights * ops.square(tokens), axis=1)
+        deviation = ops.sqrt(ops.maximum(square - ops.square(mean), 1e-5))
+        return ops.concatenate([mean, deviation], axis=-1)
+
+    def classify(self, pooled: Any, drop: Any | None = None) -> Any:
+        """Scores of pooled statistics, shape (batch, classes)."""
+        # Mean and deviation are those of the speech that the head was fitted to, once for all.
+        x = self.centre(pooled, training=False)
+        return self.scores(x if drop is None else x * drop)
+
+    def call(self, log_mel: Any, training: bool = False, drop: Any | None = None) -> Any:
+        """Scores of windows.
+
+        Parameters
+        ----------
+        log_mel : tensor, shape (batch, frames, MELS)
+            Of :func:`large_front_end`.
+        drop : tensor, shape (batch, 2 * dim), optional
+            Factors of the dropout.
+        """
+        return self.classify(self.pool(self.tokens(log_mel)), drop)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Weights by name."""
+        return {f"large/{i}": w for i, w in enumerate(self.get_weights())}
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over weights of :meth:`arrays`, or of Whisper's encoder alone."""
+        if "large/0" in arrays:
+            values = [arrays[f"large/{i}"] for i in range(len(self.get_weights()))]
+            self.set_weights([np.asarray(v, np.float32) for v in values])
+        else:
+            self.encoder.load(arrays)
+            if "head/kernel" in arrays:
+                self.centre.set_weights([arrays["head/mean"], arrays["head/variance"]])
+                self.scores.set_weights([arrays["head/kernel"], arrays["head/bias"]])

@@ -1,0 +1,176 @@
+"""From places in the bank to features, on the accelerator: windows, rooms, noise, level, log-mel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from edge.frontend import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, FrontEndConfig
+from train.waveforms.draws import EQ_POINTS
+
+ROOM_SAMPLES = SAMPLE_RATE_HZ  # a second of a room's answer
+MU = 255.0  # of the companding of telephones (ITU-T G.711)
+EDGE_DB_PER_OCTAVE = 60.0  # slope of a band's edges
+
+
+def samples_of(frames: int) -> int:
+    """Samples that give so many frames."""
+    return HOP_SAMPLES * (frames - 1) + WINDOW_SAMPLES
+
+
+def transform_size(samples: int) -> int:
+    """Size of a fast transform that holds a window and the answer of a room to its end."""
+    needed = samples + ROOM_SAMPLES
+    sizes = [m * 2**k for k in range(8, 20) for m in (4, 5, 6)]
+    return min(s for s in sizes if s >= needed)
+
+
+def room_spectra(rooms: list[np.ndarray], samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Real and imaginary parts of rooms' transfer functions; the first one is no room at all.
+
+    Parameters
+    ----------
+    rooms : list of ndarray, shape (n,)
+        Impulse responses, the direct sound first.
+
+    Returns
+    -------
+    tuple of ndarray, shape (1 + rooms, transform_size / 2 + 1), float32
+    """
+    size = transform_size(samples)
+    out = np.zeros((1 + len(rooms), size), np.float32)
+    out[0, 0] = 1.0
+    for row, room in zip(out[1:], rooms, strict=True):
+        room = room[:ROOM_SAMPLES].astype(np.float32)
+        row[: len(room)] = room / np.sqrt(np.sum(np.square(room)) + 1e-12)
+    spectra = np.fft.rfft(out)
+    return spectra.real.astype(np.float32), spectra.imag.astype(np.float32)
+
+
+def eq_basis(size: int) -> np.ndarray:
+    """Linear interpolation over the logarithm of frequency, shape (EQ_POINTS, size / 2 + 1)."""
+    hz = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ), 1.0)
+    points = np.log(np.geomspace(60, 8_000, EQ_POINTS))
+    return np.stack([np.interp(np.log(hz), points, row) for row in np.eye(EQ_POINTS)]).astype(
+        np.float32
+    )
+
+
+def stretch(bank: Any, starts: Any, counts: Any, lead: Any, rate: Any, samples: int) -> Any:
+    """Windows of the bank, played at some speed, with silence before and behind what there is.
+
+    Returns
+    -------
+    tensor, shape (batch, samples), float32
+        Full scale at 1.
+    """
+    t = ops.arange(samples, dtype="int32")[None, :] - lead[:, None]
+    place = ops.cast(t, "float32") * rate[:, None]  # in samples of the bank
+    whole = ops.floor(place)
+    part = place - whole
+    index = ops.cast(whole, "int32")
+    inside = ops.logical_and(index >= 0, index + 1 < counts[:, None])
+    safe = starts[:, None] + ops.clip(index, 0, counts[:, None] - 2)
+    a = ops.cast(ops.take(bank, safe), "float32")
+    b = ops.cast(ops.take(bank, safe + 1), "float32")
+    mixed = (a + (b - a) * part) * (1 / 32768.0)
+    return ops.where(inside, mixed, ops.zeros_like(mixed))
+
+
+def augmented(wave: Any, noise: Any, draw: dict[str, Any], rooms: tuple[Any, Any], basis: Any) -> Any:
+    """Rooms, microphones, bands, noise, level, clipping, 16 bits.
+
+    Parameters
+    ----------
+    wave, noise : tensor, shape (batch, samples)
+    draw : dict of tensor
+        See `train.waveforms.draws.Drawer.batch`.
+    rooms : tuple of tensor
+        From :func:`room_spectra`.
+    basis : tensor
+        From :func:`eq_basis`.
+
+    Returns
+    -------
+    tensor, shape (batch, samples), float32
+    """
+    samples = wave.shape[1]
+    size = transform_size(samples)
+    real, imaginary = ops.rfft(wave, fft_length=size)
+    hz = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ), 1.0).astype(np.float32)
+    octaves = ops.convert_to_tensor(np.log2(hz))[None, :]
+    gain_db = ops.matmul(draw["eq_db"], basis)
+    log2 = float(np.log(2))
+    gain_db -= EDGE_DB_PER_OCTAVE * ops.relu(octaves - ops.log(draw["high_hz"])[:, None] / log2)
+    gain_db -= EDGE_DB_PER_OCTAVE * ops.relu(ops.log(draw["low_hz"])[:, None] / log2 - octaves)
+    gain = ops.exp(gain_db * float(np.log(10) / 20))
+    room_real = ops.take(rooms[0], draw["rooms"], axis=0) * gain
+    room_imaginary = ops.take(rooms[1], draw["rooms"], axis=0) * gain
+    wet = ops.irfft(
+        (
+            real * room_real - imaginary * room_imaginary,
+            real * room_imaginary + imaginary * room_real,
+        ),
+        fft_length=size,
+    )[:, :samples]
+    power = ops.mean(ops.square(wet), axis=1, keepdims=True)
+    noise_power = ops.mean(ops.square(noise), axis=1, keepdims=True)
+    level = ops.sqrt((power + 1e-12) / (noise_power + 1e-9)) * ops.exp(
+        draw["snr_db"][:, None] * float(-np.log(10) / 20)
+    )
+    wet = wet + noise * level
+    peak = ops.max(ops.abs(wet), axis=1, keepdims=True)
+    wet = wet / (peak + 1e-7) * ops.exp(draw["peak_db"][:, None] * float(np.log(10) / 20))
+    wet = ops.clip(wet, -1.0, 1.0)
+    # Companding keeps 8 bits of a loudness: coarse where it is loud.
+    code = ops.sign(wet) * ops.log(1 + MU * ops.abs(wet)) / float(np.log(1 + MU))
+    code = ops.round(code * 127) / 127
+    companded = ops.sign(code) * (ops.exp(ops.abs(code) * float(np.log(1 + MU))) - 1) / MU
+    wet = ops.where(draw["companded"][:, None] > 0.5, companded, wet)
+    return ops.round(wet * 32767.0) / 32768.0
+
+
+def log_mel(wave: Any, config: FrontEndConfig, filters: Any) -> Any:
+    """The features of `edge.frontend`, in single precision.
+
+    Parameters
+    ----------
+    wave : tensor, shape (batch, samples)
+    filters : tensor, shape (bins, mels)
+
+    Returns
+    -------
+    tensor, shape (batch, frames, mels)
+    """
+    samples = wave.shape[1]
+    frames = 1 + (samples - WINDOW_SAMPLES) // HOP_SAMPLES
+    hops = -(-WINDOW_SAMPLES // HOP_SAMPLES)  # 3, the last one in part
+    wave = ops.pad(wave, ((0, 0), (0, (frames + hops - 1) * HOP_SAMPLES - samples)))
+    blocks = ops.reshape(wave, (-1, frames + hops - 1, HOP_SAMPLES))
+    windows = ops.concatenate([blocks[:, i : i + frames] for i in range(hops)], axis=-1)
+    n = WINDOW_SAMPLES
+    hann = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)).astype(np.float32)
+    windows = windows[:, :, :n] * ops.convert_to_tensor(hann)
+    real, imaginary = ops.rfft(windows, fft_length=config.fft_samples)
+    power = ops.square(real) + ops.square(imaginary)
+    return ops.log(1.0 + ops.matmul(power, filters) / config.floor)
+
+
+def masked(features: Any, times: Any, bands: Any) -> Any:
+    """Features with stretches of time and of frequency cut out (Park et al. 2019, SpecAugment).
+
+    Parameters
+    ----------
+    features : tensor, shape (batch, frames, mels)
+    times, bands : tensor, shape (batch, masks, 2)
+        First and last frame or band of each.
+    """
+    frames, mels = features.shape[1], features.shape[2]
+    t = ops.arange(frames, dtype="float32")[None, None, :]
+    f = ops.arange(mels, dtype="float32")[None, None, :]
+    out_t = ops.any(ops.logical_and(t >= times[..., :1], t < times[..., 1:]), axis=1)
+    out_f = ops.any(ops.logical_and(f >= bands[..., :1], f < bands[..., 1:]), axis=1)
+    out = ops.logical_or(out_t[:, :, None], out_f[:, None, :])
+    return ops.where(out, ops.zeros_like(features), features)

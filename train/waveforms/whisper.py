@@ -1,0 +1,187 @@
+"""The first layers of Whisper's encoder, in Keras, from weights that were published for it.
+
+A plain pre-norm transformer over log-mel frames (Radford et al. 2023): two convolutions, the
+second of stride 2, sinusoidal positions, then layers of attention and feed-forward.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+MELS = 80
+DIM = 512  # of Whisper base
+HEADS = 8
+STRIDE = 2  # feature frames a token advances by
+FLOOR = 1e-10  # of the mel power, below which Whisper's logarithm is cut
+RANGE_DECADES = 8.0  # what is farther below the loudest point of the window is cut
+LN_10 = float(np.log(10.0))
+
+Arrays = dict[str, np.ndarray]
+
+
+def normalised(log_mel: Any) -> Any:
+    """Whisper's features of windows of our front end's, whose floor is ``FLOOR``.
+
+    Parameters
+    ----------
+    log_mel : tensor, shape (batch, frames, MELS)
+        ``log(1 + power / FLOOR)``.
+
+    Returns
+    -------
+    tensor, shape (batch, frames, MELS)
+    """
+    decades = log_mel / LN_10 + float(np.log10(FLOOR))
+    loudest = ops.max(decades, axis=(1, 2), keepdims=True)
+    return (ops.maximum(decades, loudest - RANGE_DECADES) + 4.0) / 4.0
+
+
+class Layer(keras.layers.Layer):  # type: ignore[misc]
+    """One layer of the encoder: attention and feed-forward, each behind its normalisation."""
+
+    def __init__(self, dim: int, heads: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.heads = heads
+        kind = self.dtype_policy
+        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=kind, name="an")
+        self.qkv = keras.layers.Dense(3 * dim, dtype=kind, name="qkv")
+        self.out = keras.layers.Dense(dim, dtype=kind, name="out")
+        self.feed_norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=kind, name="fn")
+        self.up = keras.layers.Dense(4 * dim, dtype=kind, name="up")
+        self.down = keras.layers.Dense(dim, dtype=kind, name="down")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        dim = input_shape[-1]
+        for part in (self.attention_norm, self.qkv, self.out, self.feed_norm, self.up):
+            part.build((None, None, dim))
+        self.down.build((None, None, 4 * dim))
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Shape (batch, tokens, dim), both ways."""
+        tokens, dim = x.shape[1], x.shape[2]
+        qkv = ops.reshape(self.qkv(self.attention_norm(x)), (-1, tokens, 3, self.heads, dim // self.heads))
+        q, k, v = (ops.transpose(qkv[:, :, i], (0, 2, 1, 3)) for i in range(3))
+        scale = (dim // self.heads) ** -0.5
+        scores = ops.matmul(q * scale, ops.transpose(k, (0, 1, 3, 2)))  # (batch, heads, tokens, tokens)
+        heard = ops.matmul(ops.softmax(scores), v)
+        x = x + self.out(ops.reshape(ops.transpose(heard, (0, 2, 1, 3)), (-1, tokens, dim)))
+        return x + self.down(ops.gelu(self.up(self.feed_norm(x)), approximate=True))
+
+
+def positions(tokens: int, dim: int) -> np.ndarray:
+    """Sinusoidal codes of places, shape (tokens, dim), float32."""
+    rates = np.exp(-np.log(10_000.0) / (dim // 2 - 1) * np.arange(dim // 2))
+    angles = np.arange(tokens)[:, None] * rates
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+class Encoder(keras.Model):  # type: ignore[misc]
+    """The first layers of the encoder.
+
+    Parameters
+    ----------
+    layers : int
+    dim, heads : int
+    dtype : str
+        Keras' policy of precision.
+    """
+
+    def __init__(self, layers: int, dim: int = DIM, heads: int = HEADS, dtype: str = "float32") -> None:
+        super().__init__(name="encoder", dtype=dtype)
+        self.dim = dim
+        self.conv1 = keras.layers.Conv1D(dim, 3, padding="same", dtype=dtype, name="conv1")
+        self.conv2 = keras.layers.Conv1D(dim, 3, STRIDE, padding="valid", dtype=dtype, name="conv2")
+        self.stack = [Layer(dim, heads, dtype=dtype, name=f"layer_{i}") for i in range(layers)]
+        self.conv1.build((None, None, MELS))
+        self.conv2.build((None, None, dim))
+        for layer in self.stack:
+            layer.build((None, None, dim))
+        self.built = True
+
+    def call(self, features: Any, every: bool = False) -> Any:
+        """Tokens of windows.
+
+        Parameters
+        ----------
+        features : tensor, shape (batch, frames, MELS)
+            As :func:`normalised` gives them; an even number of frames.
+        every : bool
+            Whether to return what each layer gave, in a list, instead of the last.
+
+        Returns
+        -------
+        tensor, shape (batch, frames / 2, dim)
+        """
+        x = ops.gelu(self.conv1(features), approximate=True)
+        x = ops.gelu(self.conv2(ops.pad(x, ((0, 0), (1, 1), (0, 0)))), approximate=True)
+        x = x + ops.cast(ops.convert_to_tensor(positions(x.shape[1], self.dim)), x.dtype)
+        outputs = []
+        for layer in self.stack:
+            x = layer(x)
+            outputs.append(x)
+        return outputs if every else x
+
+    def load(self, arrays: Arrays) -> None:
+        """Take over weights named as in :func:`read_ctranslate2`."""
+        for conv, name in ((self.conv1, "conv1"), (self.conv2, "conv2")):
+            kernel = arrays[f"encoder/{name}/weight"].astype(np.float32)  # (out, in, 3)
+            conv.set_weights([kernel.transpose(2, 1, 0), arrays[f"encoder/{name}/bias"]])
+        for i, layer in enumerate(self.stack):
+            attention, feed = (f"encoder/layer_{i}/{part}" for part in ("self_attention", "ffn"))
+            for norm, name in ((layer.attention_norm, attention), (layer.feed_norm, feed)):
+                norm.set_weights([arrays[f"{name}/layer_norm/{x}"] for x in ("gamma", "beta")])
+            for dense, name in (
+                (layer.qkv, f"{attention}/linear_0"),
+                (layer.out, f"{attention}/linear_1"),
+                (layer.up, f"{feed}/linear_0"),
+                (layer.down, f"{feed}/linear_1"),
+            ):
+                weight = arrays[f"{name}/weight"].astype(np.float32).T
+                dense.set_weights([weight, arrays[f"{name}/bias"].astype(np.float32)])
+
+
+# CTranslate2's numbers for types of arrays.
+_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
+
+
+def read_ctranslate2(data: bytes) -> Arrays:
+    """Arrays of a model in CTranslate2's format, by name; nothing in it is executed.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged or another kind of file.
+    """
+    at = 0
+
+    def take(form: str) -> Any:
+        nonlocal at
+        values = struct.unpack_from("<" + form, data, at)
+        at += struct.calcsize("<" + form)
+        return values[0] if len(values) == 1 else values
+
+    def text() -> str:
+        nonlocal at
+        length = take("H")
+        at += length
+        return data[at - length : at].rstrip(b"\0").decode()
+
+    try:
+        take("I"), text(), take("I")
+        arrays: Arrays = {}
+        for _ in range(take("I")):
+            name, rank = text(), take("B")
+            shape = [take("I") for _ in range(rank)]
+            kind, size = take("B"), take("I")
+            values = np.frombuffer(data, _TYPES[kind], size // np.dtype(_TYPES[kind]).itemsize, at)
+            arrays[name] = values.reshape(shape)
+            at += size
+    except (struct.error, KeyError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError("not a model in CTranslate2's format, or damaged") from error
+    return arrays
