@@ -23,18 +23,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from edge import __version__
 from edge.errors import EdgelidError
 from edge.languages import language_name
-from edge.native import log_stream
-from edge.output import Output, People, heard_records, probabilities_record, standard_output
+from edge.outputs.stdout import Output, People, heard_records, probabilities_record, standard_output
+from edge.system.native_stderr import log_stream
 
 if TYPE_CHECKING:
+    from edge.audio.sources import AudioSource
     from edge.config import Settings
-    from edge.modelfile import ModelFile
-    from edge.monitor import Monitor
-    from edge.reload import ReloadingListener
-    from edge.service import Service
-    from edge.sinks import Sinks
-    from edge.sources import AudioSource
-    from edge.terminal import TerminalView
+    from edge.model.modelfile import ModelFile
+    from edge.outputs.monitor import Monitor
+    from edge.outputs.sinks import Sinks
+    from edge.outputs.terminal import TerminalView
+    from edge.service.reload import ReloadingListener
+    from edge.service.unit import Service
 
 
 class Parser(argparse.ArgumentParser):
@@ -251,12 +251,12 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def run_listen(options: argparse.Namespace, output: Output) -> int:
     """``edgelid listen``."""
+    from edge.audio.sources import paced
     from edge.config import FILE_VARIABLE, read_settings
-    from edge.outlets import monitor_of
-    from edge.reload import ReloadingListener
-    from edge.sinks import Sinks
-    from edge.sources import paced
-    from edge.systemd_notify import Notifier
+    from edge.outputs.registry import monitor_of
+    from edge.outputs.sinks import Sinks
+    from edge.outputs.systemd_notify import Notifier
+    from edge.service.reload import ReloadingListener
 
     file = options.config
     if file is None and os.environ.get(FILE_VARIABLE):
@@ -293,7 +293,7 @@ def _view(
     """What people see: lines, and on a terminal, which has a monitor, more than that."""
     if monitor is not None:
         try:
-            from edge.terminal import TerminalView
+            from edge.outputs.terminal import TerminalView
         except ImportError as error:
             logging.getLogger(__name__).info("no live view: %s is missing", error.name)
         else:
@@ -319,17 +319,17 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _model(options: argparse.Namespace) -> ModelFile:
-    from edge.modelfile import DEFAULT_MODEL, read_model
+    from edge.model.modelfile import DEFAULT_MODEL, read_model
 
     return read_model(options.model or DEFAULT_MODEL)
 
 
 def _source(settings: Settings) -> AudioSource:
     if not settings.input:
-        from edge.microphone import MicrophoneSource
+        from edge.audio.microphone import MicrophoneSource
 
         return MicrophoneSource(settings.device or None, settings.channel or None)
-    from edge.sources import FileSource, PcmSource
+    from edge.audio.sources import FileSource, PcmSource
 
     if settings.device:
         raise EdgelidError("--input and --device exclude each other: leave one out.")
@@ -344,8 +344,8 @@ def _source(settings: Settings) -> AudioSource:
 
 def run_classify(options: argparse.Namespace, output: Output) -> int:
     """``edgelid classify``: goes on after a file that cannot be read, and fails at the end."""
-    from edge.classify import RecordingClassifier, classify_file, find_recordings
-    from edge.interpreter import open_model
+    from edge.model.interpreter import open_model
+    from edge.offline import RecordingClassifier, classify_file, find_recordings
 
     model = _model(options)
     classifier = RecordingClassifier(model, open_model(model, options.threads), options.languages)
@@ -378,7 +378,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
 
 def run_devices(options: argparse.Namespace, output: Output) -> int:
     """``edgelid devices``."""
-    from edge.devices import list_devices, what_opens
+    from edge.audio.devices import list_devices, what_opens
 
     devices = list_devices()
     if not devices:
@@ -401,7 +401,7 @@ def run_devices(options: argparse.Namespace, output: Output) -> int:
 
 def run_info(options: argparse.Namespace, output: Output) -> int:
     """``edgelid info``."""
-    from edge.info import describe, table
+    from edge.model.info import describe, table
 
     facts: dict[str, Any] = describe(_model(options))
     if options.json:
@@ -414,8 +414,8 @@ def run_info(options: argparse.Namespace, output: Output) -> int:
 
 def run_report(options: argparse.Namespace, output: Output) -> int:
     """``edgelid report``."""
-    from edge.report.words import facts
-    from edge.report.write import report, summary
+    from edge.outputs.report.words import facts
+    from edge.outputs.report.write import report, summary
 
     found = report(options.files, options.output)
     if options.json:
@@ -442,7 +442,7 @@ def run_bench(options: argparse.Namespace, output: Output) -> int:
     from edge.bench.plot import check_plot, write_plot
     from edge.bench.progress import progress
     from edge.bench.table import table
-    from edge.modelfile import DEFAULT_MODEL
+    from edge.model.modelfile import DEFAULT_MODEL
 
     if options.plot is not None:
         check_plot(options.plot)
@@ -530,7 +530,7 @@ def run_service_uninstall(options: argparse.Namespace, output: Output) -> int:
 
 def run_service_status(options: argparse.Namespace, output: Output) -> int:
     """``edgelid service status``: the exit status is that of ``systemctl status``."""
-    from edge.service import NOT_INSTALLED, NOT_RUNNING
+    from edge.service.unit import NOT_INSTALLED, NOT_RUNNING
 
     found = _service(options).status()
     if options.json:
@@ -544,7 +544,7 @@ def run_service_status(options: argparse.Namespace, output: Output) -> int:
 
 
 def _service(options: argparse.Namespace) -> Service:
-    from edge.service import Service, default_scope
+    from edge.service.unit import Service, default_scope
 
     return Service(options.scope or default_scope())
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from edge.errors import EdgelidError
-from edge.web.address import problem as address_problem
+from edge.outputs.web.address import problem as address_problem
 
 ENVIRONMENT_PREFIX = "EDGELID_"
 FILE_VARIABLE = "EDGELID_CONFIG"
@@ -212,8 +212,8 @@ def check_use(settings: Settings, where: str) -> None:
         If the model does not, a language is not the model's, or a folder is missing.
     """
     from edge.classifier import class_mask
-    from edge.modelfile import DEFAULT_MODEL, read_model
-    from edge.outlets import check_outlets
+    from edge.model.modelfile import DEFAULT_MODEL, read_model
+    from edge.outputs.registry import check_outlets
 
     problems = []
     try:

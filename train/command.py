@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from edge.errors import EdgelidError
-from edge.output import standard_output
+from edge.outputs.stdout import standard_output
 
 
 def run(program: str, work: Callable[[], None], stopped: str) -> int:

@@ -28,9 +28,9 @@ def main(arguments: list[str]) -> int:
         importlib.import_module(name)
     import_s = time.perf_counter() - start_s
 
-    from edge.bench.machine import memory_bytes
     from edge.cli import main
-    from edge.output import Output
+    from edge.outputs.stdout import Output
+    from edge.system.machine import memory_bytes
 
     print_record = Output.record
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from edge.classifier import pool
 from edge.frontend import Float32Array, FrontEnd
-from edge.interpreter import Graphs, Int8Array, quantise
-from edge.modelfile import ModelFile
+from edge.model.interpreter import Graphs, Int8Array, quantise
+from edge.model.modelfile import ModelFile
 
 
 class Recomputation:
