@@ -23,7 +23,7 @@ ROOMS = {
         classifier
         decoder
         listener offline
-        outputs
+        interface outputs
         service bench
         cli
     """,
