@@ -1,4 +1,4 @@
-"""From a checkpoint to a model file: quantise, calibrate, prove, and only then write."""
+"""From a training checkpoint to a model file: quantise, calibrate, prove, and only then write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network of the user's own: a window of log-mel features in, class scores out."""
+"""From a Keras network of the user to a model file: log-mel windows in, scores out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accuracy of a model file: int8, through the very code that listens on the device."""
+"""Evaluation of a model file: int8, through the very code that listens on the device."""
 
 from __future__ import annotations
 
