@@ -1,4 +1,4 @@
-"""The command ``edgelid-convert``: parse, call one function, print."""
+"""The commands of edgelid-convert: parse, call one function, print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import EdgelidError
-from edge.native import stderr_to_log
+from edge.system.native_stderr import stderr_to_log
 from train.command import run
 
 if TYPE_CHECKING:
@@ -150,14 +150,14 @@ def run_convert(options: argparse.Namespace) -> None:
 def _proof(options: argparse.Namespace, settings: Settings) -> Proof:
     name = options.output.name.removesuffix(".tflite")
     if options.description is not None:
-        from convert.foreign import convert_network
+        from convert.from_keras import convert_network
 
         return convert_network(
             options.checkpoint, options.description, options.output, name, settings
         )
-    from convert.convert import convert
-    from train.checkpoint import load_checkpoint
-    from train.manifest import corpus_dir
+    from convert.from_checkpoint import convert
+    from train.corpus.manifest import corpus_dir
+    from train.model.checkpoint import load_checkpoint
 
     corpus = options.corpus or corpus_dir()
     checkpoint = load_checkpoint(options.checkpoint)
@@ -171,7 +171,7 @@ def _print_proof(proof: Proof, as_json: bool) -> None:
 def run_inspect(options: argparse.Namespace) -> None:
     """``edgelid-convert inspect``: fails after telling of a model that is not int8 alone."""
     from convert.inspection import inspect, inspection_table
-    from edge.modelfile import read_model
+    from edge.model.modelfile import read_model
 
     facts = inspect(read_model(options.model))
     print(json.dumps(facts) if options.json else "\n".join(inspection_table(facts)))
@@ -184,7 +184,7 @@ def run_inspect(options: argparse.Namespace) -> None:
 def run_diff(options: argparse.Namespace) -> None:
     """``edgelid-convert diff``."""
     from convert.inspection import difference, difference_table, inspect
-    from edge.modelfile import read_model
+    from edge.model.modelfile import read_model
 
     first, second = (inspect(read_model(path)) for path in options.models)
     found = difference(first, second)

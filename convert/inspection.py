@@ -1,4 +1,4 @@
-"""``edgelid-convert inspect`` and ``diff``: what is in a model file, and how two of them differ."""
+"""Inspection of model files: what is in one, and how two of them differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from convert.flatbuffer import CUSTOM, Graph, Operator, Tensor, read_graphs
-from edge.modelfile import ModelFile
+from edge.model.modelfile import ModelFile
 
 SHOWN_DIGITS = 4
 # What two files always differ in, or what is told elsewhere.

@@ -1,4 +1,4 @@
-"""The trained model and the converted one on the same speech: how far they are from each other."""
+"""Agreement of the trained model and the converted one on the same speech."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from convert.heldout import HeldOut
+from convert.held_out_audio import HeldOut
 from edge.classifier import StreamingClassifier, softmax
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array, FrontEnd
-from train.development import logits
-from train.metrics import (
+from train.evaluation.inference import score_audio
+from train.evaluation.metrics import (
     accuracies,
     bootstrap_weights,
     expected_calibration_error,
     fit_temperature,
     interval,
 )
-from train.model import Head, Trunk
-from train.scoring import score_audio
+from train.fit.development import logits
+from train.model.network import Head, Trunk
 
 BOOTSTRAP_SEED = 0
 

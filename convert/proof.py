@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from convert.apart import WindowCheck
 from convert.parity import Agreement, Parity
-from convert.tensors import StreamCheck, TensorError
-from convert.weights import WeightError
+from convert.stream_vs_window import WindowCheck
+from convert.tensor_errors import StreamCheck, TensorError
+from convert.weight_errors import WeightError
 from edge.errors import EdgelidError
 
 SHOWN_TENSORS = 5  # the worst

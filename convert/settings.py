@@ -1,4 +1,4 @@
-"""What a conversion can be asked for."""
+"""Settings of a conversion."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from convert.proof import Limits
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND
-from edge.modelfile import MAX_WINDOW_S
+from edge.model.modelfile import MAX_WINDOW_S
 from train.architecture import ModelConfig
-from train.cuts import ITEM_S
+from train.corpus.cuts import ITEM_S
 
 WINDOWS_S = (1.0, 3.0, 10.0)
 WINDOW_S = 3.0  # of a model of whole windows

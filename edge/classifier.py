@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array, FrontEnd
-from edge.interpreter import Graphs, WindowGraph, quantise
-from edge.modelfile import MAX_WINDOW_S, NONSPEECH, ModelFile, Quantisation, StreamSpec
+from edge.model.interpreter import Graphs, WindowGraph, quantise
+from edge.model.modelfile import MAX_WINDOW_S, NONSPEECH, ModelFile, Quantisation, StreamSpec
 
-POOL_EPSILON = 1e-2  # train.model.POOL_EPSILON, which this package must not import
+POOL_EPSILON = 1e-2  # train.model.network.POOL_EPSILON, which this package must not import
 MIN_VARIANCE = 1e-6
 MIN_PROBABILITY = 1e-260
 
@@ -49,7 +49,7 @@ class Window:
 def pool(sums: Float64Array, embeddings: Quantisation, weights: Quantisation) -> Float64Array:
     """Weighted mean and standard deviation of a window from its integer sums.
 
-    The same in float is :func:`train.model.pool`.
+    The same in float is :func:`train.model.network.pool`.
 
     Parameters
     ----------

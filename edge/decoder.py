@@ -17,7 +17,7 @@ import numpy as np
 from edge.classifier import Window
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
-from edge.modelfile import DecoderDefaults
+from edge.model.modelfile import DecoderDefaults
 
 # What one hop may say against a class: a single wild window must not outweigh all before it.
 MIN_LIKELIHOOD = 1e-3

@@ -16,10 +16,10 @@ import pytest
 
 if TYPE_CHECKING:
     from convert.proof import Proof
-    from edge.modelfile import Description
-    from train.checkpoint import Checkpoint
+    from edge.model.modelfile import Description
     from train.config import RunConfig
-    from train.corpus import Corpus
+    from train.fit.training_data import Corpus
+    from train.model.checkpoint import Checkpoint
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A shell without job control has what it starts in the background ignore Ctrl-C, and programs
@@ -102,7 +102,7 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_data(tiny_config: RunConfig, tiny_corpus: Path, tiny_cache: Path) -> Corpus:
     """The corpus, opened for training."""
-    from train.corpus import Place, open_corpus
+    from train.fit.training_data import Place, open_corpus
 
     return open_corpus(tiny_config, Place((tiny_corpus,), tiny_cache))
 
@@ -112,7 +112,7 @@ def tiny_run(
     tiny_config: RunConfig, tiny_data: Corpus, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Folder of a finished run."""
-    from train.fit import fit
+    from train.fit.loop import fit
 
     run = tmp_path_factory.mktemp("run")
     fit(tiny_config, run, tiny_data)
@@ -122,7 +122,7 @@ def tiny_run(
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_run: Path) -> Checkpoint:
     """The best one of that run."""
-    from train.checkpoint import load_checkpoint
+    from train.model.checkpoint import load_checkpoint
 
     return load_checkpoint(tiny_run)
 
@@ -130,11 +130,11 @@ def tiny_checkpoint(tiny_run: Path) -> Checkpoint:
 @pytest.fixture(scope="session")
 def short_streams() -> Iterator[None]:
     """Tune decoders on a minute instead of twenty."""
-    import convert.convert
+    import convert.from_checkpoint
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convert.convert, "STREAMS", 1)
-        patch.setattr(convert.convert, "STREAM_S", 60.0)
+        patch.setattr(convert.from_checkpoint, "STREAMS", 1)
+        patch.setattr(convert.from_checkpoint, "STREAM_S", 60.0)
         yield
 
 
@@ -146,7 +146,7 @@ def tiny_conversion(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Conversion:
     """That checkpoint, converted."""
-    from convert.convert import convert
+    from convert.from_checkpoint import convert
 
     path = tmp_path_factory.mktemp("model") / "tiny.tflite"
     description, proof = convert(tiny_checkpoint, tiny_corpus, path, "tiny")

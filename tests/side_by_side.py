@@ -3,11 +3,11 @@
     python -m tests.side_by_side cnn-float.tflite cnn-int8.tflite --json OUT.json
 
 compares the model that comes along, the model files that are given (the plain 2-D network of
-`train.tutorial_cnn`, say) and Whisper base on 3 s cuts of the test split. Each runs in a process
-of its own, on the code that `edgelid` itself runs. For the costs they take turns clip by clip, so
-that whatever else the machine does hits all of them alike; what is told is processor time, of all
-threads. Whisper's answers take minutes and never change: they stay in ``OUT.json.scores``, and
-another run only measures anew what it costs.
+`train.evaluation.tutorial_cnn`, say) and Whisper base on 3 s cuts of the test split. Each runs in a
+process of its own, on the code that `edgelid` itself runs. For the costs they take turns clip by
+clip, so that whatever else the machine does hits all of them alike; what is told is processor time,
+of all threads. Whisper's answers take minutes and never change: they stay in ``OUT.json.scores``,
+and another run only measures anew what it costs.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from tqdm import tqdm
 
 from convert.inspection import inspect
 from edge import __version__
-from edge.atomic import check_writable
-from edge.bench.machine import describe_machine
 from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
-from edge.interpreter import open_model
-from edge.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.model.interpreter import open_model
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.system.atomic import check_writable
+from edge.system.machine import describe_machine
 from train.command import run
-from train.cuts import SEED, Cut, balanced, cuts, load_cuts
-from train.manifest import corpus_dir, open_manifest
-from train.report import balanced as accuracy_text
-from train.report import write_json
-from train.scored import Scored, among, difference
-from train.scored import summary as accuracy_of
-from train.scoring import score_audio
-from train.teacher import LANGUAGES, join_weights, load_whisper, weights_dir
-from train.yardstick import (
+from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cuts
+from train.corpus.manifest import corpus_dir, open_manifest
+from train.evaluation.inference import score_audio
+from train.evaluation.report import balanced as accuracy_text
+from train.evaluation.report import write_json
+from train.evaluation.scores import Scored, among, difference
+from train.evaluation.scores import summary as accuracy_of
+from train.evaluation.yardstick import (
     cut_key,
     human_speech,
     restricted_log_posteriors,
     score_cuts,
     scores_file,
 )
+from train.fit.teacher import LANGUAGES, join_weights, load_whisper, weights_dir
 
 T = TypeVar("T")
 
@@ -332,7 +332,7 @@ class Entry:
 def side_by_side(
     entries: Sequence[Entry], corpus: Path, per_language: int, timed_cuts: int
 ) -> dict[str, Any]:
-    """Compare recognisers on the same cuts, those of `train.yardstick`.
+    """Compare recognisers on the same cuts, those of `train.evaluation.yardstick`.
 
     Parameters
     ----------

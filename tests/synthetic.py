@@ -16,9 +16,9 @@ import polars as pl
 import soundfile
 
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from train.features import CachedFeatures
-from train.manifest import COLUMNS, SCHEMA, Clip
-from train.shards import ENDING, Frames, Shards, write_shard
+from train.corpus.manifest import COLUMNS, SCHEMA, Clip
+from train.features.cache import CachedFeatures
+from train.features.shards import ENDING, Frames, Shards, write_shard
 
 # Language -> octaves a second that its tones rise by: what equalisers and noise cannot hide.
 # Swedish is none of the model's languages.

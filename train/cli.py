@@ -1,4 +1,4 @@
-"""The command ``edgelid-train``: parse, call one function, print."""
+"""The commands of edgelid-train: parse, call one function, print."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgelidError
-from train.command import run
-from train.importers import NAMES as IMPORTERS
+from train.command import DEFAULT_CACHE, run
+from train.corpus.importers import NAMES as IMPORTERS
 
 if TYPE_CHECKING:
-    from train.corpus import Place
+    from train.fit.training_data import Place
 
 DEFAULT_LOADERS = min(8, (os.cpu_count() or 1) - 1)
-DEFAULT_CACHE = Path("~/.cache/edgelid/features")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         default=[],
-        help="teacher's embeddings, from train.teacher; one a corpus",
+        help="teacher's embeddings, from train.fit.teacher; one a corpus",
     )
     fit.add_argument(
         "--start",
@@ -106,7 +105,9 @@ def parser() -> argparse.ArgumentParser:
         "--conditions", help="noise, rooms, codecs: a list, such as clean,noise-10 (default: all)"
     )
     evaluate.add_argument("--streams", type=int, default=4, help="to follow, of 5 minutes")
-    evaluate.add_argument("--yardstick", type=Path, help="report of train.yardstick, to compare")
+    evaluate.add_argument(
+        "--yardstick", type=Path, help="report of train.evaluation.yardstick, to compare"
+    )
     evaluate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     evaluate.add_argument("--json", type=Path, help="write the full report to this file")
     evaluate.add_argument("--html", type=Path, help="write it with plots, for a browser")
@@ -185,7 +186,8 @@ def _features_parser(common: argparse.ArgumentParser) -> argparse.ArgumentParser
         action="append",
         default=[],
         metavar="CORPUS",
-        help="manifest or folder of another corpus to learn from, such as train.synthetic makes",
+        help="manifest or folder of another corpus to learn from, such as train.synthesis.speech "
+        "makes",
     )
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out files that cannot be read, and say which"
@@ -195,8 +197,8 @@ def _features_parser(common: argparse.ArgumentParser) -> argparse.ArgumentParser
 
 def _place(options: argparse.Namespace, cluster: str | None = None) -> Place:
     """What the options of `_features_parser` say."""
-    from train.corpus import Place
-    from train.manifest import corpus_dir
+    from train.corpus.manifest import corpus_dir
+    from train.fit.training_data import Place
 
     if options.workers < 1:
         raise EdgelidError("--workers must be at least 1")
@@ -215,7 +217,7 @@ def run_prepare(options: argparse.Namespace) -> None:
     # As Ctrl-C does: what is done stays, and no process is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from train.config import read_config
-    from train.corpus import prepare_corpus
+    from train.fit.training_data import prepare_corpus
 
     print(prepare_corpus(read_config(options.config), _place(options, options.ray)))
 
@@ -232,14 +234,14 @@ def run_fit(options: argparse.Namespace) -> None:
         raise EdgelidError("give the folder of the run (--run), or --dry-run")
     # Only now: these take seconds to import, and `--help` should not.
     from train.config import read_config
-    from train.corpus import open_corpus
-    from train.fit import KNOWN, TRUNK, Beginning, fit
-    from train.precision import choose
+    from train.fit.loop import KNOWN, TRUNK, Beginning, fit
+    from train.fit.training_data import open_corpus
+    from train.model.precision import choose
 
     config, freeze = read_config(options.config), options.freeze or ""
     precision = choose(options.precision)
     if options.dry_run:
-        from train.dryrun import dry_run
+        from train.fit.dry_run import dry_run
 
         print("\n".join(dry_run(config, precision, freeze in (TRUNK, KNOWN)).lines()))
         return
@@ -254,10 +256,10 @@ def run_fit(options: argparse.Namespace) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """``edgelid-train evaluate``."""
-    from edge.atomic import check_writable
-    from train.evaluate import Evaluation, evaluate_model
-    from train.manifest import corpus_dir
-    from train.report import table, write_json
+    from edge.system.atomic import check_writable
+    from train.corpus.manifest import corpus_dir
+    from train.evaluation.evaluate import Evaluation, evaluate_model
+    from train.evaluation.report import table, write_json
 
     try:
         durations_s = [float(part) for part in options.durations.split(",")]
@@ -267,7 +269,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         check_writable(path)
     if options.html:
         # Before the work: should the package that plots be missing, that is said at once.
-        from train.htmlreport import write_html
+        from train.evaluation.html_report import write_html
     report = evaluate_model(
         Evaluation(
             model=options.model,
@@ -293,7 +295,7 @@ def run_import(options: argparse.Namespace) -> None:
     """``edgelid-train import``."""
     if options.workers < 1:
         raise EdgelidError("--workers must be at least 1")
-    from train.importing import Selection, import_corpus, summary
+    from train.corpus.importing import Selection, import_corpus, summary
 
     selection = Selection(
         languages=tuple(options.languages.split(",")) if options.languages else None,
@@ -315,15 +317,15 @@ def run_import(options: argparse.Namespace) -> None:
 
 def run_validate(options: argparse.Namespace) -> None:
     """``edgelid-train validate``."""
-    from edge.atomic import check_writable
-    from train.report import write_json
-    from train.validation import validate
-    from train.validation_report import table
+    from edge.system.atomic import check_writable
+    from train.corpus.validation import validate
+    from train.corpus.validation_report import table
+    from train.evaluation.report import write_json
 
     for path in filter(None, (options.json, options.plots)):
         check_writable(path)
     if options.plots:
-        from train.corpusplot import write_plot
+        from train.corpus.plot import write_plot
 
         if options.plots.suffix.lower() != ".png":
             raise EdgelidError("--plots writes PNG: give a file that ends in .png")
@@ -340,10 +342,10 @@ def run_validate(options: argparse.Namespace) -> None:
 
 def run_split(options: argparse.Namespace) -> None:
     """``edgelid-train split``."""
-    from edge.atomic import check_writable
-    from train.manifest import read_rows, write_parquet
-    from train.splitting import Wish, divide
-    from train.splitting_report import table
+    from edge.system.atomic import check_writable
+    from train.corpus.manifest import read_rows, write_parquet
+    from train.corpus.splitting import Wish, divide
+    from train.corpus.splitting_report import table
 
     if options.output.suffix != ".parquet":
         raise EdgelidError("--output is Parquet: give a file that ends in .parquet")

@@ -1,4 +1,4 @@
-"""The configuration of a training run: one TOML file, read once, checked at the door."""
+"""The configuration of a training run: one TOML file, read and checked once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from edge.errors import EdgelidError
 from edge.frontend import HOP_SAMPLES, SAMPLE_RATE_HZ, FrontEndConfig
-from edge.modelfile import NONSPEECH, OTHER
+from edge.model.modelfile import NONSPEECH, OTHER
 from train.architecture import ModelConfig
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class OptimiserConfig:
         Peak of the cosine schedule; AdamW's decoupled decay.
     learning_rate_clips : int, optional
         The batch that `learning_rate` was found with; another one has it scaled: see
-        `train.schedule`. By default it holds as it is.
+        `train.fit.schedule`. By default it holds as it is.
     warmup_steps : int
         Linear warm-up.
     label_smoothing : float

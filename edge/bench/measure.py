@@ -1,4 +1,4 @@
-"""What ``edgelid bench`` measures, and how the figures of all its passes become one document.
+"""The measurements of a bench, and how the figures of all its passes become one document.
 
 The setups take turns, several rounds of them, so that what changes meanwhile (heat, other
 programs) hits all alike; what the rounds differ by is the noise of the figures.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edge import __version__
-from edge.bench.machine import Times, describe_machine, processor_times, read_state
+from edge.audio.sources import FileSource
 from edge.bench.passes import (
     Cost,
     Paced,
@@ -36,10 +36,10 @@ from edge.bench.startup import Start, installed_bytes, listen_once
 from edge.bench.warn import warnings
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.interpreter import Graphs, open_model
-from edge.modelfile import ModelFile, read_model
-from edge.output import now
-from edge.sources import FileSource
+from edge.model.interpreter import Graphs, open_model
+from edge.model.modelfile import ModelFile, read_model
+from edge.outputs.stdout import now
+from edge.system.machine import Times, describe_machine, processor_times, read_state
 
 FORMAT = "edgelid bench"
 FORMAT_VERSION = 1

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge.audio.sources import BLOCK_S, paced
 from edge.bench.recomputation import Recomputation
+from edge.bench.stages import Call, unwatch, watch
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.interpreter import Graphs, Int8Array, WindowGraph
-from edge.listen import Listener
-from edge.modelfile import ModelFile
-from edge.sources import BLOCK_S, paced
-from edge.stages import Call, unwatch, watch
+from edge.listener import Listener
+from edge.model.interpreter import Graphs, Int8Array, WindowGraph
+from edge.model.modelfile import ModelFile
 
 
 @dataclass

@@ -7,10 +7,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.atomic import check_writable, write_atomically
 from edge.bench.table import machine_name, run_name
 from edge.errors import EdgelidError
-from edge.plotstyle import DPI, GREY, INK, LOOK, STYLE, check_matplotlib
+from edge.outputs.plotstyle import DPI, GREY, INK, LOOK, STYLE, check_matplotlib
+from edge.system.atomic import check_writable, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""A sliding window as it is commonly done: all of it, at every hop; here with the same weights."""
+"""The usual sliding window, to compare with: all of it computed at every hop, same weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from edge.classifier import pool
 from edge.frontend import Float32Array, FrontEnd
-from edge.interpreter import Graphs, Int8Array, quantise
-from edge.modelfile import ModelFile
+from edge.model.interpreter import Graphs, Int8Array, quantise
+from edge.model.modelfile import ModelFile
 
 
 class Recomputation:

@@ -1,4 +1,4 @@
-"""What starting the real command costs: time to its first decision, memory, and disk."""
+"""Costs of starting the real command: time to its first decision, memory, and disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import edge
 from edge.errors import EdgelidError
-from edge.interpreter import CANDIDATES
+from edge.model.interpreter import CANDIDATES
 
 FIRST_DECISION_LIMIT_S = 60.0  # recordings without a decision can be long
 REST_LIMIT_S = 10.0  # enough to hear a minute on the smallest devices
@@ -67,7 +67,7 @@ def listen_once(path: Path, model: Path, threads: int, interpreter: str) -> Star
         If the command fails.
     """
     module = next(c.module for c in CANDIDATES if c.distribution == interpreter)
-    modules = ",".join(["edge.cli", "edge.listen", "edge.sources", "soundfile", module])
+    modules = ",".join(["edge.cli", "edge.listener", "edge.audio.sources", "soundfile", module])
     options = ["--input", str(path), "--model", str(model), "--threads", str(threads)]
     home = str(Path(edge.__file__).parents[1])
     environment = {

@@ -16,7 +16,7 @@ from tests.arm64.emulated_pi import (
     python_3_11,
 )
 from tests.arm64.outputs import Audio, written
-from train.cuts import read_audio
+from train.corpus.cuts import read_audio
 
 EXCERPT_S = 4.0  # emulation takes a few seconds for each
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from convert.flatbuffer import read_graphs
 from edge.bench.measure import SAMPLE
-from edge.interpreter import TRUNK_SIGNATURE
-from edge.modelfile import DEFAULT_MODEL, read_model
+from edge.model.interpreter import TRUNK_SIGNATURE
+from edge.model.modelfile import DEFAULT_MODEL, read_model
 from tests.arm64.counting import Count, count, counting_plugin
 from tests.arm64.emulated_pi import PROCESSORS, emulated_pi
 from tests.arm64.matrixproduct import MACS, write_matrix_product
-from train.cuts import read_audio
+from train.corpus.cuts import read_audio
 
 BUDGET = Path(__file__).with_name("budget.json")
 TOLERANCE = 0.01

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from edge.audio.sources import BLOCK_S
 from edge.bench.recomputation import Recomputation
+from edge.bench.stages import Call, watch
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.interpreter import open_graphs, open_model
-from edge.listen import Listener
-from edge.modelfile import DEFAULT_MODEL, read_model
-from edge.sources import BLOCK_S
-from edge.stages import Call, watch
+from edge.listener import Listener
+from edge.model.interpreter import open_graphs, open_model
+from edge.model.modelfile import DEFAULT_MODEL, read_model
 
 # Of counting.c.
 MAGIC = 0x4D410000
@@ -58,7 +58,7 @@ class Regions:
         self._call(MAGIC + STOP, os.SEEK_SET)
 
     def around(self, name: str, call: Call) -> Call:
-        """Let what a call does be a region: for `edge.stages.watch`."""
+        """Let what a call does be a region: for `edge.bench.stages.watch`."""
         self.names.append(name)
         enter, leave = (
             partial(self._call, MAGIC + region, os.SEEK_SET) for region in (len(self.names), 1)

@@ -21,14 +21,14 @@ import numpy.typing as npt
 
 from edge.classifier import pool, quantise
 from edge.frontend import Float32Array, FrontEnd
-from edge.interpreter import (
+from edge.model.interpreter import (
     CANDIDATES,
     TRUNK_SIGNATURE,
     Graphs,
     WindowGraph,
     run_model,
 )
-from edge.modelfile import ModelFile, read_model
+from edge.model.modelfile import ModelFile, read_model
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -10,7 +10,7 @@ import pytest
 
 import convert.cli
 from convert.flatbuffer import read_graphs
-from edge.modelfile import pack_model, read_model
+from edge.model.modelfile import pack_model, read_model
 from tests.arm64.emulated_pi import BOOKWORM, EmulatedPis
 from tests.arm64.outputs import (
     Audio,

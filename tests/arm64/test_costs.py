@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from tests.arm64.costs import (
     MAX_INSTRUCTIONS,
     TOTAL,

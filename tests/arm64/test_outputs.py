@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.modelfile import DEFAULT_MODEL, read_model
+from edge.model.modelfile import DEFAULT_MODEL, read_model
 from tests.arm64.emulated_pi import (
     BOOKWORM,
     BOOKWORM_32_BIT,

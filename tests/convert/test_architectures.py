@@ -12,23 +12,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convert.apart import WindowCheck, check_window
-from convert.convert import stream_spec
 from convert.flatbuffer import read_graphs
-from convert.graph import (
+from convert.from_checkpoint import stream_spec
+from convert.inspection import problems
+from convert.stream_vs_window import WindowCheck, check_window
+from convert.streaming_graph import (
     StreamingModule,
     WholeWindow,
     representative_samples,
     to_int8,
     window_to_tflite,
 )
-from convert.inspection import problems
-from convert.tensors import check_streams
-from convert.wholewindow import window_spec
+from convert.tensor_errors import check_streams
+from convert.whole_window import window_spec
 from edge.classifier import StreamingClassifier
 from edge.frontend import Float32Array, FrontEnd, FrontEndConfig, front_end_hash
-from edge.interpreter import Graphs, WindowGraph, open_graphs, open_model
-from edge.modelfile import (
+from edge.model.interpreter import Graphs, WindowGraph, open_graphs, open_model
+from edge.model.modelfile import (
     FORMAT_VERSION,
     WINDOW_FORMAT_VERSION,
     Calibration,
@@ -41,9 +41,9 @@ from edge.modelfile import (
 )
 from tests.synthetic import speech
 from train.architecture import ModelConfig, Stage
-from train.checkpoint import build_model
 from train.config import DataConfig, OptimiserConfig, RunConfig
-from train.filterbank import mel_filterbank
+from train.features.filterbank import mel_filterbank
+from train.model.checkpoint import build_model
 
 FRONT_END = FrontEndConfig(mels=16)
 FILTERBANK = mel_filterbank(FRONT_END)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import convert.cli
-import convert.convert
+import convert.from_checkpoint
 from convert.cli import main
 from tests.conftest import Conversion
 
@@ -57,7 +57,7 @@ def converted(tiny_conversion: Conversion, monkeypatch: pytest.MonkeyPatch) -> N
     def convert_checkpoint(*_: object) -> tuple[object, object]:
         return tiny_conversion.description, tiny_conversion.proof
 
-    monkeypatch.setattr(convert.convert, "convert", convert_checkpoint)
+    monkeypatch.setattr(convert.from_checkpoint, "convert", convert_checkpoint)
 
 
 def test_prints_the_proof(
@@ -123,6 +123,6 @@ def test_interrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(convert.convert, "convert", interrupt)
+    monkeypatch.setattr(convert.from_checkpoint, "convert", interrupt)
     assert main([str(tiny_run), "-o", str(tmp_path / "m.tflite")]) == 130
     assert capsys.readouterr().err == "edgelid-convert: stopped; nothing was written\n"

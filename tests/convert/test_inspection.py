@@ -16,7 +16,7 @@ from convert.cli import main
 from convert.flatbuffer import Graph, Operator, Tensor, read_graphs
 from convert.inspection import difference, inspect, problems
 from edge.errors import EdgelidError
-from edge.modelfile import DEFAULT_MODEL, ModelFile, pack_model, read_model
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, pack_model, read_model
 
 
 @pytest.fixture(scope="module")

@@ -16,18 +16,18 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-import convert.convert
+import convert.from_checkpoint
 from convert.cli import main
-from convert.convert import convert as convert_checkpoint
-from convert.graph import window_to_tflite
+from convert.from_checkpoint import convert as convert_checkpoint
 from convert.proof import Limits
 from convert.settings import Settings
+from convert.streaming_graph import window_to_tflite
 from edge import __version__
 from edge.errors import EdgelidError
-from edge.modelfile import DEFAULT_MODEL, read_model
+from edge.model.modelfile import DEFAULT_MODEL, read_model
 from tests.conftest import Conversion
 from tests.synthetic import speech, write_audio
-from train.checkpoint import Checkpoint
+from train.model.checkpoint import Checkpoint
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def quantised(
 ) -> None:
     """Conversion without its slowest part: the graph is there already."""
     graph = read_model(tiny_conversion.path).graph
-    monkeypatch.setattr(convert.convert, "to_int8", lambda *_: graph)
+    monkeypatch.setattr(convert.from_checkpoint, "to_int8", lambda *_: graph)
 
 
 def test_a_full_disk(

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.audio.sources import FileSource
 from edge.frontend import Float32Array
-from edge.interpreter import Graphs, open_graphs
-from edge.modelfile import DEFAULT_MODEL, ModelFile, read_model
-from edge.sources import FileSource
+from edge.model.interpreter import Graphs, open_graphs
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 
 SAMPLE = DEFAULT_MODEL.parents[1] / "samples" / "languages.opus"
 

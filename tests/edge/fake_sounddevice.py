@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.clock import Clock
+from edge.audio.clock import Clock
 from edge.frontend import Float32Array
 
 USB = ("USB PnP Sound Device: Audio (hw:1,0)", 1, 44_100.0)

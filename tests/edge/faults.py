@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge.bench.machine import memory_bytes
+from edge.audio.microphone import MicrophoneSource
+from edge.audio.sources import FileSource, Gap, Sound
 from edge.bench.measure import SAMPLE
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.interpreter import Graphs, WindowGraph, open_model
-from edge.listen import Heard, Listener
-from edge.microphone import MicrophoneSource
-from edge.modelfile import DEFAULT_MODEL, NONSPEECH, ModelFile, read_model
-from edge.sources import FileSource, Gap, Sound
+from edge.listener import Heard, Listener
+from edge.model.interpreter import Graphs, WindowGraph, open_model
+from edge.model.modelfile import DEFAULT_MODEL, NONSPEECH, ModelFile, read_model
+from edge.system.machine import memory_bytes
 from tests.edge.flaky_portaudio import BLOCK_FRAMES, World
 
 # What a gap may be wrong by: delivery is irregular, and the rate of devices is not known.

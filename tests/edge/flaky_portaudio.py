@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from edge.clock import Clock
-from edge.default_device import Places
+from edge.audio.clock import Clock
+from edge.audio.default_device import Places
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 
 BLOCK_FRAMES = 1_600

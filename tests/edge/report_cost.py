@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edge.timeline import seconds_of, time_of
+from edge.outputs.timeline import seconds_of, time_of
 
 T0 = seconds_of("2026-09-01T00:00:00.000+00:00")
 LANGUAGES = ("de", "en", "fr", "es", "nl", "unknown", "nonspeech")

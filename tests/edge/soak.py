@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge.bench.machine import memory_bytes
+from edge.audio.microphone import MicrophoneSource
+from edge.audio.sources import FileSource, Gap, Sound
 from edge.bench.measure import SAMPLE
 from edge.frontend import SAMPLE_RATE_HZ
-from edge.interpreter import open_model
-from edge.listen import Listener
-from edge.microphone import MicrophoneSource
-from edge.modelfile import DEFAULT_MODEL, read_model
-from edge.sources import FileSource, Gap, Sound
+from edge.listener import Listener
+from edge.model.interpreter import open_model
+from edge.model.modelfile import DEFAULT_MODEL, read_model
+from edge.system.machine import memory_bytes
 from tests.edge.flaky_portaudio import World
 
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge import classifier as module
+from edge.audio.sources import FileSource
 from edge.classifier import (
     StreamingClassifier,
     Window,
@@ -25,9 +26,8 @@ from edge.classifier import (
 )
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
-from edge.interpreter import Graphs, Int8Array, open_graphs
-from edge.modelfile import DEFAULT_MODEL, ModelFile, Quantisation, read_model
-from edge.sources import FileSource
+from edge.model.interpreter import Graphs, Int8Array, open_graphs
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, Quantisation, read_model
 
 MODEL = read_model(DEFAULT_MODEL)
 CONFIG, STREAM = MODEL.description.front_end, MODEL.description.stream
@@ -228,7 +228,7 @@ def test_the_running_sums_are_the_sums_of_the_window() -> None:
 
 
 def test_the_constant_of_the_pooling_is_that_of_the_training() -> None:
-    source = Path(__file__).parents[2] / "train" / "model.py"
+    source = Path(__file__).parents[2] / "train" / "model" / "network.py"
     constants = {
         target.id: ast.literal_eval(node.value)
         for node in ast.parse(source.read_text()).body
@@ -241,7 +241,7 @@ def test_the_constant_of_the_pooling_is_that_of_the_training() -> None:
 
 def test_the_pooling_is_that_of_the_training() -> None:
     pytest.importorskip("tensorflow", reason="needs the extra `train`")
-    training = pytest.importorskip("train.model")
+    training = pytest.importorskip("train.model.network")
     assert training.POOL_EPSILON == module.POOL_EPSILON
     for count in (1, 25, 250):
         embeddings, weights = random_embeddings(count, seed=count)

@@ -25,7 +25,7 @@ import soundfile
 
 from edge import __version__
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.modelfile import DEFAULT_MODEL, MODELS, ModelFile
+from edge.model.modelfile import DEFAULT_MODEL, MODELS, ModelFile
 
 Done = subprocess.CompletedProcess[str]
 Edgelid = Callable[..., Done]  # the fixture that runs it

@@ -11,8 +11,8 @@ from edge.bench.measure import SAMPLE
 from edge.bench.startup import listen_once
 from edge.classifier import StreamingClassifier, quantise
 from edge.frontend import SAMPLE_RATE_HZ, Float64Array, FrontEnd, frame_count
-from edge.interpreter import Graphs, Int8Array, open_graphs
-from edge.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.model.interpreter import Graphs, Int8Array, open_graphs
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 
 AUDIO_S = 60
 MAX_PEAK_BYTES = 70_000_000

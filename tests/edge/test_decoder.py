@@ -14,7 +14,7 @@ from edge.classifier import Window, softmax
 from edge.decoder import Change, Decoder, Segment
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
-from edge.modelfile import DecoderDefaults
+from edge.model.modelfile import DecoderDefaults
 
 LABELS = ("de", "en", "fr", "other", "nonspeech")
 HOP_S = 0.16

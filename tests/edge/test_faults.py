@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bench.machine import memory_bytes
-from edge.microphone import MicrophoneSource
-from edge.sources import Sound
+from edge.audio.microphone import MicrophoneSource
+from edge.audio.sources import Sound
+from edge.system.machine import memory_bytes
 from tests.edge.faults import HEARD_S, Checked, answers, recording
 from tests.edge.flaky_portaudio import World
 

@@ -17,7 +17,7 @@ from edge.frontend import (
     frame_count,
     front_end_hash,
 )
-from edge.modelfile import DEFAULT_MODEL, read_model
+from edge.model.modelfile import DEFAULT_MODEL, read_model
 
 CONFIG = FrontEndConfig()
 FILTERBANK = read_model(DEFAULT_MODEL).filterbank

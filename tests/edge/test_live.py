@@ -55,8 +55,8 @@ import json, logging, signal, sys, time
 import numpy as np
 import sounddevice
 from edge.errors import EdgelidError
-from edge.microphone import MicrophoneSource
-from edge.sources import Gap
+from edge.audio.microphone import MicrophoneSource
+from edge.audio.sources import Gap
 
 wanted = int(sys.argv[2]), int(sys.argv[3])
 opened = sounddevice.RawInputStream

@@ -23,8 +23,8 @@ import numpy as np
 import soundfile
 import soxr  # before any fork: each would import it anew
 
+from edge.audio.sources import FileSource
 from edge.errors import EdgelidError
-from edge.sources import FileSource
 from tests.fuzz.books import Books
 from tests.fuzz.child import give_way, in_child
 from tests.fuzz.modeltarget import FINDING

@@ -16,7 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.frontend import FrontEndConfig
-from edge.modelfile import DESCRIPTION_MEMBER, FILTERBANK_MEMBER, LABELS_MEMBER
+from edge.model.modelfile import DESCRIPTION_MEMBER, FILTERBANK_MEMBER, LABELS_MEMBER
 
 INTEGERS = (
     0,

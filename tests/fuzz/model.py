@@ -1,9 +1,10 @@
 """Fuzz what reads model files: ``python -m tests.fuzz.model --seconds 3600 --work FOLDER``.
 
-Guided by the coverage of `edge.modelfile` and `edge.graphcheck` (atheris, which is libFuzzer; it
-comes with the extra ``fuzz``). What happens to each input, `tests.fuzz.modeltarget` tells. Inputs
-are kept in FOLDER: in ``findings`` what must not happen, one of each; in ``crashed`` all that
-crashed a trial; in ``corpus`` those that reached something new. ``model.json`` says how far it is.
+Guided by the coverage of `edge.model.modelfile` and `edge.model.graphcheck` (atheris, which is
+libFuzzer; it comes with the extra ``fuzz``). What happens to each input, `tests.fuzz.modeltarget`
+tells. Inputs are kept in FOLDER: in ``findings`` what must not happen, one of each; in ``crashed``
+all that crashed a trial; in ``corpus`` those that reached something new. ``model.json`` says how
+far it is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["edge.modelfile", "edge.graphcheck", "numpy.lib"]):
+with atheris.instrument_imports(
+    include=["edge.model.modelfile", "edge.model.graphcheck", "numpy.lib"]
+):
     from tests.fuzz.modeltarget import CRASHED, FINDING, outcome
 
 from tests.fuzz.books import Books

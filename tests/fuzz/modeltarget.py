@@ -11,13 +11,13 @@ from pathlib import Path
 import ai_edge_litert.interpreter  # noqa: F401  before any fork: each would import it anew
 import numpy as np
 
-from edge import admission, trial
 from edge.errors import EdgelidError
-from edge.graphcheck import UnfitGraph, check_graph
-from edge.info import describe, table
-from edge.interpreter import CANDIDATES, run_model
-from edge.listen import Listener
-from edge.modelfile import ModelFile, model_of_bytes
+from edge.listener import Listener
+from edge.model import sandbox, trust
+from edge.model.graphcheck import UnfitGraph, check_graph
+from edge.model.info import describe, table
+from edge.model.interpreter import CANDIDATES, run_model
+from edge.model.modelfile import ModelFile, model_of_bytes
 from tests.fuzz.child import in_child
 
 TRIAL_S = 20
@@ -31,8 +31,9 @@ RAN, FINDING = "ran", "finding"
 def outcome(data: bytes) -> tuple[str, str]:
     """What comes of a model file that a stranger made.
 
-    It is read and checked here. Building and running it, as `edge.trial` does, is for a child
-    process; if it survives that, another listens with it, as the process would that opened it.
+    It is read and checked here. Building and running it, as `edge.model.sandbox` does, is for a
+    child process; if it survives that, another listens with it, as the process would that opened
+    it.
 
     Returns
     -------
@@ -59,12 +60,12 @@ def outcome(data: bytes) -> tuple[str, str]:
         grown_bytes = _peak_bytes() - before_bytes
     if grown_bytes > MAX_GROWTH_BYTES:
         return FINDING, f"reading it took {grown_bytes >> 20} MiB"
-    status, text = in_child(lambda: _tried(model), TRIAL_S, trial.MAX_BYTES)
+    status, text = in_child(lambda: _tried(model), TRIAL_S, sandbox.MAX_BYTES)
     if status or text.startswith("raised"):
         return CRASHED, f"status {status} {text}"
     if text:
         return REFUSED_IN_TRIAL, text
-    status, text = in_child(lambda: _listened(model), TRIAL_S, trial.MAX_BYTES)
+    status, text = in_child(lambda: _listened(model), TRIAL_S, sandbox.MAX_BYTES)
     if status or text:
         return FINDING, f"after its trial: status {status} {text}"
     return RAN, ""
@@ -86,7 +87,7 @@ def _tried(model: ModelFile) -> str:
 def _listened(model: ModelFile) -> str:
     """What `edgelid info` and `edgelid listen` do."""
     # No second trial, in a process that is itself a trial.
-    admission._admitted.add((hashlib.sha256(model.graph).digest(), 1))
+    trust._admitted.add((hashlib.sha256(model.graph).digest(), 1))
     facts = describe(model)
     table(facts)
     json.dumps(facts, allow_nan=False)

@@ -20,8 +20,8 @@ def main() -> int:
     import keras
     import numpy as np
 
-    from convert.graph import window_to_tflite
-    from edge.modelfile import (
+    from convert.streaming_graph import window_to_tflite
+    from edge.model.modelfile import (
         WINDOW_FORMAT_VERSION,
         Calibration,
         DecoderDefaults,

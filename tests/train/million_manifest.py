@@ -21,7 +21,7 @@ import polars as pl
 
 from edge.frontend import SAMPLE_RATE_HZ
 from tests.synthetic import write_audio
-from train.manifest import SPLITS, write_parquet
+from train.corpus.manifest import SPLITS, write_parquet
 
 ROWS = 1_000_000
 LANGUAGES = 107

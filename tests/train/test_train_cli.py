@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import train.fit
+import train.fit.loop
 from tests.conftest import Conversion
 from train.cli import main
 
@@ -89,7 +89,7 @@ def test_interrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.fit, "_update", interrupt)
+    monkeypatch.setattr(train.fit.loop, "_update", interrupt)
     assert fit(tiny_toml, tmp_path, tiny_corpus, tiny_cache) == 130
     assert capsys.readouterr().err.endswith("edgelid-train: stopped; the same command goes on\n")
     assert sorted(os.listdir(tmp_path)) == ["data.sha256", "last.npz", "logs"]

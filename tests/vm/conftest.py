@@ -12,13 +12,13 @@ import soundfile
 
 from edge.bench.measure import SAMPLE
 from edge.frontend import SAMPLE_RATE_HZ
-from edge.modelfile import DEFAULT_MODEL, ModelFile, pack_model, read_model
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, pack_model, read_model
 from tests.arm64.emulated_pi import ROOT, new_environment, run
-from tests.edge.test_admission import without_quantisation
+from tests.edge.model.test_trust import without_quantisation
 from tests.fuzz.hostile import edited
 from tests.fuzz.seeds import STREAM_SEED
 from tests.vm.guest import ENVIRONMENT, SHARE, Guest, guest, missing_packages
-from train.cuts import read_audio
+from train.corpus.cuts import read_audio
 
 FIGURES = pytest.StashKey[list[str]]()
 

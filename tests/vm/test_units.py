@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.edge.test_service import MAX_EXPOSURE
+from tests.edge.service.test_unit import MAX_EXPOSURE
 from tests.vm.guest import ENVIRONMENT, POLL_S, SHARE, TIMEOUT_S, USER, Guest
 
 pytestmark = pytest.mark.vm

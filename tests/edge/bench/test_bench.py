@@ -23,7 +23,7 @@ from edge.bench.table import figure, table
 from edge.bench.warn import warnings
 from edge.cli import parser
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.modelfile import DEFAULT_MODEL, ModelFile
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile
 from tests.edge.test_cli import ahead, sentence
 
 Done = subprocess.CompletedProcess[str]

@@ -16,8 +16,8 @@ from edge.bench.passes import (
 )
 from edge.bench.recomputation import Recomputation
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.interpreter import Graphs
-from edge.modelfile import ModelFile
+from edge.model.interpreter import Graphs
+from edge.model.modelfile import ModelFile
 
 HOPS = 40
 

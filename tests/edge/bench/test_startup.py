@@ -13,8 +13,8 @@ from edge.bench.measure import SAMPLE
 from edge.bench.startup import installed_bytes, listen_once
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
-from edge.interpreter import Graphs
-from edge.modelfile import DEFAULT_MODEL
+from edge.model.interpreter import Graphs
+from edge.model.modelfile import DEFAULT_MODEL
 
 
 def test_a_recording_without_a_decision(tmp_path: Path, graphs: Graphs) -> None:

@@ -1,0 +1,60 @@
+"""Networks of a whole window: their inputs, scores and description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from convert.parity import Score, features
+from edge.classifier import softmax
+from edge.frontend import Float32Array, Float64Array, FrontEnd, FrontEndConfig
+from edge.model.modelfile import StreamSpec
+
+WINDOWS_A_CLIP = 4
+
+
+def window_spec(config: FrontEndConfig, frames: int, hop_frames: int) -> StreamSpec:
+    """How a graph of whole windows is fed."""
+    return StreamSpec(
+        hop_frames=hop_frames,
+        stride_frames=1,
+        receptive_field_frames=frames,
+        windows_s=(frames * config.hop_samples / config.sample_rate_hz,),
+        embedding=0,
+        states=(),
+    )
+
+
+def last_window(clip: Float32Array, frames: int) -> Float32Array:
+    """The newest frames of a clip, (frames, mels), with silence before one that is too short."""
+    window: Float32Array = clip[-frames:]
+    missing = frames - len(window)
+    return np.pad(window, ((missing, 0), (0, 0)))
+
+
+def windows_of_clips(clips: Sequence[Float32Array], frames: int) -> list[Float32Array]:
+    """Windows that a stream of each clip goes through while it fills, and after that."""
+    return [
+        last_window(clip[:end], frames)
+        for clip in clips
+        for end in np.linspace(0, len(clip), WINDOWS_A_CLIP + 1).astype(int)[1:]
+        if end > 0
+    ]
+
+
+def window_scores(network: Any, front_end: FrontEnd, frames: int) -> Score:
+    """What a float network says of recordings: of the window that each ends with."""
+
+    def score(clips: Float32Array) -> Float64Array:
+        windows = np.stack([last_window(clip, frames) for clip in features(front_end, clips)])
+        return log_probabilities(network, windows)
+
+    return score
+
+
+def log_probabilities(network: Any, windows: Float32Array) -> Float64Array:
+    """Of windows, (windows, frames, mels) to (windows, classes)."""
+    scores = np.concatenate([np.asarray(network(window[None])) for window in windows])
+    return np.log(softmax(scores.astype(np.float64)) + 1e-30)

@@ -1,0 +1,225 @@
+"""Following a stream: audio through classifier and decoder to events, gaps accounted for.
+
+Audio can be lost on its way here, and the source says where and how much. Then this rule holds:
+
+- A gap of up to `BRIDGED_S` is bridged. It is heard as silence of its length, windows and
+  decoder go on, and it lies within a segment.
+- A longer one ends the segment where it begins. Behind it classifier and decoder begin anew:
+  nothing that was heard before counts any longer.
+
+Either way it is reported, and stream time goes on by its length. Segments and the gaps that are
+not bridged follow one another without holes or overlaps, from 0 to the end of the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge.audio.level import Level
+from edge.audio.sources import Gap, Sound
+from edge.classifier import StreamingClassifier, Window
+from edge.decoder import Change, Decoder, Segment
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.model.interpreter import Graphs, WindowGraph
+from edge.model.modelfile import DecoderDefaults, ModelFile
+
+BRIDGED_S = 0.5
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A stretch of stream that was not heard.
+
+    Attributes
+    ----------
+    start_s, end_s : float
+        Stream time.
+    reason : str
+    bridged : bool
+        Whether it was short enough to go on, and a segment covers it.
+    """
+
+    start_s: float
+    end_s: float
+    reason: str
+    bridged: bool
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a hop of audio brought.
+
+    Attributes
+    ----------
+    windows : list of Window
+        One a window length.
+    change : Change or None
+        The answer changes.
+    finished : Segment or None
+        A segment that is over.
+    current : Segment
+        The one that goes on.
+    lost : Lost or None
+        A gap that is over.
+    level : Level or None
+        The level changes for the worse or the better.
+    """
+
+    windows: list[Window]
+    change: Change | None
+    finished: Segment | None
+    current: Segment
+    lost: Lost | None = None
+    level: Level | None = None
+
+
+class Listener:
+    """Classifier and decoder for one stream.
+
+    Parameters
+    ----------
+    model : ModelFile
+    graphs : Graphs or WindowGraph
+    settings : DecoderDefaults
+    languages : sequence of str, optional
+        The only languages to expect.
+    more_windows_s : sequence of float
+        Windows to report besides the decoder's own.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        graphs: Graphs | WindowGraph,
+        settings: DecoderDefaults,
+        languages: Sequence[str] | None = None,
+        more_windows_s: Sequence[float] = (),
+    ) -> None:
+        others = [w for w in more_windows_s if w != settings.window_s]
+        self._classifier = StreamingClassifier(
+            model, graphs, [settings.window_s, *others], languages
+        )
+        self._decoder = Decoder(model.labels, settings, self._classifier.hop_s)
+        self._samples = 0  # of the stream, with its gaps
+        self._origin_samples = 0  # where classifier and decoder began
+
+    def stages(self) -> dict[str, tuple[object, str]]:
+        """What does the work of each stage: an object, and the name of its method."""
+        return {**self._classifier.stages(), "decoder": (self._decoder, "update")}
+
+    def expect(self, languages: Sequence[str] | None) -> None:
+        """Go on with these as the only languages to expect; see `StreamingClassifier.expect`."""
+        self._classifier.expect(languages)
+
+    def hear(self, blocks: Iterable[Sound]) -> Iterator[Heard]:
+        """Listen until the audio ends.
+
+        Parameters
+        ----------
+        blocks : iterable of ndarray, shape (n,), float32, Gap or Level
+            16 kHz mono, as an audio source gives it.
+
+        Yields
+        ------
+        Heard
+            For every hop, for every part of a gap and for its end, and once more for the segment
+            that the end of the stream finishes.
+
+        Raises
+        ------
+        EdgelidError
+            What the source raises, once the last segment has been finished all the same.
+        """
+        failure: EdgelidError | None = None
+        gap: Gap | None = None
+        try:
+            for block in blocks:
+                if isinstance(block, Level):
+                    yield Heard([], None, None, self._current(), level=block)
+                elif isinstance(block, Gap):
+                    gap = (
+                        block if gap is None else replace(gap, samples=gap.samples + block.samples)
+                    )
+                    yield from self._lose(gap)
+                else:
+                    if gap is not None:
+                        yield from self._go_on(gap)
+                        gap = None
+                    yield from self._hear(block)
+        except EdgelidError as error:
+            failure = error
+        if gap is not None:
+            yield from self._go_on(gap)
+        yield from self._finish()
+        if failure is not None:
+            raise failure
+
+    def _hear(self, samples: Float32Array) -> Iterator[Heard]:
+        self._samples += len(samples)
+        yield from map(self._heard, self._classifier.process(samples))
+
+    def _lose(self, gap: Gap) -> Iterator[Heard]:
+        """Take note of a gap that may not be over yet."""
+        if gap.duration_s > BRIDGED_S and self._samples > self._origin_samples:
+            yield from self._finish()
+            self._begin(self._samples)
+        yield Heard([], None, None, self._current())
+
+    def _go_on(self, gap: Gap) -> Iterator[Heard]:
+        """Behind a gap."""
+        bridged = gap.duration_s <= BRIDGED_S
+        end_samples = self._samples + gap.samples
+        times_s = self._samples / SAMPLE_RATE_HZ, end_samples / SAMPLE_RATE_HZ
+        lost = Lost(*times_s, gap.reason, bridged)
+        if bridged:
+            yield from self._hear(np.zeros(gap.samples, np.float32))
+        else:
+            self._samples = end_samples
+            self._begin(end_samples)
+        yield Heard([], None, None, self._current(), lost)
+
+    def _begin(self, samples: int) -> None:
+        self._classifier.reset()
+        self._decoder.reset()
+        self._origin_samples = samples
+
+    def _finish(self) -> Iterator[Heard]:
+        """End the segment that goes on."""
+        yield from map(self._heard, self._classifier.flush())
+        own_samples = self._samples - self._origin_samples
+        last = self._decoder.finish(own_samples / SAMPLE_RATE_HZ)
+        if last is not None:
+            last = replace(self._in_stream(last), end_s=self._samples / SAMPLE_RATE_HZ)
+            yield Heard([], None, last, last)
+
+    def _heard(self, windows: list[Window]) -> Heard:
+        decided = self._decoder.update(windows[0])
+        change, finished = decided if decided else (None, None)
+        if finished is not None and finished.end_s <= finished.start_s:
+            finished = None  # an answer taken back before it covered any audio
+        current = self._decoder.current
+        if self._origin_samples:
+            origin_s = self._origin_samples / SAMPLE_RATE_HZ
+            windows = [
+                replace(w, start_s=origin_s + w.start_s, end_s=origin_s + w.end_s) for w in windows
+            ]
+            current = self._in_stream(current)
+            finished = finished and self._in_stream(finished)
+            change = change and replace(
+                change,
+                start_s=origin_s + change.start_s,
+                decided_s=origin_s + change.decided_s,
+            )
+        return Heard(windows, change, finished, current)
+
+    def _current(self) -> Segment:
+        return self._in_stream(self._decoder.current)
+
+    def _in_stream(self, segment: Segment) -> Segment:
+        """A segment of the decoder's in time of the stream."""
+        origin_s = self._origin_samples / SAMPLE_RATE_HZ
+        return replace(segment, start_s=origin_s + segment.start_s, end_s=origin_s + segment.end_s)

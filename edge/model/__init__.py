@@ -1,0 +1,4 @@
+"""The model file: read, checked, tried in a sandbox, and run by a TFLite interpreter.
+
+May import from `edge` only `errors`, `languages`, `frontend` and `system`; knows no audio source.
+"""

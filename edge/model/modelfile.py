@@ -1,0 +1,490 @@
+"""The model file: a TFLite flatbuffer with a ZIP of metadata behind it.
+
+Read with distrust: a model may come from anywhere. Nothing in it is executed but the graph, and
+nothing is run before everything it says of itself has been checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import stat
+import zipfile
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import EdgelidError
+from edge.frontend import Float32Array, FrontEndConfig, front_end_hash
+
+FORMAT_VERSION = 1  # of models that stream
+WINDOW_FORMAT_VERSION = 2  # of those that take a whole window, which older releases do not know
+DESCRIPTION_MEMBER = "edgelid.json"
+LABELS_MEMBER = "labels.txt"
+FILTERBANK_MEMBER = "mel_filterbank.npy"
+TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
+MAX_FILE_BYTES = 64 << 20  # far more than any model for this device; keeps mistakes out of memory
+MAX_MEMBER_BYTES = 4 << 20
+MAX_MEMBERS = 64  # of the ZIP, of which three are read
+MAX_WINDOW_S = 60.0
+MAX_LABELS = 1_000
+MAX_COUNT = 1 << 20  # of frames or channels; a minute has fewer samples
+MAX_WORK_BYTES = 128 << 20  # of features or of embeddings, where the metadata say how many
+FLOORS = (1e-20, 1e20)  # beyond these, features would be no numbers
+
+_DIRECTORY_ENTRY = b"PK\x01\x02"
+
+OTHER = "other"  # speech in none of the model's languages
+NONSPEECH = "nonspeech"  # noise, music, silence
+
+MODELS = Path(__file__).parents[1] / "models"
+DEFAULT_MODEL = MODELS / "edgelid-9.tflite"
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """Affine int8 quantisation: ``real = scale * (q - zero_point)``."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """How the graphs are fed.
+
+    Attributes
+    ----------
+    hop_frames : int
+        Feature frames a step takes; of a model of whole windows, those between two windows.
+    stride_frames : int
+        Feature frames an embedding advances by; divides `hop_frames`. A model of whole windows
+        has 1: its windows can end at any frame.
+    receptive_field_frames : int
+        Feature frames an embedding depends on; of a model of whole windows, those of a window.
+    windows_s : tuple of float
+        Window lengths the model was made and calibrated for; a model of whole windows has one.
+    embedding : int
+        Channels of an embedding; a model of whole windows shows none, and has 0.
+    states : tuple of (int, int)
+        Frames and channels of each state.
+    """
+
+    hop_frames: int
+    stride_frames: int
+    receptive_field_frames: int
+    windows_s: tuple[float, ...]
+    embedding: int
+    states: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns scores into probabilities.
+
+    Attributes
+    ----------
+    temperatures : dict of str to float
+        Divisor of the scores by window length, such as ``{"3": 1.4}`` (Guo et al. 2017).
+    """
+
+    temperatures: dict[str, float]
+
+    def temperature(self, window_s: float) -> float:
+        """Temperature for a window, interpolated between the calibrated lengths."""
+        points = sorted((float(k), v) for k, v in self.temperatures.items())
+        lengths, values = zip(*points, strict=True)
+        return float(np.interp(window_s, lengths, values))
+
+
+@dataclass(frozen=True)
+class DecoderDefaults:
+    """Defaults of :class:`edge.decoder.Decoder`, tuned on development streams.
+
+    Attributes
+    ----------
+    window_s : float
+        Window the decoder listens to.
+    stay_s : float
+        Expected time between changes of language.
+    confidence : float
+        Smoothed probability below which the answer is ``unknown``.
+    """
+
+    window_s: float = 3.0
+    stay_s: float = 30.0
+    confidence: float = 0.6
+
+
+@dataclass(frozen=True)
+class Description:
+    """Contents of ``edgelid.json``.
+
+    Attributes
+    ----------
+    format_version : int
+    name : str
+    front_end : FrontEndConfig
+    front_end_hash : str
+    stream : StreamSpec
+    calibration : Calibration
+    decoder : DecoderDefaults
+    graph_sha256 : str
+        Of the flatbuffer, set by :func:`pack_model`.
+    provenance : dict
+        Versions, hashes and the ids of the clips that the conversion used.
+    metrics : dict
+        Measured on this very file.
+    licence : str
+    """
+
+    format_version: int
+    name: str
+    front_end: FrontEndConfig
+    front_end_hash: str
+    stream: StreamSpec
+    calibration: Calibration
+    decoder: DecoderDefaults
+    graph_sha256: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    licence: str = "Apache-2.0"
+
+    @property
+    def mode(self) -> str:
+        """Kind of model.
+
+        ``stream`` computes every frame once, in the graphs ``embed`` and ``head``; ``window``
+        recomputes a whole window at every hop, in the graph ``window``.
+        """
+        return "window" if self.format_version == WINDOW_FORMAT_VERSION else "stream"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A verified model file.
+
+    Attributes
+    ----------
+    path : Path
+    graph : bytes
+        The flatbuffer.
+    labels : tuple of str
+        Classes in the order of the scores.
+    description : Description
+    filterbank : ndarray, shape (mels, bins), float32
+    size_bytes : int
+    sha256 : str
+        Of the whole file.
+    """
+
+    path: Path
+    graph: bytes
+    labels: tuple[str, ...]
+    description: Description
+    filterbank: Float32Array
+    size_bytes: int
+    sha256: str
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The labels that are languages."""
+        return tuple(label for label in self.labels if label not in (OTHER, NONSPEECH))
+
+
+def read_model(path: str | os.PathLike[str]) -> ModelFile:
+    """Read and verify a model file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    ModelFile
+
+    Raises
+    ------
+    EdgelidError
+        If it is missing, unreadable, too large, no TFLite file, truncated, without or with
+        damaged metadata, of another format version, or its parts do not fit together.
+    """
+    file = Path(path)
+    name = repr(str(file))
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise EdgelidError(f"the model {name} is {kind}: give a .tflite file.")
+        if status.st_size > MAX_FILE_BYTES:
+            raise EdgelidError(
+                f"the model {name} is larger than {MAX_FILE_BYTES >> 20} MiB: "
+                "give a file that edgelid-convert wrote."
+            )
+        data = file.read_bytes()
+    except FileNotFoundError as error:
+        raise EdgelidError(f"the model {name} does not exist: check the path.") from error
+    except OSError as error:
+        raise EdgelidError(f"the model {name} cannot be read ({error.strerror}).") from error
+    return model_of_bytes(file, data)
+
+
+def model_of_bytes(file: Path, data: bytes) -> ModelFile:
+    """Verify the contents of a model file.
+
+    Parameters
+    ----------
+    file : Path
+        Named in errors.
+    data : bytes
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`read_model`.
+    """
+    try:
+        return _parse(file, data)
+    except _Unfit as error:
+        raise EdgelidError(f"the model {str(file)!r} cannot be used, as {error}.") from error
+
+
+class _Unfit(Exception):
+    """What is wrong with the contents of a model file, and what to do."""
+
+
+def _parse(file: Path, data: bytes) -> ModelFile:
+    if len(data) == 0:
+        raise _Unfit("it is empty (0 bytes): copy it again")
+    if data[4:8] != TFLITE_IDENTIFIER:
+        raise _Unfit("it is no TFLite model: give a file that edgelid-convert wrote")
+    # zipfile makes an object of every entry, and a file of this size has room for a million.
+    if data.count(_DIRECTORY_ENTRY) > MAX_MEMBERS:
+        raise _Unfit("its metadata have too many members: give a file that edgelid-convert wrote")
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        values = json.loads(_member(archive, DESCRIPTION_MEMBER))
+        json.dumps(values, allow_nan=False)  # `edgelid info --json` has to
+        labels = tuple(_member(archive, LABELS_MEMBER).decode().split())
+        filterbank = _array(_member(archive, FILTERBANK_MEMBER))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise _Unfit("it is truncated, or carries no edgelid metadata: copy it again") from error
+    except _Unfit:
+        raise
+    # Foreign bytes: what the parsers of ZIP, deflate, JSON and numpy may raise is no closed list.
+    except Exception as error:
+        raise _Unfit("its metadata is damaged: copy it again") from error
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version not in (FORMAT_VERSION, WINDOW_FORMAT_VERSION):
+        raise _Unfit(
+            f"it has format version {version!r:.40}, and this edgelid reads {FORMAT_VERSION} and "
+            f"{WINDOW_FORMAT_VERSION}: get one that was made for this release"
+        )
+    try:
+        description = _description(values)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _Unfit("its metadata is incomplete or ill-typed: convert it again") from error
+    # The flatbuffer ends where the first member begins. A damaged one can crash an interpreter.
+    graph = data[: min(member.header_offset for member in archive.infolist())]
+    if hashlib.sha256(graph).hexdigest() != description.graph_sha256:
+        raise _Unfit("its graph is damaged: copy it again")
+    _check(description, labels, filterbank)
+    return ModelFile(
+        path=file,
+        graph=graph,
+        labels=labels,
+        description=description,
+        filterbank=filterbank,
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    info = archive.getinfo(name)
+    # The other methods unpack whole blocks, of any size, before zipfile can cut them off.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _Unfit(f"its member {name} is compressed in a way that edgelid does not write")
+    # The size in the directory may be a lie: no more is unpacked than may be there.
+    with archive.open(info) as file:
+        content = file.read(MAX_MEMBER_BYTES + 1)
+    if len(content) > MAX_MEMBER_BYTES:
+        raise _Unfit(f"its member {name} is larger than {MAX_MEMBER_BYTES >> 20} MiB")
+    return content
+
+
+def _array(content: bytes) -> Float32Array:
+    """An array in numpy's format, which unlike `numpy.load` takes no archive and no pickle."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("not the version that numpy writes for such an array")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    # numpy makes room for what the header claims before it looks whether it is there.
+    if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError("not as long as its header says")
+    file.seek(0)
+    array: Float32Array = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _description(values: dict[str, Any]) -> Description:
+    stream = values["stream"]
+    metrics = dict(values["metrics"])
+    for name in metrics:
+        if name.endswith("_by_duration"):
+            metrics[name] = _by_length(metrics[name])
+    return Description(
+        format_version=int(values["format_version"]),
+        name=str(values["name"]),
+        front_end=FrontEndConfig(**_complete(FrontEndConfig, values["front_end"])),
+        front_end_hash=str(values["front_end_hash"]),
+        stream=StreamSpec(
+            hop_frames=_count(stream["hop_frames"]),
+            stride_frames=_count(stream["stride_frames"]),
+            receptive_field_frames=_count(stream["receptive_field_frames"]),
+            windows_s=tuple(float(w) for w in stream["windows_s"]),
+            embedding=_count(stream["embedding"]),
+            states=tuple((_count(f), _count(c)) for f, c in stream["states"]),
+        ),
+        calibration=Calibration(_by_length(values["calibration"]["temperatures"])),
+        decoder=DecoderDefaults(
+            **{k: float(v) for k, v in _complete(DecoderDefaults, values["decoder"]).items()}
+        ),
+        graph_sha256=str(values["graph_sha256"]),
+        provenance=dict(values["provenance"]),
+        metrics=metrics,
+        licence=str(values["licence"]),
+    )
+
+
+def _count(value: Any) -> int:
+    """A whole number that arithmetic with floats takes: JSON's have any number of digits."""
+    number = int(value)
+    if not 0 <= number <= MAX_COUNT:
+        raise ValueError("no number of frames or channels")
+    return number
+
+
+def _complete(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Values for all the fields of a dataclass: its defaults are for new models, not for these."""
+    if set(values) != {each.name for each in fields(kind)}:
+        raise ValueError(f"not the fields of {kind.__name__}")
+    return values
+
+
+def _by_length(values: dict[str, Any]) -> dict[str, float]:
+    """Figures by seconds, the shortest first: as strings, 10 would come before 3."""
+    if not all(length.isprintable() for length in values):  # which numbers can be, with spaces
+        raise ValueError("lengths that cannot be printed")
+    return {length: float(values[length]) for length in sorted(values, key=float)}
+
+
+def _check(description: Description, labels: tuple[str, ...], filterbank: Float32Array) -> None:
+    config, stream = description.front_end, description.stream
+    if not 2 <= len(labels) <= MAX_LABELS or len(set(labels)) != len(labels):
+        raise _Unfit(f"its labels are fewer than two, more than {MAX_LABELS}, or repeat")
+    shown = (description.name, description.licence, str(description.metrics.get("measured_on")))
+    if not all(text.isprintable() for text in (*labels, *shown)):
+        raise _Unfit("its labels or its name are not printable")
+    if not all(type(v) is type(d) for v, d in _with_defaults(config)):
+        raise _Unfit("its front end has parameters of the wrong type")
+    if filterbank.dtype != np.float32 or filterbank.shape != (config.mels, config.bins):
+        raise _Unfit("its mel filterbank does not fit its front end")
+    if not (
+        np.isfinite(filterbank).all()
+        and (filterbank >= 0).all()
+        and (filterbank > 0).any(axis=1).all()
+    ):
+        raise _Unfit("its mel filterbank has empty or invalid filters")
+    if not 0 < config.hop_samples <= config.window_samples <= config.fft_samples:
+        raise _Unfit("its front end has impossible sizes")
+    lowest, highest = FLOORS
+    if (
+        not lowest <= config.floor <= highest
+        or config.sample_rate_hz != FrontEndConfig.sample_rate_hz
+    ):
+        raise _Unfit("its front end has an impossible floor, or a rate other than 16 kHz")
+    if front_end_hash(config, filterbank) != description.front_end_hash:
+        raise _Unfit("its front end does not match its hash")
+    if (
+        stream.stride_frames < 1
+        or stream.hop_frames < 1
+        or stream.hop_frames % stream.stride_frames
+    ):
+        raise _Unfit("its hop is not a whole number of embeddings")
+    if description.mode == "window":
+        _check_window(stream, config)
+    elif stream.embedding < 1 or not all(f >= 0 and c > 0 for f, c in stream.states):
+        raise _Unfit("its stream has impossible sizes")
+    decoder = description.decoder
+    embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
+    windows_s = (*stream.windows_s, decoder.window_s)
+    if not stream.windows_s or not all(embedding_s <= w <= MAX_WINDOW_S for w in windows_s):
+        raise _Unfit(f"its window lengths are not between {embedding_s:g} and {MAX_WINDOW_S:g} s")
+    _check_work(stream, config, embedding_s)
+    if not 0 < decoder.stay_s < math.inf or not 0 <= decoder.confidence <= 1:
+        raise _Unfit("its decoder has impossible settings")
+    temperatures = description.calibration.temperatures
+    lengths_s = [float(length) for length in temperatures]
+    if not lengths_s or not all(0 < v < 1e3 for v in (*lengths_s, *temperatures.values())):
+        raise _Unfit("its calibration temperatures are missing or not positive")
+
+
+def _check_work(stream: StreamSpec, config: FrontEndConfig, embedding_s: float) -> None:
+    """Refuse what would take the memory of the device before any graph is run."""
+    value_bytes = 8  # of double precision
+    # Of every frame of a hop, its spectrum and, where all filters overlap, all their weights.
+    front_end = stream.hop_frames * (config.fft_samples + config.mels * (config.bins + 1))
+    embeddings = math.ceil(MAX_WINDOW_S / embedding_s) * (1 + 2 * stream.embedding)
+    if max(front_end, embeddings) * value_bytes > MAX_WORK_BYTES:
+        raise _Unfit("its hop, front end or embeddings are larger than this device could hold")
+    frames = MAX_WINDOW_S * config.sample_rate_hz / config.hop_samples
+    if not stream.stride_frames <= stream.receptive_field_frames <= frames:
+        raise _Unfit("its receptive field is shorter than its stride, or longer than a minute")
+
+
+def _check_window(stream: StreamSpec, config: FrontEndConfig) -> None:
+    if stream.stride_frames != 1 or stream.embedding or stream.states:
+        raise _Unfit("it takes whole windows, and has parts of a stream")
+    window_s = stream.receptive_field_frames * config.hop_samples / config.sample_rate_hz
+    if len(stream.windows_s) != 1 or abs(stream.windows_s[0] - window_s) > 1e-6:
+        raise _Unfit("it takes whole windows, of another length than it says")
+
+
+def _with_defaults(config: FrontEndConfig) -> list[tuple[Any, Any]]:
+    return list(zip(asdict(config).values(), asdict(FrontEndConfig()).values(), strict=True))
+
+
+def pack_model(
+    graph: bytes, labels: tuple[str, ...], description: Description, filterbank: Float32Array
+) -> bytes:
+    """The bytes of a model file; equal inputs give equal bytes.
+
+    Parameters
+    ----------
+    graph : bytes
+        TFLite flatbuffer.
+    labels : tuple of str
+    description : Description
+    filterbank : ndarray, shape (mels, bins), float32
+    """
+    description = replace(description, graph_sha256=hashlib.sha256(graph).hexdigest())
+    array = io.BytesIO()
+    np.save(array, np.asarray(filterbank, np.float32), allow_pickle=False)
+    members = {
+        LABELS_MEMBER: "\n".join(labels).encode() + b"\n",
+        DESCRIPTION_MEMBER: json.dumps(asdict(description), indent=1, sort_keys=True).encode(),
+        FILTERBANK_MEMBER: array.getvalue(),
+    }
+    buffer = io.BytesIO()
+    buffer.write(graph)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            # A fixed date: the time of writing is no part of a model.
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

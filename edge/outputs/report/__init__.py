@@ -1,0 +1,1 @@
+"""Reports: what an event log tells of hours, days and weeks."""

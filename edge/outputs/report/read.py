@@ -1,0 +1,101 @@
+"""Reading of events from logs, with those that were full before them, and `--json` streams."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from edge.errors import EdgelidError
+from edge.outputs.timeline import seconds_of
+
+MAX_LINE_BYTES = 1 << 20
+MAX_SPAN_S = 366 * 86_400.0  # longer than any segment; a damaged number may be anything
+MAX_NAME = 100  # letters
+NAMES = {"change": ("language", "previous"), "segment": ("language",), "gap": ("reason",)}
+SECONDS = {
+    "change": ("start_s", "decided_s"),
+    "segment": ("start_s", "end_s"),
+    "gap": ("start_s", "end_s"),
+    "level": ("heard_s",),
+    "window": (),
+    "recording": (),
+    "start": ("start_s",),
+    "lost": (),
+}
+
+
+def in_order(paths: Sequence[Path]) -> list[Path]:
+    """The files in the order of their events, each once.
+
+    Raises
+    ------
+    EdgelidError
+        If one cannot be read, or holds no events.
+    """
+    unique = {path.resolve(): path for path in paths}.values()
+    return sorted(unique, key=lambda path: _first(path)["time"])
+
+
+def events(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Events of all the files; a last line that was torn by a loss of power is left out.
+
+    Raises
+    ------
+    EdgelidError
+        If any other line is no event.
+    """
+    for path in files:
+        try:
+            with path.open("rb") as opened:
+                yield from _lines(opened, path)
+        except OSError as error:
+            raise EdgelidError(
+                f"{path} cannot be read ({error.strerror}): check the path."
+            ) from error
+
+
+def _first(path: Path) -> dict[str, Any]:
+    for record in events([path]):
+        return record
+    raise EdgelidError(f"{path}: there are no events in it.")
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[dict[str, Any]]:
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES):
+        number += 1
+        record = _event(line)
+        if record is not None:
+            yield record
+        elif number == 1 or file.read(1):
+            raise EdgelidError(f"{path}:{number}: this is no event of edgelid.")
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """The event of a line, if it is one as far as the report relies on it."""
+    try:
+        record = json.loads(line)
+        kind = record["type"]
+        times = [record[key] for key in SECONDS[kind]]
+        names = [record[key] for key in NAMES.get(kind, ())]
+        confidence = record["confidence"] if kind in ("change", "segment") else 0.0
+        fits = (
+            all(_is_number(value) and value >= 0 for value in times)
+            and times == sorted(times)
+            and (not times or times[-1] - times[0] <= MAX_SPAN_S)
+            and all(isinstance(name, str) and 0 < len(name) <= MAX_NAME for name in names)
+            and (_is_number(confidence) and 0 <= confidence <= 1)
+            and (kind != "gap" or isinstance(record["bridged"], bool))
+            and (kind != "lost" or type(record["events"]) is int)
+            and seconds_of(record["time"]) >= 0
+        )
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+    return record if fits else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

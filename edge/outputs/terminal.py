@@ -1,0 +1,194 @@
+"""The live view on a terminal: finished segments scroll by, the present one stands below.
+
+A thread of its own draws, a few times a second whatever happens: a terminal that is stopped, or
+at the end of a slow line, holds up nobody who listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from edge.audio.level import HINTS, OK
+from edge.errors import EdgelidError
+from edge.languages import language_name
+from edge.listener import Heard
+from edge.model.modelfile import NONSPEECH, OTHER
+from edge.outputs.monitor import Counts, Monitor, Now
+from edge.outputs.stdout import Output, bar, clock, gap_line, segment_line
+
+REFRESH_S = 0.25
+LEAVE_S = 0.5  # how long the end waits for a terminal that takes nothing
+LINES = 10_000  # that may wait to be drawn: only a terminal that is stopped for days loses any
+LOAD_REFRESHES = 8  # the load is that of so many
+QUIET_DB = -60.0  # at the left end of the level's bar
+LOUD_DB, CLIPPED_DB = -12.0, -1.0
+SHOWN = 3  # of the probabilities
+
+# The model's languages get these in its order; the names are the terminal's own colours, which fit
+# its background.
+COLOURS = (
+    "green", "cyan", "magenta", "yellow", "blue", "red",
+    "bright_green", "bright_cyan", "bright_magenta", "bright_yellow", "bright_blue", "bright_red",
+)  # fmt: skip
+_PALE = "bright_black"
+
+
+class TerminalView:
+    """Draws while the ``with`` block runs.
+
+    Parameters
+    ----------
+    output : Output
+        A terminal.
+    monitor : Monitor
+    labels : tuple of str
+        Classes of the model.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        monitor: Monitor,
+        labels: tuple[str, ...],
+    ) -> None:
+        # A file of its own, as standard output's would be locked while the terminal is stopped.
+        self._file = os.fdopen(os.dup(output.stream.fileno()), "w", encoding="utf-8")
+        self._console = Console(file=self._file, highlight=False)
+        self._monitor = monitor
+        languages = [label for label in labels if label not in (OTHER, NONSPEECH)]
+        self._colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(languages)}
+        self._lines: deque[Text] = deque(maxlen=LINES)
+        self._earlier: deque[Counts] = deque([Counts()], LOAD_REFRESHES)
+        self._failure: OSError | None = None
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._draw, name="terminal", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ending.set()
+        self._thread.join(LEAVE_S)
+        if not self._thread.is_alive():
+            self._file.close()
+
+    def show(self, heard: Heard) -> None:
+        """Have what a hop brought drawn.
+
+        Raises
+        ------
+        EdgelidError
+            If the terminal is gone.
+        """
+        if self._failure is not None:
+            raise EdgelidError(f"the terminal is gone ({self._failure.strerror}): open another.")
+        if heard.finished is not None:
+            line = Text(segment_line(heard.finished))
+            line.highlight_words([heard.finished.language], self._colour(heard.finished.language))
+            self._lines.append(line)
+        if heard.lost is not None:
+            self._lines.append(Text(gap_line(heard.lost), "dim"))
+
+    def _draw(self) -> None:
+        live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=_is_terminal(sys.stderr),
+        )
+        try:
+            with live, _messages_above():
+                while not self._ending.wait(REFRESH_S):
+                    self._scroll()
+                    live.update(self._present(), refresh=True)
+                self._scroll()
+        except OSError as error:
+            self._failure = error
+
+    def _scroll(self) -> None:
+        """Draw the finished lines, which push up what is above them."""
+        while self._lines:
+            self._console.print(self._lines.popleft(), soft_wrap=True)
+
+    def _present(self) -> RenderableType:
+        now, counts = self._monitor.now(), self._monitor.counts()
+        lines = [self._answer(now), self._probabilities(now), self._state(now, counts)]
+        for line in lines:
+            line.truncate(self._console.width - 1, overflow="ellipsis")  # what wraps would stay
+        return Group(*lines)
+
+    def _answer(self, now: Now) -> Text:
+        colour = self._colour(now.language)
+        if now.lost:
+            return Text("◌ nothing is heard just now", "bold red")
+        return Text.assemble(
+            ("● ", colour),
+            (f"{language_name(now.language):<15}", f"bold {colour}"),
+            f" {now.confidence:4.0%}  for {clock(max(0.0, now.time - now.since))}",
+        )
+
+    def _probabilities(self, now: Now) -> Text:
+        likeliest = sorted(now.probabilities.items(), key=lambda item: -item[1])[:SHOWN]
+        line = Text("  ")
+        for label, share in likeliest:
+            line.append(f"{label} ")
+            line.append(bar(share), self._colour(label))
+            line.append(f" {share:4.0%}   ")
+        return line
+
+    def _state(self, now: Now, counts: Counts) -> Text:
+        colour = "red" if now.peak_db > CLIPPED_DB else "yellow" if now.peak_db > LOUD_DB else ""
+        line = Text.assemble(
+            "  ▕",
+            (bar((now.rms_db - QUIET_DB) / -QUIET_DB), colour),
+            f"▏{now.rms_db:4.0f} dB   ",
+            (f"load {self._load(counts):.1%}", _PALE),
+        )
+        if counts.lost_s:
+            gaps, lost_s = sum(counts.gaps.values()), sum(counts.lost_s.values())
+            line.append(f"   {gaps} gaps, {lost_s:.1f} s lost", "yellow")
+        if now.level != OK:
+            line.append(f"   {HINTS[now.level]}", "yellow")
+        return line
+
+    def _load(self, counts: Counts) -> float:
+        """Share of the last seconds that audio took."""
+        earlier = self._earlier[0]
+        self._earlier.append(counts)
+        return counts.load(earlier) or 0.0
+
+    def _colour(self, label: str) -> str:
+        return self._colours.get(label, _PALE)
+
+
+@contextlib.contextmanager
+def _messages_above() -> Iterator[None]:
+    """Have messages for a terminal go where standard error is redirected to now."""
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if type(handler) is logging.StreamHandler and _is_terminal(handler.stream)
+    ]
+    before = [handler.setStream(sys.stderr) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, before, strict=True):
+            handler.setStream(stream)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()

@@ -1,0 +1,78 @@
+"""The address of the web page: ``[HOST:]PORT``."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+from edge.errors import EdgelidError
+
+DEFAULT_HOST = "127.0.0.1"
+EXPECTED = 'a port, or host and port, such as "8080", "0.0.0.0:8080" or "[::]:8080"'
+
+
+@dataclass(frozen=True)
+class Address:
+    """Host and port to listen on.
+
+    Attributes
+    ----------
+    host : str
+        Name or IP address, without brackets.
+    port : int
+        0 for any that is free.
+    """
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this device reaches it."""
+        address = _ip_address(self.host)
+        return self.host == "localhost" if address is None else address.is_loopback
+
+    def url(self) -> str:
+        """Address of the page, as this device's neighbours would write it."""
+        host = self.host
+        address = _ip_address(host)
+        if address is not None and address.is_unspecified:
+            host = socket.gethostname()
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+
+def parse_address(text: str) -> Address:
+    """Read ``[HOST:]PORT``; IPv6 addresses stand in brackets.
+
+    Raises
+    ------
+    EdgelidError
+        If it is none.
+    """
+    host, colon, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if ":" in host or bare != host:
+        fits = host == f"[{bare}]" and _ip_address(bare) is not None
+    else:
+        fits = bool(host) or not colon
+    if not (fits and port.isascii() and port.isdecimal() and int(port) <= 65_535):
+        raise EdgelidError(f"{text!r} is no place for a web page: give {EXPECTED}.")
+    return Address(bare or DEFAULT_HOST, int(port))
+
+
+def problem(text: str) -> str | None:
+    """What a setting must be, if it is no address; "" is none, and all right."""
+    try:
+        if text:
+            parse_address(text)
+    except EdgelidError:
+        return EXPECTED
+    return None
+
+
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

@@ -1,0 +1,172 @@
+"""Access control: the checks that every request passes first, and headers of every answer."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge.outputs.web.connection import HEAD_BYTES
+
+logger = logging.getLogger(__name__)
+
+TARGET_BYTES = 1_024
+_COOKIE_FLAGS = f"Path=/; Max-Age={30 * 86_400}; HttpOnly; SameSite=Strict"
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+# What the page is made of tells nothing: anyone may have it, and a health check needs no secret.
+PRIVATE = ("/api/v1/state", "/api/v1/segments", "/api/v1/probabilities", "/api/v1/events")
+PRIVATE_PATHS = frozenset({*PRIVATE, "/metrics"})
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "img-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "microphone=(), camera=(), geolocation=()",
+}
+_RAW_HEADERS = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+_NO_STORE = (b"cache-control", b"no-store")
+
+
+class Guard:
+    """Lets requests through to an application, or refuses them.
+
+    Parameters
+    ----------
+    app : ASGI application
+    token : str or None
+        What has to be known for anything but the page's own files; None asks for nothing.
+    loopback : bool
+        Whether the host that is asked for must be this one: a page of a stranger's, whose name
+        was made to point here, asks for that name.
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None, loopback: bool) -> None:
+        self._app = app
+        self._token = None if token is None else token.encode()
+        self._loopback = loopback
+        self._failed = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            return
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        if (refusal := self._refusal(scope, headers)) is not None:
+            await _answer(send, *refusal)
+        elif scope["query_string"] and scope["path"] == "/":
+            await self._welcome(scope, headers, send)
+        elif scope["path"] in PRIVATE_PATHS and not self._knows_token(headers):
+            more = [(b"www-authenticate", b"Bearer")]
+            await _answer(send, 401, "this needs the token of the page", more)
+        else:
+            await self._pass(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> Any:
+        if scope["method"] not in ("GET", "HEAD"):
+            more = [(b"allow", b"GET, HEAD"), (b"connection", b"close")]
+            return 405, "only reading is possible", more
+        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+            return 413, "a request has no content here", [(b"connection", b"close")]
+        if len(scope["raw_path"]) + len(scope["query_string"]) > TARGET_BYTES:
+            return 414, "the address is too long", []
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+            return 431, "the headers are too long", []
+        host = headers.get("host", "")
+        if self._loopback and _without_port(host).lower() not in LOOPBACK_NAMES:
+            return 421, "ask for localhost or 127.0.0.1", []
+        return None
+
+    async def _welcome(self, scope: Scope, headers: dict[str, str], send: Send) -> None:
+        """Take the token out of the address, where histories keep it, into a cookie."""
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if self._token is None:
+            more = [(b"location", b"/")]
+        elif hmac.compare_digest(given.encode(), self._token):
+            cookie = f"{_cookie_name(headers)}={given}; {_COOKIE_FLAGS}"
+            more = [(b"location", b"/"), (b"set-cookie", cookie.encode())]
+        else:
+            await _answer(send, 401, "this is not the token of the page")
+            return
+        await _answer(send, 303, "see /", more)
+
+    def _knows_token(self, headers: dict[str, str]) -> bool:
+        if self._token is None:
+            return True
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return hmac.compare_digest(given.strip().encode(), self._token)
+        try:
+            cookies = SimpleCookie(headers.get("cookie", ""))
+        except CookieError:
+            return False
+        found = cookies.get(_cookie_name(headers))
+        return found is not None and hmac.compare_digest(found.value.encode(), self._token)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_safely(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = _with_ours(message.get("headers", []))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_safely)
+        except Exception as error:
+            if not self._failed:  # once: a request can be repeated a million times
+                self._failed = True
+                logger.warning("web: %s failed (%r)", scope["path"], error)
+            if started:
+                raise  # uvicorn cuts the connection
+            await _answer(send, 500, "this has failed", [])
+
+
+def _cookie_name(headers: dict[str, str]) -> str:
+    """With the port in it: browsers send a cookie to every port of a host."""
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"edgelid_{port if port.isascii() and port.isdecimal() else 80}"
+
+
+def _without_port(host: str) -> str:
+    head, colon, port = host.rpartition(":")
+    return head if colon and port.isdecimal() else host
+
+
+def _with_ours(headers: Any) -> list[tuple[bytes, bytes]]:
+    headers = list(headers)
+    if not any(name == b"cache-control" for name, _ in headers):
+        headers.append(_NO_STORE)
+    return [*headers, *_RAW_HEADERS]
+
+
+async def _answer(
+    send: Send, status: int, text: str, more: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    body = json.dumps({"error": text}).encode() + b"\n"
+    length = (b"content-length", str(len(body)).encode())
+    headers = [(b"content-type", b"application/json"), length, *(more or [])]
+    await send({"type": "http.response.start", "status": status, "headers": _with_ours(headers)})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,46 @@
+"""The access token, which whoever asks from elsewhere has to know."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+
+from edge.errors import EdgelidError
+from edge.system.atomic import write_atomically
+
+TOKEN_BYTES = 32
+# As a value of a cookie or a header, and in a URL, as it is.
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,256}")
+
+
+def new_token() -> str:
+    """One that nobody guesses, made of what needs no quoting in a URL."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def token_of(path: Path) -> str:
+    """Read a token, or write a new one where there is no file yet, for its owner alone.
+
+    Raises
+    ------
+    EdgelidError
+        If it can be neither, or is too short to be worth anything.
+    """
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        token = new_token()
+        write_atomically(path, f"{token}\n".encode(), mode=0o600)
+        return token
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not ASCII"
+        raise EdgelidError(
+            f"the token of the web page cannot be read: {path}: {reason}."
+        ) from error
+    if _TOKEN.fullmatch(token) is None:
+        raise EdgelidError(
+            f"the web page's token is no good: {path}: it must be at least 16 letters, digits "
+            "or -._~, and nothing else; without the file, a good one is made."
+        )
+    return token

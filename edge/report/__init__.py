@@ -1,1 +1,0 @@
-"""What an event log tells of hours, days and weeks."""

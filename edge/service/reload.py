@@ -1,0 +1,150 @@
+"""Reloading: new settings while the audio goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from edge.audio.sources import Sound, length_samples
+from edge.classifier import Window, class_mask
+from edge.config import changed
+from edge.decoder import Segment
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ
+from edge.listener import Heard, Listener, Lost
+from edge.model.interpreter import open_model
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.outputs.settings import NEED_RESTART, Settings
+
+S = TypeVar("S", Segment, Window, Lost)
+
+logger = logging.getLogger(__name__)
+
+
+class ReloadingListener:
+    """A listener for one stream, that takes new settings between two blocks of audio.
+
+    Other languages apply to what comes next. Another model, or number of threads, begins with
+    nothing heard: the segment that goes on is finished there, and stream time continues.
+
+    Parameters
+    ----------
+    settings : Settings
+    windows_s : sequence of float or None
+        Windows to report; none of them, or with an empty sequence those of the model.
+
+    Attributes
+    ----------
+    settings : Settings
+    model : ModelFile
+
+    Raises
+    ------
+    EdgelidError
+        If the model cannot be used.
+    """
+
+    def __init__(self, settings: Settings, windows_s: Sequence[float] | None = None) -> None:
+        self.settings = settings
+        self._windows_s = windows_s
+        self._wanted: Callable[[], Settings] | None = None
+        self._next = self.model, self._listener = self._open(settings)
+
+    def reload(self, read: Callable[[], Settings]) -> None:
+        """Have new settings read before the next block; signal handlers may call it."""
+        self._wanted = read
+
+    @property
+    def windows_s(self) -> Sequence[float]:
+        """Windows to report."""
+        if self._windows_s is None:
+            return ()
+        return self._windows_s or self.model.description.stream.windows_s
+
+    def hear(
+        self, blocks: Iterable[Sound], reloaded: Callable[[Settings], None]
+    ) -> Iterator[Heard]:
+        """Listen until the audio ends, as `Listener.hear` does.
+
+        Parameters
+        ----------
+        blocks : iterable of ndarray, shape (n,), float32, Gap or Level
+        reloaded : callable
+            Called with new settings before they apply; an EdgelidError that it raises, like
+            their own faults, leaves everything as it was.
+        """
+        self._heard_samples, self._ended = 0, False
+        rest = iter(blocks)
+        while not self._ended:
+            start_s = self._heard_samples / SAMPLE_RATE_HZ
+            for heard in self._listener.hear(self._until_other_model(rest, reloaded)):
+                yield _later(heard, start_s) if start_s else heard
+            self.model, self._listener = self._next
+
+    def _until_other_model(
+        self, blocks: Iterator[Sound], reloaded: Callable[[Settings], None]
+    ) -> Iterator[Sound]:
+        self._ended = True  # also if the source fails
+        for block in blocks:
+            self._heard_samples += length_samples(block)
+            yield block
+            if self._wanted is not None:
+                self._apply(reloaded)
+            if self._next[1] is not self._listener:
+                self._ended = False
+                return
+
+    def _apply(self, reloaded: Callable[[Settings], None]) -> None:
+        """Take the settings that are wanted, or none of them."""
+        read, self._wanted = self._wanted, None
+        assert read is not None
+        before = self.settings
+        try:
+            wanted = read()
+            names = set(changed(before, wanted))
+            later = {name: getattr(before, name) for name in names & NEED_RESTART}
+            wanted = replace(wanted, **later)
+            if names & {"model", "threads"}:
+                following = self._open(wanted)
+            else:
+                following = self._next
+                class_mask(self.model.labels, wanted.languages or None)
+            reloaded(wanted)
+        except EdgelidError as error:
+            logger.warning("the configuration stays as it was: %s", error)
+            return
+        self.settings, self._next = wanted, following
+        if following[1] is self._listener:
+            self._listener.expect(wanted.languages or None)
+        if later:
+            logger.warning("only a restart can change %s", ", ".join(sorted(later)))
+
+    def _open(self, settings: Settings) -> tuple[ModelFile, Listener]:
+        model = read_model(settings.model or DEFAULT_MODEL)
+        windows_s = self._windows_s
+        if windows_s is not None:
+            windows_s = windows_s or model.description.stream.windows_s
+        graphs = open_model(model, settings.threads)
+        decoder, languages = model.description.decoder, settings.languages or None
+        return model, Listener(model, graphs, decoder, languages, windows_s or ())
+
+
+def _later(heard: Heard, by_s: float) -> Heard:
+    """The same, with stream times moved by so much."""
+    change = heard.change
+    if change is not None:
+        change = replace(change, start_s=change.start_s + by_s, decided_s=change.decided_s + by_s)
+    return replace(
+        heard,
+        windows=[_moved(window, by_s) for window in heard.windows],
+        change=change,
+        finished=None if heard.finished is None else _moved(heard.finished, by_s),
+        current=_moved(heard.current, by_s),
+        lost=None if heard.lost is None else _moved(heard.lost, by_s),
+    )
+
+
+def _moved(stretch: S, by_s: float) -> S:
+    return replace(stretch, start_s=stretch.start_s + by_s, end_s=stretch.end_s + by_s)

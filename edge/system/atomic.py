@@ -1,0 +1,73 @@
+"""Atomic files: they appear whole or not at all, though the disk is full or the program stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from edge.errors import EdgelidError
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Open a file to write, which takes its name when the block ends without an exception.
+
+    Parameters
+    ----------
+    path : Path
+        An older file of that name stays as it is until then. The folder must exist.
+    mode : int
+        Permissions, less those of the umask.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            yield file
+            file.flush()
+            # Or a power cut could leave the new name with nothing behind it.
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError):
+            raise EdgelidError(f"cannot write {path}: {error.strerror or error}.") from error
+        raise
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file, whole or not at all; `mode` as in `atomic_file`.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be written.
+    """
+    with atomic_file(path, mode) as file:
+        file.write(data)
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether a file can be written, before the work that makes its contents.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot.
+    """
+    if path.is_dir():
+        raise EdgelidError(f"cannot write {path}: it is a folder.")
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise EdgelidError(f"cannot write {path}: {error.strerror}.") from error

@@ -1,0 +1,89 @@
+"""What a person at a terminal sees, of the real command."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.edge.pseudo_terminal import PATIENCE_S, PseudoTerminal, pseudo_terminal
+
+pytest.importorskip("rich", reason="needs the package rich")
+
+SAMPLE = Path(__file__).parents[3] / "edge/samples/languages.opus"
+LISTEN = [sys.executable, "-m", "edge.cli", "listen", "--input", str(SAMPLE)]
+FIRST = "   0:01.4 –    0:13.1  en        English         ████████▉   89%"
+
+
+def seen(terminal: PseudoTerminal, pattern: str) -> bool:
+    return re.search(pattern, terminal.text(), re.MULTILINE) is not None
+
+
+def test_the_end_leaves_finished_lines_and_nothing_else() -> None:
+    with pseudo_terminal(LISTEN) as terminal:
+        assert terminal.wait() == 0
+        lines = terminal.text().splitlines()
+        assert FIRST in lines
+        assert len(lines) == 8
+        assert all(" – " in line for line in lines)
+
+
+def test_now_stands_below_what_is_over() -> None:
+    with pseudo_terminal([*LISTEN, "--realtime"]) as terminal:
+        terminal.wait_until(lambda: seen(terminal, r"^● English +\d+%  for 0:0\d\.\d$"))
+        assert seen(terminal, r"^  en █+\S* +\d+%   \w\w ")
+        assert seen(terminal, r"^  ▕.{10}▏ -\d\d dB   load \d+\.\d%$")
+        assert terminal.text().splitlines()[0].startswith("   0:00.0 –    0:01.4  unknown")
+        assert b"\x1b[1;32m" not in terminal.sent  # English is the second of the model's
+        assert b"\x1b[1;36m" in terminal.sent
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.wait() == -signal.SIGINT
+        lines = terminal.text().splitlines()
+        assert len(lines) == 2
+        assert "  en        English " in lines[1]
+
+
+def test_a_window_that_becomes_narrower() -> None:
+    with pseudo_terminal([*LISTEN, "--realtime"], columns=100) as terminal:
+        terminal.wait_until(lambda: seen(terminal, r"^● English"))
+        terminal.resize(24, 24)
+        terminal.wait_until(lambda: seen(terminal, r"^  ▕.{10}▏ -\d\d dB …$"))
+        assert all(len(line) <= 24 for line in terminal.text().splitlines())
+
+
+@pytest.mark.parametrize("variable", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colours_where_none_are_wanted(variable: dict[str, str]) -> None:
+    with pseudo_terminal(LISTEN, **variable) as terminal:
+        assert terminal.wait() == 0
+        assert FIRST in terminal.text()
+        assert not re.search(rb"\x1b\[(?:\d+;)*[39]\d[;m]", terminal.sent)
+
+
+def test_messages_stand_above(tmp_path: Path) -> None:
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    with pseudo_terminal([*LISTEN, "--realtime", "--record-to", str(recordings)]) as terminal:
+        terminal.wait_until(lambda: seen(terminal, r"^● "))
+        lines = terminal.text().splitlines()
+        assert lines[0].startswith("edgelid: ")
+        assert sum(line.startswith("edgelid: ") for line in lines) == 1
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_stopped_holds_nobody_up(tmp_path: Path) -> None:
+    """Nothing reads it, as after Ctrl-S: events come nevertheless, and so does the end."""
+    log = tmp_path / "events.jsonl"
+    with pseudo_terminal([*LISTEN, "--realtime", "--log", str(log)]) as terminal:
+        end_s = time.monotonic() + PATIENCE_S
+        while not (log.exists() and '"language": "es", "start_s"' in log.read_text()):
+            assert time.monotonic() < end_s
+            time.sleep(0.1)
+        # A second of drawing is about 1 kB, and a terminal of Linux takes 4 kB: it is stuck by now.
+        terminal.process.terminate()
+        assert terminal.process.wait(PATIENCE_S) == -signal.SIGTERM
+        assert [json.loads(line)["type"] for line in log.open()][-1] == "segment"

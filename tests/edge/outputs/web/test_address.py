@@ -1,0 +1,62 @@
+"""Where the page may be, and who reaches it there."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from edge.errors import EdgelidError
+from edge.outputs.web.address import Address, parse_address, problem
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "loopback"),
+    [
+        ("8080", "127.0.0.1", 8080, True),
+        ("0", "127.0.0.1", 0, True),
+        ("localhost:80", "localhost", 80, True),
+        ("127.0.0.5:65535", "127.0.0.5", 65535, True),
+        ("[::1]:8080", "::1", 8080, True),
+        ("[::]:8080", "::", 8080, False),
+        ("0.0.0.0:8080", "0.0.0.0", 8080, False),
+        ("192.0.2.1:8080", "192.0.2.1", 8080, False),
+        ("pi.local:8080", "pi.local", 8080, False),
+        ("localhost.example:8080", "localhost.example", 8080, False),
+    ],
+)
+def test_what_is_an_address(text: str, host: str, port: int, loopback: bool) -> None:
+    address = parse_address(text)
+    assert address == Address(host, port)
+    assert address.is_loopback is loopback
+    assert problem(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x",
+        ":8080",
+        "65536",
+        "-1",
+        "8080:",
+        "::1:8080",
+        "::1",
+        "[pi]:80",
+        "80 ",
+        "٨٠",
+        "[]:80",
+        "1.5",
+    ],
+)
+def test_what_is_none(text: str) -> None:
+    with pytest.raises(EdgelidError, match="is no place for a web page: give a port"):
+        parse_address(text)
+    assert problem(text) is not None
+
+
+def test_urls() -> None:
+    assert parse_address("8080").url() == "http://127.0.0.1:8080/"
+    assert parse_address("[::1]:80").url() == "http://[::1]:80/"
+    assert parse_address("0.0.0.0:80").url() == f"http://{socket.gethostname()}:80/"
+    assert problem("") is None

@@ -1,0 +1,89 @@
+"""Files are there whole or not at all, whatever stops the writing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge.errors import EdgelidError
+from edge.system.atomic import atomic_file, check_writable, write_atomically
+
+
+@contextmanager
+def full_disk(free_bytes: int) -> Iterator[None]:
+    """No file of this process may grow above `free_bytes`."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_writes_and_replaces(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    write_atomically(file, b"old")
+    write_atomically(file, b"new")
+    assert file.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"old")
+    with full_disk(1000), pytest.raises(EdgelidError, match=r"cannot write .*: File too large"):
+        write_atomically(file, bytes(100_000))
+    assert file.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_disk_that_is_full_only_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(EdgelidError, match="No space left on device"):
+        write_atomically(tmp_path / "file", b"data")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
+def test_what_stops_the_writing_leaves_nothing(tmp_path: Path, stop: type[BaseException]) -> None:
+    with pytest.raises(stop), atomic_file(tmp_path / "file") as file:
+        file.write(b"half")
+        raise stop
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("none/file", "No such file or directory"),
+        ("file/file", "Not a directory"),
+        ("folder", r"[Ii]s a (folder|directory)"),
+    ],
+)
+def test_where_nothing_can_be_written(tmp_path: Path, where: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for write in (check_writable, lambda path: write_atomically(path, b"data")):
+        with pytest.raises(EdgelidError, match=f"cannot write .*{where}: .*{why}"):
+            write(tmp_path / where)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_the_check_leaves_things_as_they_are(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new")
+    assert not os.listdir(tmp_path)
+    (tmp_path / "old").write_bytes(b"old")
+    check_writable(tmp_path / "old")
+    assert (tmp_path / "old").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["old"]

@@ -1,0 +1,224 @@
+"""Listening to a whole stream: the events tile it, however the audio arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.audio.level import Level
+from edge.audio.sources import Gap, Sound
+from edge.decoder import Change, Segment
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.listener import BRIDGED_S, Heard, Listener, Lost
+from edge.model.interpreter import Graphs
+from edge.model.modelfile import DecoderDefaults, ModelFile
+
+# Answers at a hint, so that there is something to see whatever the model.
+HASTY = DecoderDefaults(window_s=1.0, stay_s=1.0, confidence=0.2)
+
+
+def hear(
+    model: ModelFile,
+    graphs: Graphs,
+    blocks: Iterable[Sound],
+    decoder: DecoderDefaults = HASTY,
+    more_windows_s: Sequence[float] = (),
+) -> list[Heard]:
+    graphs.reset()
+    return list(Listener(model, graphs, decoder, None, more_windows_s).hear(blocks))
+
+
+def segments(heard: list[Heard]) -> list[Segment]:
+    return [each.finished for each in heard if each.finished is not None]
+
+
+def events(heard: list[Heard]) -> list[tuple[Change | None, Segment | None, Segment]]:
+    return [(each.change, each.finished, each.current) for each in heard]
+
+
+def test_segments_tile_the_recording(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    heard = hear(model, graphs, [speech])
+    found = segments(heard)
+    assert len(found) > 1
+    assert found[0].start_s == 0.0
+    assert found[-1].end_s == len(speech) / SAMPLE_RATE_HZ
+    for before, after in pairwise(found):
+        assert before.end_s == after.start_s
+    assert all(segment.start_s < segment.end_s for segment in found)
+
+
+def test_changes_announce_what_segments_tell(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    heard = hear(model, graphs, [speech])
+    begun = {(each.change.language, each.change.start_s) for each in heard if each.change}
+    assert {(s.language, s.start_s) for s in segments(heard)[1:]} <= begun
+    for each in heard:
+        if each.change is not None:
+            assert each.current.language == each.change.language
+            assert each.current.start_s == each.change.start_s
+
+
+def test_every_hop_is_heard_once(model: ModelFile, graphs: Graphs, speech: Float32Array) -> None:
+    heard = hear(model, graphs, [speech[: 4 * SAMPLE_RATE_HZ]])
+    ends_s = [each.windows[0].end_s for each in heard if each.windows]
+    assert ends_s == sorted(set(ends_s))
+    assert heard[-1].windows == []
+    assert heard[-1].finished == heard[-1].current
+
+
+def test_windows_come_with_the_decoders_first(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    heard = hear(model, graphs, [speech[:SAMPLE_RATE_HZ]], more_windows_s=(3.0, 1.0, 0.5))
+    for each in heard[:-1]:
+        assert [window.length_s for window in each.windows] == [1.0, 3.0, 0.5]
+
+
+@settings(max_examples=10)
+@given(cuts=st.lists(st.integers(0, 5 * SAMPLE_RATE_HZ), max_size=30))
+def test_chunks_change_no_event(
+    model: ModelFile, graphs: Graphs, speech: Float32Array, cuts: list[int]
+) -> None:
+    audio = speech[: 5 * SAMPLE_RATE_HZ]
+    whole = hear(model, graphs, [audio])
+    in_chunks = hear(model, graphs, np.split(audio, sorted(cuts)))
+    assert events(in_chunks) == events(whole)
+
+
+@pytest.mark.parametrize("samples", [1, 160, 879, 5_000])
+def test_the_shortest_audio_is_one_segment(
+    model: ModelFile, graphs: Graphs, speech: Float32Array, samples: int
+) -> None:
+    (segment,) = segments(hear(model, graphs, [speech[:samples]], model.description.decoder))
+    assert (segment.start_s, segment.end_s) == (0.0, samples / SAMPLE_RATE_HZ)
+
+
+def test_no_audio_is_no_segment(model: ModelFile, graphs: Graphs) -> None:
+    assert hear(model, graphs, []) == []
+
+
+@pytest.mark.parametrize("samples", [0, 100, 2 * SAMPLE_RATE_HZ])
+def test_what_was_heard_before_an_error_comes_out(
+    model: ModelFile, graphs: Graphs, speech: Float32Array, samples: int
+) -> None:
+    def breaks() -> Iterator[Float32Array]:
+        if samples:
+            yield speech[:samples]
+        raise EdgelidError("the disk is gone")
+
+    heard = []
+    graphs.reset()
+    with pytest.raises(EdgelidError, match="the disk is gone"):
+        for each in Listener(model, graphs, HASTY).hear(breaks()):
+            heard.append(each)
+    assert events(heard) == events(hear(model, graphs, [speech[:samples]]))
+
+
+# --- gaps --------------------------------------------------------------------------------------
+
+SECOND = SAMPLE_RATE_HZ
+BRIDGED = round(BRIDGED_S * SAMPLE_RATE_HZ)
+
+
+def lost(heard: list[Heard]) -> list[Lost]:
+    return [each.lost for each in heard if each.lost is not None]
+
+
+def shifted(heard: list[Heard], by_s: float) -> list[tuple[str, float, float, list[float]]]:
+    """Language, times and probabilities of every hop, later."""
+    return [
+        (
+            each.current.language,
+            round(each.current.start_s + by_s, 6),
+            round(each.windows[0].end_s + by_s, 6),
+            each.windows[0].probabilities.tolist(),
+        )
+        for each in heard
+        if each.windows
+    ]
+
+
+def test_a_short_gap_is_bridged_by_silence(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    before, after = speech[: 4 * SECOND], speech[4 * SECOND : 9 * SECOND]
+    heard = hear(model, graphs, [before, Gap(BRIDGED, "overrun"), after])
+    assert lost(heard) == [Lost(4.0, 4.5, "overrun", bridged=True)]
+    silence = np.zeros(BRIDGED, np.float32)
+    whole = hear(model, graphs, [np.concatenate([before, silence, after])])
+    assert segments(heard) == segments(whole)
+    assert shifted(heard, 0) == shifted(whole, 0)
+
+
+@pytest.mark.parametrize("parts", [[BRIDGED + 1], [BRIDGED, 1], [1] * (BRIDGED + 1), [10**9, 5]])
+def test_a_longer_gap_is_a_new_beginning(
+    model: ModelFile, graphs: Graphs, speech: Float32Array, parts: list[int]
+) -> None:
+    before, after = speech[: 6 * SECOND], speech[20 * SECOND : 28 * SECOND]
+    gaps = [Gap(samples, "device lost") for samples in parts]
+    heard = hear(model, graphs, [before, *gaps, after])
+    end_s = 6.0 + sum(parts) / SAMPLE_RATE_HZ
+    assert lost(heard) == [Lost(6.0, end_s, "device lost", bridged=False)]
+    # What comes behind it is what a new listener says, and before it what an old one says.
+    behind = next(i for i, each in enumerate(heard) if each.lost is not None)
+    assert shifted(heard[behind:], 0) == shifted(hear(model, graphs, [after]), end_s)
+    assert segments(heard[:behind]) == segments(hear(model, graphs, [before]))
+    for each in heard[behind:]:
+        for time_s in [each.change.start_s, each.change.decided_s] if each.change else []:
+            assert end_s <= time_s <= end_s + 8
+
+
+def test_the_segment_before_a_gap_is_told_while_it_lasts(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    listener = Listener(model, graphs, HASTY)
+    graphs.reset()
+    told: list[Heard] = []
+
+    def stream() -> Iterator[Sound]:
+        yield speech[: 6 * SECOND]
+        yield Gap(SECOND, "device lost")
+        yield Gap(SECOND, "device lost")
+        assert segments(told)[-1].end_s == 6.0
+        assert lost(told) == []
+        yield speech[: 6 * SECOND]
+
+    for each in listener.hear(stream()):
+        told.append(each)
+    assert len(lost(told)) == 1
+
+
+@settings(max_examples=15)
+@given(
+    parts=st.lists(st.tuples(st.booleans(), st.integers(1, 3 * SECOND)), min_size=1, max_size=12)
+)
+def test_segments_and_gaps_tile_the_stream(
+    model: ModelFile, graphs: Graphs, speech: Float32Array, parts: list[tuple[bool, int]]
+) -> None:
+    stream: list[Sound] = [
+        Gap(samples, "overrun") if is_gap else speech[:samples] for is_gap, samples in parts
+    ]
+    heard = hear(model, graphs, stream)
+    tiles = [part for each in heard for part in (each.finished, each.lost) if part is not None]
+    tiles = [part for part in tiles if isinstance(part, Segment) or not part.bridged]
+    assert tiles[0].start_s == 0.0
+    assert tiles[-1].end_s == sum(samples for _, samples in parts) / SAMPLE_RATE_HZ
+    for before, after in pairwise(tiles):
+        assert before.end_s == pytest.approx(after.start_s, abs=1e-9)
+    assert all(tile.start_s < tile.end_s for tile in tiles)
+
+
+def test_levels_are_handed_on(model: ModelFile, graphs: Graphs, speech: Float32Array) -> None:
+    level = Level("low", -70.0, -80.0, 0.0)
+    heard = hear(model, graphs, [speech[:SECOND], level, speech[SECOND : 2 * SECOND]])
+    assert [each.level for each in heard if each.level is not None] == [level]
+    assert segments(heard) == segments(hear(model, graphs, [speech[: 2 * SECOND]]))

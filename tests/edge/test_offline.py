@@ -1,0 +1,186 @@
+"""One answer for a whole recording, and which recordings there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge.audio.sources import BLOCK_S, AudioSource
+from edge.classifier import StreamingClassifier, Window
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.model.interpreter import Graphs
+from edge.model.modelfile import NONSPEECH, ModelFile
+from edge.offline import RecordingClassifier, classify_file, find_recordings
+
+
+class Audio(AudioSource):
+    """A source of samples in memory."""
+
+    name = "memory"
+    rate_hz = SAMPLE_RATE_HZ
+
+    def __init__(self, samples: Float32Array) -> None:
+        self._samples = samples
+
+    def blocks(self) -> Iterator[Float32Array]:
+        size = round(BLOCK_S * SAMPLE_RATE_HZ)
+        for start in range(0, len(self._samples), size):
+            yield self._samples[start : start + size]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def classifier(model: ModelFile, graphs: Graphs) -> RecordingClassifier:
+    return RecordingClassifier(model, graphs)
+
+
+def windows_of(model: ModelFile, graphs: Graphs, samples: Float32Array) -> list[Window]:
+    """Every window of the longest length."""
+    longest_s = max(model.description.stream.windows_s)
+    streaming = StreamingClassifier(model, graphs, [longest_s])
+    return [w for (w,) in (*streaming.process(samples), *streaming.flush())]
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+def test_a_short_recording_is_its_last_window(
+    model: ModelFile, graphs: Graphs, classifier: RecordingClassifier, speech: Float32Array
+) -> None:
+    samples = speech[16_000:80_000]
+    answer = classifier.classify(Audio(samples))
+    last = windows_of(model, graphs, samples)[-1]
+    assert list(answer.probabilities) == list(model.labels)
+    np.testing.assert_allclose(list(answer.probabilities.values()), last.probabilities, rtol=1e-12)
+    assert answer.language == model.labels[last.probabilities.argmax()]
+    assert answer.confidence == answer.probabilities[answer.language]
+    assert answer.duration_s == 4.0
+
+
+@pytest.mark.parametrize("seconds", [25.0, 20.0, 10.05])
+def test_a_long_recording_is_the_mean_of_its_parts(
+    model: ModelFile,
+    graphs: Graphs,
+    classifier: RecordingClassifier,
+    speech: Float32Array,
+    seconds: float,
+) -> None:
+    samples = speech[: round(seconds * SAMPLE_RATE_HZ)]
+    answer = classifier.classify(Audio(samples))
+    chosen: list[Window] = []
+    windows = windows_of(model, graphs, samples)
+    for window in windows:
+        if window.end_s - (chosen[-1].end_s if chosen else 0.0) >= 10.0:
+            chosen.append(window)
+    if chosen[-1] is not windows[-1]:
+        chosen.append(windows[-1])
+    shares = np.diff([0.0, *(window.end_s for window in chosen)])
+    nonspeech = model.labels.index(NONSPEECH)
+    shares *= [1.0 - window.probabilities[nonspeech] + 1e-6 for window in chosen]
+    expected = sum(
+        share * window.probabilities for share, window in zip(shares, chosen, strict=True)
+    )
+    np.testing.assert_allclose(
+        list(answer.probabilities.values()), expected / shares.sum(), rtol=1e-9
+    )
+    assert sum(answer.probabilities.values()) == pytest.approx(1.0)
+    assert answer.duration_s == seconds
+
+
+@pytest.mark.parametrize("samples", [1, 160, 1_000, 40_001])
+def test_the_duration_is_that_of_all_samples(
+    classifier: RecordingClassifier, speech: Float32Array, samples: int
+) -> None:
+    answer = classifier.classify(Audio(speech[:samples]))
+    assert answer.duration_s == samples / SAMPLE_RATE_HZ
+    assert sum(answer.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_a_recording_does_not_depend_on_the_one_before(
+    classifier: RecordingClassifier, speech: Float32Array
+) -> None:
+    first = classifier.classify(Audio(speech[:50_000]))
+    classifier.classify(Audio(speech[200_000:300_123]))
+    assert classifier.classify(Audio(speech[:50_000])) == first
+
+
+def test_only_the_languages_asked_for(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    classifier = RecordingClassifier(model, graphs, ["de", "zh"])
+    answer = classifier.classify(Audio(speech[:50_000]))
+    possible = {label for label, probability in answer.probabilities.items() if probability > 0}
+    assert possible == {"de", "zh", NONSPEECH}
+    assert answer.language in possible
+
+
+def test_a_model_that_does_not_know_nonspeech(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    labels = tuple("xx" if label == NONSPEECH else label for label in model.labels)
+    classifier = RecordingClassifier(dataclasses.replace(model, labels=labels), graphs)
+    answer = classifier.classify(Audio(speech[: 21 * SAMPLE_RATE_HZ]))
+    assert sum(answer.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_no_audio(classifier: RecordingClassifier) -> None:
+    with pytest.raises(EdgelidError, match=r"^'memory' gave no audio: .*\.$"):
+        classifier.classify(Audio(np.empty(0, np.float32)))
+
+
+def test_a_file_is_what_its_samples_are(
+    classifier: RecordingClassifier, speech: Float32Array, tmp_path: Path
+) -> None:
+    samples = speech[16_000:64_000]
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, samples, SAMPLE_RATE_HZ, subtype="FLOAT")
+    assert classify_file(classifier, path) == classifier.classify(Audio(samples))
+
+
+def test_a_folder_is_no_recording(classifier: RecordingClassifier, tmp_path: Path) -> None:
+    with pytest.raises(EdgelidError, match=r"is a folder without any audio files: .*\.$"):
+        classify_file(classifier, tmp_path)
+
+
+# --- folders ---------------------------------------------------------------------------------
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_folders_stand_for_the_audio_in_them_at_any_depth(tmp_path: Path) -> None:
+    inside = [tmp_path / "b.wav", tmp_path / "a" / "z.FLAC", tmp_path / "c" / "d" / "x.opus"]
+    touch(*inside, tmp_path / "notes.txt", tmp_path / "c" / "labels.json")
+    (tmp_path / "folder.wav").mkdir()
+    assert find_recordings([tmp_path]) == sorted(inside)
+
+
+def test_files_stay_as_they_are_given(tmp_path: Path) -> None:
+    touch(tmp_path / "folder" / "b.mp3", tmp_path / "folder" / "a.ogg", tmp_path / "speech.raw")
+    given = [tmp_path / "speech.raw", tmp_path / "folder", tmp_path / "none.wav"]
+    assert find_recordings(given) == [
+        tmp_path / "speech.raw",
+        tmp_path / "folder" / "a.ogg",
+        tmp_path / "folder" / "b.mp3",
+        tmp_path / "none.wav",
+    ]
+
+
+def test_a_broken_link_in_a_folder_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    assert find_recordings([tmp_path]) == [tmp_path / "gone.wav"]
+
+
+def test_an_empty_folder_stands_for_itself(tmp_path: Path) -> None:
+    assert find_recordings([tmp_path]) == [tmp_path]

@@ -1,0 +1,111 @@
+"""Common Voice, as its releases are laid out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.train.corpus.importers.trees import clips, make, read, table
+from train.corpus.importers.row import Fault, Row
+
+NAME = "common-voice"
+OLD = "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccent"
+NEW = (
+    "client_id\tpath\tsentence_id\tsentence\tsentence_domain\tup_votes\tdown_votes\tage\tgender"
+    "\taccents\tvariant\tlocale\tsegment"
+)
+
+
+def old(speaker: str, path: str) -> str:
+    return f'{speaker}\t{path}\tSay "so\t2\t0\ttwenties\tfemale\t'
+
+
+def new(speaker: str, path: str, locale: str) -> str:
+    return f'{speaker}\t{path}\t5e1f\t"Quoted\t\t2\t0\t\t\t\t\t{locale}\t'
+
+
+def test_a_release_of_two_languages(tmp_path: Path) -> None:
+    for locale in ("sv-SE", "zh-CN"):
+        folder = tmp_path / "cv-corpus-17.0-2024-03-15" / locale
+        table(folder / "train.tsv", NEW, new("anna", f"{locale}_1.mp3", locale))
+        table(folder / "dev.tsv", NEW, new("bo", f"{locale}_2.mp3", locale))
+        table(folder / "test.tsv", NEW, new("cia", f"{locale}_3.mp3", locale))
+        table(
+            folder / "validated.tsv",
+            NEW,
+            *(new("anna", f"{locale}_{i}.mp3", locale) for i in (1, 4)),
+            new("bo", f"{locale}_2.mp3", locale),
+            new("cia", f"{locale}_3.mp3", locale),
+        )
+        table(folder / "other.tsv", NEW, new("dan", f"{locale}_5.mp3", locale))
+        table(folder / "invalidated.tsv", NEW, new("eva", f"{locale}_6.mp3", locale))
+        table(
+            folder / "clip_durations.tsv",
+            "clip\tduration[ms]",
+            f"{locale}_1.mp3\t4320",
+            f"{locale}_2.mp3\t0",
+            f"{locale}_3.mp3\t99000000",
+        )
+    make(tmp_path, "cv-corpus-17.0-2024-03-15/sv-SE/clips/sv-SE_1.mp3")
+    rows = clips(NAME, tmp_path)
+    assert [(row.language, row.split, row.path[-5]) for row in rows] == [
+        (language, split, number)
+        for language in ("sv", "zh")
+        for split, number in (("test", "3"), ("dev", "2"), ("train", "1"), ("train", "4"))
+    ]
+    assert [row.seconds for row in rows[:4]] == [None, None, 4.32, None]
+    assert rows[2] == Row(
+        path="cv-corpus-17.0-2024-03-15/sv-SE/clips/sv-SE_1.mp3",
+        language="sv",
+        split="train",
+        speaker="common-voice:anna",
+        source="common-voice",
+        seconds=4.32,
+        licence="CC0-1.0",
+        origin="Common Voice, cv-corpus-17.0-2024-03-15",
+    )
+
+
+def test_an_old_release_of_one_language(tmp_path: Path) -> None:
+    root = tmp_path / "de"
+    table(root / "validated.tsv", OLD, old("anna", "0a1b"), old("anna", "0a1c.mp3"))
+    rows = clips(NAME, root)
+    assert [(row.path, row.language) for row in rows] == [
+        ("clips/0a1b.mp3", "de"),
+        ("clips/0a1c.mp3", "de"),
+    ]
+
+
+def test_the_table_knows_the_language_better_than_a_folder(tmp_path: Path) -> None:
+    table(tmp_path / "cv-de" / "validated.tsv", NEW, new("anna", "1.mp3", "de"))
+    assert [row.language for row in clips(NAME, tmp_path)] == ["de"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("anna\t1.mp3", "2 fields where 13 are named"),
+        (new("", "1.mp3", "de"), "client_id is empty"),
+        (new("anna", "../1.mp3", "de"), "path '../1.mp3' is no file name"),
+        (new("anna", "1.mp3", "xx"), "'xx' is no code of a language"),
+    ],
+)
+def test_bad_lines(tmp_path: Path, line: str, reason: str) -> None:
+    table(tmp_path / "de" / "train.tsv", NEW, new("anna", "0.mp3", "de"), line)
+    rows, faults = read(NAME, tmp_path)
+    assert len(rows) == 1
+    assert faults == [Fault("de/train.tsv, line 3", reason)]
+
+
+def test_a_table_without_speakers(tmp_path: Path) -> None:
+    table(tmp_path / "de" / "train.tsv", "path\tsentence", "1.mp3\tx")
+    assert read(NAME, tmp_path) == ([], [Fault("de/train.tsv, line 1", "no column client_id")])
+
+
+def test_two_releases_hold_the_same_clips(tmp_path: Path) -> None:
+    for release in ("cv-corpus-16.0", "cv-corpus-17.0"):
+        table(tmp_path / release / "de" / "train.tsv", NEW, new("anna", "1.mp3", "de"))
+    rows, (fault,) = read(NAME, tmp_path)
+    assert [row.path for row in rows] == ["cv-corpus-16.0/de/clips/1.mp3"]
+    assert fault.where == "cv-corpus-17.0/de"

@@ -1,0 +1,226 @@
+"""Scores worked out by hand, and the same answers as the command that people use."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge.classifier import StreamingClassifier
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ, Float64Array
+from edge.model.interpreter import open_graphs
+from edge.model.modelfile import read_model
+from edge.offline import RecordingClassifier, classify_file
+from tests.conftest import Conversion
+from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
+from train.corpus.manifest import read_manifest
+from train.evaluation.evaluate import Evaluation, evaluate_model
+from train.evaluation.inference import score_audio
+from train.evaluation.report import table, write_json
+from train.evaluation.scores import Scored, among
+from train.evaluation.yardstick import cut_key
+
+LABELS = ("de", "en", "other", "nonspeech")
+
+
+@pytest.fixture(scope="module")
+def test_cuts(tiny_corpus: Path) -> list[Cut]:
+    clips = [clip for clip in read_manifest(tiny_corpus) if clip.split == "test"]
+    return cuts(clips, duration_s=10.0, seed=SEED)
+
+
+def stream(
+    conversion: Conversion, audio: Path, some: Cut, languages: list[str] | None
+) -> Float64Array:
+    model = read_model(conversion.path)
+    classifier = StreamingClassifier(model, open_graphs(model), [some.duration_s], languages)
+    return np.exp(score_audio(classifier, load_cut(some, audio)))
+
+
+def test_scores_as_classify_does(
+    tiny_conversion: Conversion, tiny_corpus: Path, test_cuts: list[Cut], tmp_path: Path
+) -> None:
+    model = read_model(tiny_conversion.path)
+    classifier = RecordingClassifier(model, open_graphs(model))
+    for some in test_cuts:
+        file = tmp_path / "cut.wav"
+        soundfile.write(file, load_cut(some, tiny_corpus), SAMPLE_RATE_HZ, subtype="FLOAT")
+        answer = classify_file(classifier, file)
+        expected = stream(tiny_conversion, tiny_corpus, some, None)
+        np.testing.assert_allclose(list(answer.probabilities.values()), expected, rtol=1e-9)
+
+
+def test_among_is_what_the_mask_does(
+    tiny_conversion: Conversion, tiny_corpus: Path, test_cuts: list[Cut]
+) -> None:
+    some = test_cuts[0]
+    everything = stream(tiny_conversion, tiny_corpus, some, None)
+    masked = stream(tiny_conversion, tiny_corpus, some, ["en"])  # nonspeech stays possible
+    closed = among(Scored([some], np.log(everything)[None], LABELS), ["en", "nonspeech"])
+    np.testing.assert_allclose(np.exp(closed.log_probabilities[0]), masked[[1, 3]], rtol=1e-6)
+
+
+def evaluation(conversion: Conversion, corpus: Path, **changes: Any) -> Evaluation:
+    some = Evaluation(
+        conversion.path,
+        corpus,
+        durations_s=[1.0, 10.0],
+        per_language=3,
+        conditions=["noise-0"],
+        streams=1,
+    )
+    return dataclasses.replace(some, **changes)
+
+
+@pytest.fixture(scope="module")
+def short_stream() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.evaluation.evaluate.STREAM_S", 30.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def report(tiny_conversion: Conversion, tiny_corpus: Path, short_stream: None) -> dict[str, Any]:
+    return evaluate_model(evaluation(tiny_conversion, tiny_corpus))
+
+
+def test_evaluate_model(
+    report: dict[str, Any], tiny_conversion: Conversion, tiny_corpus: Path, test_cuts: list[Cut]
+) -> None:
+    assert report["split"] == "test"
+    assert list(report["durations"]) == ["1", "10"]
+    known = [c for c in test_cuts if c.language in ("de", "en")]
+    known = balanced(known, per_language=3, seed=SEED)
+    entry = report["durations"]["10"]
+    answers = [
+        LABELS[int(stream(tiny_conversion, tiny_corpus, some, None).argmax())] for some in known
+    ]
+    hits = [answer == some.language for answer, some in zip(answers, known, strict=True)]
+    assert entry["open"]["cuts"] == len(known) == 2
+    assert entry["open"]["accuracy"] == np.mean(hits)
+    assert entry["languages"]["cuts"] == len(known)
+    one = report["durations"]["1"]
+    assert one["languages"]["cuts"] == 4  # of each speaker, one in each item of 10 s or less
+
+
+def test_what_else_is_measured(report: dict[str, Any], tiny_conversion: Conversion) -> None:
+    assert list(report["conditions"]) == ["clean", "noise-0"]
+    assert report["condition_duration_s"] == 10
+    clean = report["conditions"]["clean"]
+    assert clean["balanced_accuracy"] == report["durations"]["10"]["languages"]["balanced_accuracy"]
+    assert (report["open_set"]["known"], report["open_set"]["strangers"]) == (2, 1)
+    confidence = tiny_conversion.description.decoder.confidence
+    assert report["open_set"]["at_decoder_confidence"]["threshold"] == confidence
+    assert list(report["open_set"]["by_language"]) == ["sv"]
+    assert "noise" not in report  # all of it is shorter than 10 s
+    assert report["streams"]["minutes"] >= 0.5
+    assert report["yardstick"] is None
+
+
+def test_a_report_is_the_same_from_any_number_of_processes(
+    report: dict[str, Any], tiny_conversion: Conversion, tiny_corpus: Path, short_stream: None
+) -> None:
+    assert evaluate_model(evaluation(tiny_conversion, tiny_corpus, workers=2)) == report
+
+
+def test_all_conditions_that_there_are_sounds_for(
+    tiny_conversion: Conversion, tiny_corpus: Path
+) -> None:
+    report = evaluate_model(
+        evaluation(tiny_conversion, tiny_corpus, durations_s=[3.0], conditions=None, streams=0)
+    )
+    assert "babble-10" not in report["conditions"]  # there are no voices in the test split
+    assert {"clean", "noise-20", "noise-0", "room", "telephone", "mp3", "opus"} <= {
+        *report["conditions"]
+    }
+    assert report["noise"]["windows"] == 1
+    assert "streams" not in report
+
+
+def test_table(report: dict[str, Any]) -> None:
+    lines = table(report)
+    text = "\n".join(lines)
+    assert lines[0].startswith("tiny (sha256 ")
+    assert text.count("1 s") >= 2
+    assert text.count("10 s") >= 2
+    for word in ("de", "noise, 0 dB", "other languages", "delay"):
+        assert word in text
+    assert max(map(len, lines)) <= 100
+
+
+def test_json(report: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    write_json(file, report)
+    assert json.loads(file.read_text()) == report
+    with pytest.raises(EdgelidError, match="cannot write"):
+        write_json(tmp_path / "none" / "report.json", report)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"durations_s": []}, "give a duration"),
+        ({"per_language": 0}, "at least one cut"),
+        ({"durations_s": [11.0]}, "at most 10 s"),
+        ({"workers": 0}, "--workers must be at least 1"),
+        ({"streams": -1}, "--streams must be at least 0"),
+        ({"conditions": ["rain"]}, "there is no condition rain: choose from clean, noise-20"),
+        ({"conditions": ["babble-10"]}, "has nothing for babble-10"),
+    ],
+)
+def test_nothing_to_score(
+    tiny_conversion: Conversion, tiny_corpus: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EdgelidError, match=message):
+        evaluate_model(evaluation(tiny_conversion, tiny_corpus, **changes))
+
+
+def test_a_split_without_known_speech(
+    tiny_conversion: Conversion, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    lines = (tiny_corpus / "manifest.tsv").read_text().splitlines()
+    kept = [line for line in lines if line.startswith(("path", "sv"))]
+    (tmp_path / "manifest.tsv").write_text("\n".join(kept) + "\n")
+    with pytest.raises(EdgelidError, match="split test has no 1 s of speech"):
+        evaluate_model(evaluation(tiny_conversion, tmp_path))
+
+
+def write_yardstick(folder: Path, found: list[Cut]) -> Path:
+    file = folder / "yardstick.json"
+    file.write_text(json.dumps({"recogniser": "Oracle, large", "languages": ["en", "de"]}))
+    rows = ([cut_key(c), [-9.0, -0.01] if c.language == "de" else [-0.01, -9.0]] for c in found)
+    file.with_name("yardstick.json.scores").write_text("".join(f"{json.dumps(r)}\n" for r in rows))
+    return file
+
+
+def test_a_yardstick_has_its_column(
+    tiny_conversion: Conversion, tiny_corpus: Path, test_cuts: list[Cut], tmp_path: Path
+) -> None:
+    file = write_yardstick(tmp_path, test_cuts)
+    report = evaluate_model(
+        evaluation(tiny_conversion, tiny_corpus, yardstick=file, conditions=["clean"], streams=0)
+    )
+    assert report["yardstick"] == "Oracle, large"
+    assert "yardstick" not in report["durations"]["1"]
+    both = report["durations"]["10"]["yardstick"]
+    assert both["cuts"] == 2
+    assert both["yardstick"]["balanced_accuracy"] == 1
+    ours = report["durations"]["10"]["languages"]
+    assert both["model"]["balanced_accuracy"] == ours["balanced_accuracy"]
+    assert "on 2 cuts of 10 s: this model" in "\n".join(table(report))
+
+
+def test_a_yardstick_of_other_cuts(
+    tiny_conversion: Conversion, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    other = Cut("de", True, "anna", "home", "human", 0, 1.0, (("a.wav", 0.0, 1.0),))
+    file = write_yardstick(tmp_path, [other])
+    with pytest.raises(EdgelidError, match="has none of these cuts"):
+        evaluate_model(evaluation(tiny_conversion, tiny_corpus, yardstick=file))

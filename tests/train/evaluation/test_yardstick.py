@@ -1,0 +1,61 @@
+"""What the yardstick has written is read back, or refused in a sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import EdgelidError
+from train.corpus.cuts import Cut
+from train.evaluation.yardstick import cut_key, read_yardstick
+
+CUT = Cut("de", True, "anna", "home", "human", 0, 1.0, (("a.wav", 0.0, 1.0),))
+OTHER_PIECE = Cut("de", True, "anna", "home", "human", 0, 1.0, (("b.wav", 0.0, 1.0),))
+REPORT = json.dumps({"recogniser": "Oracle", "languages": ["de", "en", "fr"]})
+SCORES = json.dumps([cut_key(CUT), [-1.0, -2.0, -0.5]]) + "\n"
+
+
+def write(folder: Path, report: str, scores: str | None) -> Path:
+    (folder / "y.json").write_text(report)
+    if scores is not None:
+        (folder / "y.json.scores").write_text(scores)
+    return folder / "y.json"
+
+
+def test_read_back(tmp_path: Path) -> None:
+    found = read_yardstick(write(tmp_path, REPORT, SCORES))
+    assert found.name == "Oracle"
+    assert found.has(CUT)
+    assert not found.has(OTHER_PIECE)
+    expected = np.exp([-2.0, -1.0]) / np.exp([-2.0, -1.0]).sum()
+    answers = np.exp(found.log_probabilities([CUT, CUT], ["en", "de"]))
+    np.testing.assert_allclose(answers, [expected, expected])
+    with pytest.raises(EdgelidError, match="does not know it, nl"):
+        found.log_probabilities([CUT], ["it", "de", "nl"])
+
+
+@pytest.mark.parametrize(
+    ("report", "scores", "message"),
+    [
+        ("{", SCORES, "is not a report of train.evaluation.yardstick"),
+        ("[]", SCORES, "is not a report of train.evaluation.yardstick"),
+        ('{"languages": []}', SCORES, "is not a report of train.evaluation.yardstick"),
+        (REPORT, None, "keep it beside"),
+        (REPORT, "", "keep it beside"),
+        (REPORT, "[1, 2", "is not a file of scores"),
+        (REPORT, '["key", 3]\n', "is not a file of scores"),
+        (REPORT, '["key", [1, 2]]\n', "delete both"),
+    ],
+)
+def test_refused(tmp_path: Path, report: str, scores: str | None, message: str) -> None:
+    with pytest.raises(EdgelidError, match=message) as error:
+        read_yardstick(write(tmp_path, report, scores))
+    assert "\n" not in str(error.value)
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(EdgelidError, match="cannot read the yardstick"):
+        read_yardstick(tmp_path / "none.json")

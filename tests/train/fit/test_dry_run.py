@@ -1,0 +1,58 @@
+"""What a run would cost is counted right, and nothing is written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from train.cli import main
+from train.config import RunConfig
+from train.fit.dry_run import activation_count
+from train.model.checkpoint import build_model
+
+
+def test_dry_run(
+    tiny_toml: Path,
+    tiny_config: RunConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGELID_CORPUS", str(tmp_path / "none"))
+    assert main(["fit", str(tiny_toml), "--dry-run", "--precision", "mixed_bfloat16"]) == 0
+    assert not os.listdir(tmp_path)
+    out = capsys.readouterr().out
+    trunk, head = build_model(tiny_config)
+    counts = [f"{sum(w.size for w in model.get_weights()):,}" for model in (trunk, head)]
+    assert f"parameters   trunk {counts[0]}, head {counts[1]}\n" in out
+    assert "1 worker(s); mixed_bfloat16\nbatch        1 part(s) of 16 clips\n" in out
+    assert f"time         {tiny_config.optimiser.steps} steps of " in out
+
+
+@pytest.mark.slow
+def test_workers_share_the_batch(
+    tiny_toml: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(count: int) -> int:
+        workers = ", ".join(f'"host:{port}"' for port in range(1, count + 1))
+        task = '"task": {"type": "worker", "index": 0}'
+        monkeypatch.setenv("TF_CONFIG", f'{{"cluster": {{"worker": [{workers}]}}, {task}}}')
+        return main(["fit", str(tiny_toml), "--dry-run"])
+
+    assert told(4) == 0
+    out = capsys.readouterr().out
+    assert "4 worker(s)" in out
+    assert "4 part(s) of 4 clips" in out
+    assert told(3) == 1
+    assert "batch_clips is 16, which must be a multiple of 3" in capsys.readouterr().err
+
+
+def test_activations(tiny_config: RunConfig) -> None:
+    """Of 8 frames, by hand."""
+    stem = 8 * 32 + 3 * 4 * 16  # its input, then convolution, normalisation, rectified
+    second = 4 * 16 + 2 * 2 * 16 + 3 * 2 * 16
+    blocks = 6 * 4 * 16 + 6 * 2 * 16
+    assert activation_count(tiny_config.model, 8) == stem + second + blocks + 2 * 12

@@ -1,0 +1,123 @@
+"""Tab-separated text as corpora publish it: quote characters are letters, and lines can be bad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from train.corpus.importers.row import Fault
+
+NAME_BYTES = 255  # that a file system takes at most
+
+
+class Line(NamedTuple):
+    """The fields of a line.
+
+    Attributes
+    ----------
+    where
+        ``FILE, line N``, for faults.
+    fields
+        Without the end of the line.
+    """
+
+    where: str
+    fields: list[str]
+
+
+def lines(file: Path, root: Path) -> Iterator[Line | Fault]:
+    """Read a file line by line, in constant memory.
+
+    Parameters
+    ----------
+    file
+        UTF-8, with or without byte order mark.
+    root
+        Folder that the names in faults are relative to.
+
+    Yields
+    ------
+    Line or Fault
+        Empty lines are left out. A file that cannot be read is one fault, as far as it goes.
+    """
+    name = file.relative_to(root).as_posix()
+    try:
+        with file.open("rb") as stream:
+            for number, raw in enumerate(stream, start=1):
+                where = f"{name}, line {number}"
+                try:
+                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError:
+                    yield Fault(where, "not UTF-8 text")
+                    continue
+                text = text.rstrip("\r\n")
+                if text:
+                    yield Line(where, text.split("\t"))
+    except OSError as error:
+        yield Fault(name, f"cannot be read ({error.strerror})")
+
+
+def columns(
+    file: Path, root: Path, names: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[Line | Fault]:
+    """Read columns of a file by the names that its first line gives them.
+
+    Parameters
+    ----------
+    file, root
+        As for `lines`.
+    names
+        The columns, which may stand in any order and among others.
+    optional
+        Further columns, which are empty where the file has none.
+
+    Yields
+    ------
+    Line or Fault
+        `Line.fields` are the columns in the order of `names` and `optional`.
+    """
+    header: list[str] | None = None
+    places: list[int | None] = []
+    for line in lines(file, root):
+        if isinstance(line, Fault):
+            yield line
+            if header is None:
+                return
+        elif header is None:
+            header = line.fields
+            missing = [name for name in names if name not in header]
+            if missing:
+                yield Fault(line.where, f"no column {', '.join(missing)}")
+                return
+            places = [
+                header.index(name) if name in header else None for name in (*names, *optional)
+            ]
+        elif len(line.fields) != len(header):
+            yield Fault(line.where, f"{len(line.fields)} fields where {len(header)} are named")
+        else:
+            yield Line(line.where, ["" if i is None else line.fields[i] for i in places])
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a field names a file and nothing else: no folder, and nothing above it."""
+    return (
+        text not in ("", ".", "..")
+        and not any(letter in text for letter in "/\\\0")
+        and len(text.encode()) <= NAME_BYTES
+    )
+
+
+def positive(text: str, limit: float) -> float | None:
+    """A number above zero and up to a limit; None if a field holds anything else."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 < value <= limit else None
+
+
+def length_s(seconds: float, limit_s: float) -> float | None:
+    """The length of a clip to the millisecond; None if that is nothing, or beyond a limit."""
+    rounded = round(seconds, 3) if 0 < seconds <= limit_s else 0.0
+    return rounded or None

@@ -1,0 +1,71 @@
+"""The files of a corpus that is told by its folders, always in the same order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from train.corpus.importers.row import Fault
+
+# What libsndfile reads and people keep speech in. Headerless formats are not among them.
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc"),
+    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist"),
+)
+
+
+def folders(folder: Path) -> list[Path]:
+    """Folders in a folder, hidden ones apart, by name; links to folders count."""
+    try:
+        found = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(found) if not name.startswith(".")]
+
+
+def audio_files(folder: Path, root: Path) -> Iterator[str | Fault]:
+    """Audio files at any depth of a folder, by name.
+
+    Parameters
+    ----------
+    folder
+        Where to look. Links to folders further down are not followed: they could go round.
+    root
+        Folder of the corpus.
+
+    Yields
+    ------
+    str or Fault
+        Path relative to `root`, with forward slashes. A folder that cannot be read is a fault.
+    """
+    errors: list[OSError] = []
+    for parent, inner, names in os.walk(folder, onerror=errors.append):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        place = Path(parent).relative_to(root).as_posix()
+        prefix = "" if place == "." else f"{place}/"
+        for name in sorted(names):
+            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith("."):
+                yield prefix + name
+    yield from unreadable(errors, root)
+
+
+def unreadable(errors: list[OSError], root: Path) -> Iterator[Fault]:
+    """What `os.walk` could not read, as faults."""
+    for error in errors:
+        name = Path(error.filename).relative_to(root).as_posix()
+        yield Fault(name, f"cannot be read ({error.strerror})")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name from the file system can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(name: str) -> str:
+    """A name for a message, whatever bytes it has."""
+    return name.encode(errors="replace").decode()

@@ -1,0 +1,373 @@
+"""From a corpus as it was published to a manifest, in memory that does not grow with it.
+
+The clips go through temporary files of some ten thousand rows each: read, thinned out and measured
+one after the other, and put together at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from edge.errors import EdgelidError
+from edge.system.atomic import check_writable
+from train.corpus.durations import measure
+from train.corpus.importers import importer
+from train.corpus.importers.languages import from_code
+from train.corpus.importers.row import Fault, Row
+from train.corpus.importers.tree import is_text, shown
+from train.corpus.manifest import SCHEMA, SPLITS, TRAIN, write_parquet
+
+logger = logging.getLogger(__name__)
+
+PART_ROWS = 100_000
+SHOWN_FAULTS = 20
+# Dictionaries of categories would have to be reconciled between the parts.
+PART_SCHEMA = pl.Schema(
+    {name: pl.String() if kind == pl.Categorical else kind for name, kind in SCHEMA.items()}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What of a corpus to take.
+
+    Attributes
+    ----------
+    languages
+        Codes; all if None.
+    hours
+        Of training clips, at most, of each language: see `_drawn`. What is held out stays whole.
+    min_s, max_s
+        Lengths of clips, in seconds, of every split.
+    seed
+        Of the draw for `hours`.
+    """
+
+    languages: tuple[str, ...] | None = None
+    hours: float | None = None
+    min_s: float = 0.0
+    max_s: float = float("inf")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for code in self.languages or ():
+            if from_code(code) is None:
+                raise EdgelidError(f"--languages: {code!r} is no code of a language, such as de")
+        if self.hours is not None and not self.hours > 0:
+            raise EdgelidError("--hours must be above zero")
+        if not 0 <= self.min_s <= self.max_s:
+            raise EdgelidError("--min-s must be 0 or more, and not above --max-s")
+
+
+def import_corpus(
+    name: str, root: Path, output: Path, selection: Selection, *, skip_bad: bool, workers: int
+) -> None:
+    """Write the manifest of a corpus.
+
+    A speaker whom the corpus has in several splits stays in the one that is held out most: test
+    before dev before train. Its clips in the others are left out.
+
+    Parameters
+    ----------
+    name
+        One of `train.corpus.importers.NAMES`.
+    root
+        Folder of the corpus.
+    output
+        File to write, Parquet.
+    selection
+        What to take.
+    skip_bad
+        Leave out what is faulty, and list it in ``OUTPUT.faults.tsv``, instead of failing.
+    workers
+        Threads that measure the clips whose length the corpus does not say.
+
+    Raises
+    ------
+    EdgelidError
+        If anything is faulty, nothing is left, or a file cannot be written. Then there is no new
+        file.
+    """
+    if not root.is_dir():
+        raise EdgelidError(f"{root} is no folder: give the one that the corpus was unpacked to")
+    if output.suffix != ".parquet":
+        raise EdgelidError(f"{output} must end in .parquet")
+    check_writable(output)
+    source = importer(name)
+    wanted = {from_code(code) for code in selection.languages or ()}
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
+            faults = _Faults(Path(scratch) / "faults.tsv", skip_bad)
+            parts = _read(source.rows(root), name, wanted, Path(scratch), faults)
+            faults.settle()
+            if not parts:
+                which = f" in {', '.join(selection.languages)}" if selection.languages else ""
+                raise EdgelidError(
+                    f"{root} has no clips of {name}{which}: it takes {source.layout}"
+                )
+            _keep_apart(parts)
+            _measure(parts, root, workers, faults)
+            faults.settle()
+            _choose(parts, selection)
+            if _count(parts) == 0:
+                raise EdgelidError("no clip is left: ask for more --hours, or for other lengths")
+            write_parquet(pl.scan_parquet(parts), output, root)
+            faults.keep(output.with_name(f"{output.name}.faults.tsv"))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise EdgelidError(f"cannot read {root} or write {output}: {reason}") from error
+
+
+def summary(file: Path) -> list[str]:
+    """Lines of a table of what a manifest holds, by language, and what it lacks."""
+    rows = pl.scan_parquet(file)
+    split_counts = [(pl.col("split") == name).sum().alias(name) for name in SPLITS]
+    found = (
+        rows.group_by(pl.col("language").cast(pl.String))
+        .agg(pl.len(), pl.col("seconds").sum() / 3600, pl.col("speaker").n_unique(), *split_counts)
+        .sort("language")
+        .collect()
+    )
+    titles = ("language", "clips", "hours", "speakers", *SPLITS)
+    lines = ["".join(f"{title:>10}" for title in titles)]
+    for language, clips, hours, speakers, *splits in found.iter_rows():
+        counts = "".join(f"{count:>10}" for count in splits)
+        lines.append(f"{language:>10}{clips:>10}{hours:>10.2f}{speakers:>10}{counts}")
+    if found["dev"].sum() == 0:
+        lines.append(f"no dev split: edgelid-train split {file}")
+    return lines
+
+
+# --- what is faulty ---------------------------------------------------------------------------
+
+
+class _Faults:
+    """Counts faults, keeps the first ones to show, and writes all of them to a file."""
+
+    def __init__(self, file: Path, skip: bool) -> None:
+        self._file = file
+        self._skip = skip
+        self._shown: list[str] = []
+        self._new = self._count = 0
+
+    def add(self, fault: Fault) -> None:
+        where, reason = (" ".join(shown(text).split()) for text in (fault.where, fault.reason))
+        self._count += 1
+        self._new += 1
+        if self._count <= SHOWN_FAULTS:
+            self._shown.append(f"{where}: {reason}")
+        if self._skip:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(f"{where}\t{reason}\n")
+
+    def settle(self) -> None:
+        """Say what has been found since the last time; fail unless it is to be skipped."""
+        for text in self._shown:
+            logger.error("%s", text)
+        self._shown.clear()
+        if self._new and self._count > SHOWN_FAULTS:
+            logger.error("faults in all: %d", self._count)
+        self._new = 0
+        if self._count and not self._skip:
+            raise EdgelidError(
+                f"nothing was written, for {self._count} fault(s): mend them, or leave them out "
+                "with --skip-bad, which lists them all"
+            )
+
+    def keep(self, file: Path) -> None:
+        """Put the list beside the manifest, in the place of an older one."""
+        file.unlink(missing_ok=True)
+        if self._count:
+            os.replace(self._file, file)
+            logger.info("left out for faults: %d, see %s", self._count, file)
+
+
+# --- the steps --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _progress(**options: Any) -> Iterator[tqdm[Any]]:
+    """A bar on standard error, if that is a terminal, also while libsndfile's words are caught."""
+    with (
+        open(os.devnull if sys.__stderr__ is None else os.dup(2), "w") as stream,
+        tqdm(file=stream, disable=None, **options) as bar,
+    ):
+        yield bar
+
+
+def _read(
+    items: Iterator[Row | Fault],
+    name: str,
+    wanted: set[str | None],
+    folder: Path,
+    faults: _Faults,
+) -> list[Path]:
+    """Bring rows into parts; returns their files."""
+    parts: list[Path] = []
+    columns: dict[str, list[Any]] = {column: [] for column in PART_SCHEMA}
+
+    def flush() -> None:
+        if columns["path"]:
+            parts.append(folder / f"{len(parts):06}.parquet")
+            pl.DataFrame(columns, PART_SCHEMA).write_parquet(parts[-1])
+            for values in columns.values():
+                values.clear()
+
+    with _progress(desc=name, unit=" rows") as progress:
+        for item in items:
+            progress.update()
+            if isinstance(item, Fault):
+                faults.add(item)
+                continue
+            if wanted and item.language not in wanted:
+                continue
+            if not is_text(item.path):
+                faults.add(Fault(item.path, "its name is not UTF-8 text"))
+                continue
+            columns["path"].append(item.path)
+            columns["language"].append(item.language)
+            columns["split"].append(item.split or TRAIN)
+            columns["target"].append(True)
+            columns["speaker"].append(item.speaker)
+            columns["source"].append(item.source)
+            columns["kind"].append(item.kind)
+            columns["seconds"].append(item.seconds)
+            columns["licence"].append(item.licence)
+            columns["origin"].append(item.origin)
+            if len(columns["path"]) == PART_ROWS:
+                flush()
+    flush()
+    return parts
+
+
+def _count(parts: list[Path]) -> int:
+    return int(pl.scan_parquet(parts).select(pl.len()).collect().item())
+
+
+def _rewrite(parts: list[Path], change: Callable[[pl.DataFrame], pl.DataFrame]) -> int:
+    """Change the parts one by one; returns how many rows fewer they have then."""
+    lost = 0
+    for part in parts:
+        before = pl.read_parquet(part, memory_map=False)
+        after = change(before)
+        lost += len(before) - len(after)
+        after.write_parquet(part)
+    return lost
+
+
+def _keep_apart(parts: list[Path]) -> None:
+    """Leave every speaker in one split only."""
+    place = pl.col("split").to_physical()  # train is the lowest
+    several = (
+        pl.scan_parquet(parts)
+        .group_by("speaker")
+        .agg(place.min().alias("lowest"), place.max().alias("highest"))
+        .filter(pl.col("lowest") < pl.col("highest"))
+        .select("speaker", "highest")
+        .collect(engine="streaming")
+    )
+    if len(several) == 0:
+        return
+    lost = _rewrite(
+        parts,
+        lambda rows: (
+            rows.join(several, "speaker", "left", maintain_order="left")
+            .filter((place == pl.col("highest")).fill_null(value=True))
+            .drop("highest")
+        ),
+    )
+    logger.info(
+        "left out: %d clips of %d speakers whom the corpus has in several splits; they stay where "
+        "they are held out",
+        lost,
+        len(several),
+    )
+
+
+def _measure(parts: list[Path], root: Path, workers: int, faults: _Faults) -> None:
+    """Fill in lengths that the corpus does not say, and leave out what has none."""
+    unknown = pl.col("seconds").is_null()
+    count = pl.scan_parquet(parts).select(unknown.sum()).collect().item()
+    if count == 0:
+        return
+
+    def change(rows: pl.DataFrame) -> pl.DataFrame:
+        known = rows["seconds"].to_list()
+        where = rows.select(unknown.arg_true()).to_series().to_list()
+        paths = [rows["path"][row] for row in where]
+        lengths = measure([root / path for path in paths], workers, progress)
+        for row, path, length in zip(where, paths, lengths, strict=True):
+            if isinstance(length, float):
+                known[row] = length
+            else:
+                faults.add(Fault(path, str(length)))
+        return rows.with_columns(pl.Series("seconds", known, pl.Float64)).filter(~unknown)
+
+    with _progress(desc="lengths", total=count, unit=" files") as progress:
+        _rewrite(parts, change)
+
+
+def _choose(parts: list[Path], selection: Selection) -> None:
+    """Leave out what is too short, too long, or over the hours."""
+    if selection.min_s > 0 or selection.max_s < float("inf"):
+        length = pl.col("seconds").is_between(selection.min_s, selection.max_s)
+        logger.info(
+            "left out for their length: %d clips", _rewrite(parts, lambda rows: rows.filter(length))
+        )
+    if selection.hours is not None:
+        kept = _drawn(parts, selection.hours * 3600, selection.seed)
+        offset = 0
+
+        def change(rows: pl.DataFrame) -> pl.DataFrame:
+            nonlocal offset
+            offset += len(rows)
+            return rows.filter(kept.slice(offset - len(rows), len(rows)))
+
+        logger.info("left out for --hours: %d clips", _rewrite(parts, change))
+
+
+def _drawn(parts: list[Path], budget_s: float, seed: int) -> pl.Series:
+    """Which rows to keep, so that the training clips of a language last `budget_s` at most.
+
+    Every speaker gives one clip, then every one that has another a second one, and so on until
+    the time is up: so as many speakers remain as can, and none of them has more than a share. In
+    which order is drawn from the path and the seed alone, whatever else is imported.
+    """
+    rows = (
+        pl.scan_parquet(parts)
+        .select("path", "language", "split", "speaker", "seconds")
+        .with_row_index("row")
+        .filter(pl.col("split") == TRAIN)
+        .with_columns(
+            pl.col("language", "speaker").cast(pl.Categorical),
+            draw=pl.col("path").map_elements(lambda path: _draw(path, seed), pl.UInt64),
+        )
+        .drop("path", "split")
+        .collect()
+    )
+    turn = pl.col("draw").rank("ordinal").over("language", "speaker")
+    over = (
+        rows.with_columns(turn=turn)
+        .sort("turn", "draw", "row")
+        .filter(pl.col("seconds").cum_sum().over("language") > budget_s)
+    )
+    kept = np.ones(_count(parts), bool)
+    kept[over["row"].to_numpy()] = False
+    return pl.Series(kept)
+
+
+def _draw(path: str, seed: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed} {path}".encode(), digest_size=8).digest())

@@ -1,0 +1,313 @@
+"""Inference on many recordings, in any number of processes, which does not change the results."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import groupby, repeat
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from edge.classifier import StreamingClassifier
+from edge.decoder import Change, Segment
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
+from edge.model.interpreter import open_graphs
+from edge.model.modelfile import read_model
+from train.corpus.cuts import Cut, load_cuts, read_audio
+from train.corpus.manifest import Clip
+from train.evaluation.conditions import Sounds, disturb
+from train.evaluation.streams import Span, decode, make_stream, windows_of
+from train.features.noise import NoiseClip
+
+TINY = 1e-30  # whose logarithm stands for that of nothing
+CUTS_A_JOB = 64
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def score_audio(classifier: StreamingClassifier, samples: Float32Array) -> Float64Array:
+    """Log-probabilities of one recording, streamed from its beginning to its end.
+
+    Parameters
+    ----------
+    classifier : StreamingClassifier
+        With one window, at least as long as the recording.
+    samples : ndarray, shape (n,), float32
+
+    Returns
+    -------
+    ndarray, shape (classes,)
+    """
+    classifier.reset()
+    last = None
+    for windows in classifier.process(samples):
+        last = windows[0]
+    for windows in classifier.flush():
+        last = windows[0]
+    assert last is not None, "flush answers for any audio"
+    log_probabilities: Float64Array = np.log(last.probabilities + TINY)
+    return log_probabilities
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a process needs to score.
+
+    Attributes
+    ----------
+    model : Path
+        Model file.
+    corpus : Path
+        Folder of the speech.
+    sounds : Sounds
+        For the conditions other than clean.
+    noise : Path
+        Folder of the noise in streams.
+    """
+
+    model: Path
+    corpus: Path
+    sounds: Sounds
+    noise: Path
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A cut to be scored in a condition."""
+
+    cut: Cut
+    condition: str
+
+
+@dataclass(frozen=True)
+class StreamRecipe:
+    """A stream to be made and followed.
+
+    Attributes
+    ----------
+    clips : tuple of Clip
+    noises : tuple of NoiseClip
+    duration_s : float
+    seed : int
+    """
+
+    clips: tuple[Clip, ...]
+    noises: tuple[NoiseClip, ...]
+    duration_s: float
+    seed: int
+
+
+Followed = tuple[tuple[Span, ...], tuple[list[Change], list[Segment]]]
+
+
+class Scorer:
+    """Scores audio with one model.
+
+    Parameters
+    ----------
+    setup : Setup
+
+    Raises
+    ------
+    EdgelidError
+        If the model cannot be used.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._model = read_model(setup.model)
+        self._graphs = open_graphs(self._model)
+        self._classifiers: dict[float, StreamingClassifier] = {}
+
+    def _score(self, samples: Float32Array) -> Float64Array:
+        duration_s = len(samples) / SAMPLE_RATE_HZ
+        return score_audio(self._classifier(duration_s), samples)
+
+    def _classifier(self, window_s: float) -> StreamingClassifier:
+        if window_s not in self._classifiers:
+            classifier = StreamingClassifier(self._model, self._graphs, [window_s])
+            self._classifiers[window_s] = classifier
+        return self._classifiers[window_s]
+
+    def trials(self, trials: Sequence[Trial]) -> Float64Array:
+        """Log-probabilities of trials, (trials, classes)."""
+        # Cuts of one item are nested: the longest one holds them all.
+        longest: dict[str, Cut] = {}
+        for trial in trials:
+            name = trial.cut.item_key
+            if name not in longest or longest[name].duration_s < trial.cut.duration_s:
+                longest[name] = trial.cut
+        audio = dict(
+            zip(longest, load_cuts(list(longest.values()), self._setup.corpus), strict=True)
+        )
+        scores = []
+        for trial in trials:
+            name = trial.cut.item_key
+            samples = audio[name][: round(trial.cut.duration_s * SAMPLE_RATE_HZ)]
+            samples = disturb(samples, trial.condition, name, self._setup.sounds)
+            scores.append(self._score(samples))
+        return np.stack(scores)
+
+    def noise(self, job: tuple[Path, float]) -> Float64Array:
+        """Log-probabilities of the windows that follow one another in a recording.
+
+        Parameters
+        ----------
+        job : (Path, float)
+            The file, and the length of a window in seconds.
+
+        Returns
+        -------
+        ndarray, shape (windows, classes)
+            What is left at the end, shorter than a window, is not scored.
+        """
+        path, window_s = job
+        length = round(window_s * SAMPLE_RATE_HZ)
+        samples = read_audio(path)
+        starts = range(0, len(samples) - length + 1, length)
+        scores = [self._score(samples[start : start + length]) for start in starts]
+        return np.stack(scores) if scores else np.empty((0, len(self._model.labels)))
+
+    def stream(self, recipe: StreamRecipe) -> Followed:
+        """Truth of a stream, and what the decoder makes of it as the model file sets it."""
+        corpus, labels = self._setup.corpus, self._model.labels
+        settings = self._model.description.decoder
+        stream = make_stream(
+            recipe.clips,
+            corpus,
+            recipe.noises,
+            self._setup.noise,
+            labels,
+            recipe.duration_s,
+            recipe.seed,
+        )
+        classifier = self._classifier(settings.window_s)
+        windows = [hop[0] for hop in windows_of(classifier, stream)]
+        return stream.spans, decode(windows, labels, settings, classifier.hop_s)
+
+
+class _Worker:
+    """What a worker process has been started with."""
+
+    scorer: Scorer
+
+    @classmethod
+    def start(cls, setup: Setup) -> None:
+        # Ctrl-C reaches all processes of a terminal: the one that started this one will end it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        cls.scorer = Scorer(setup)
+
+    @classmethod
+    def run(cls, function: Callable[[Scorer, Job], Result], job: Job) -> Result:
+        return function(cls.scorer, job)
+
+
+class Workers:
+    """Processes that score.
+
+    Parameters
+    ----------
+    setup : Setup
+    count : int
+        With one, everything is done in this process.
+    """
+
+    def __init__(self, setup: Setup, count: int) -> None:
+        self._scorer: Scorer | None = None
+        self._pool: ProcessPoolExecutor | None = None
+        if count == 1:
+            self._scorer = Scorer(setup)
+        else:
+            # Spawned, as a forked process could wait for ever for a lock that some thread of the
+            # interpreter held at that moment.
+            self._pool = ProcessPoolExecutor(
+                count, multiprocessing.get_context("spawn"), _Worker.start, (setup,)
+            )
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(
+        self,
+        function: Callable[[Scorer, Job], Result],
+        jobs: Sequence[Job],
+        what: str,
+        sizes: Sequence[int] | None = None,
+    ) -> list[Result]:
+        """Results of a method of `Scorer` for all jobs, in their order, with a progress bar.
+
+        Raises
+        ------
+        EdgelidError
+            If audio cannot be read, or a process dies.
+        """
+        sizes = sizes or [1] * len(jobs)
+        results: list[Result] = []
+        try:
+            with tqdm(desc=what, total=sum(sizes)) as progress:
+                for result, size in zip(self._run(function, jobs), sizes, strict=True):
+                    results.append(result)
+                    progress.update(size)
+        except BrokenProcessPool as error:
+            raise EdgelidError(
+                "a worker process died, perhaps for want of memory: give fewer --workers"
+            ) from error
+        return results
+
+    def _run(
+        self, function: Callable[[Scorer, Job], Result], jobs: Sequence[Job]
+    ) -> Iterator[Result]:
+        if self._pool:
+            run: Any = _Worker.run
+            return self._pool.map(run, repeat(function), jobs)
+        assert self._scorer is not None
+        return map(functools.partial(function, self._scorer), jobs)
+
+
+def score_trials(workers: Workers, trials: Sequence[Trial], what: str) -> Float64Array:
+    """Log-probabilities of trials, in their order, whatever cut and condition they are of.
+
+    Returns
+    -------
+    ndarray, shape (trials, classes)
+    """
+    # By item, as its audio is read once; neighbouring items share files.
+    order = sorted(range(len(trials)), key=lambda i: trials[i].cut.item_key)
+    jobs = list(_jobs([trials[i] for i in order]))
+    found = workers.map(Scorer.trials, jobs, what, [len(job) for job in jobs])
+    together = np.concatenate(found)
+    scores = np.empty_like(together)
+    scores[order] = together
+    return scores
+
+
+def _jobs(trials: Iterable[Trial]) -> Iterator[list[Trial]]:
+    """Whole items, so many together that a job is worth sending to a process."""
+    job: list[Trial] = []
+    for _, item in groupby(trials, key=lambda trial: trial.cut.item_key):
+        job.extend(item)
+        if len(job) >= CUTS_A_JOB:
+            yield job
+            job = []
+    if job:
+        yield job

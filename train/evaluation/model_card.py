@@ -1,0 +1,155 @@
+"""The tables of a model card: ``python -m train.evaluation.model_card REPORT.json``, as Markdown.
+
+They are printed from what ``edgelid-train evaluate --json`` wrote, so that no figure of a card is
+typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EdgelidError
+from train.command import run
+
+Report = dict[str, Any]
+
+
+def tables(report: Report) -> Iterator[str]:
+    """Lines of Markdown.
+
+    Parameters
+    ----------
+    report : dict
+        As ``edgelid-train evaluate --json`` writes it.
+    """
+    yield from _by_duration(report)
+    yield ""
+    yield from _by_language(report)
+    yield ""
+    yield from _yardstick(report)
+    yield ""
+    yield from _conditions(report)
+    yield ""
+    yield from _rejection(report)
+
+
+def _by_duration(report: Report) -> Iterator[str]:
+    yield (
+        "| speech | cuts | macro accuracy (95 %) | micro | macro F1 | Cavg | EER | ECE "
+        "| macro, open | ECE, open |"
+    )
+    yield "|---|" + "---:|" * 9
+    for duration_s, row in report["durations"].items():
+        told, others = row["languages"], row["open"]
+        yield _row(
+            f"{duration_s} s",
+            str(told["cuts"]),
+            f"**{_percent(told['balanced_accuracy'])}** {_interval(told)}",
+            _percent(told["accuracy"]),
+            _percent(told["macro_f1"]),
+            f"{told['cavg']:.3f}",
+            _percent(told["eer"]),
+            f"{told['ece']:.3f}",
+            _percent(others["balanced_accuracy"]),
+            f"{others['ece']:.3f}",
+        )
+
+
+def _by_language(report: Report) -> Iterator[str]:
+    languages = next(iter(report["durations"].values()))["languages"]["languages"]
+    yield _row("speech", *languages)
+    yield "|---|" + "---:|" * len(languages)
+    told = [(f"{s} s", row["languages"]) for s, row in report["durations"].items()]
+    told += [
+        (f"{s} s, Whisper base", row["yardstick"]["yardstick"])
+        for s, row in report["durations"].items()
+        if row.get("yardstick")
+    ]
+    for name, scores in told:
+        shares = (scores["by_language"][language]["accuracy"] for language in languages)
+        yield _row(name, *(f"{share:.0%}".replace("%", " %") for share in shares))
+
+
+def _yardstick(report: Report) -> Iterator[str]:
+    yield "| speech | cuts | this model | Whisper base |"
+    yield "|---|---:|---:|---:|"
+    for duration_s, row in report["durations"].items():
+        if row.get("yardstick"):
+            sides = (row["yardstick"][side] for side in ("model", "yardstick"))
+            cells = (f"{_percent(side['balanced_accuracy'])} {_interval(side)}" for side in sides)
+            yield _row(f"{duration_s} s", str(row["yardstick"]["cuts"]), *cells)
+
+
+def _conditions(report: Report) -> Iterator[str]:
+    yield f"| {report['condition_duration_s']:g} s of speech | macro accuracy (95 %) | paired |"
+    yield "|---|---:|---:|"
+    for name, row in report["conditions"].items():
+        paired = ""
+        if name != "clean":
+            lost = row["from_clean"]
+            low, high = (f"{100 * end:.1f}" for end in lost["interval"])
+            paired = f"{100 * lost['difference']:.1f} ({low} to {high})"
+        yield _row(row["title"], f"{_percent(row['balanced_accuracy'])} {_interval(row)}", paired)
+
+
+def _rejection(report: Report) -> Iterator[str]:
+    for where in ("at_decoder_confidence", "at_10_percent_rejected"):
+        point = report["open_set"][where]
+        yield (
+            f"- at {point['threshold']:.2f}: {_percent(point['strangers_accepted'])} of strangers "
+            f"accepted, {_percent(point['known_rejected'])} of known speech rejected"
+        )
+    noise = report["noise"]
+    accepted = _percent(noise["called_a_language"])
+    yield f"- {accepted} of {noise['windows']} windows of noise accepted"
+    streams = report["streams"]
+    yield (
+        f"- {streams['changes']:.0f} changes: {streams['median_delay_s']:.1f} s median delay, "
+        f"{streams['p95_delay_s']:.1f} s at 95 %, {_percent(streams['missed'])} missed, "
+        f"{streams['false_changes_per_hour']:.0f} false an hour, "
+        f"{_percent(streams['error_rate'])} in error, {_percent(streams['unknown_share'])} unknown"
+    )
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _interval(scores: Report) -> str:
+    low, high = scores["intervals"]["balanced_accuracy"]
+    return f"({100 * low:.1f} to {100 * high:.1f})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.evaluation.model_card", description=__doc__
+    )
+    parser.add_argument("report", type=Path, help="of edgelid-train evaluate --json")
+    options = parser.parse_args(arguments)
+
+    def work() -> None:
+        try:
+            report = json.loads(options.report.read_text())
+            lines = list(tables(report))
+        except OSError as error:
+            raise EdgelidError(f"{options.report} cannot be read: {error.strerror}") from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise EdgelidError(
+                f"{options.report} is no report of edgelid-train evaluate --json"
+            ) from error
+        print("\n".join(lines))
+
+    return run("train.evaluation.model_card", work, "nothing was written")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,124 @@
+"""Evaluation reports as lines for a terminal, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edge.system.atomic import write_atomically
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """The main figures as lines, for a terminal at least 100 columns wide."""
+    lines = [
+        f"{report['model']} (sha256 {report['sha256'][:12]}), split {report['split']}, "
+        "restricted to its languages"
+    ]
+    sections = (_durations, _languages, _conditions, _open_set, _streams)
+    for section in sections:
+        found = list(section(report))
+        if found:
+            lines += ["", *found]
+    return lines
+
+
+def share(value: float, ends: list[float] | None = None) -> str:
+    """A share in per cent, and its interval if there is one."""
+    text = f"{value:.1%}"
+    return text if ends is None else f"{text} ({ends[0] * 100:.1f}–{ends[1] * 100:.1f})"
+
+
+def _durations(report: dict[str, Any]) -> Iterator[str]:
+    head = f"{'speech':>7} {'cuts':>5}  {'macro accuracy (95 %)':<22} {'micro':>6} {'F1':>6} "
+    yield head + f"{'Cavg':>6} {'EER':>6} {'ECE':>6} {'open ECE':>8}"
+    for duration, entry in report["durations"].items():
+        row, everything = entry["languages"], entry["open"]
+        yield (
+            f"{duration + ' s':>7} {row['cuts']:>5}  {balanced(row):<22} {row['accuracy']:>6.1%} "
+            f"{row['macro_f1']:>6.1%} {row['cavg']:>6.3f} {row['eer']:>6.1%} {row['ece']:>6.3f} "
+            f"{everything['ece']:>8.3f}"
+        )
+    for duration, entry in report["durations"].items():
+        if "yardstick" in entry:
+            both = entry["yardstick"]
+            yield (
+                f"on {both['cuts']} cuts of {duration} s: this model {balanced(both['model'])}, "
+                f"{report['yardstick'].split(',')[0]} {balanced(both['yardstick'])}"
+            )
+
+
+def balanced(row: dict[str, Any]) -> str:
+    """Balanced accuracy with its interval."""
+    return share(row["balanced_accuracy"], row["intervals"]["balanced_accuracy"])
+
+
+def _languages(report: dict[str, Any]) -> Iterator[str]:
+    durations = report["durations"]
+    languages = list(next(iter(durations.values()))["languages"]["by_language"])
+    yield f"{'speech':>7} " + "".join(f"{language:>7}" for language in languages)
+    for duration, entry in durations.items():
+        yield f"{duration + ' s':>7} " + _recalls(entry["languages"], languages)
+        if "yardstick" in entry:
+            name = report["yardstick"].split(",")[0]
+            yield " " * 8 + _recalls(entry["yardstick"]["yardstick"], languages) + f"  {name}"
+
+
+def _recalls(row: dict[str, Any], languages: list[str]) -> str:
+    found = row["by_language"]
+    return "".join(
+        f"{found[language]['accuracy']:>7.0%}" if language in found else f"{'–':>7}"
+        for language in languages
+    )
+
+
+def _conditions(report: dict[str, Any]) -> Iterator[str]:
+    if len(report["conditions"]) == 1:
+        return
+    yield f"{report['condition_duration_s']:g} s, condition   macro accuracy (95 %)"
+    for condition in report["conditions"].values():
+        yield f"  {condition['title']:<16} {balanced(condition)}"
+
+
+def _open_set(report: dict[str, Any]) -> Iterator[str]:
+    found = report.get("open_set")
+    if found:
+        for name in ("at_decoder_confidence", "at_10_percent_rejected"):
+            point = found[name]
+            yield (
+                f"at confidence {point['threshold']:.2f}: accepts "
+                f"{share(point['strangers_accepted'], point['intervals']['strangers_accepted'])} "
+                f"of other languages, rejects "
+                f"{share(point['known_rejected'], point['intervals']['known_rejected'])} of known"
+            )
+    noise = report.get("noise")
+    if noise:
+        called = share(noise["called_a_language"])
+        yield f"noise called a language: {called} of {noise['windows']} windows"
+
+
+def _streams(report: dict[str, Any]) -> Iterator[str]:
+    found = report.get("streams")
+    if found:
+        yield (
+            f"streams, {found['minutes']:.0f} minutes, {found['changes']:.0f} changes of language: "
+            f"delay {found['median_delay_s']:.1f} s median, {found['p95_delay_s']:.1f} s at 95 %; "
+            f"{share(found['missed'])} missed"
+        )
+        yield (
+            f"  {found['false_changes_per_hour']:.0f} false changes per hour of speech, "
+            f"{share(found['error_rate'])} of it in error, of which "
+            f"{share(found['unknown_share'])} unknown"
+        )
+
+
+def write_json(path: Path, report: dict[str, Any]) -> None:
+    """Write a report, whole or not at all.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be written.
+    """
+    write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())
