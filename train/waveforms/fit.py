@@ -638,8 +638,8 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
                   {k: round(float(v), 4) for k, v in figures.items()}, flush=True)
         if last or clock.due(given.evaluate_every_s):
             stepper.settle()
-            score = judge.compact(trunk, head, filters, front_end, bank["bank"])
-            print(f"dev {step + 1} {clock.spent_s:.0f} s {select(score)}", json.dumps(score), flush=True)
+            score = {} if given.most == 0 else judge.compact(trunk, head, filters, front_end, bank["bank"])
+            print(f"dev {step + 1} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
             weights = {f"trunk/{i}": x for i, x in enumerate(trunk.get_weights())}
             weights |= {f"head/{i}": x for i, x in enumerate(head.get_weights())}
             description = {"config": config, "steps": step + 1, "clips": clips, "scores": score}
