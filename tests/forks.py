@@ -43,10 +43,13 @@ class Forks:
             )
 
     def run(
-        self, arguments: Sequence[str], cwd: str | Path | None = None
+        self,
+        arguments: Sequence[str],
+        cwd: str | Path | None = None,
+        env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """What `subprocess.run` returns when it captures the output."""
-        request = json.dumps({"arguments": arguments, "cwd": os.fspath(cwd or Path.cwd())})
+        request = json.dumps([arguments, os.fspath(cwd or Path.cwd()), env])
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             socket.send_fds(self._ours, [request.encode()], [out.fileno(), err.fileno()])
             status = int(self._ours.recv(16))
@@ -74,14 +77,28 @@ def serve(requests: socket.socket) -> int:
             for number, file in enumerate(files, 1):
                 os.dup2(file, number)
                 os.close(file)
-            request = json.loads(message)
-            os.chdir(request["cwd"])
-            sys.argv[1:] = request["arguments"]
+            arguments, cwd, environment = json.loads(message)
+            os.chdir(cwd)
+            if environment is not None:
+                _adopt(environment, arguments)
+            sys.argv[1:] = arguments
             return main()
         for file in files:
             os.close(file)
         _, status = os.waitpid(process, 0)
         requests.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _adopt(environment: dict[str, str], arguments: Sequence[str]) -> None:
+    """Go on in another environment; if it puts other modules in place of those here, from anew."""
+    before = os.environ["PYTHONPATH"].split(os.pathsep)
+    folders = [f for f in environment["PYTHONPATH"].split(os.pathsep) if f not in before]
+    if any(path.stem in sys.modules for folder in folders for path in Path(folder).glob("*.py")):
+        command = [sys.executable, "-m", "edge.cli", *arguments]
+        os.execve(sys.executable, command, environment)
+    sys.path[:0] = folders
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 if __name__ == "__main__":

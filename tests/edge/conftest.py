@@ -67,7 +67,7 @@ def edgelid(
     """Runs the command in a process of its own, until it ends."""
 
     def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        if options.keys() <= {"cwd"}:
+        if options.keys() <= {"cwd", "env"}:
             return forks.run([*map(str, arguments)], **options)
         settings: dict[str, Any] = {
             "env": environment,
