@@ -478,6 +478,7 @@ def test_a_run_that_cannot_be_continued(
         fit(other, tmp_path / "other", tiny_data, Beginning(start=tiny_run))
 
 
+@pytest.mark.slow
 def test_saved_between_evaluations(
     tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
