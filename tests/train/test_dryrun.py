@@ -13,6 +13,7 @@ from train.config import RunConfig
 from train.dryrun import activation_count
 
 
+@pytest.mark.slow
 def test_dry_run(
     tiny_toml: Path,
     tiny_config: RunConfig,
