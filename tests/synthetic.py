@@ -55,11 +55,15 @@ def speech(language: str, speaker: str, clip: int, duration_s: float) -> Float32
 
 
 def noise(name: str, duration_s: float) -> Float32Array:
-    """White noise, smoothed more or less, so that each sounds different."""
+    """White noise in gusts, smoothed more or less, so that each sounds different.
+
+    Steady noise is hard to tell from tones that stay: a tiny network would give both classes alike.
+    """
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     white = rng.standard_normal(round(duration_s * SAMPLE_RATE_HZ))
     smooth = np.convolve(white, np.ones(2 + len(name)) / 4, mode="same")
-    return (0.05 * smooth / smooth.std()).astype(np.float32)
+    gusts = np.where(np.arange(len(white)) // (SAMPLE_RATE_HZ // 8) % 2, 0.03, 1.0)
+    return (0.05 * gusts * smooth / smooth.std()).astype(np.float32)
 
 
 def room(name: str) -> Float32Array:

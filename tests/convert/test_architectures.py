@@ -209,6 +209,7 @@ def test_a_window_calibrated_apart_is_near(shape: ModelConfig) -> None:
     assert statistics.median(apart.largest_steps for apart in found) < 5
 
 
+@pytest.mark.slow
 def test_a_window_is_what_a_stream_says_of_it() -> None:
     """The same graph on a window alone, and in the midst of a stream: equal to the bit.
 

@@ -40,7 +40,7 @@ def quantised(
 
 
 def test_a_full_disk(
-    quantised: None,
+    short_streams: None,
     tiny_checkpoint: Checkpoint,
     tiny_corpus: Path,
     tmp_path: Path,
@@ -52,8 +52,10 @@ def test_a_full_disk(
     output = tmp_path / "m.tflite"
     output.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", full)
+    # What is quickest to convert.
+    settings = Settings(mode="window", type="float32", windows_s=(1.0,))
     with pytest.raises(EdgelidError, match=r"cannot write .*: No space left on device"):
-        convert_checkpoint(tiny_checkpoint, tiny_corpus, output, "m")
+        convert_checkpoint(tiny_checkpoint, tiny_corpus, output, "m", settings)
     assert output.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["m.tflite"]
 

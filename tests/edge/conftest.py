@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from edge.audio.sources import FileSource
 from edge.frontend import Float32Array
 from edge.model.interpreter import Graphs, open_graphs
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from tests.forks import TIMEOUT_S, Forks
 
 SAMPLE = DEFAULT_MODEL.parents[1] / "samples" / "languages.opus"
 
@@ -52,12 +53,22 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def forks(environment: dict[str, str]) -> Iterator[Forks]:
+    """Where the command starts without the time of its imports."""
+    running = Forks(environment)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
 def edgelid(
-    environment: dict[str, str],
+    environment: dict[str, str], forks: Forks
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command in a process of its own, until it ends."""
 
     def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        if options.keys() <= {"cwd", "env"}:
+            return forks.run([*map(str, arguments)], **options)
         settings: dict[str, Any] = {
             "env": environment,
             "capture_output": True,
@@ -66,7 +77,7 @@ def edgelid(
         }
         command = [sys.executable, "-m", "edge.cli", *map(str, arguments)]
         done: subprocess.CompletedProcess[str] = subprocess.run(
-            command, check=False, timeout=120, **settings
+            command, check=False, timeout=TIMEOUT_S, **settings
         )
         return done
 

@@ -66,6 +66,7 @@ def ten_thousand_faults() -> None:
     assert max(held_bytes[5:]) - held_bytes[4] < MOST_GROWTH_BYTES
 
 
+@pytest.mark.slow
 def test_languages_are_told_after_recoveries(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     world = World(recording(), 60, 1, 0.3, 20.0)

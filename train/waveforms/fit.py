@@ -225,7 +225,9 @@ def room_constants(segments: Segments, drawer: Drawer, samples: int) -> dict[str
     }
 
 
-def heard(draw: Any, constants: Any, samples: int, mixed: Any | None = None) -> tuple[Any, Any]:
+def heard(
+    draw: Any, constants: Any, samples: int, mixed: Any | None = None, variants: int = 1
+) -> tuple[Any, Any]:
     """Clean and augmented waveforms of a draw.
 
     `mixed`, shape (batch,), is how loud the neighbour in the batch speaks into a clip: for lessons
@@ -234,7 +236,7 @@ def heard(draw: Any, constants: Any, samples: int, mixed: Any | None = None) -> 
     bank = constants["bank"]
     clean = stretch(bank, draw["starts"], draw["counts"], draw["lead"], draw["rate"], samples)
     if mixed is not None:
-        clean = clean + mixed[:, None] * ops.roll(clean, 1, axis=0)
+        clean = clean + mixed[:, None] * ops.roll(clean, variants, axis=0)
     ones = ops.ones_like(draw["rate"])
     noise = stretch(
         bank, draw["noise_starts"], draw["noise_counts"], ops.zeros_like(draw["lead"]), ones, samples
@@ -528,15 +530,19 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
     group = shape.stride // 2  # tokens of the teacher an embedding
     delay = round(shape.delay_frames / shape.stride)
     windows = [round(s * 100 / shape.stride) for s in settings["windows_s"]]
+    # The teacher is the dearer of the two where there is no GPU: several augmented variants of a
+    # stretch of speech share its one hearing of the clean one.
+    variants = settings.get("variants", 1)
     w = settings["weights"]
     temperature = settings.get("temperature", 2.0)
 
     def loss(outs: Any, draw: Any, constants: Any) -> Any:
-        clean, wave = heard(draw, constants, samples, draw["mixed"])
+        clean, wave = heard(draw, constants, samples, draw["mixed"], variants)
         peak = ops.max(ops.abs(clean), axis=1, keepdims=True)
         clean = clean / (peak + 1e-4) * 0.5
         with keras.StatelessScope(list(zip(teacher.variables, constants["teacher"], strict=True))):
-            tokens = teacher.tokens(log_mel(clean, teacher_end, teacher_filters))
+            heard_once = log_mel(clean[::variants], teacher_end, teacher_filters)
+            tokens = ops.repeat(teacher.tokens(heard_once), variants, axis=0)
         targets = ops.stop_gradient(ops.cast(tokens, "float32"))  # (batch, tokens, dim)
         # A few channels of a transformer are large and say nothing: each counts alike here.
         even = standardised(targets, (0, 1))
@@ -620,12 +626,18 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
     score: dict[str, Any] = {}
     for step in range(steps):
         draw = drawer.batch(size, samples, frames, front_end.mels)
+        for name in ("labels", "starts", "counts", "lead", "rate"):
+            draw[name] = np.repeat(draw[name][::variants], variants)
         draw["window"] = np.stack(
             [drawer.rng.integers(0, embeddings_count - n + 1, size) for n in windows], 1
         ).astype(np.int32)
-        draw["mixed"] = np.where(
-            drawer.rng.random(size) < settings.get("mixed_share", 0.2),
-            drawer.rng.uniform(0.2, 1.0, size), 0.0,
+        draw["mixed"] = np.repeat(
+            np.where(
+                drawer.rng.random(size) < settings.get("mixed_share", 0.2),
+                drawer.rng.uniform(0.2, 1.0, size),
+                0.0,
+            )[::variants],
+            variants,
         ).astype(np.float32)
         draw["drop"] = (
             drawer.rng.random((size, len(windows), shape.hidden)) > shape.dropout

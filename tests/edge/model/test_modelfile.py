@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -479,6 +480,7 @@ def test_a_hostile_array_header(header: bytes) -> None:
 # --- the archive -----------------------------------------------------------------------------
 
 
+@functools.cache
 def with_big_member(name: str, size_bytes: int, method: int) -> bytes:
     buffer = io.BytesIO()
     buffer.write(MODEL.graph)

@@ -48,6 +48,7 @@ def test_now_stands_below_what_is_over() -> None:
         assert "  en        English " in lines[1]
 
 
+@pytest.mark.slow
 def test_a_window_that_becomes_narrower() -> None:
     with pseudo_terminal([*LISTEN, "--realtime"], columns=100) as terminal:
         terminal.wait_until(lambda: seen(terminal, r"^● English"))

@@ -24,7 +24,8 @@ def rooms(label_of: dict[str, int], items: int, seed: int) -> Examples:
     return Examples(np.hstack([language, pooled]).astype(np.float32), labels, names)
 
 
-def test_more_sources_part_language_and_room() -> None:
+def test_more_sources_part_language_and_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning_curve, "ORDERS", 3)
     train = rooms({f"{'ab'[label]}/{i}": label for label in (0, 1) for i in range(6)}, 20, 1)
     held_out = rooms({f"{'ab'[label]}/new{i}": label for label in (0, 1) for i in range(6)}, 20, 2)
     points = learning_curve.learning_curve(train, held_out)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import train.sounds
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from train.corpus.cuts import read_audio
@@ -61,13 +63,17 @@ def test_rooms_decay_as_long_as_they_say(rt60_s: float) -> None:
     assert -60 / slope == pytest.approx(rt60_s, rel=0.1)
 
 
-def test_where_they_are_looked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_where_they_are_looked_for(
+    made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train.sounds, "make_sounds", lambda folder: shutil.copytree(made, folder))
     corpus, cache = tmp_path / "data" / "corpus", tmp_path / "cache"
     corpus.mkdir(parents=True)
     assert sounds_of(corpus, Path("given"), cache) == Path("given")
     assert caplog.messages == []
-    made = sounds_of(corpus, None, cache)
-    assert cache in made.parents
+    found = sounds_of(corpus, None, cache)
+    assert cache in found.parents
+    assert (found / "noise").is_dir()
     assert ["synthetic" in text for text in caplog.messages] == [True]
     (tmp_path / "data" / "noise").mkdir()
     assert sounds_of(corpus, None, cache) == tmp_path / "data"

@@ -13,6 +13,7 @@ from train.fit.dry_run import activation_count
 from train.model.checkpoint import build_model
 
 
+@pytest.mark.slow
 def test_dry_run(
     tiny_toml: Path,
     tiny_config: RunConfig,

@@ -73,9 +73,8 @@ def test_another_network(wider: RunConfig, tiny_run: Path, part: str) -> None:
         initial_weights(other, tiny_run)
 
 
-@pytest.mark.parametrize(
-    "freeze", [*(pytest.param(each, marks=pytest.mark.slow) for each in ("", "trunk")), "known"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("freeze", ["", "trunk", "known"])
 def test_fine_tuning(
     wider: RunConfig,
     wider_data: Corpus,

@@ -45,6 +45,7 @@ class Resumed(NamedTuple):
     losses: list[float]
     interrupted: Checkpoint  # ``last.npz`` as the interrupt left it
     best: Checkpoint
+    handlers: tuple[Any, Any]  # of SIGTERM, before and after the interrupt
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +60,18 @@ def resumed(
         figures = update(trainer, batch)
         losses.append(figures[0])
         if len(losses) == INTERRUPTED_AT:
-            raise KeyboardInterrupt  # after the step, before the loop knows of it
+            signal.raise_signal(signal.SIGTERM)  # after the step, before the loop knows of it
         return figures
 
+    handlers = [signal.getsignal(signal.SIGTERM)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train.fit.loop, "_update", recorded)
         with pytest.raises(KeyboardInterrupt):
             fit(tiny_config, run, tiny_data)
+        handlers.append(signal.getsignal(signal.SIGTERM))
         interrupted = load_checkpoint(run / "last.npz")
         best = fit(tiny_config, run, tiny_data)
-    return Resumed(run, losses, interrupted, best)
+    return Resumed(run, losses, interrupted, best, (handlers[0], handlers[1]))
 
 
 def test_learns(resumed: Resumed, tiny_config: RunConfig) -> None:
@@ -475,6 +478,7 @@ def test_a_run_that_cannot_be_continued(
         fit(other, tmp_path / "other", tiny_data, Beginning(start=tiny_run))
 
 
+@pytest.mark.slow
 def test_saved_between_evaluations(
     tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -503,6 +507,8 @@ def test_patience(
     config = dataclasses.replace(tiny_config, optimiser=plan)
     selected = iter([0.5, 0.6, 0.5, 0.6, 0.5, 0.4, 0.9])
     monkeypatch.setattr(train.fit.loop, "score", lambda *_: {"select": next(selected)})
+    # Nothing is asked of the averages here, and each evaluation would build a model for them.
+    monkeypatch.setattr(Trainer, "averaged_model", lambda trainer: (trainer.trunk, trainer.head))
     best = fit(config, tmp_path, tiny_data)
     assert best
     assert (best.step, best.scores) == (8, {"select": 0.6})
@@ -513,6 +519,7 @@ def test_patience(
     assert again.step == 8
 
 
+<<<<<<< HEAD:tests/train/fit/test_loop.py
 def test_told_to_end(
     tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,6 +538,13 @@ def test_told_to_end(
         fit(tiny_config, tmp_path, tiny_data)
     assert load_checkpoint(tmp_path / "last.npz").step == 3
     assert signal.getsignal(signal.SIGTERM) == before
+=======
+def test_told_to_end(resumed: Resumed) -> None:
+    """SIGTERM does what Ctrl-C does, and afterwards what it did before."""
+    before, after = resumed.handlers
+    assert resumed.interrupted.step == INTERRUPTED_AT
+    assert before == after
+>>>>>>> tests17:tests/train/test_fit.py
 
 
 def test_a_batch_that_cannot_be_divided(
