@@ -36,6 +36,7 @@ ROOMS = {
         config corpus
         features model
         fit
+        waveforms
         synthesis evaluation
         cli
     """,

@@ -107,7 +107,6 @@ class TemporalConv(keras.layers.Layer):  # type: ignore[misc]
         follows = x if x.shape[1] == self.state_frames else extended[:, -self.state_frames :]
         return y, extended, follows
 
-
     def _convolve(self, extended: Any) -> Any:
         if TENSORFLOW or not isinstance(self.conv, keras.layers.DepthwiseConv2D):
             return self.conv(extended)

@@ -66,7 +66,10 @@ def write_bank(entries: Iterable[Entry], folder: Path, part_bytes: int = PART_BY
         sizes = np.array([len(e.data) for e in held], np.int64)
         sound = np.frombuffer(b"".join(e.data for e in held), np.uint8)
         np.savez(
-            folder / f"part-{parts:02d}.npz", rows=np.array(json.dumps(rows)), sizes=sizes, sound=sound
+            folder / f"part-{parts:02d}.npz",
+            rows=np.array(json.dumps(rows)),
+            sizes=sizes,
+            sound=sound,
         )
         held.clear()
         size, parts = 0, parts + 1
@@ -284,8 +287,8 @@ def entries_of(
     most_per_source_s : float
         Speech of a language and source taken at most, drawn over its speakers in turn.
     """
-    from train.manifest import clips_of, open_manifest
-    from train.noise import read_noise
+    from train.corpus.manifest import clips_of, open_manifest
+    from train.features.noise import read_noise
 
     manifest = open_manifest(corpus)
     rng = np.random.default_rng(3)
@@ -323,7 +326,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     config = tomllib.loads(given.config.read_text(encoding="utf-8"))
     development = config["data"].get("development", {})
-    found = entries_of(given.corpus, development, given.corpus.resolve().parent, given.most_per_source_s)
+    found = entries_of(
+        given.corpus, development, given.corpus.resolve().parent, given.most_per_source_s
+    )
     parts = write_bank(found, given.output, round(given.part_mb * 1e6))
     print(f"{parts} parts in {given.output}")
 

@@ -44,7 +44,9 @@ class Drawer:
         self.classes = len(labels)
         languages = {name: i for i, name in enumerate(labels[:-2])}
         rows = segments.rows
-        per_class: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
+        per_class: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
         for i, row in enumerate(rows):
             if row["role"] == TRAIN and segments.lengths[i] > SAMPLE_RATE_HZ // 4:
                 label = languages.get(row["language"], len(labels) - 2)
@@ -115,9 +117,7 @@ class Drawer:
         silent = ~speech & (rng.random(clips) < 0.2)
         peak_db = np.where(silent, uniform(-110, -60, clips), peak_db)
         times = np.sort(
-            np.stack(
-                [uniform(0, masks_frames, (clips, MASKS)), np.zeros((clips, MASKS))], axis=-1
-            ),
+            np.stack([uniform(0, masks_frames, (clips, MASKS)), np.zeros((clips, MASKS))], axis=-1),
             axis=-1,
         )
         times[..., 0] = uniform(0, masks_frames, (clips, MASKS))
@@ -128,13 +128,24 @@ class Drawer:
         unmasked = rng.random(clips) < 0.3
         times[unmasked], bands[unmasked] = -1.0, -1.0
         floats = {
-            "rate": rate, "snr_db": np.where(speech, snr, 80.0), "eq_db": points, "high_hz": high,
-            "low_hz": low, "peak_db": peak_db, "times": times, "bands": bands,
+            "rate": rate,
+            "snr_db": np.where(speech, snr, 80.0),
+            "eq_db": points,
+            "high_hz": high,
+            "low_hz": low,
+            "peak_db": peak_db,
+            "times": times,
+            "bands": bands,
             "companded": rng.random(clips) < 0.08,
         }
         integers = {
-            "labels": labels, "starts": starts, "counts": counts, "lead": lead, "rooms": rooms,
-            "noise_starts": noise_starts, "noise_counts": noise_counts,
+            "labels": labels,
+            "starts": starts,
+            "counts": counts,
+            "lead": lead,
+            "rooms": rooms,
+            "noise_starts": noise_starts,
+            "noise_counts": noise_counts,
         }
         return {k: v.astype(np.float32) for k, v in floats.items()} | {
             k: v.astype(np.int32) for k, v in integers.items()
@@ -156,7 +167,10 @@ class Drawer:
 
 
 def development_windows(
-    segments: Segments, labels: Sequence[str], samples: int, most_per_speaker: int = 12,
+    segments: Segments,
+    labels: Sequence[str],
+    samples: int,
+    most_per_speaker: int = 12,
     most_per_source: int = 60,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Windows of the speech held out for decisions.
@@ -174,9 +188,7 @@ def development_windows(
         if row["role"] != DEVELOPMENT:
             continue
         source = f"{row['language']}/{row['source']}"
-        label = (
-            labels.index(row["language"]) if row["language"] in labels[:-2] else len(labels) - 2
-        )
+        label = labels.index(row["language"]) if row["language"] in labels[:-2] else len(labels) - 2
         for k in range(min(int(length // samples), most_per_speaker)):
             if counts[source] >= most_per_source:
                 break
@@ -187,7 +199,9 @@ def development_windows(
     return np.array(starts), np.array(wanted), sources
 
 
-def macro_accuracy(scores: np.ndarray, labels: np.ndarray, sources: Sequence[str], languages: int) -> dict[str, Any]:
+def macro_accuracy(
+    scores: np.ndarray, labels: np.ndarray, sources: Sequence[str], languages: int
+) -> dict[str, Any]:
     """Accuracy among the languages: macro, by language, and by source."""
     hit = scores[:, :languages].argmax(-1) == labels
     names = np.array(sources)

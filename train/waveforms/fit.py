@@ -23,7 +23,7 @@ from keras import ops
 
 from edge.frontend import FrontEndConfig
 from train.architecture import ModelConfig, Stage
-from train.waveforms.bank import Segments, decode_bank
+from train.waveforms.bank import Segments
 from train.waveforms.draws import Drawer, development_windows, macro_accuracy
 from train.waveforms.large import Large, large_front_end
 from train.waveforms.sound import (
@@ -42,10 +42,13 @@ JAX = keras.backend.backend() == "jax"
 
 def filterbank(config: FrontEndConfig) -> np.ndarray:
     """Mel filters, shape (bins, mels); the same as `train.filterbank`, without librosa."""
+
     # Slaney's scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998).
     def to_mel(hz: Any) -> Any:
         hz = np.asarray(hz, np.float64)
-        return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1) / 1000) / (np.log(6.4) / 27))
+        return np.where(
+            hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1) / 1000) / (np.log(6.4) / 27)
+        )
 
     def to_hz(mel: Any) -> Any:
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
@@ -86,7 +89,8 @@ class Stepper:
         self.counts = [len(m.trainable_variables) for m in models]
         self.rest = [len(m.non_trainable_variables) for m in models]
         owners = [
-            next(i for i, (_, owns) in enumerate(optimisers) if owns(v.path)) for v in self.variables
+            next(i for i, (_, owns) in enumerate(optimisers) if owns(v.path))
+            for v in self.variables
         ]
         self.optimisers = [o for o, _ in optimisers]
         self.groups = [[k for k, o in enumerate(owners) if o == i] for i in range(len(optimisers))]
@@ -169,8 +173,11 @@ class Stepper:
             for a, v in zip(state["average"], trained, strict=True)
         ]
         new_state = {
-            "trained": trained, "rest": list(rest), "optimisers": moved,
-            "average": average, "step": step,
+            "trained": trained,
+            "rest": list(rest),
+            "optimisers": moved,
+            "average": average,
+            "step": step,
         }
         return new_state, {**figures, "norm": norm}
 
@@ -239,7 +246,12 @@ def heard(
         clean = clean + mixed[:, None] * ops.roll(clean, variants, axis=0)
     ones = ops.ones_like(draw["rate"])
     noise = stretch(
-        bank, draw["noise_starts"], draw["noise_counts"], ops.zeros_like(draw["lead"]), ones, samples
+        bank,
+        draw["noise_starts"],
+        draw["noise_counts"],
+        ops.zeros_like(draw["lead"]),
+        ones,
+        samples,
     )
     rooms = (constants["real"], constants["imaginary"])
     return clean, augmented(clean, noise, draw, rooms, constants["basis"])
@@ -301,13 +313,19 @@ def fit_large(config: dict[str, Any], segments: Segments, given: Any) -> None:
         features = masked(features, draw["times"], draw["bands"])
         logits = outs(0, features, training=True, drop=draw["drop"])
         found = cross_entropy(logits, draw["labels"], settings.get("label_smoothing", 0.05))
-        hit = ops.mean(ops.cast(ops.equal(ops.argmax(logits, -1), ops.cast(draw["labels"], "int32")), "float32"))
+        hit = ops.mean(
+            ops.cast(
+                ops.equal(ops.argmax(logits, -1), ops.cast(draw["labels"], "int32")), "float32"
+            )
+        )
         return found, {"loss": found, "hit": hit}
 
     encoder = keras.optimizers.AdamW(settings["encoder_rate"], weight_decay=0.01, beta_2=0.98)
     head = keras.optimizers.AdamW(settings["head_rate"], weight_decay=0.01, beta_2=0.98)
     stepper = Stepper(
-        [model], loss, [(encoder, lambda p: "encoder" in p), (head, lambda p: True)],
+        [model],
+        loss,
+        [(encoder, lambda p: "encoder" in p), (head, lambda p: True)],
         settings.get("average_decay", 0.998),
     )
     shared = constants_of(segments, drawer)
@@ -315,9 +333,11 @@ def fit_large(config: dict[str, Any], segments: Segments, given: Any) -> None:
     constants = {}
     for s in set(lengths):
         samples = samples_of(round(s * 100))
-        constants[s] = shared | room_constants(segments, drawer, samples) | {
-            "samples_like": ops.zeros((samples,))
-        }
+        constants[s] = (
+            shared
+            | room_constants(segments, drawer, samples)
+            | {"samples_like": ops.zeros((samples,))}
+        )
     judge = Judge(segments, labels, given.most)
     clock, clips = Clock(given.limit_s), 0
     best: Any = None
@@ -341,15 +361,18 @@ def fit_large(config: dict[str, Any], segments: Segments, given: Any) -> None:
         frames = round(s * 100)
         size = max(8, int(settings["batch_s"] * given.batch_scale / s) // 8 * 8)
         draw = drawer.batch(size, samples_of(frames), frames, front_end.mels)
-        draw["drop"] = (
-            drawer.rng.random((size, model.pooled)) > model.dropout
-        ).astype(np.float32) / (1 - model.dropout)
+        draw["drop"] = (drawer.rng.random((size, model.pooled)) > model.dropout).astype(
+            np.float32
+        ) / (1 - model.dropout)
         figures = stepper.step(draw, constants[s], rate_factor(clock.progress(step, steps)))
         clips += size
         last = step + 1 == steps or clock.over
         if step % given.log_every == 0 or last:
-            print(f"step {step + 1} {clock.spent_s:.0f} s, {clips} clips, {s:g} s:",
-                  {k: round(float(v), 4) for k, v in figures.items()}, flush=True)
+            print(
+                f"step {step + 1} {clock.spent_s:.0f} s, {clips} clips, {s:g} s:",
+                {k: round(float(v), 4) for k, v in figures.items()},
+                flush=True,
+            )
         if last or clock.due(given.evaluate_every_s):
             stepper.settle()
             evaluated(step + 1)
@@ -455,7 +478,9 @@ class Judge:
         fast = self.calls["pure"]
         return lambda wave: fast([v.value for v in variables], wave)
 
-    def large(self, model: Any, filters: Any, front_end: FrontEndConfig, bank: Any) -> dict[str, Any]:
+    def large(
+        self, model: Any, filters: Any, front_end: FrontEndConfig, bank: Any
+    ) -> dict[str, Any]:
         """Scores of the large model; 10 s as the mean over windows of 3 s."""
 
         def call(wave: Any) -> Any:
@@ -471,7 +496,7 @@ class Judge:
         self, trunk: Any, head: Any, filters: Any, front_end: FrontEndConfig, bank: Any
     ) -> dict[str, Any]:
         """Scores of the compact model."""
-        from train.model import pool
+        from train.model.network import pool
 
         def call(wave: Any) -> Any:
             frames = log_mel(wave, front_end, filters)
@@ -490,7 +515,7 @@ class Judge:
 
 def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
     """Distil the large model into a compact streaming one."""
-    from train.model import Head, Trunk, pool
+    from train.model.network import Head, Trunk, pool
 
     settings = config["compact"]
     labels = [*config["data"]["languages"], "other", "nonspeech"]
@@ -553,7 +578,9 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
         # Frames: what the teacher hears at the middle of what an embedding is about.
         told = ops.mean(ops.reshape(even, (-1, embeddings_count, group, teacher.dim)), axis=2)
         said = outs(2, embeddings[:, :, 0])
-        told_raw = ops.mean(ops.reshape(targets, (-1, embeddings_count, group, teacher.dim)), axis=2)
+        told_raw = ops.mean(
+            ops.reshape(targets, (-1, embeddings_count, group, teacher.dim)), axis=2
+        )
         said, told = said[:, delay:], told[:, : embeddings_count - delay]
         told_raw = told_raw[:, : embeddings_count - delay]
         likeness = ops.sum(ops.normalize(said, -1) * ops.normalize(told, -1), axis=-1)
@@ -566,7 +593,13 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
         spread = ops.sqrt(ops.var(their_evidence, axis=(0, 1), keepdims=True) + 1e-6)
         evidence = outs(4, embeddings[:, :, 0])[:, delay:]
         evidence_loss = ops.mean(
-            ops.mean(ops.square((their_evidence - ops.mean(their_evidence, (0, 1), keepdims=True)) / spread - evidence), -1)
+            ops.mean(
+                ops.square(
+                    (their_evidence - ops.mean(their_evidence, (0, 1), keepdims=True)) / spread
+                    - evidence
+                ),
+                -1,
+            )
             * speech[:, None]
         )
         total = w["frames"] * frame_loss + w["evidence"] * evidence_loss
@@ -594,24 +627,41 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
                 logits, draw["labels"], settings.get("label_smoothing", 0.05), alone
             )
             soft = ops.softmax(theirs / temperature)
-            kind += -ops.mean(ops.sum(soft * ops.log_softmax(logits / temperature), -1)) * temperature
+            kind += (
+                -ops.mean(ops.sum(soft * ops.log_softmax(logits / temperature), -1)) * temperature
+            )
             guess = outs(3, pooled)
             wanted = ops.stop_gradient(standardised(their_stats, (0,)))
             stats += ops.mean(
                 (1 - ops.sum(ops.normalize(guess, -1) * ops.normalize(wanted, -1), -1)) * speech
             )
-            hits.append(ops.mean(ops.cast(ops.equal(ops.argmax(logits, -1), ops.cast(draw["labels"], "int32")), "float32")))
+            hits.append(
+                ops.mean(
+                    ops.cast(
+                        ops.equal(ops.argmax(logits, -1), ops.cast(draw["labels"], "int32")),
+                        "float32",
+                    )
+                )
+            )
         n = len(windows)
-        total = total + (w["classes"] * classes + w["posteriors"] * kind + w["statistics"] * stats) / n
-        figures |= {"classes": classes / n, "soft": kind / n, "stats": stats / n,
-                    **{f"hit{s:g}": h for s, h in zip(settings["windows_s"], hits, strict=True)}}
+        total = (
+            total + (w["classes"] * classes + w["posteriors"] * kind + w["statistics"] * stats) / n
+        )
+        figures |= {
+            "classes": classes / n,
+            "soft": kind / n,
+            "stats": stats / n,
+            **{f"hit{s:g}": h for s, h in zip(settings["windows_s"], hits, strict=True)},
+        }
         return total, figures
 
     adam = keras.optimizers.AdamW(
         settings["rate"], weight_decay=settings.get("weight_decay", 0.02), beta_2=0.98
     )
     stepper = Stepper(
-        [trunk, head, helper, pooled_helper, evidence_helper], loss, [(adam, lambda p: True)],
+        [trunk, head, helper, pooled_helper, evidence_helper],
+        loss,
+        [(adam, lambda p: True)],
         settings.get("average_decay", 0.999),
     )
     bank = constants_of(segments, drawer)
@@ -646,11 +696,18 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
         clips += size
         last = step + 1 == steps or clock.over
         if step % given.log_every == 0 or last:
-            print(f"step {step + 1} {clock.spent_s:.0f} s, {clips} clips:",
-                  {k: round(float(v), 4) for k, v in figures.items()}, flush=True)
+            print(
+                f"step {step + 1} {clock.spent_s:.0f} s, {clips} clips:",
+                {k: round(float(v), 4) for k, v in figures.items()},
+                flush=True,
+            )
         if last or clock.due(given.evaluate_every_s):
             stepper.settle()
-            score = {} if given.most == 0 else judge.compact(trunk, head, filters, front_end, bank["bank"])
+            score = (
+                {}
+                if given.most == 0
+                else judge.compact(trunk, head, filters, front_end, bank["bank"])
+            )
             print(f"dev {step + 1} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
             weights = {f"trunk/{i}": x for i, x in enumerate(trunk.get_weights())}
             weights |= {f"head/{i}": x for i, x in enumerate(head.get_weights())}

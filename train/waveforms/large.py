@@ -32,8 +32,13 @@ class Large(keras.Model):  # type: ignore[misc]
     """
 
     def __init__(
-        self, layers: int, classes: int, dropout: float = 0.1, precision: str = "float32",
-        dim: int = DIM, heads: int = HEADS,
+        self,
+        layers: int,
+        classes: int,
+        dropout: float = 0.1,
+        precision: str = "float32",
+        dim: int = DIM,
+        heads: int = HEADS,
     ) -> None:
         super().__init__(name="large")
         self.dim, self.dropout, self.pooled = dim, dropout, 2 * dim

@@ -79,7 +79,9 @@ def stretch(bank: Any, starts: Any, counts: Any, lead: Any, rate: Any, samples: 
     return ops.where(inside, mixed, ops.zeros_like(mixed))
 
 
-def augmented(wave: Any, noise: Any, draw: dict[str, Any], rooms: tuple[Any, Any], basis: Any) -> Any:
+def augmented(
+    wave: Any, noise: Any, draw: dict[str, Any], rooms: tuple[Any, Any], basis: Any
+) -> Any:
     """Rooms, microphones, bands, noise, level, clipping, 16 bits.
 
     Parameters

@@ -65,10 +65,14 @@ class Layer(keras.layers.Layer):  # type: ignore[misc]
     def call(self, x: Any) -> Any:
         """Shape (batch, tokens, dim), both ways."""
         tokens, dim = x.shape[1], x.shape[2]
-        qkv = ops.reshape(self.qkv(self.attention_norm(x)), (-1, tokens, 3, self.heads, dim // self.heads))
+        qkv = ops.reshape(
+            self.qkv(self.attention_norm(x)), (-1, tokens, 3, self.heads, dim // self.heads)
+        )
         q, k, v = (ops.transpose(qkv[:, :, i], (0, 2, 1, 3)) for i in range(3))
         scale = (dim // self.heads) ** -0.5
-        scores = ops.matmul(q * scale, ops.transpose(k, (0, 1, 3, 2)))  # (batch, heads, tokens, tokens)
+        scores = ops.matmul(
+            q * scale, ops.transpose(k, (0, 1, 3, 2))
+        )  # (batch, heads, tokens, tokens)
         heard = ops.matmul(ops.softmax(scores), v)
         x = x + self.out(ops.reshape(ops.transpose(heard, (0, 2, 1, 3)), (-1, tokens, dim)))
         return x + self.down(ops.gelu(self.up(self.feed_norm(x)), approximate=True))
@@ -92,7 +96,9 @@ class Encoder(keras.Model):  # type: ignore[misc]
         Keras' policy of precision.
     """
 
-    def __init__(self, layers: int, dim: int = DIM, heads: int = HEADS, dtype: str = "float32") -> None:
+    def __init__(
+        self, layers: int, dim: int = DIM, heads: int = HEADS, dtype: str = "float32"
+    ) -> None:
         super().__init__(name="encoder", dtype=dtype)
         self.dim = dim
         self.conv1 = keras.layers.Conv1D(dim, 3, padding="same", dtype=dtype, name="conv1")

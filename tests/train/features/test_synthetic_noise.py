@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import train.sounds
+import train.features.synthetic_noise
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from train.corpus.cuts import read_audio
@@ -66,7 +66,7 @@ def test_rooms_decay_as_long_as_they_say(rt60_s: float) -> None:
 def test_where_they_are_looked_for(
     made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train.sounds, "make_sounds", lambda folder: shutil.copytree(made, folder))
+    monkeypatch.setattr(train.features.synthetic_noise, "make_sounds", lambda folder: shutil.copytree(made, folder))
     corpus, cache = tmp_path / "data" / "corpus", tmp_path / "cache"
     corpus.mkdir(parents=True)
     assert sounds_of(corpus, Path("given"), cache) == Path("given")

@@ -519,32 +519,11 @@ def test_patience(
     assert again.step == 8
 
 
-<<<<<<< HEAD:tests/train/fit/test_loop.py
-def test_told_to_end(
-    tiny_config: RunConfig, tiny_data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SIGTERM does what Ctrl-C does."""
-    update = train.fit.loop._update
-
-    def ended(trainer: Trainer, batch: Sequence[Batch]) -> tuple[float, float, float]:
-        figures = update(trainer, batch)
-        if trainer.done.numpy() == 3:
-            signal.raise_signal(signal.SIGTERM)
-        return figures
-
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(train.fit.loop, "_update", ended)
-    with pytest.raises(KeyboardInterrupt):
-        fit(tiny_config, tmp_path, tiny_data)
-    assert load_checkpoint(tmp_path / "last.npz").step == 3
-    assert signal.getsignal(signal.SIGTERM) == before
-=======
 def test_told_to_end(resumed: Resumed) -> None:
     """SIGTERM does what Ctrl-C does, and afterwards what it did before."""
     before, after = resumed.handlers
     assert resumed.interrupted.step == INTERRUPTED_AT
     assert before == after
->>>>>>> tests17:tests/train/test_fit.py
 
 
 def test_a_batch_that_cannot_be_divided(
