@@ -140,7 +140,7 @@ def _later(heard: Heard, by_s: float) -> Heard:
         heard,
         windows=[_moved(window, by_s) for window in heard.windows],
         change=change,
-        finished=None if heard.finished is None else _moved(heard.finished, by_s),
+        finished=tuple(_moved(segment, by_s) for segment in heard.finished),
         current=_moved(heard.current, by_s),
         lost=None if heard.lost is None else _moved(heard.lost, by_s),
     )
