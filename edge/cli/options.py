@@ -24,7 +24,10 @@ def model_options(threads: int | None = None) -> Parser:
     model = Parser(add_help=False)
     model.add_argument("--model", type=Path, help="model file (default: the one that comes along)")
     model.add_argument(
-        "--languages", type=names, metavar="de,en,...", help="the only languages to expect"
+        "--languages",
+        type=names,
+        metavar="de,en,...",
+        help="the only languages to expect; speech in others is told as such",
     )
     model.add_argument(
         "--threads", type=int, default=threads, help="of the interpreter (default 1)"
