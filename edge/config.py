@@ -99,7 +99,8 @@ class ListenSettings(Keys):
     model: str = key("", 'Model file; "" is the one that comes along.', path=True)
     languages: tuple[str, ...] = key(
         (),
-        'The only languages to expect, as in ["de", "en"], others being told as "other"; [] is all of the model.',
+        'The only languages to expect, as in ["de", "en"], speech in others being told as "other"; '
+        "[] is all of the model.",
         each_once,
     )
     threads: int = key(1, "Threads of the interpreter; 1 is best for small models.", between(1, 64))
