@@ -1,4 +1,4 @@
-"""``edgelid classify``: one answer for a whole recording."""
+"""Classification of whole recordings: one answer for each."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ AUDIO_SUFFIXES = frozenset(
 
 # A window, short or long, is of speech unless it is more likely to be of none.
 SPEECH = 0.5
+YOUNG_S = 1.0  # a stream that is shorter is too young for its windows to tell silence from speech
 # Of the time of speech: a language with less is no second language of a recording.
 LEAST_SHARE = 0.1
 
@@ -122,6 +123,8 @@ class _Speech:
             self._heard_s += end_s - start_s
         if not self._is_speech(short):
             self._lately.clear()  # all of a window without speech is without it
+            if window.end_s <= YOUNG_S:
+                self._heard_s = 0.0
             if self._covered_s == before_s:
                 self._rest += (window.end_s - before_s) * short.probabilities
                 self._rest_weight += window.end_s - before_s
