@@ -159,15 +159,26 @@ class Decoder:
         hold_s: float = 0.0,
     ) -> None:
         self._labels = tuple(labels)
-        self._settings = settings
         self._hop_s = hop_s
-        self._hold_s = hold_s
+        self.decide(settings.confidence, hold_s)
         self._nonspeech = self._index(NONSPEECH)
         # Windows overlap: each brings only the evidence of its newest hop.
         self._evidence = hop_s / settings.window_s
         self._leave = min(0.5, hop_s / settings.stay_s)
-        self._history: deque[Window] = deque(maxlen=math.ceil((HISTORY_S + hold_s) / hop_s))
+        self._history: deque[Window] = deque(maxlen=math.ceil((HISTORY_S + MAX_HOLD_S) / hop_s))
         self.reset()
+
+    def decide(self, threshold: float, hold_s: float) -> None:
+        """Decide so from now on: what is believed stays.
+
+        Parameters
+        ----------
+        threshold : float
+            Smoothed probability below which the answer is ``unknown``.
+        hold_s : float
+            At most `MAX_HOLD_S`.
+        """
+        self._threshold, self._hold_s = threshold, hold_s
 
     def reset(self) -> None:
         """Start a new stream."""
@@ -214,11 +225,13 @@ class Decoder:
         self._history.append(window if fine is None else fine)
         confidence = max(self._belief)
         leader = self._labels[self._belief.index(confidence)]
-        answer = leader if confidence >= self._settings.confidence else UNKNOWN
+        answer = leader if confidence >= self._threshold else UNKNOWN
         answer = self._held(answer, before_s)
         if answer != self._answer.language:
             return self._change(answer, confidence)
-        self._answer.add(confidence)
+        # Of what is said, which others may lead while it is held.
+        said = self._index(answer)
+        self._answer.add(confidence if said is None else self._belief[said])
         if self._doubt is not None and self._end_s - self._doubt_since_s >= DOUBT_S:
             return self._give_up(self._doubt)
         return None
@@ -298,7 +311,8 @@ class Decoder:
 
     def _borders(self, old: _Stretch, new: str) -> tuple[float, float, float]:
         """End of the stretch, end of a pause behind it, and start of what follows."""
-        windows = [w for w in self._history if w.end_s > old.start_s + self._hop_s / 2]
+        since_s = max(old.start_s, self._end_s - HISTORY_S - self._hold_s) + self._hop_s / 2
+        windows = [window for window in self._history if window.end_s > since_s]
         found = find_borders(
             windows, self._index(old.language), self._index(new), self._nonspeech, self._hop_s
         )

@@ -120,6 +120,10 @@ class Listener:
         """Go on with these as the only languages to expect; see `StreamingClassifier.expect`."""
         self._classifier.expect(languages)
 
+    def decide(self, threshold: float, hold_s: float) -> None:
+        """Decide so from now on, see `Decoder.decide`."""
+        self._decoder.decide(threshold, hold_s)
+
     def hear(self, blocks: Iterable[Sound]) -> Iterator[Heard]:
         """Listen until the audio ends.
 

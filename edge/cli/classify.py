@@ -28,7 +28,9 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     from edge.offline import RecordingClassifier, classify_file, find_recordings, shares
 
     model = model_of(options)
-    classifier = RecordingClassifier(model, open_model(model, options.threads), options.languages)
+    classifier = RecordingClassifier(
+        model, open_model(model, options.threads), options.languages, options.threshold or None
+    )
     status = 0
     for path in find_recordings(options.files):
         try:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge.borders import FINE_S, HISTORY_S
 from edge.classifier import Window, softmax
-from edge.decoder import DOUBT_S, Change, Decoder, Segment
+from edge.decoder import DOUBT_S, MAX_HOLD_S, Change, Decoder, Segment
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
 from edge.model.modelfile import DecoderDefaults
@@ -338,7 +338,7 @@ def test_doubt_that_lasts_is_a_segment() -> None:
 
 def test_what_it_remembers_is_bounded() -> None:
     run = follow([("en", 100.0)])
-    assert len(run.decoder._history) <= HISTORY_S / HOP_S + 1
+    assert len(run.decoder._history) <= (HISTORY_S + MAX_HOLD_S) / HOP_S + 1
 
 
 # --- hold ------------------------------------------------------------------------------------
