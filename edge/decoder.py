@@ -324,6 +324,8 @@ class Decoder:
 
         if old.language == UNKNOWN:
             start_s = within(found.new_start_s)
+            if not old.start_s and start_s < PAUSE_S:
+                start_s = 0.0  # the first windows are too short to say anything
             return start_s, start_s, start_s
         return within(found.old_end_s), within(found.pause_end_s), within(found.new_start_s)
 

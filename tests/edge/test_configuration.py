@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import ConfigError, variable
+from edge.config import ConfigError, checked, variable
+from edge.decoder import MAX_HOLD_S
 from edge.outputs.settings import (
     FIELDS,
     NEED_RESTART,
@@ -109,6 +110,12 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not valid TOML"):
         read_settings(tmp_path / "bytes.toml", {}, {})
+
+
+def test_a_decoder_can_hold_as_long_as_it_may() -> None:
+    assert checked("hold", f"{MAX_HOLD_S}") == MAX_HOLD_S
+    with pytest.raises(ValueError, match=r"from 0 to 30, not '30\.5'"):
+        checked("hold", f"{MAX_HOLD_S + 0.5}")
 
 
 def test_who_overrides_whom(file: Path) -> None:
