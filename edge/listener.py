@@ -202,8 +202,9 @@ class Listener:
         own_samples = self._samples - self._origin_samples
         finished = [*map(self._in_stream, self._decoder.finish(own_samples / SAMPLE_RATE_HZ))]
         if finished:
-            finished[-1] = replace(finished[-1], end_s=self._samples / SAMPLE_RATE_HZ)
-            yield Heard([], None, tuple(finished), finished[-1])
+            end_s = self._samples / SAMPLE_RATE_HZ
+            finished[-1] = replace(finished[-1], end_s=end_s)
+            yield Heard([], None, tuple(finished), replace(self._current(), end_s=end_s))
 
     def _heard(self, windows: list[Window]) -> Heard:
         decided = self._decoder.update(windows[0], windows[self._fine]) or UNDECIDED

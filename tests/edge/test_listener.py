@@ -93,7 +93,8 @@ def test_every_hop_is_heard_once(model: ModelFile, graphs: Graphs, speech: Float
     ends_s = [each.windows[0].end_s for each in heard if each.windows]
     assert ends_s == sorted(set(ends_s))
     assert heard[-1].windows == []
-    assert heard[-1].finished[-1] == heard[-1].current
+    assert heard[-1].finished[-1].end_s == heard[-1].current.end_s == 4.0
+    assert heard[-1].current.language == heard[-2].current.language
 
 
 def test_windows_come_with_the_decoders_first(
