@@ -38,6 +38,7 @@ from convert.weight_errors import weight_errors
 from convert.whole_window import window_scores, window_spec, windows_of_clips
 from edge import __version__
 from edge.classifier import StreamingClassifier, softmax
+from edge.decoder import decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array, Float64Array, FrontEnd, front_end_hash
 from edge.model.interpreter import Graphs, WindowGraph, run_model
@@ -195,8 +196,10 @@ def convert(
     description = dataclasses.replace(description, calibration=Calibration(temperatures))
     log.info("tuning the decoder")
     windows_s = DECODER_WINDOWS_S if settings.mode == "stream" else settings.lengths_s
+    calibrated = source.file(converted, description)
+    fine_s = decoder_windows_s(calibrated, max(windows_s))[1:]
     decoder, followed = tune_decoder(
-        StreamingClassifier(source.file(converted, description), graphs, windows_s),
+        StreamingClassifier(calibrated, graphs, [*windows_s, *fine_s]),
         windows_s,
         material.streams(config.data.labels),
     )

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array, FrontEnd
 from edge.model.interpreter import Graphs, WindowGraph, quantise
-from edge.model.modelfile import MAX_WINDOW_S, NONSPEECH, ModelFile, Quantisation, StreamSpec
+from edge.model.modelfile import MAX_WINDOW_S, NONSPEECH, OTHER, ModelFile, Quantisation, StreamSpec
 
 POOL_EPSILON = 1e-2  # train.model.network.POOL_EPSILON, which this package must not import
 MIN_VARIANCE = 1e-6
@@ -83,8 +83,7 @@ def class_mask(labels: Sequence[str], languages: Sequence[str] | None) -> npt.ND
     labels : sequence of str
         Classes of the model.
     languages : sequence of str or None
-        The only languages to expect; None for all. Nonspeech always stays possible; ``other``
-        only where it is named.
+        The only languages to expect; None for all. Nonspeech and ``other`` always stay possible.
 
     Returns
     -------
@@ -102,7 +101,39 @@ def class_mask(labels: Sequence[str], languages: Sequence[str] | None) -> npt.ND
     if unknown or not languages:
         wrong = f"does not know {', '.join(unknown)}" if unknown else "needs at least one language"
         raise EdgelidError(f"the model {wrong}: choose from {', '.join(known)}.")
-    return np.array([label in languages or label == NONSPEECH for label in labels])
+    return np.array([label in (*languages, OTHER, NONSPEECH) for label in labels])
+
+
+def masked(
+    probabilities: Sequence[float], labels: Sequence[str], mask: Sequence[bool]
+) -> list[float]:
+    """Probabilities with only some classes possible.
+
+    Whether there is speech does not depend on the languages that are expected: nonspeech keeps
+    what it has. What speech has in the languages that are not expected goes to ``other``, or if
+    the model knows no such class, to the languages that are, in their proportion.
+
+    Parameters
+    ----------
+    probabilities : sequence of float
+        All above zero.
+    labels : sequence of str
+    mask : sequence of bool
+        See `class_mask`.
+
+    Returns
+    -------
+    list of float
+        As large a sum; zero for what is not possible, and for that alone.
+    """
+    moved = math.fsum(p for p, possible in zip(probabilities, mask, strict=True) if not possible)
+    kept = [p if possible else 0.0 for p, possible in zip(probabilities, mask, strict=True)]
+    if OTHER in labels:
+        kept[labels.index(OTHER)] += moved
+        return kept
+    expected = math.fsum(p for p, label in zip(kept, labels, strict=True) if label != NONSPEECH)
+    scale = 1.0 + moved / expected
+    return [p if label == NONSPEECH else p * scale for p, label in zip(kept, labels, strict=True)]
 
 
 class _Totals:
@@ -270,7 +301,8 @@ class StreamingClassifier:
         EdgelidError
             If one is not known; then nothing changes.
         """
-        self._possible = np.flatnonzero(class_mask(self.labels, languages)).tolist()
+        mask = class_mask(self.labels, languages).tolist()
+        self._mask = None if all(mask) else mask
 
     def reset(self) -> None:
         """Start a new stream at time zero."""
@@ -349,27 +381,27 @@ class StreamingClassifier:
         last = self._embeddings
         first = max(0, last - count)
         scores = self._memory.scores(first, last)
+        probabilities = _probabilities(scores, temperature)
+        if self._mask is not None:
+            probabilities = masked(probabilities, self.labels, self._mask)
         return Window(
             start_s=first * self._embedding_s,
             end_s=last * self._embedding_s,
             length_s=length_s,
-            probabilities=_probabilities(scores, temperature, self._possible),
+            probabilities=np.array(probabilities),
         )
 
 
-def _probabilities(scores: list[float], temperature: float, possible: list[int]) -> Float64Array:
-    """Calibrated probabilities of one window; zero for what is not possible, and for that alone.
+def _probabilities(scores: list[float], temperature: float) -> list[float]:
+    """Calibrated probabilities of one window, none of them zero.
 
     In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
     """
-    best = max([scores[i] for i in possible])
+    best = max(scores)
     # What underflows to zero would count as impossible.
-    exponentials = [math.exp((scores[i] - best) / temperature) or MIN_PROBABILITY for i in possible]
+    exponentials = [math.exp((score - best) / temperature) or MIN_PROBABILITY for score in scores]
     total = math.fsum(exponentials)  # `sum` rounds differently from Python 3.12 on
-    probabilities = [0.0] * len(scores)
-    for i, exponential in zip(possible, exponentials, strict=True):
-        probabilities[i] = exponential / total
-    return np.array(probabilities)
+    return [exponential / total for exponential in exponentials]
 
 
 def softmax(scores: Float64Array) -> Float64Array:

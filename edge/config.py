@@ -30,8 +30,8 @@ ITSELF, PARENT = "itself", "parent"
 Check = Callable[[Any], str | None]  # what is wrong with a value, to put behind "must be"
 
 
-def between(lowest: int, highest: int) -> Check:
-    """Check for whole numbers, both bounds among them."""
+def between(lowest: float, highest: float) -> Check:
+    """Check for numbers, both bounds among them."""
     expected = f"from {lowest} to {highest}"
     return lambda value: None if lowest <= value <= highest else expected
 
@@ -98,7 +98,22 @@ class ListenSettings(Keys):
 
     model: str = key("", 'Model file; "" is the one that comes along.', path=True)
     languages: tuple[str, ...] = key(
-        (), 'The only languages to expect, as in ["de", "en"]; [] is all of the model.', each_once
+        (),
+        'The only languages to expect, as in ["de", "en"], speech in others being told as "other"; '
+        "[] is all of the model.",
+        each_once,
+    )
+    threshold: float = key(
+        0.0,
+        'How sure an answer has to be, from 0 to 1, or it is "unknown"; 0.0 is what the model file '
+        "says.",
+        between(0, 1),
+    )
+    hold: float = key(
+        0.0,
+        "Seconds that a language must last before it is announced, and that the one before is "
+        "kept while the answer is not sure. More of them are fewer events, as much later.",
+        between(0, 30),
     )
     threads: int = key(1, "Threads of the interpreter; 1 is best for small models.", between(1, 64))
     input: str = key(
@@ -120,9 +135,26 @@ class ListenSettings(Keys):
 
 K = TypeVar("K", bound=ListenSettings)
 
+
+def checked(name: str, text: str) -> Any:
+    """The value of a key of `ListenSettings`, as an option of a command gives it.
+
+    Raises
+    ------
+    ValueError
+        If it must not be; says what it must be.
+    """
+    kind = get_type_hints(ListenSettings)[name]
+    value = _parsed(kind, text)
+    if (problem := _problem(kind, _fields(ListenSettings)[name], value)) is not None:
+        raise ValueError(f"must be {problem}, not {text!r}")
+    return value
+
+
 _TYPE_NAMES = {
     str: "a text in quotes",
     int: "a whole number",
+    float: "a number",
     bool: "true or false",
     tuple[str, ...]: "a list of texts",
 }
@@ -239,6 +271,8 @@ def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, A
             continue
         if isinstance(value, list):
             value = tuple(value)
+        if types[name] is float and type(value) is int:
+            value = float(value)
         if (problem := _problem(types[name], fields[name], value)) is not None:
             problems.append(f"{file}: {name} must be {problem}, not {_toml(value)}.")
         elif fields[name].metadata["path"] and value not in ("", "-"):
@@ -276,6 +310,11 @@ def _parsed(kind: Any, text: str) -> Any:
     """A value of the environment, or the text where it is none."""
     if kind is int and text.strip().isdecimal():
         return int(text)
+    if kind is float:
+        try:
+            return float(text)
+        except ValueError:
+            return text
     if kind is bool:
         return {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower(), text)
     if kind == tuple[str, ...]:

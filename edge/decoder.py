@@ -4,23 +4,49 @@ A hidden Markov forward filter (Rabiner 1989, section III.A) whose states are th
 prior is sticky: languages last. On top stands a rule for what to say aloud: a class is announced
 once the filter is confident of it, and when it stops being confident of anything the answer is
 ``unknown``.
+
+What is said aloud comes late, and its times are right all the same: when an answer is known, the
+short windows of the last seconds tell where it began (`edge.borders`). So a segment is finished
+once what follows it is known, or after `DOUBT_S` without an answer; doubt that ended earlier was
+about when, not about what, and leaves no segment of its own.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from edge.borders import FINE_S, HISTORY_S, MIN_LIKELIHOOD, PAUSE_S, find_borders
 from edge.classifier import Window
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
-from edge.model.modelfile import DecoderDefaults
+from edge.model.modelfile import NONSPEECH, DecoderDefaults, ModelFile
 
-# What one hop may say against a class: a single wild window must not outweigh all before it.
-MIN_LIKELIHOOD = 1e-3
+DOUBT_S = 8.0  # without an answer, until there was none; the border must be within the history
+MAX_HOLD_S = 30.0
+
+
+def decoder_windows_s(model: ModelFile, window_s: float) -> tuple[float, ...]:
+    """Lengths of the windows that a decoder is fed with: its own, and a short one to find borders.
+
+    Parameters
+    ----------
+    model : ModelFile
+        One of whole windows has no others.
+    window_s : float
+        That of its settings.
+    """
+    description = model.description
+    stream, front_end = description.stream, description.front_end
+    shortest_s = stream.stride_frames * front_end.hop_samples / front_end.sample_rate_hz
+    fine_s = max(FINE_S, shortest_s)
+    if description.mode == "window" or window_s <= fine_s:
+        return (window_s,)
+    return window_s, fine_s
 
 
 @dataclass(frozen=True)
@@ -65,6 +91,51 @@ class Change:
     confidence: float
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What a hop decides.
+
+    Attributes
+    ----------
+    change : Change or None
+        The answer changes.
+    finished : tuple of Segment
+        Segments that this finishes, in their order.
+    """
+
+    change: Change | None
+    finished: tuple[Segment, ...]
+
+
+@dataclass
+class _Stretch:
+    """A segment that is not finished yet.
+
+    Attributes
+    ----------
+    language : str
+    start_s : float
+    confidence_sum : float
+        Over the hops at which it was the answer.
+    hops : int
+    """
+
+    language: str
+    start_s: float
+    confidence_sum: float = 0.0
+    hops: int = 0
+
+    def add(self, confidence: float) -> None:
+        """Take note of a hop at which it is the answer."""
+        self.confidence_sum += confidence
+        self.hops += 1
+
+    def until(self, end_s: float) -> Segment:
+        """The segment that it is if it ends there."""
+        confidence = self.confidence_sum / max(1, self.hops)
+        return Segment(self.language, self.start_s, end_s, confidence)
+
+
 class Decoder:
     """Follows the class of a stream.
 
@@ -75,28 +146,53 @@ class Decoder:
     settings : DecoderDefaults
     hop_s : float
         Time between the windows it is fed.
+    hold_s : float
+        How long another class must have been the answer before it is announced, and how long the
+        one before is kept while there is none; at most `MAX_HOLD_S`.
     """
 
-    def __init__(self, labels: Sequence[str], settings: DecoderDefaults, hop_s: float) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        settings: DecoderDefaults,
+        hop_s: float,
+        hold_s: float = 0.0,
+    ) -> None:
         self._labels = tuple(labels)
-        self._settings = settings
+        self._hop_s = hop_s
+        self.decide(settings.confidence, hold_s)
+        self._nonspeech = self._index(NONSPEECH)
         # Windows overlap: each brings only the evidence of its newest hop.
         self._evidence = hop_s / settings.window_s
         self._leave = min(0.5, hop_s / settings.stay_s)
+        self._history: deque[Window] = deque(maxlen=math.ceil((HISTORY_S + MAX_HOLD_S) / hop_s))
         self.reset()
+
+    def decide(self, threshold: float, hold_s: float) -> None:
+        """Decide so from now on: what is believed stays.
+
+        Parameters
+        ----------
+        threshold : float
+            Smoothed probability below which the answer is ``unknown``.
+        hold_s : float
+            At most `MAX_HOLD_S`.
+        """
+        self._threshold, self._hold_s = threshold, hold_s
 
     def reset(self) -> None:
         """Start a new stream."""
         classes = len(self._labels)
         self._belief = [1.0 / classes] * classes
-        self._answer = UNKNOWN
-        self._previous = UNKNOWN  # the answer before this one
-        self._start_s = 0.0
+        self._history.clear()
         self._end_s = 0.0
-        self._confidence_sum = 0.0  # over the hops of the segment that goes on
-        self._confidence_hops = 0
-        self._leader = -1
-        self._leader_since_s = 0.0
+        self._settled = _Stretch(UNKNOWN, 0.0)
+        # After a language, while it is not known what follows or whether it goes on.
+        self._doubt: _Stretch | None = None
+        self._doubt_since_s = 0.0
+        self._candidate = UNKNOWN  # what the answer would be if nothing were held
+        self._candidate_since_s = 0.0
+        self._doubted_since_s = 0.0  # since when that is not what is announced
 
     @property
     def belief(self) -> Float64Array:
@@ -105,45 +201,42 @@ class Decoder:
 
     @property
     def current(self) -> Segment:
-        """The segment that is not finished yet."""
-        confidence = self._confidence_sum / max(1, self._confidence_hops)
-        return Segment(self._answer, self._start_s, max(self._start_s, self._end_s), confidence)
+        """The answer now, and since when."""
+        answer = self._answer
+        return answer.until(max(answer.start_s, self._end_s))
 
-    def update(self, window: Window) -> tuple[Change, Segment] | None:
+    def update(self, window: Window, fine: Window | None = None) -> Decision | None:
         """Take the next window.
 
         Parameters
         ----------
         window : Window
             Of length ``settings.window_s``, one hop after the one before.
+        fine : Window, optional
+            A short one that ends with it, to find borders by; without it, that one itself.
 
         Returns
         -------
-        (Change, Segment) or None
-            If the answer changes: how, and the segment that this finishes.
+        Decision or None
+            If anything is decided.
         """
         self._filter(window.probabilities)
-        previous_end_s, self._end_s = self._end_s, window.end_s
+        before_s, self._end_s = self._end_s, window.end_s
+        self._history.append(window if fine is None else fine)
         confidence = max(self._belief)
-        leader = self._belief.index(confidence)
-        if leader != self._leader:
-            self._leader, self._leader_since_s = leader, previous_end_s
-        answer = self._labels[leader] if confidence >= self._settings.confidence else UNKNOWN
-        if answer == self._answer:
-            self._confidence_sum += confidence
-            self._confidence_hops += 1
-            return None
-        start_s = previous_end_s
-        # A class that comes back after a moment of doubt has led all along: nothing to date back.
-        if answer not in (UNKNOWN, self._previous):
-            start_s = self._leader_since_s
-            if self._start_s > 0:
-                # A window turns when the new language fills half of it.
-                start_s -= self._settings.window_s / 2
-        start_s = float(np.clip(start_s, self._start_s, window.end_s))
-        return self._change(answer, start_s, confidence)
+        leader = self._labels[self._belief.index(confidence)]
+        answer = leader if confidence >= self._threshold else UNKNOWN
+        answer = self._held(answer, before_s)
+        if answer != self._answer.language:
+            return self._change(answer, confidence)
+        # Of what is said, which others may lead while it is held.
+        said = self._index(answer)
+        self._answer.add(confidence if said is None else self._belief[said])
+        if self._doubt is not None and self._end_s - self._doubt_since_s >= DOUBT_S:
+            return self._give_up(self._doubt)
+        return None
 
-    def finish(self, end_s: float) -> Segment | None:
+    def finish(self, end_s: float) -> tuple[Segment, ...]:
         """End the stream.
 
         Parameters
@@ -153,22 +246,98 @@ class Decoder:
 
         Returns
         -------
-        Segment or None
-            The last segment; None if it has no length.
+        tuple of Segment
+            The last ones, in their order; none without audio.
         """
-        current = self.current
-        if end_s <= current.start_s:
-            return None
-        return Segment(current.language, current.start_s, end_s, current.confidence)
+        last, doubt = self._settled, self._doubt
+        if end_s <= last.start_s:
+            return ()
+        if doubt is not None and doubt.start_s < end_s:
+            return last.until(doubt.start_s), doubt.until(end_s)
+        if doubt is None and last.language not in (UNKNOWN, NONSPEECH):
+            old_end_s, pause_end_s, _ = self._borders(last, UNKNOWN)
+            if pause_end_s >= self._end_s and end_s - old_end_s >= PAUSE_S:
+                return last.until(old_end_s), self._pause(old_end_s, end_s, last.language)
+        return (last.until(end_s),)
 
-    def _change(self, answer: str, start_s: float, confidence: float) -> tuple[Change, Segment]:
-        finished = self.current
-        finished = Segment(finished.language, finished.start_s, start_s, finished.confidence)
-        change = Change(answer, self._answer, start_s, self._end_s, confidence)
-        self._previous = self._answer
-        self._answer, self._start_s = answer, start_s
-        self._confidence_sum, self._confidence_hops = confidence, 1
-        return change, finished
+    @property
+    def _answer(self) -> _Stretch:
+        return self._settled if self._doubt is None else self._doubt
+
+    def _index(self, label: str) -> int | None:
+        return self._labels.index(label) if label in self._labels else None
+
+    def _held(self, answer: str, before_s: float) -> str:
+        """What is said, where the filter says `answer` since the hop that began at `before_s`."""
+        said = self._answer.language
+        if answer != self._candidate:
+            self._candidate, self._candidate_since_s = answer, before_s
+        if answer == said:
+            self._doubted_since_s = self._end_s
+        since_s = self._doubted_since_s if answer == UNKNOWN else self._candidate_since_s
+        return answer if self._end_s - since_s >= self._hold_s else said
+
+    def _change(self, answer: str, confidence: float) -> Decision:
+        previous, last = self._answer.language, self._settled
+        self._doubted_since_s = self._end_s
+        finished: list[Segment] = []
+        if answer == UNKNOWN:
+            old_end_s, _, _ = self._borders(last, UNKNOWN)
+            self._doubt = _Stretch(UNKNOWN, old_end_s)
+            self._doubt_since_s = self._end_s
+        elif answer == last.language:
+            self._doubt = None
+        else:
+            old_end_s, pause_end_s, start_s = self._borders(last, answer)
+            if old_end_s > last.start_s:
+                finished.append(last.until(old_end_s))
+            if pause_end_s > old_end_s:
+                finished.append(self._pause(old_end_s, pause_end_s, last.language, answer))
+            if start_s > pause_end_s:
+                unclear = self._doubt or _Stretch(UNKNOWN, 0.0)
+                unclear.start_s = pause_end_s
+                finished.append(unclear.until(start_s))
+            self._settled, self._doubt = _Stretch(answer, start_s), None
+        now = self._answer
+        now.add(confidence)
+        change = Change(answer, previous, now.start_s, self._end_s, confidence)
+        return Decision(change, tuple(finished))
+
+    def _give_up(self, doubt: _Stretch) -> Decision:
+        """Finish a language that nothing has followed."""
+        finished = self._settled.until(doubt.start_s)
+        self._settled, self._doubt = doubt, None
+        return Decision(None, (finished,))
+
+    def _borders(self, old: _Stretch, new: str) -> tuple[float, float, float]:
+        """End of the stretch, end of a pause behind it, and start of what follows."""
+        since_s = max(old.start_s, self._end_s - HISTORY_S - self._hold_s) + self._hop_s / 2
+        windows = [window for window in self._history if window.end_s > since_s]
+        found = find_borders(
+            windows, self._index(old.language), self._index(new), self._nonspeech, self._hop_s
+        )
+        # What was announced was there, for a moment at least; the stream begins as it likes.
+        least_s = old.start_s + self._hop_s if old.start_s or old.language != UNKNOWN else 0.0
+
+        def within(time_s: float) -> float:
+            return min(max(time_s, least_s), self._end_s)
+
+        if old.language == UNKNOWN:
+            start_s = within(found.new_start_s)
+            if not old.start_s and start_s < PAUSE_S:
+                start_s = 0.0  # the first windows are too short to say anything
+            return start_s, start_s, start_s
+        return within(found.old_end_s), within(found.pause_end_s), within(found.new_start_s)
+
+    def _pause(self, start_s: float, end_s: float, *languages: str) -> Segment:
+        """A pause beside languages, as sure as the short windows told it from them."""
+        pause = _Stretch(NONSPEECH, start_s)
+        classes = [self._labels.index(label) for label in (NONSPEECH, *languages)]
+        for window in self._history:
+            if start_s <= (window.start_s + window.end_s) / 2 <= end_s:
+                likely = window.probabilities[classes]
+                pause.add(float(likely[0] / likely.sum()))
+        return pause.until(end_s)
 
     def _filter(self, probabilities: Float64Array) -> None:
         """One step of the forward recursion; the classes' priors are equal.

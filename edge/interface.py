@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def classify(
     model: Model | None = None,
     languages: Sequence[str] | None = None,
     rate_hz: int = SAMPLE_RATE_HZ,
+    threshold: float | None = None,
 ) -> Classification:
     """Answer once for a whole recording.
 
@@ -92,11 +94,14 @@ def classify(
         The only languages to expect.
     rate_hz : int
         Of the samples; a file says its own.
+    threshold : float, optional
+        How sure the answer has to be, or it is ``unknown``; as the model file says, unless given.
 
     Returns
     -------
     Classification
-        With ``language``, ``confidence``, ``probabilities`` and ``duration_s``.
+        With ``language``, ``confidence``, ``probabilities``, ``duration_s``, ``speech_s`` and
+        ``stretches``.
 
     Raises
     ------
@@ -104,7 +109,7 @@ def classify(
         If there is no audio, it cannot be read, or a language is not the model's.
     """
     model = model or _default_model()
-    classifier = RecordingClassifier(model.file, model.graphs, languages)
+    classifier = RecordingClassifier(model.file, model.graphs, languages, threshold)
     if isinstance(samples_or_path, (str, os.PathLike)):
         return classify_file(classifier, Path(samples_or_path))
     return classifier.classify(_Samples([samples_or_path], rate_hz))
@@ -121,6 +126,11 @@ class Listener:
         The only languages to expect.
     rate_hz : int
         Of the samples that come; a file says its own.
+    threshold : float, optional
+        How sure an answer has to be, or it is ``unknown``; as the model file says, unless given.
+    hold_s : float
+        How long a language must last before it is announced, and how long the one before is kept
+        while the answer is not sure.
 
     Raises
     ------
@@ -133,13 +143,17 @@ class Listener:
         model: Model | None = None,
         languages: Sequence[str] | None = None,
         rate_hz: int = SAMPLE_RATE_HZ,
+        threshold: float | None = None,
+        hold_s: float = 0.0,
     ) -> None:
         model = model or _default_model()
         self._rate_hz = rate_hz
         # Of its own: graphs remember what they have heard.
         graphs = run_model(model.file, model.threads)
         decoder = model.file.description.decoder
-        self._listener = listener.Listener(model.file, graphs, decoder, languages)
+        if threshold is not None:
+            decoder = replace(decoder, confidence=threshold)
+        self._listener = listener.Listener(model.file, graphs, decoder, languages, hold_s=hold_s)
 
     def hear(self, audio: Iterable[Samples] | str | os.PathLike[str]) -> Iterator[Heard]:
         """Listen until the audio ends, once.
@@ -154,7 +168,7 @@ class Listener:
         ------
         Heard
             Several a second. Where the answer changes, ``change`` says so; ``current`` is the
-            segment that goes on, and ``finished`` one that is over.
+            answer now, and ``finished`` the segments that are known to be over.
 
         Raises
         ------

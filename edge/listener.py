@@ -21,13 +21,14 @@ import numpy as np
 from edge.audio.level import Level
 from edge.audio.sources import Gap, Sound
 from edge.classifier import StreamingClassifier, Window
-from edge.decoder import Change, Decoder, Segment
+from edge.decoder import Change, Decision, Decoder, Segment, decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.interpreter import Graphs, WindowGraph
 from edge.model.modelfile import DecoderDefaults, ModelFile
 
 BRIDGED_S = 0.5
+UNDECIDED = Decision(None, ())
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Heard:
         One a window length.
     change : Change or None
         The answer changes.
-    finished : Segment or None
-        A segment that is over.
+    finished : tuple of Segment
+        Segments that are known to be over, in their order.
     current : Segment
-        The one that goes on.
+        The answer now.
     lost : Lost or None
         A gap that is over.
     level : Level or None
@@ -71,7 +72,7 @@ class Heard:
 
     windows: list[Window]
     change: Change | None
-    finished: Segment | None
+    finished: tuple[Segment, ...]
     current: Segment
     lost: Lost | None = None
     level: Level | None = None
@@ -89,6 +90,8 @@ class Listener:
         The only languages to expect.
     more_windows_s : sequence of float
         Windows to report besides the decoder's own.
+    hold_s : float
+        See `Decoder`.
     """
 
     def __init__(
@@ -98,12 +101,14 @@ class Listener:
         settings: DecoderDefaults,
         languages: Sequence[str] | None = None,
         more_windows_s: Sequence[float] = (),
+        hold_s: float = 0.0,
     ) -> None:
-        others = [w for w in more_windows_s if w != settings.window_s]
-        self._classifier = StreamingClassifier(
-            model, graphs, [settings.window_s, *others], languages
-        )
-        self._decoder = Decoder(model.labels, settings, self._classifier.hop_s)
+        reported = list(dict.fromkeys([settings.window_s, *more_windows_s]))
+        fine_s = decoder_windows_s(model, settings.window_s)[-1]
+        lengths_s = reported if fine_s in reported else [*reported, fine_s]
+        self._reported, self._fine = len(reported), lengths_s.index(fine_s)
+        self._classifier = StreamingClassifier(model, graphs, lengths_s, languages)
+        self._decoder = Decoder(model.labels, settings, self._classifier.hop_s, hold_s)
         self._samples = 0  # of the stream, with its gaps
         self._origin_samples = 0  # where classifier and decoder began
 
@@ -114,6 +119,10 @@ class Listener:
     def expect(self, languages: Sequence[str] | None) -> None:
         """Go on with these as the only languages to expect; see `StreamingClassifier.expect`."""
         self._classifier.expect(languages)
+
+    def decide(self, threshold: float, hold_s: float) -> None:
+        """Decide so from now on, see `Decoder.decide`."""
+        self._decoder.decide(threshold, hold_s)
 
     def hear(self, blocks: Iterable[Sound]) -> Iterator[Heard]:
         """Listen until the audio ends.
@@ -139,7 +148,7 @@ class Listener:
         try:
             for block in blocks:
                 if isinstance(block, Level):
-                    yield Heard([], None, None, self._current(), level=block)
+                    yield Heard([], None, (), self._current(), level=block)
                 elif isinstance(block, Gap):
                     gap = (
                         block if gap is None else replace(gap, samples=gap.samples + block.samples)
@@ -167,7 +176,7 @@ class Listener:
         if gap.duration_s > BRIDGED_S and self._samples > self._origin_samples:
             yield from self._finish()
             self._begin(self._samples)
-        yield Heard([], None, None, self._current())
+        yield Heard([], None, (), self._current())
 
     def _go_on(self, gap: Gap) -> Iterator[Heard]:
         """Behind a gap."""
@@ -180,7 +189,7 @@ class Listener:
         else:
             self._samples = end_samples
             self._begin(end_samples)
-        yield Heard([], None, None, self._current(), lost)
+        yield Heard([], None, (), self._current(), lost)
 
     def _begin(self, samples: int) -> None:
         self._classifier.reset()
@@ -191,16 +200,16 @@ class Listener:
         """End the segment that goes on."""
         yield from map(self._heard, self._classifier.flush())
         own_samples = self._samples - self._origin_samples
-        last = self._decoder.finish(own_samples / SAMPLE_RATE_HZ)
-        if last is not None:
-            last = replace(self._in_stream(last), end_s=self._samples / SAMPLE_RATE_HZ)
-            yield Heard([], None, last, last)
+        finished = [*map(self._in_stream, self._decoder.finish(own_samples / SAMPLE_RATE_HZ))]
+        if finished:
+            end_s = self._samples / SAMPLE_RATE_HZ
+            finished[-1] = replace(finished[-1], end_s=end_s)
+            yield Heard([], None, tuple(finished), replace(self._current(), end_s=end_s))
 
     def _heard(self, windows: list[Window]) -> Heard:
-        decided = self._decoder.update(windows[0])
-        change, finished = decided if decided else (None, None)
-        if finished is not None and finished.end_s <= finished.start_s:
-            finished = None  # an answer taken back before it covered any audio
+        decided = self._decoder.update(windows[0], windows[self._fine]) or UNDECIDED
+        change, finished = decided.change, decided.finished
+        windows = windows[: self._reported]
         current = self._decoder.current
         if self._origin_samples:
             origin_s = self._origin_samples / SAMPLE_RATE_HZ
@@ -208,7 +217,7 @@ class Listener:
                 replace(w, start_s=origin_s + w.start_s, end_s=origin_s + w.end_s) for w in windows
             ]
             current = self._in_stream(current)
-            finished = finished and self._in_stream(finished)
+            finished = tuple(map(self._in_stream, finished))
             change = change and replace(
                 change,
                 start_s=origin_s + change.start_s,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from edge.audio.sources import AudioSource, FileSource
 from edge.classifier import StreamingClassifier, Window
+from edge.decoder import Decoder, Segment, decoder_windows_s
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ
+from edge.frontend import SAMPLE_RATE_HZ, Float64Array
+from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs, WindowGraph
 from edge.model.modelfile import NONSPEECH, ModelFile
 
@@ -36,6 +39,13 @@ AUDIO_SUFFIXES = frozenset(
 )
 
 
+# A window, short or long, is of speech unless it is more likely to be of none.
+SPEECH = 0.5
+YOUNG_S = 1.0  # a stream that is shorter is too young for its windows to tell silence from speech
+# Of the time of speech: a language with less is no second language of a recording.
+LEAST_SHARE = 0.1
+
+
 @dataclass(frozen=True)
 class Classification:
     """The language of a recording.
@@ -43,24 +53,121 @@ class Classification:
     Attributes
     ----------
     language : str
-        Likeliest class.
+        Likeliest class; ``unknown`` where that is less likely than the threshold.
     confidence : float
-        Its probability.
+        Probability of the likeliest class.
     probabilities : dict of str to float
+        Of its speech; where there is none, of the whole.
     duration_s : float
+    speech_s : float
+        How much of that is speech.
+    stretches : tuple of Segment
+        Where languages change, in order, without holes; empty where there is but one.
     """
 
     language: str
     confidence: float
     probabilities: dict[str, float]
     duration_s: float
+    speech_s: float
+    stretches: tuple[Segment, ...]
+
+
+def shares(stretches: Sequence[Segment]) -> dict[str, float]:
+    """Share of each language, ``other`` among them, of their time; the largest first."""
+    spoken_s: dict[str, float] = {}
+    for stretch in stretches:
+        if stretch.language not in (UNKNOWN, NONSPEECH):
+            length_s = stretch.end_s - stretch.start_s
+            spoken_s[stretch.language] = spoken_s.get(stretch.language, 0.0) + length_s
+    total_s = sum(spoken_s.values())
+    by_length = sorted(spoken_s.items(), key=lambda item: -item[1])
+    return {language: length_s / total_s for language, length_s in by_length}
+
+
+class _Speech:
+    """Sums up the speech of one recording.
+
+    From where speech begins, the recording is cut into windows of the longest length. A silence
+    at the end of a window is left out: the next one begins where there is speech again.
+
+    Parameters
+    ----------
+    window_s : float
+    nonspeech : int or None
+        Index of that class.
+    classes : int
+    """
+
+    def __init__(self, window_s: float, nonspeech: int | None, classes: int) -> None:
+        self._window_s = window_s
+        self._nonspeech = nonspeech
+        self._covered_s = 0.0  # what no window needs to hear any more
+        self._newest: Window | None = None
+        self._sum, self._weight = np.zeros(classes), 0.0  # of windows of speech
+        self._rest, self._rest_weight = np.zeros(classes), 0.0  # of all others
+        self._heard_s = 0.0  # of speech, that no short window can take back any more
+        self._lately: deque[tuple[float, float]] = deque()  # begin and end of hops of speech since
+
+    @property
+    def speech_s(self) -> float:
+        """How much speech there was."""
+        return self._heard_s + sum(end_s - start_s for start_s, end_s in self._lately)
+
+    def add(self, window: Window, short: Window) -> None:
+        """Take the windows of a hop, in which no others end."""
+        before_s = 0.0 if self._newest is None else self._newest.end_s
+        self._newest = window
+        while self._lately and self._lately[0][1] <= short.start_s:
+            start_s, end_s = self._lately.popleft()
+            self._heard_s += end_s - start_s
+        if not self._is_speech(short):
+            self._lately.clear()  # all of a window without speech is without it
+            if window.end_s <= YOUNG_S:
+                self._heard_s = 0.0
+            if self._covered_s == before_s:
+                self._rest += (window.end_s - before_s) * short.probabilities
+                self._rest_weight += window.end_s - before_s
+                self._covered_s = window.end_s
+        else:
+            self._lately.append((before_s, window.end_s))
+        if window.end_s - self._covered_s >= self._window_s:
+            self._choose(window)
+
+    def probabilities(self) -> Float64Array | None:
+        """Of the classes, shape (classes,); None if there was no window."""
+        newest = self._newest
+        if newest is None:
+            return None
+        if newest.end_s > self._covered_s:
+            self._choose(newest)
+        if self._weight:
+            return self._sum / self._weight
+        return self._rest / self._rest_weight
+
+    def _is_speech(self, window: Window) -> bool:
+        return self._nonspeech is None or window.probabilities[self._nonspeech] < SPEECH
+
+    def _choose(self, window: Window) -> None:
+        # It may overlap the one before: it counts for what only it has heard.
+        share = window.end_s - self._covered_s
+        self._covered_s = window.end_s
+        if self._is_speech(window):
+            if self._nonspeech is not None:
+                share *= 1.0 - float(window.probabilities[self._nonspeech])
+            self._sum += share * window.probabilities
+            self._weight += share
+        else:
+            self._rest += share * window.probabilities
+            self._rest_weight += share
 
 
 class RecordingClassifier:
     """Classifies recordings one after another.
 
-    A recording up to the longest window is one window. A longer one is cut into such windows,
-    and its answer is their mean, each window counting for as much speech as it adds.
+    The answer is about the speech in a recording, if there is any. Up to the longest window it is
+    one window. More speech is cut into such windows, and the answer is their mean, each window
+    counting for as much speech as it adds.
 
     Parameters
     ----------
@@ -68,6 +175,8 @@ class RecordingClassifier:
     graphs : Graphs or WindowGraph
     languages : sequence of str, optional
         The only languages to expect.
+    threshold : float, optional
+        Probability below which the answer is ``unknown``; the model file's, unless given.
     """
 
     def __init__(
@@ -75,9 +184,18 @@ class RecordingClassifier:
         model: ModelFile,
         graphs: Graphs | WindowGraph,
         languages: Sequence[str] | None = None,
+        threshold: float | None = None,
     ) -> None:
+        settings = model.description.decoder
+        if threshold is not None:
+            settings = replace(settings, confidence=threshold)
+        self._threshold = settings.confidence
         self._longest_s = max(model.description.stream.windows_s)
-        self._classifier = StreamingClassifier(model, graphs, [self._longest_s], languages)
+        decoder_s = decoder_windows_s(model, settings.window_s)
+        lengths_s = list(dict.fromkeys([self._longest_s, *decoder_s]))
+        self._of_decoder = [lengths_s.index(length_s) for length_s in decoder_s]
+        self._classifier = StreamingClassifier(model, graphs, lengths_s, languages)
+        self._decoder = Decoder(model.labels, settings, self._classifier.hop_s)
 
     def classify(self, source: AudioSource) -> Classification:
         """Classify all that a source gives.
@@ -88,43 +206,53 @@ class RecordingClassifier:
             If it cannot be read to its end.
         """
         self._classifier.reset()
+        self._decoder.reset()
+        labels = self._classifier.labels
+        nonspeech = labels.index(NONSPEECH) if NONSPEECH in labels else None
+        speech = _Speech(self._longest_s, nonspeech, len(labels))
+        stretches: list[Segment] = []
         samples = 0
 
-        def windows() -> Iterator[Window]:
+        def windows() -> Iterator[list[Window]]:
             nonlocal samples
             for block in source.blocks():
                 if not isinstance(block, np.ndarray):  # what was lost says nothing
                     continue
                 samples += len(block)
-                yield from (found[0] for found in self._classifier.process(block))
-            yield from (found[0] for found in self._classifier.flush())
+                yield from self._classifier.process(block)
+            yield from self._classifier.flush()
 
-        chosen: list[Window] = []
-        last: Window | None = None
-        for last in windows():
-            if last.end_s - (chosen[-1].end_s if chosen else 0.0) >= self._longest_s:
-                chosen.append(last)
-        if last is None:
+        for hop in windows():
+            fed = [hop[index] for index in self._of_decoder]
+            speech.add(hop[0], fed[-1])
+            decided = self._decoder.update(*fed)
+            if decided is not None:
+                stretches += decided.finished
+        probabilities = speech.probabilities()
+        if probabilities is None:
             raise EdgelidError(f"{source.name!r} gave no audio: see what feeds it.")
-        if not chosen or last.end_s > chosen[-1].end_s:
-            chosen.append(last)
-        return self._answer(chosen, samples / SAMPLE_RATE_HZ)
-
-    def _answer(self, windows: list[Window], duration_s: float) -> Classification:
-        labels = self._classifier.labels
-        probabilities = np.stack([window.probabilities for window in windows])
-        # The last window overlaps the one before: it counts for what only it has heard.
-        shares = np.diff([0.0, *(window.end_s for window in windows)])
-        if NONSPEECH in labels:
-            shares *= 1.0 - probabilities[:, labels.index(NONSPEECH)] + 1e-6
-        mean = shares @ probabilities / shares.sum()
-        best = int(mean.argmax())
+        duration_s = samples / SAMPLE_RATE_HZ
+        stretches += self._decoder.finish(duration_s)
+        best = int(probabilities.argmax())
+        confidence = float(probabilities[best])
+        language = labels[best] if confidence >= self._threshold else UNKNOWN
+        if not _several(stretches):
+            stretches = []
+        elif shares(stretches).get(language, 0.0) < self._threshold:
+            language = UNKNOWN  # it is no answer for the others
         return Classification(
-            language=labels[best],
-            confidence=float(mean[best]),
-            probabilities={label: float(p) for label, p in zip(labels, mean, strict=True)},
+            language=language,
+            confidence=confidence,
+            probabilities=dict(zip(labels, probabilities.tolist(), strict=True)),
             duration_s=duration_s,
+            speech_s=min(speech.speech_s, duration_s),
+            stretches=tuple(stretches),
         )
+
+
+def _several(stretches: Sequence[Segment]) -> bool:
+    """Whether more than one language has a share worth telling."""
+    return sum(share >= LEAST_SHARE for share in shares(stretches).values()) > 1
 
 
 def find_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:

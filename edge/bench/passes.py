@@ -190,17 +190,23 @@ def in_real_time(setup: Setup, audio: Iterable[Float32Array]) -> Paced:
 
 
 def stream_scores(setup: Setup, audio: Iterable[Float32Array]) -> list[Int8Array]:
-    """What the head gives at every hop of a model that streams."""
+    """What the head gives for the decoder's window at every hop of a model that streams."""
     listener = setup.listener()
     scores: list[Int8Array] = []
+    of_hop: list[Int8Array] = []  # that window comes first, then the short one
 
     def around(name: str, call: Call) -> Call:
         def kept(*arguments: Any) -> Any:
             answer = call(*arguments)
-            scores.append(answer)
+            of_hop.append(answer)
             return answer
 
-        return kept if name == "head" else call
+        def decided(*arguments: Any) -> Any:
+            scores.append(of_hop[0])
+            of_hop.clear()
+            return call(*arguments)
+
+        return {"head": kept, "decoder": decided}.get(name, call)
 
     watch(listener, around)
     try:

@@ -25,10 +25,12 @@ def add(commands: Any, common: Parser) -> None:
 def run_classify(options: argparse.Namespace, output: Output) -> int:
     """``edgelid classify``: goes on after a file that cannot be read, and fails at the end."""
     from edge.model.interpreter import open_model
-    from edge.offline import RecordingClassifier, classify_file, find_recordings
+    from edge.offline import RecordingClassifier, classify_file, find_recordings, shares
 
     model = model_of(options)
-    classifier = RecordingClassifier(model, open_model(model, options.threads), options.languages)
+    classifier = RecordingClassifier(
+        model, open_model(model, options.threads), options.languages, options.threshold or None
+    )
     status = 0
     for path in find_recordings(options.files):
         try:
@@ -48,9 +50,29 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
                     "confidence": round(answer.confidence, 4),
                     "probabilities": probabilities_record(model.labels, values),
                     "duration_s": round(answer.duration_s, 3),
+                    "speech_s": round(answer.speech_s, 3),
+                    "stretches": [
+                        {
+                            "language": stretch.language,
+                            "start_s": round(stretch.start_s, 3),
+                            "end_s": round(stretch.end_s, 3),
+                            "confidence": round(stretch.confidence, 4),
+                        }
+                        for stretch in answer.stretches
+                    ],
+                    "shares": {
+                        language: round(share, 4)
+                        for language, share in shares(answer.stretches).items()
+                    },
                 }
             )
         else:
             name = f"{answer.language:<9} {language_name(answer.language):<15}"
-            output.line(f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {path}")
+            several = ", ".join(
+                f"{language} {share:.0%}" for language, share in shares(answer.stretches).items()
+            )
+            output.line(
+                f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {path}"
+                + (f"  (languages: {several})" if several else "")
+            )
     return status

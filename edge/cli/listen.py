@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, lengths, model_options
+from edge.cli.options import Parser, hold, lengths, model_options
 from edge.cli.signals import reloaded_by_signal, stopped_by_signals
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output, People, heard_records
@@ -38,6 +38,13 @@ def add(commands: Any, common: Parser) -> None:
     )
     listen.add_argument("--rate", type=int, help="of raw PCM, Hz (default 16000)")
     listen.add_argument("--channels", type=int, help="of raw PCM (default 1)")
+    listen.add_argument(
+        "--hold",
+        type=hold,
+        metavar="SECONDS",
+        help="that a language must last before it is announced, and that the one before is kept "
+        "while the answer is not sure (default 0)",
+    )
     listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
     listen.add_argument(
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"

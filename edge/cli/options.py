@@ -24,7 +24,17 @@ def model_options(threads: int | None = None) -> Parser:
     model = Parser(add_help=False)
     model.add_argument("--model", type=Path, help="model file (default: the one that comes along)")
     model.add_argument(
-        "--languages", type=names, metavar="de,en,...", help="the only languages to expect"
+        "--languages",
+        type=names,
+        metavar="de,en,...",
+        help="the only languages to expect; speech in others is told as such",
+    )
+    model.add_argument(
+        "--threshold",
+        type=threshold,
+        metavar="SHARE",
+        help="how sure an answer has to be, from 0 to 1; below it is `unknown` (default: the "
+        "model's)",
     )
     model.add_argument(
         "--threads", type=int, default=threads, help="of the interpreter (default 1)"
@@ -58,6 +68,25 @@ def counts(text: str) -> tuple[int, ...]:
         return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError as error:
         raise argparse.ArgumentTypeError("must be whole numbers, such as 1,2,4") from error
+
+
+def threshold(text: str) -> float:
+    """How sure an answer has to be."""
+    return _setting("threshold", text)
+
+
+def hold(text: str) -> float:
+    """How long a language has to last."""
+    return _setting("hold", text)
+
+
+def _setting(name: str, text: str) -> float:
+    from edge.config import checked
+
+    try:
+        return float(checked(name, text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def complain(sentence: str) -> None:

@@ -151,8 +151,7 @@ def heard_records(heard: Heard, labels: tuple[str, ...], windows: bool) -> Itera
             "confidence": round(heard.change.confidence, 4),
             "time": now(),
         }
-    if heard.finished is not None:
-        yield segment_record(heard.finished)
+    yield from map(segment_record, heard.finished)
     if heard.lost is not None:
         yield gap_record(heard.lost)
     if heard.level is not None:
@@ -215,8 +214,8 @@ class People:
 
     def show(self, heard: Heard) -> None:
         """Show what a hop brought."""
-        if heard.finished is not None:
-            self._output.line(segment_line(heard.finished))
+        for segment in heard.finished:
+            self._output.line(segment_line(segment))
         if heard.lost is not None:
             self._output.line(gap_line(heard.lost))
 

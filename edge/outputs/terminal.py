@@ -94,9 +94,9 @@ class TerminalView:
         """
         if self._failure is not None:
             raise EdgelidError(f"the terminal is gone ({self._failure.strerror}): open another.")
-        if heard.finished is not None:
-            line = Text(segment_line(heard.finished))
-            line.highlight_words([heard.finished.language], self._colour(heard.finished.language))
+        for segment in heard.finished:
+            line = Text(segment_line(segment))
+            line.highlight_words([segment.language], self._colour(segment.language))
             self._lines.append(line)
         if heard.lost is not None:
             self._lines.append(Text(gap_line(heard.lost), "dim"))

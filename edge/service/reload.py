@@ -118,6 +118,7 @@ class ReloadingListener:
         self.settings, self._next = wanted, following
         if following[1] is self._listener:
             self._listener.expect(wanted.languages or None)
+            self._listener.decide(_threshold(wanted, self.model), wanted.hold)
         if later:
             logger.warning("only a restart can change %s", ", ".join(sorted(later)))
 
@@ -127,8 +128,13 @@ class ReloadingListener:
         if windows_s is not None:
             windows_s = windows_s or model.description.stream.windows_s
         graphs = open_model(model, settings.threads)
-        decoder, languages = model.description.decoder, settings.languages or None
-        return model, Listener(model, graphs, decoder, languages, windows_s or ())
+        decoder = replace(model.description.decoder, confidence=_threshold(settings, model))
+        languages = settings.languages or None
+        return model, Listener(model, graphs, decoder, languages, windows_s or (), settings.hold)
+
+
+def _threshold(settings: Settings, model: ModelFile) -> float:
+    return settings.threshold or model.description.decoder.confidence
 
 
 def _later(heard: Heard, by_s: float) -> Heard:
@@ -140,7 +146,7 @@ def _later(heard: Heard, by_s: float) -> Heard:
         heard,
         windows=[_moved(window, by_s) for window in heard.windows],
         change=change,
-        finished=None if heard.finished is None else _moved(heard.finished, by_s),
+        finished=tuple(_moved(segment, by_s) for segment in heard.finished),
         current=_moved(heard.current, by_s),
         lost=None if heard.lost is None else _moved(heard.lost, by_s),
     )

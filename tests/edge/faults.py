@@ -204,7 +204,7 @@ def answers(world: World, checked: Checked, source: MicrophoneSource) -> Answers
     first = 0  # sample of the room at that time
     for heard in listener.hear(checked.sounds(source)):
         # Segments and gaps follow one another, whatever happens.
-        for part in (heard.finished, heard.lost):
+        for part in (*heard.finished, heard.lost):
             if part is None or getattr(part, "bridged", False):
                 continue
             assert abs(part.start_s - end_s) < 1e-6, (part, end_s)

@@ -20,6 +20,7 @@ from edge.classifier import (
     StreamingClassifier,
     Window,
     class_mask,
+    masked,
     pool,
     quantise,
     softmax,
@@ -221,8 +222,7 @@ def test_the_running_sums_are_the_sums_of_the_window() -> None:
         scores = real(GRAPHS.head(pooled), GRAPHS.scores)
         temperature = MODEL.description.calibration.temperature(1.0)
         found = windows[index][0].probabilities
-        possible = list(range(len(scores)))
-        expected = module._probabilities(scores.tolist(), temperature, possible)
+        expected = np.array(module._probabilities(scores.tolist(), temperature))
         assert found.tobytes() == expected.tobytes()
         np.testing.assert_allclose(found, softmax(scores / temperature), rtol=1e-12)
 
@@ -352,14 +352,29 @@ def test_probabilities_sum_to_one() -> None:
         assert window.probabilities.sum() == pytest.approx(1.0)
 
 
-def test_a_mask_renormalises() -> None:
+def test_what_is_masked_is_another_language() -> None:
     everything, _ = classify([FOUR_SECONDS])
-    masked, _ = classify([FOUR_SECONDS], languages=["de", "en"])
-    possible = [label in ("de", "en", "nonspeech") for label in MODEL.labels]
-    for (full,), (some,) in zip(everything, masked, strict=True):
-        assert not some.probabilities[np.logical_not(possible)].any()
-        kept = full.probabilities[possible]
-        np.testing.assert_allclose(some.probabilities[possible], kept / kept.sum(), rtol=1e-12)
+    some, _ = classify([FOUR_SECONDS], languages=["de", "en"])
+    kept = [MODEL.labels.index(label) for label in ("de", "en", "nonspeech")]
+    other = MODEL.labels.index("other")
+    for (full,), (few,) in zip(everything, some, strict=True):
+        np.testing.assert_array_equal(few.probabilities[kept], full.probabilities[kept])
+        assert few.probabilities[other] == pytest.approx(1 - full.probabilities[kept].sum())
+        assert np.count_nonzero(few.probabilities) == 4
+
+
+def test_without_another_language_the_expected_ones_share_the_speech() -> None:
+    found = masked([0.4, 0.1, 0.2, 0.3], ("de", "en", "fr", "nonspeech"), [True, True, False, True])
+    assert found == pytest.approx([0.56, 0.14, 0.0, 0.3])
+
+
+def test_a_mask_makes_no_silence_of_speech() -> None:
+    """Spanish, where it is not expected, is another language and not no speech."""
+    found = masked([0.01, 0.02, 0.9, 0.02, 0.05], LABELS_ES, [True, True, False, True, True])
+    assert found == pytest.approx([0.01, 0.02, 0.0, 0.92, 0.05])
+
+
+LABELS_ES = ("de", "en", "es", "other", "nonspeech")
 
 
 LABELS = ("de", "en", "other", "nonspeech")
@@ -369,9 +384,9 @@ LABELS = ("de", "en", "other", "nonspeech")
     ("languages", "mask"),
     [
         (None, [True, True, True, True]),
-        (["de"], [True, False, False, True]),
+        (["de"], [True, False, True, True]),
         (["en", "other"], [False, True, True, True]),
-        (["de", "de"], [True, False, False, True]),
+        (["de", "de"], [True, False, True, True]),
     ],
 )
 def test_class_mask(languages: list[str] | None, mask: list[bool]) -> None:

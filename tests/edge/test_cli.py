@@ -118,7 +118,9 @@ def test_windows_are_told_besides(
 
 def test_only_the_languages_asked_for_are_answered(edgelid: Edgelid, sample: Path) -> None:
     found = records(edgelid("listen", "--json", "--languages", "de, zh", "--input", sample))
-    assert {record["language"] for record in found} <= {"de", "zh", "nonspeech", "unknown"}
+    told = {record["language"] for record in found}
+    assert told <= {"de", "zh", "other", "nonspeech", "unknown"}
+    assert {"zh", "other"} <= told  # what else is spoken is another language
 
 
 def pcm(samples: Float32Array) -> bytes:
@@ -195,10 +197,17 @@ def test_classify_answers_for_every_file(
     assert len(found) == len(GOOD) + len(TRUNCATED) + len(BAD) + 1
     for name, duration_s in {**GOOD, **TRUNCATED}.items():
         record = found[str(recordings / name)]
-        assert list(record) == ["path", "language", "confidence", "probabilities", "duration_s"]
+        assert list(record) == [
+            *("path", "language", "confidence", "probabilities", "duration_s", "speech_s"),
+            *("stretches", "shares"),
+        ]
         assert list(record["probabilities"]) == list(model.labels)
-        assert record["language"] in model.labels
-        assert record["confidence"] == record["probabilities"][record["language"]]
+        assert record["confidence"] == max(record["probabilities"].values())
+        if record["confidence"] < model.description.decoder.confidence:
+            assert record["language"] == "unknown"
+        else:
+            assert record["confidence"] == record["probabilities"][record["language"]]
+        assert 0 <= record["speech_s"] <= record["duration_s"]
         assert sum(record["probabilities"].values()) == pytest.approx(1.0, abs=1e-3)
         assert record["duration_s"] == pytest.approx(duration_s, abs=0.01)
     for name, words in {**BAD, "missing.wav": "does not exist"}.items():
@@ -217,6 +226,60 @@ def test_classify_for_people(edgelid: Edgelid, recordings: Path) -> None:
     first, second = done.stdout.splitlines()
     assert re.fullmatch(rf"\S+ +.+ \d+%  +2\.0 s  {recordings / 'good.wav'}", first)
     assert second.endswith(str(recordings / "sub" / "deep.flac"))
+
+
+def test_classify_tells_the_languages_of_a_recording(edgelid: Edgelid, sample: Path) -> None:
+    (record,) = records(edgelid("classify", "--json", sample))
+    assert record["language"] == "unknown"  # it is in six
+    spoken = {part["language"] for part in json.loads(sample.with_suffix(".json").read_text())}
+    assert {part["language"] for part in record["stretches"]} == {*spoken, "unknown"}
+    assert list(record["stretches"][0]) == ["language", "start_s", "end_s", "confidence"]
+    assert record["stretches"][-1]["end_s"] == record["duration_s"]
+    assert sum(record["shares"].values()) == pytest.approx(1.0, abs=1e-3)
+    assert next(iter(record["shares"])) == "en"  # two turns
+    done = edgelid("classify", sample)
+    assert re.search(r"\(languages: en \d+%, .*\)$", done.stdout.rstrip())
+
+
+def test_classify_by_another_threshold(edgelid: Edgelid, recordings: Path) -> None:
+    good = recordings / "good.wav"
+    (sure,) = records(edgelid("classify", "--json", "--threshold", "0.01", good))
+    (unsure,) = records(edgelid("classify", "--json", "--threshold", "1", good))
+    assert sure["language"] in sure["probabilities"]
+    assert unsure["language"] == "unknown"
+    assert unsure["probabilities"] == sure["probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--threshold", "60"), "--threshold: must be from 0 to 1, not '60'"),
+        (("--threshold", "nan"), "--threshold: must be from 0 to 1, not 'nan'"),
+        (("--threshold", "high"), "--threshold: must be a number, not 'high'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["listen", "classify"])
+def test_impossible_thresholds(
+    edgelid: Edgelid, sample: Path, command: str, options: tuple[str, str], words: str
+) -> None:
+    done = edgelid(command, *options, *(("--input",) if command == "listen" else ()), sample)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+def test_a_hold_leaves_fewer_events(edgelid: Edgelid, sample: Path) -> None:
+    changes = [
+        [
+            record["language"]
+            for record in records(edgelid("listen", "--json", "--input", sample, "--hold", hold))
+            if record["type"] == "change"
+        ]
+        for hold in ("0", "3")
+    ]
+    assert "unknown" in changes[0]
+    assert changes[1] == [language for language in changes[0] if language != "unknown"]
+    done = edgelid("listen", "--input", sample, "--hold", "31")
+    assert (done.returncode, "--hold: must be from 0 to 30" in done.stderr) == (2, True)
 
 
 def test_a_folder_without_audio(edgelid: Edgelid, tmp_path: Path) -> None:

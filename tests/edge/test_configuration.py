@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import ConfigError, variable
+from edge.config import ConfigError, checked, variable
+from edge.decoder import MAX_HOLD_S
 from edge.outputs.settings import (
     FIELDS,
     NEED_RESTART,
@@ -61,6 +62,12 @@ def test_every_key_is_explained() -> None:
         ("log_file_bytes = 1e6", "log_file_bytes must be a whole number, not 1000000.0."),
         ("threads = true", "threads must be a whole number, not true."),
         ("threads = 0", "threads must be from 1 to 64, not 0."),
+        ("threshold = 60", "threshold must be from 0 to 1, not 60.0."),
+        ("threshold = nan", "threshold must be from 0 to 1, not nan."),
+        ('threshold = "high"', 'threshold must be a number, not "high".'),
+        ("threshold = true", "threshold must be a number, not true."),
+        ("hold = -1", "hold must be from 0 to 30, not -1.0."),
+        ("hold = 30.5", "hold must be from 0 to 30, not 30.5."),
         ("record_mb = 7", "record_mb must be from 8 to 1000000, not 7."),
         ("languages = 3", "languages must be a list of texts, not 3."),
         ('languages = "de"', 'languages must be a list of texts, not "de".'),
@@ -105,12 +112,21 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
         read_settings(tmp_path / "bytes.toml", {}, {})
 
 
+def test_a_decoder_can_hold_as_long_as_it_may() -> None:
+    assert checked("hold", f"{MAX_HOLD_S}") == MAX_HOLD_S
+    with pytest.raises(ValueError, match=r"from 0 to 30, not '30\.5'"):
+        checked("hold", f"{MAX_HOLD_S + 0.5}")
+
+
 def test_who_overrides_whom(file: Path) -> None:
-    file.write_text('threads = 2\nrate = 8000\nchannels = 2\nlanguages = ["de"]')
+    file.write_text(
+        'threads = 2\nrate = 8000\nchannels = 2\nlanguages = ["de"]\nthreshold = 0.7\nhold = 2'
+    )
     environment = {
         "EDGELID_RATE": "44100",
         "EDGELID_CHANNELS": "4",
         "EDGELID_LANGUAGES": "en, fr",
+        "EDGELID_HOLD": "2.5",
         "EDGELID_RECORD_IN_SERVICE": "true",
         "EDGELID_CORPUS": "/corpus",
         "EDGELID_SERVICE_HOST": "10.0.0.1",  # Kubernetes
@@ -118,7 +134,13 @@ def test_who_overrides_whom(file: Path) -> None:
     }
     settings = read_settings(file, environment, {"channels": 8})
     assert settings == Settings(
-        threads=2, rate=44_100, channels=8, languages=("en", "fr"), record_in_service=True
+        threads=2,
+        rate=44_100,
+        channels=8,
+        languages=("en", "fr"),
+        threshold=0.7,
+        hold=2.5,
+        record_in_service=True,
     )
     assert read_settings(None, {}, {}) == Settings()
 
@@ -178,7 +200,7 @@ def test_listening_by_file_environment_and_command_line(
         done = edgelid("listen", *options, env={**environment, **more})
         assert (done.returncode, done.stderr) == (0, "")
         found = [json.loads(line) for line in done.stdout.splitlines()]
-        return {record["language"] for record in found} - {"unknown", "nonspeech"}
+        return {record["language"] for record in found} - {"unknown", "nonspeech", "other"}
 
     assert languages("--config", str(file)) <= {"de"}
     assert languages(EDGELID_CONFIG=str(file), EDGELID_LANGUAGES="zh") == {"zh"}

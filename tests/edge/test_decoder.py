@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.borders import FINE_S, HISTORY_S
 from edge.classifier import Window, softmax
-from edge.decoder import Change, Decoder, Segment
+from edge.decoder import DOUBT_S, MAX_HOLD_S, Change, Decoder, Segment
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
 from edge.model.modelfile import DecoderDefaults
@@ -51,13 +52,12 @@ class Run:
         start_s = max(0.0, self.end_s - SETTINGS.window_s)
         decided = self.decoder.update(Window(start_s, self.end_s, SETTINGS.window_s, probabilities))
         if decided is not None:
-            self.changes.append(decided[0])
-            self.segments.append(decided[1])
+            self.changes += [decided.change] if decided.change else []
+            self.segments += decided.finished
         self.answers.append(self.decoder.current.language)
 
     def finish(self, end_s: float | None = None) -> list[Segment]:
-        last = self.decoder.finish(self.end_s if end_s is None else end_s)
-        return [*self.segments, *([last] if last else [])]
+        return [*self.segments, *self.decoder.finish(self.end_s if end_s is None else end_s)]
 
 
 def seconds(duration_s: float) -> range:
@@ -121,7 +121,10 @@ def test_an_answer_fades_without_evidence() -> None:
     change = run.changes[-1]
     assert (change.language, change.previous) == (UNKNOWN, "en")
     assert change.confidence < SETTINGS.confidence
-    assert change.start_s == pytest.approx(change.decided_s - HOP_S)
+    # As far back as the decoder remembers.
+    assert change.start_s == pytest.approx(change.decided_s - HISTORY_S, abs=HOP_S)
+    (english,) = run.segments[1:] or run.segments
+    assert (english.language, english.end_s) == ("en", change.start_s)
 
 
 def test_a_higher_confidence_takes_longer() -> None:
@@ -184,13 +187,13 @@ def test_the_filter_is_the_forward_recursion() -> None:
 
 def test_the_fields_of_a_change_and_of_its_segment() -> None:
     run = Run([*(favouring("en") for _ in seconds(10)), *(favouring("fr") for _ in seconds(10))])
-    for change, segment in zip(run.changes, run.segments, strict=True):
-        assert change.previous == segment.language
-        assert change.language != change.previous
-        assert change.start_s == segment.end_s
+    assert [change.language for change in run.changes] == ["en", UNKNOWN, "fr"]
+    for change, before in zip(run.changes, [UNKNOWN, "en", UNKNOWN], strict=True):
+        assert change.previous == before
         assert change.start_s <= change.decided_s
         assert 0 < change.confidence <= 1
-    english = next(segment for segment in run.segments if segment.language == "en")
+    (english,) = (segment for segment in run.segments if segment.language == "en")
+    assert english.end_s == run.changes[-1].start_s
     assert SETTINGS.confidence <= english.confidence <= 1
 
 
@@ -203,11 +206,11 @@ def test_the_last_segment_reaches_to_the_end() -> None:
 
 def test_a_stream_without_any_window_is_unknown() -> None:
     decoder = Decoder(LABELS, SETTINGS, HOP_S)
-    assert decoder.finish(0.5) == Segment(UNKNOWN, 0.0, 0.5, 0.0)
+    assert decoder.finish(0.5) == (Segment(UNKNOWN, 0.0, 0.5, 0.0),)
 
 
 def test_a_stream_without_any_audio_has_no_segment() -> None:
-    assert Decoder(LABELS, SETTINGS, HOP_S).finish(0.0) is None
+    assert Decoder(LABELS, SETTINGS, HOP_S).finish(0.0) == ()
 
 
 def test_reset() -> None:
@@ -227,6 +230,156 @@ def test_the_confidence_of_a_segment_is_the_mean_over_its_hops() -> None:
             assert run.decoder.current.confidence == pytest.approx(np.mean(beliefs), rel=1e-12)
     assert len(beliefs) > 50
     assert len(set(beliefs)) > 10
+
+
+# --- where it was, once it is known -----------------------------------------------------------
+
+
+def window(script: list[tuple[str, float]], end_s: float, length_s: float) -> Window:
+    """What a good classifier says of a window: the language of most of its speech."""
+    start_s = max(0.0, end_s - length_s)
+    heard = dict.fromkeys(LABELS, 0.0)
+    begin_s = 0.0
+    for label, until_s in script:
+        heard[label] += max(0.0, min(end_s, until_s) - max(start_s, begin_s))
+        begin_s = until_s
+    if any(heard[label] > 0.01 for label in LABELS if label != "nonspeech"):
+        heard["nonspeech"] = 0.0
+    total = sum(heard.values())
+    shares = np.array([heard[label] / total for label in LABELS])
+    return Window(start_s, end_s, length_s, 0.8 * shares + 0.2 / len(LABELS))
+
+
+def follow(script: list[tuple[str, float]], hold_s: float = 0.0) -> Run:
+    """Listen to languages, each until a time."""
+    run = Run(())
+    run.decoder = Decoder(LABELS, SETTINGS, HOP_S, hold_s)
+    for hop in range(1, round(script[-1][1] / HOP_S) + 1):
+        run.end_s = hop * HOP_S
+        decided = run.decoder.update(
+            window(script, run.end_s, SETTINGS.window_s), window(script, run.end_s, FINE_S)
+        )
+        if decided is not None:
+            run.changes += [decided.change] if decided.change else []
+            run.segments += decided.finished
+        run.answers.append(run.decoder.current.language)
+    return run
+
+
+def assert_told(run: Run, script: list[tuple[str, float]]) -> None:
+    """Segments are those of the script, to two hops."""
+    segments = run.finish()
+    assert [segment.language for segment in segments] == [label for label, _ in script]
+    for segment, (_, until_s) in zip(segments, script, strict=True):
+        assert segment.end_s == pytest.approx(until_s, abs=2 * HOP_S)
+    for before, after in pairwise(segments):
+        assert before.end_s == after.start_s
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [("en", 20.0)],
+        [("en", 20.0), ("fr", 40.0)],
+        [("en", 20.0), ("fr", 32.0), ("de", 45.0), ("en", 60.0)],
+        [("en", 12.0), ("nonspeech", 13.0), ("fr", 25.0)],
+        [("en", 12.0), ("nonspeech", 14.5), ("fr", 25.0)],
+        [("en", 12.0), ("nonspeech", 30.0), ("fr", 45.0)],
+        [("en", 12.0), ("nonspeech", 30.0)],
+        [("en", 12.0), ("nonspeech", 13.0)],
+        [("nonspeech", 20.0), ("fr", 32.0)],
+        [("en", 3_000.0), ("fr", 3_020.0)],
+    ],
+)
+def test_segments_begin_and_end_where_the_speech_did(script: list[tuple[str, float]]) -> None:
+    assert_told(follow(script), script)
+
+
+def test_a_change_says_where_it_was() -> None:
+    run = follow([("en", 20.0), ("fr", 40.0)])
+    change = run.changes[-1]
+    assert change.language == "fr"
+    assert change.start_s == pytest.approx(20.0, abs=2 * HOP_S)
+    assert 21.0 < change.decided_s < 28.0
+
+
+def test_a_stream_that_begins_in_silence_is_unknown_until_the_speech() -> None:
+    first = follow([("nonspeech", 1.0), ("en", 12.0)]).finish()[0]
+    assert (first.language, first.start_s) == (UNKNOWN, 0.0)
+    assert first.end_s == pytest.approx(1.0, abs=2 * HOP_S)
+
+
+def test_a_pause_within_a_language_is_part_of_it() -> None:
+    run = follow([("en", 12.0), ("nonspeech", 13.5), ("en", 25.0)])
+    assert [segment.language for segment in run.finish()] == ["en"]
+
+
+def test_doubt_that_ends_as_it_began_leaves_no_segment() -> None:
+    run = Run([favouring("en")] * 60)
+    while run.answers[-1] != UNKNOWN:
+        run.hear(favouring("de"))
+    for _ in seconds(10):
+        run.hear(favouring("en"))
+    assert [change.language for change in run.changes] == ["en", UNKNOWN, "en"]
+    assert run.changes[-1].start_s == run.changes[0].start_s
+    assert [segment.language for segment in run.finish()] == ["en"]
+
+
+def test_doubt_that_lasts_is_a_segment() -> None:
+    unclear = np.array([0.45, 0.05, 0.04, 0.45, 0.01])
+    run = Run([favouring("en")] * 60 + [unclear] * 250 + [favouring("fr")] * 100)
+    segments = run.finish()
+    assert [segment.language for segment in segments] == ["en", UNKNOWN, "fr"]
+    assert segments[1].end_s == pytest.approx(310 * HOP_S, abs=SETTINGS.window_s)
+    open_s = next(c.decided_s for c in run.changes if c.language == UNKNOWN)
+    closed_s = next(c.decided_s for c in run.changes if c.language == "fr")
+    assert closed_s - open_s > DOUBT_S
+
+
+def test_what_it_remembers_is_bounded() -> None:
+    run = follow([("en", 100.0)])
+    assert len(run.decoder._history) <= (HISTORY_S + MAX_HOLD_S) / HOP_S + 1
+
+
+# --- hold ------------------------------------------------------------------------------------
+
+
+def test_a_language_is_announced_once_it_has_lasted() -> None:
+    script = [("en", 20.0), ("fr", 40.0)]
+    at_once, held = follow(script), follow(script, hold_s=2.0)
+    for language in ("en", "fr"):
+        early, late = (
+            next(change for change in run.changes if change.language == language)
+            for run in (at_once, held)
+        )
+        assert late.decided_s - early.decided_s == pytest.approx(2.0, abs=HOP_S)
+        assert late.start_s == pytest.approx(early.start_s, abs=HOP_S)
+    assert_told(held, script)
+
+
+def test_the_old_language_is_kept_while_unsure() -> None:
+    script = [("en", 20.0), ("fr", 40.0)]
+    assert UNKNOWN in follow(script).answers[60:]
+    held = follow(script, hold_s=3.0)
+    assert [change.language for change in held.changes] == ["en", "fr"]
+
+
+def test_but_no_longer_than_that() -> None:
+    decided_s = []
+    for hold_s in (0.0, 3.0, 20.0):
+        run = Run(())
+        run.decoder = Decoder(LABELS, SETTINGS, HOP_S, hold_s)
+        for probabilities in [favouring("en")] * 200 + [UNIFORM] * 400:
+            run.hear(probabilities)
+        decided_s.append(run.changes[-1].decided_s)
+        assert run.changes[-1].language == UNKNOWN
+    assert np.diff(decided_s) == pytest.approx([3.0, 17.0], abs=HOP_S)
+
+
+def test_a_language_that_does_not_last_is_never_announced() -> None:
+    script = [("en", 20.0), ("fr", 28.0), ("en", 50.0)]
+    assert "fr" in follow(script).answers
+    assert "fr" not in follow(script, 6.0).answers
 
 
 # --- whatever comes --------------------------------------------------------------------------
@@ -271,6 +424,7 @@ def test_segments_tile_the_stream(
     for before, after in pairwise(segments):
         assert before.end_s == after.start_s
         assert before.language != after.language
+        assert before.start_s < before.end_s
     for segment in segments:
         assert segment.start_s <= segment.end_s
         assert segment.language in (*LABELS, UNKNOWN)

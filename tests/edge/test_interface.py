@@ -34,7 +34,7 @@ def test_the_example_of_the_page_runs(
     with contextlib.redirect_stdout(printed):
         exec(compile(example, "docs/python.md", "exec"), {})
     first, *changes = printed.getvalue().splitlines()
-    assert first in edge.load_model().labels
+    assert first == "unknown"  # it is of six languages
     told = json.loads((SAMPLES / "languages.json").read_text())
     spoken = {segment["language"] for segment in told}
     found = {line.rpartition(" ")[2] for line in changes}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ from edge.audio.sources import Gap, Sound
 from edge.decoder import Change, Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.languages import UNKNOWN
 from edge.listener import BRIDGED_S, Heard, Listener, Lost
 from edge.model.interpreter import Graphs
-from edge.model.modelfile import DecoderDefaults, ModelFile
+from edge.model.modelfile import NONSPEECH, DecoderDefaults, ModelFile
 
 # Answers at a hint, so that there is something to see whatever the model.
 HASTY = DecoderDefaults(window_s=1.0, stay_s=1.0, confidence=0.2)
@@ -35,10 +38,10 @@ def hear(
 
 
 def segments(heard: list[Heard]) -> list[Segment]:
-    return [each.finished for each in heard if each.finished is not None]
+    return [segment for each in heard for segment in each.finished]
 
 
-def events(heard: list[Heard]) -> list[tuple[Change | None, Segment | None, Segment]]:
+def events(heard: list[Heard]) -> list[tuple[Change | None, tuple[Segment, ...], Segment]]:
     return [(each.change, each.finished, each.current) for each in heard]
 
 
@@ -60,11 +63,29 @@ def test_changes_announce_what_segments_tell(
 ) -> None:
     heard = hear(model, graphs, [speech])
     begun = {(each.change.language, each.change.start_s) for each in heard if each.change}
-    assert {(s.language, s.start_s) for s in segments(heard)[1:]} <= begun
+    # Pauses between languages, and where doubt began, are only known in hindsight.
+    told = [s for s in segments(heard)[1:] if s.language not in (UNKNOWN, NONSPEECH)]
+    assert len(told) > 5
+    assert {(s.language, s.start_s) for s in told} <= begun
     for each in heard:
         if each.change is not None:
             assert each.current.language == each.change.language
             assert each.current.start_s == each.change.start_s
+
+
+def test_segments_of_the_sample_are_where_its_languages_are(
+    model: ModelFile, graphs: Graphs, speech: Float32Array, sample: Path
+) -> None:
+    truth = json.loads(sample.with_suffix(".json").read_text(encoding="utf-8"))
+    spoken = [part for part in truth if part["language"] != NONSPEECH]
+    heard = hear(model, graphs, [speech], model.description.decoder)
+    told = [s for s in segments(heard) if s.language not in (NONSPEECH, UNKNOWN)]
+    assert [s.language for s in told] == [part["language"] for part in spoken]
+    for segment, part in zip(told, spoken, strict=True):
+        assert segment.start_s == pytest.approx(part["start_s"], abs=1.0)
+        assert segment.end_s == pytest.approx(part["end_s"], abs=1.0)
+    # The answer was open before the first language, and never again.
+    assert [s.start_s for s in segments(heard) if s.language == UNKNOWN] == [0.0]
 
 
 def test_every_hop_is_heard_once(model: ModelFile, graphs: Graphs, speech: Float32Array) -> None:
@@ -72,7 +93,8 @@ def test_every_hop_is_heard_once(model: ModelFile, graphs: Graphs, speech: Float
     ends_s = [each.windows[0].end_s for each in heard if each.windows]
     assert ends_s == sorted(set(ends_s))
     assert heard[-1].windows == []
-    assert heard[-1].finished == heard[-1].current
+    assert heard[-1].finished[-1].end_s == heard[-1].current.end_s == 4.0
+    assert heard[-1].current.language == heard[-2].current.language
 
 
 def test_windows_come_with_the_decoders_first(
@@ -208,7 +230,7 @@ def test_segments_and_gaps_tile_the_stream(
         Gap(samples, "overrun") if is_gap else speech[:samples] for is_gap, samples in parts
     ]
     heard = hear(model, graphs, stream)
-    tiles = [part for each in heard for part in (each.finished, each.lost) if part is not None]
+    tiles = [part for each in heard for part in (*each.finished, each.lost) if part is not None]
     tiles = [part for part in tiles if isinstance(part, Segment) or not part.bridged]
     assert tiles[0].start_s == 0.0
     assert tiles[-1].end_s == sum(samples for _, samples in parts) / SAMPLE_RATE_HZ

@@ -12,11 +12,13 @@ import soundfile
 
 from edge.audio.sources import BLOCK_S, AudioSource
 from edge.classifier import StreamingClassifier, Window
+from edge.decoder import Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
-from edge.model.modelfile import NONSPEECH, ModelFile
-from edge.offline import RecordingClassifier, classify_file, find_recordings
+from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
+from edge.offline import RecordingClassifier, classify_file, find_recordings, shares
 
 
 class Audio(AudioSource):
@@ -84,7 +86,7 @@ def test_a_long_recording_is_the_mean_of_its_parts(
         chosen.append(windows[-1])
     shares = np.diff([0.0, *(window.end_s for window in chosen)])
     nonspeech = model.labels.index(NONSPEECH)
-    shares *= [1.0 - window.probabilities[nonspeech] + 1e-6 for window in chosen]
+    shares *= [1.0 - window.probabilities[nonspeech] for window in chosen]
     expected = sum(
         share * window.probabilities for share, window in zip(shares, chosen, strict=True)
     )
@@ -118,8 +120,10 @@ def test_only_the_languages_asked_for(
     classifier = RecordingClassifier(model, graphs, ["de", "zh"])
     answer = classifier.classify(Audio(speech[:50_000]))
     possible = {label for label, probability in answer.probabilities.items() if probability > 0}
-    assert possible == {"de", "zh", NONSPEECH}
-    assert answer.language in possible
+    assert possible == {"de", "zh", OTHER, NONSPEECH}
+    everything = RecordingClassifier(model, graphs).classify(Audio(speech[:50_000]))
+    for label in ("de", "zh", NONSPEECH):
+        assert answer.probabilities[label] == everything.probabilities[label]
 
 
 def test_a_model_that_does_not_know_nonspeech(
@@ -184,3 +188,80 @@ def test_a_broken_link_in_a_folder_is_not_passed_over(tmp_path: Path) -> None:
 
 def test_an_empty_folder_stands_for_itself(tmp_path: Path) -> None:
     assert find_recordings([tmp_path]) == [tmp_path]
+
+
+# --- about the speech, or not sure -------------------------------------------------------------
+
+
+@pytest.fixture
+def spanish(speech: Float32Array) -> Float32Array:
+    """A turn of the sample, shape (n,)."""
+    return speech[round(10.11 * SAMPLE_RATE_HZ) : round(18.16 * SAMPLE_RATE_HZ)]
+
+
+def silence(seconds: float) -> Float32Array:
+    """A recorder is never digitally silent."""
+    noise = np.random.default_rng(0).standard_normal(round(seconds * SAMPLE_RATE_HZ))
+    return (noise * 3e-4).astype(np.float32)
+
+
+@pytest.mark.parametrize("samples", [1, 160])
+def test_too_little_audio_is_unknown(
+    classifier: RecordingClassifier, speech: Float32Array, samples: int
+) -> None:
+    answer = classifier.classify(Audio(speech[32_000 : 32_000 + samples]))
+    assert answer.language == UNKNOWN
+    assert answer.confidence == max(answer.probabilities.values()) < 0.6
+
+
+def test_the_threshold(model: ModelFile, graphs: Graphs, spanish: Float32Array) -> None:
+    sure = RecordingClassifier(model, graphs).classify(Audio(spanish))
+    assert sure.language == "es"
+    for threshold, language in ((sure.confidence, "es"), (sure.confidence + 1e-9, UNKNOWN)):
+        answer = RecordingClassifier(model, graphs, threshold=threshold).classify(Audio(spanish))
+        assert answer == dataclasses.replace(sure, language=language)
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_silence_does_not_outvote_speech(
+    classifier: RecordingClassifier, spanish: Float32Array, zeros: bool
+) -> None:
+    alone = classifier.classify(Audio(spanish))
+    quiet = silence(120.0) * (0 if zeros else 1)
+    among = classifier.classify(Audio(np.concatenate([quiet, spanish, quiet])))
+    assert among.language == alone.language == "es"
+    assert among.confidence == pytest.approx(alone.confidence, abs=0.1)
+    assert among.speech_s == pytest.approx(8.05, abs=1.5)
+    assert alone.speech_s == pytest.approx(8.05, abs=0.5)
+    assert among.stretches == ()
+
+
+def test_silence_is_no_speech(classifier: RecordingClassifier) -> None:
+    answer = classifier.classify(Audio(silence(30.0)))
+    assert (answer.language, answer.speech_s) == (NONSPEECH, 0.0)
+
+
+def test_several_languages_are_told(
+    classifier: RecordingClassifier, speech: Float32Array, spanish: Float32Array
+) -> None:
+    french = speech[round(19.56 * SAMPLE_RATE_HZ) : round(28.6 * SAMPLE_RATE_HZ)]
+    answer = classifier.classify(Audio(np.concatenate([spanish, french])))
+    told = [part for part in answer.stretches if part.language not in (NONSPEECH, UNKNOWN)]
+    assert [part.language for part in told] == ["es", "fr"]
+    assert told[0].end_s == pytest.approx(8.05, abs=1.0)
+    assert (answer.stretches[0].start_s, answer.stretches[-1].end_s) == (0.0, answer.duration_s)
+    assert answer.language == UNKNOWN
+    assert shares(answer.stretches) == pytest.approx({"fr": 0.53, "es": 0.47}, abs=0.08)
+    assert classifier.classify(Audio(spanish)).stretches == ()
+
+
+def test_shares() -> None:
+    stretches = [
+        Segment(UNKNOWN, 0.0, 1.0, 0.3),
+        Segment("de", 1.0, 4.0, 0.9),
+        Segment(NONSPEECH, 4.0, 5.0, 0.9),
+        Segment("en", 5.0, 10.0, 0.9),
+        Segment("de", 10.0, 12.0, 0.9),
+    ]
+    assert shares(stretches) == {"de": 0.5, "en": 0.5}
+    assert shares([]) == {}

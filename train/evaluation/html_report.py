@@ -417,6 +417,11 @@ def _streams(report: dict[str, Any]) -> Iterator[str]:
         ("language diarisation error", share(found["error_rate"])),
         ("answered “unknown”, part of that error", share(found["unknown_share"])),
     ]
+    if found.get("median_border_error_s") is not None:  # older reports have none
+        rows += [
+            ("error of begins and ends, median", f"{found['median_border_error_s']:.2f} s"),
+            ("the same, 95th percentile", f"{found['p95_border_error_s']:.1f} s"),
+        ]
     yield _table(("measure", "value"), rows)
 
 

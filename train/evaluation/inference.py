@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from edge.classifier import StreamingClassifier
-from edge.decoder import Change, Segment
+from edge.decoder import Change, Segment, decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.model.interpreter import open_graphs
@@ -128,17 +128,17 @@ class Scorer:
         self._setup = setup
         self._model = read_model(setup.model)
         self._graphs = open_graphs(self._model)
-        self._classifiers: dict[float, StreamingClassifier] = {}
+        self._classifiers: dict[tuple[float, ...], StreamingClassifier] = {}
 
     def _score(self, samples: Float32Array) -> Float64Array:
         duration_s = len(samples) / SAMPLE_RATE_HZ
         return score_audio(self._classifier(duration_s), samples)
 
-    def _classifier(self, window_s: float) -> StreamingClassifier:
-        if window_s not in self._classifiers:
-            classifier = StreamingClassifier(self._model, self._graphs, [window_s])
-            self._classifiers[window_s] = classifier
-        return self._classifiers[window_s]
+    def _classifier(self, *windows_s: float) -> StreamingClassifier:
+        if windows_s not in self._classifiers:
+            classifier = StreamingClassifier(self._model, self._graphs, windows_s)
+            self._classifiers[windows_s] = classifier
+        return self._classifiers[windows_s]
 
     def trials(self, trials: Sequence[Trial]) -> Float64Array:
         """Log-probabilities of trials, (trials, classes)."""
@@ -192,8 +192,9 @@ class Scorer:
             recipe.duration_s,
             recipe.seed,
         )
-        classifier = self._classifier(settings.window_s)
-        windows = [hop[0] for hop in windows_of(classifier, stream)]
+        windows_s = decoder_windows_s(self._model, settings.window_s)
+        classifier = self._classifier(*windows_s)
+        windows = windows_of(classifier, stream)
         return stream.spans, decode(windows, labels, settings, classifier.hop_s)
 
 

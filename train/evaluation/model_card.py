@@ -112,6 +112,11 @@ def _rejection(report: Report) -> Iterator[str]:
         f"{streams['p95_delay_s']:.1f} s at 95 %, {_percent(streams['missed'])} missed, "
         f"{streams['false_changes_per_hour']:.0f} false an hour, "
         f"{_percent(streams['error_rate'])} in error, {_percent(streams['unknown_share'])} unknown"
+        + (
+            f", begins and ends {streams['median_border_error_s']:.2f} s off in the median"
+            if streams.get("median_border_error_s") is not None
+            else ""
+        )
     )
 
 

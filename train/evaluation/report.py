@@ -111,6 +111,12 @@ def _streams(report: dict[str, Any]) -> Iterator[str]:
             f"{share(found['error_rate'])} of it in error, of which "
             f"{share(found['unknown_share'])} unknown"
         )
+        border_error_s = found.get("median_border_error_s")  # older reports have none
+        if border_error_s is not None:
+            yield (
+                f"  segments begin and end {border_error_s:.2f} s from where they should, median; "
+                f"{found['p95_border_error_s']:.1f} s at 95 %"
+            )
 
 
 def write_json(path: Path, report: dict[str, Any]) -> None:

@@ -61,7 +61,10 @@ class Scored:
 
 
 def among(scored: Scored, labels: Sequence[str]) -> Scored:
-    """The same answers with only some classes possible, as ``--languages`` does.
+    """The same answers where it is known that one of some classes is right.
+
+    That is not what ``--languages`` does, which leaves it open whether there is speech, and in
+    which language: see `edge.classifier.masked`.
 
     Parameters
     ----------

@@ -167,6 +167,9 @@ class StreamScore:
         Language diarisation error: share of the time of speech whose segment has another answer.
     unknown_share : float
         Share of the time of speech whose answer is ``unknown``; part of `error_rate`.
+    median_border_error_s, p95_border_error_s : float
+        How far the segments of a language begin and end from where it did, both ends of every
+        turn of which any segment tells; None if there is none.
     """
 
     changes: int
@@ -176,10 +179,15 @@ class StreamScore:
     false_changes_per_hour: float
     error_rate: float
     unknown_share: float
+    median_border_error_s: float | None
+    p95_border_error_s: float | None
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, float | None]:
         """Rounded, for reports."""
-        return {name: round(float(value), 4) for name, value in asdict(self).items()}
+        return {
+            name: None if value is None else round(float(value), 4)
+            for name, value in asdict(self).items()
+        }
 
 
 def windows_of(classifier: StreamingClassifier, stream: Stream) -> list[list[Window]]:
@@ -189,18 +197,30 @@ def windows_of(classifier: StreamingClassifier, stream: Stream) -> list[list[Win
 
 
 def decode(
-    windows: Sequence[Window], labels: Sequence[str], settings: DecoderDefaults, hop_s: float
+    windows: Sequence[Sequence[Window]],
+    labels: Sequence[str],
+    settings: DecoderDefaults,
+    hop_s: float,
 ) -> tuple[list[Change], list[Segment]]:
-    """All changes and segments of a stream."""
+    """All changes and segments of a stream.
+
+    Parameters
+    ----------
+    windows : sequence of sequence of Window
+        Of every hop: the decoder's, and if there is one, the short one to find borders by.
+    labels : sequence of str
+    settings : DecoderDefaults
+    hop_s : float
+    """
     decoder = Decoder(labels, settings, hop_s)
-    changes, segments = [], []
-    for window in windows:
-        decided = decoder.update(window)
+    changes: list[Change] = []
+    segments: list[Segment] = []
+    for hop in windows:
+        decided = decoder.update(*hop)
         if decided is not None:
-            changes.append(decided[0])
-            segments.append(decided[1])
-    last = decoder.finish(windows[-1].end_s) if windows else None
-    return changes, [*segments, *([last] if last else [])]
+            changes += [decided.change] if decided.change else []
+            segments += decided.finished
+    return changes, [*segments, *(decoder.finish(windows[-1][0].end_s) if windows else ())]
 
 
 def score_streams(
@@ -219,6 +239,7 @@ def score_streams(
     delays: list[float] = []
     missed = false = 0
     speech_s = wrong_s = unknown_s = 0.0
+    errors_s: list[float] = []
     for spans, (changes, segments) in zip(truth, found, strict=True):
         turns = _merged([span for span in spans if span.label != NONSPEECH])
         for turn, following in itertools.zip_longest(turns, turns[1:]):
@@ -226,6 +247,7 @@ def score_streams(
             known_s = _announced(turn, until_s, changes, segments)
             missed += known_s is None
             delays.append((until_s if known_s is None else known_s) - turn.start_s)
+        errors_s += _border_errors_s(turns, segments)
         false += sum(_is_false(change, turns) for change in changes)
         for span in spans:
             if span.label == NONSPEECH:
@@ -244,7 +266,37 @@ def score_streams(
         false_changes_per_hour=false / speech_s * 3600,
         error_rate=wrong_s / speech_s,
         unknown_share=unknown_s / speech_s,
+        median_border_error_s=float(np.median(errors_s)) if errors_s else None,
+        p95_border_error_s=float(np.percentile(errors_s, 95)) if errors_s else None,
     )
+
+
+def _border_errors_s(turns: Sequence[Span], segments: Sequence[Segment]) -> list[float]:
+    """How far the ends of each turn are from those of the segments that tell of it.
+
+    Parameters
+    ----------
+    turns : sequence of Span
+        Of speech; neighbours have other languages.
+    segments : sequence of Segment
+
+    Returns
+    -------
+    list of float
+        Two of each turn that overlaps segments of its language: for its beginning the first of
+        them counts, for its end the last.
+    """
+    errors_s: list[float] = []
+    for turn in turns:
+        told = [
+            segment
+            for segment in segments
+            if segment.language == turn.label
+            and min(segment.end_s, turn.end_s) > max(segment.start_s, turn.start_s)
+        ]
+        if told:
+            errors_s += [abs(told[0].start_s - turn.start_s), abs(told[-1].end_s - turn.end_s)]
+    return errors_s
 
 
 def _merged(spans: Sequence[Span]) -> list[Span]:
@@ -299,7 +351,8 @@ def tune_decoder(
     classifier : StreamingClassifier
         Calibrated.
     windows_s : sequence of float
-        Its window lengths, in its order; they are what there is to choose from.
+        Its window lengths to choose from, in its order; it may have one more, a short one to find
+        borders by.
     streams : sequence of Stream
         Of speech that the model was not trained on.
 
@@ -316,7 +369,9 @@ def tune_decoder(
         enumerate(windows_s), STAY_S, CONFIDENCES
     ):
         settings = DecoderDefaults(window_s, stay_s, confidence)
-        chosen = ([windows[index] for windows in hops] for hops in heard)
+        chosen = (
+            [(windows[index], *windows[len(windows_s) :]) for windows in hops] for hops in heard
+        )
         score = score_streams(
             truth, [decode(w, classifier.labels, settings, classifier.hop_s) for w in chosen]
         )

@@ -20,7 +20,7 @@ LABELS = ("de", "en")
 
 def heard(start_s: float, end_s: float, share: float = 0.9) -> Heard:
     window = Window(end_s - 3, end_s, 3.0, np.array([share, 1 - share]))
-    return Heard([window], None, None, Segment("de", start_s, end_s, 0.8))
+    return Heard([window], None, (), Segment("de", start_s, end_s, 0.8))
 
 
 def event(kind: str, **values: Any) -> dict[str, Any]:

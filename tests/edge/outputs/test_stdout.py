@@ -125,7 +125,7 @@ def test_a_window() -> None:
     }
 
 
-def heard(finished: Segment | None = None) -> Heard:
+def heard(*finished: Segment) -> Heard:
     change = Change("en", "de", 2.4804, 3.2, 0.61239)
     return Heard([window()], change, finished, segment("en"))
 
@@ -159,7 +159,7 @@ def test_the_order_of_records() -> None:
 
 def test_a_gap() -> None:
     lost = Lost(1.23456, 2.5, "overrun", bridged=False)
-    (record,) = heard_records(Heard([], None, None, segment(), lost), LABELS, windows=False)
+    (record,) = heard_records(Heard([], None, (), segment(), lost), LABELS, windows=False)
     assert list(record) == ["type", "start_s", "end_s", "reason", "bridged", "time"]
     assert_is_now(record.pop("time"))
     assert record == {
@@ -173,7 +173,7 @@ def test_a_gap() -> None:
 
 def test_a_level() -> None:
     level = Level("low", -70.04, -80.06, 0.00004)
-    (record,) = heard_records(Heard([], None, None, segment(), level=level), LABELS, windows=False)
+    (record,) = heard_records(Heard([], None, (), segment(), level=level), LABELS, windows=False)
     assert_is_now(record.pop("time"))
     assert record == {
         "type": "level",
@@ -186,7 +186,7 @@ def test_a_level() -> None:
 
 
 def test_nothing_to_tell_is_no_record() -> None:
-    assert list(heard_records(Heard([window()], None, None, segment()), LABELS, False)) == []
+    assert list(heard_records(Heard([window()], None, (), segment()), LABELS, False)) == []
 
 
 def test_labels_and_values_have_to_fit() -> None:
@@ -212,9 +212,9 @@ def shown(*events: Heard) -> str:
     return stream.getvalue()
 
 
-GOING_ON = Heard([window()], None, None, segment("unknown", 0.0, 3.2))
-FINISHED = Heard([window(75.0)], None, segment("de", 3.2, 75.0), segment("en", 75.0, 75.0))
-LAST = Heard([], None, segment("en", 75.0, 80.0), segment("en", 75.0, 80.0))
+GOING_ON = Heard([window()], None, (), segment("unknown", 0.0, 3.2))
+FINISHED = Heard([window(75.0)], None, (segment("de", 3.2, 75.0),), segment("en", 75.0, 75.0))
+LAST = Heard([], None, (segment("en", 75.0, 80.0),), segment("en", 75.0, 80.0))
 LINE = "   0:03.2 –    1:15.0  de        German          ████████▊   88%\n"
 
 
@@ -224,7 +224,7 @@ def test_only_finished_segments_are_lines() -> None:
 
 def test_a_gap_is_a_line_of_its_own() -> None:
     line = "   1:15.0 –    1:20.5  --        not heard: device lost, 5.50 s\n"
-    gap = Heard([], None, None, segment(), Lost(75.0, 80.5, "device lost", bridged=False))
+    gap = Heard([], None, (), segment(), Lost(75.0, 80.5, "device lost", bridged=False))
     assert shown(FINISHED, gap) == LINE + line
 
 

@@ -13,8 +13,9 @@ import train.evaluation.inference
 from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
+from edge.languages import UNKNOWN
 from edge.model.interpreter import open_graphs
-from edge.model.modelfile import read_model
+from edge.model.modelfile import NONSPEECH, read_model
 from tests.conftest import Conversion
 from train.corpus.cuts import SEED, Cut, cuts, load_cut, read_audio
 from train.corpus.manifest import read_manifest
@@ -88,7 +89,8 @@ def test_a_stream_is_followed_to_its_end(setup: Setup) -> None:
     for one, following in itertools.pairwise(segments):
         assert one.end_s == following.start_s
     assert segments[-1].end_s == pytest.approx(len(stream.samples) / SAMPLE_RATE_HZ, abs=0.2)
-    assert [change.language for change in changes] == [s.language for s in segments[1:]]
+    told = {segment.language for segment in segments} - {NONSPEECH, UNKNOWN}
+    assert told <= {change.language for change in changes}
 
 
 @pytest.mark.parametrize("count", [1, 2])

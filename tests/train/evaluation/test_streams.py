@@ -63,6 +63,26 @@ def test_a_language_that_goes_on_has_no_delay_and_is_no_second_change() -> None:
     assert score_streams([truth], [(changes, segments)]).changes == 2
 
 
+def test_border_errors() -> None:
+    truth = (Span("de", 1, 11), Span("nonspeech", 11, 14), Span("de", 14, 18), Span("en", 19, 25))
+    segments = [
+        Segment("unknown", 0, 1.5, 0.3),
+        Segment("de", 1.5, 6, 1.0),  # 0.5 s late
+        Segment("fr", 6, 7, 1.0),
+        Segment("de", 7, 18.1, 1.0),  # 0.1 s late
+        Segment("en", 18.1, 26, 1.0),  # 0.9 s early, 1 s late
+    ]
+    score = score_streams([truth], [([], segments)])
+    assert score.median_border_error_s == pytest.approx(0.7)
+    assert score.p95_border_error_s == pytest.approx(np.percentile([0.5, 0.1, 0.9, 1.0], 95))
+
+
+def test_no_segment_of_any_turn_has_no_border_error() -> None:
+    score = score_streams([TRUTH], [([], [Segment("fr", 0, 25, 1.0)])])
+    assert score.median_border_error_s is None
+    assert score.as_dict()["p95_border_error_s"] is None
+
+
 def corpus(folder: Path) -> tuple[list[Clip], list[NoiseClip]]:
     clips = []
     for number, language in enumerate(("de", "en", "xx")):

@@ -1,0 +1,39 @@
+"""New settings while the audio goes on: what is decided from then on, and that nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.languages import UNKNOWN
+from edge.outputs.settings import Settings
+from edge.service.reload import ReloadingListener
+
+RELOAD_S = 20
+
+
+def test_threshold_and_hold_apply_to_what_comes_next(speech: Float32Array) -> None:
+    before = Settings()
+    listener = ReloadingListener(before)
+    applied: list[Settings] = []
+
+    def blocks() -> Iterator[Float32Array]:
+        for second, block in enumerate(np.split(speech[: 60 * SAMPLE_RATE_HZ], 60)):
+            if second == RELOAD_S:
+                listener.reload(lambda: replace(before, threshold=1.0, hold=2.0))
+            yield block
+
+    heard = list(listener.hear(blocks(), applied.append))
+    assert [(each.threshold, each.hold) for each in applied] == [(1.0, 2.0)]
+    changes = [each.change for each in heard if each.change]
+    assert any(c.language != UNKNOWN for c in changes if c.decided_s < RELOAD_S)
+    late = [c for c in changes if c.decided_s > RELOAD_S + 1]
+    assert [c.language for c in late] in ([UNKNOWN], [])  # it is never as sure as that
+    assert heard[-1].current.language == UNKNOWN
+    segments = [segment for each in heard for segment in each.finished]
+    assert (segments[0].start_s, segments[-1].end_s) == (0.0, 60.0)
+    assert all(one.end_s == other.start_s for one, other in pairwise(segments))
