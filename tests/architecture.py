@@ -49,7 +49,7 @@ ROOMS = {
         proof
         settings
         from_checkpoint
-        from_keras
+        from_keras from_large
         cli
     """,
 }
