@@ -28,9 +28,9 @@ from edge.system.native_stderr import log_stream
 
 if TYPE_CHECKING:
     from edge.audio.sources import AudioSource
-    from edge.config import Settings
     from edge.model.modelfile import ModelFile
     from edge.outputs.monitor import Monitor
+    from edge.outputs.settings import Settings
     from edge.outputs.sinks import Sinks
     from edge.outputs.terminal import TerminalView
     from edge.service.reload import ReloadingListener
@@ -252,8 +252,9 @@ def _counts(text: str) -> tuple[int, ...]:
 def run_listen(options: argparse.Namespace, output: Output) -> int:
     """``edgelid listen``."""
     from edge.audio.sources import paced
-    from edge.config import FILE_VARIABLE, read_settings
+    from edge.config import FILE_VARIABLE
     from edge.outputs.registry import monitor_of
+    from edge.outputs.settings import read_settings
     from edge.outputs.sinks import Sinks
     from edge.outputs.systemd_notify import Notifier
     from edge.service.reload import ReloadingListener
@@ -303,7 +304,7 @@ def _view(
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """Settings of the command line."""
-    from edge.config import FIELDS
+    from edge.outputs.settings import FIELDS
 
     if options.languages == []:
         raise EdgelidError("--languages needs at least one language: leave it out for all.")
@@ -480,7 +481,7 @@ def run_bench_compare(options: argparse.Namespace, output: Output) -> int:
 
 def run_config_show(options: argparse.Namespace, output: Output) -> int:
     """``edgelid config show``."""
-    from edge.config import documented, reference
+    from edge.outputs.settings import documented, reference
 
     if options.json:
         for row in reference():
@@ -492,7 +493,8 @@ def run_config_show(options: argparse.Namespace, output: Output) -> int:
 
 def run_config_check(options: argparse.Namespace, output: Output) -> int:
     """``edgelid config check``: every problem, not only the first."""
-    from edge.config import ConfigError, check_use, read_settings
+    from edge.config import ConfigError
+    from edge.outputs.settings import check_use, read_settings
 
     problems: list[str] = []
     try:

@@ -1,7 +1,8 @@
-"""``edgelid listen`` in a process of its own, which tells what it cost: ``-m edge.bench.child``.
+"""Runs ``edgelid listen`` in a process of its own, and tells what it cost: ``-m edge.bench.child``.
 
-The real command runs. Beside every line that it prints, this writes a line of JSON to standard
-error: processor time and memory so far, and what has been imported.
+The real command runs; it stands above what measures it, and so is named, as in a shell. Beside
+every line that it prints, this writes a line of JSON to standard error: processor time and memory
+so far, and what has been imported.
 """
 
 from __future__ import annotations
@@ -19,16 +20,14 @@ def main(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments : list of str
-        Modules that listening imports sooner or later, separated by commas; then what to hand to
-        ``edgelid listen``.
+        Modules that listening imports sooner or later, separated by commas, the first of which is
+        the command; then what to hand to ``edgelid listen``.
     """
     before = set(sys.modules)  # what Python itself, or the environment, loads for any program
     start_s = time.perf_counter()
-    for name in arguments[0].split(","):
-        importlib.import_module(name)
+    command, *_ = [importlib.import_module(name) for name in arguments[0].split(",")]
     import_s = time.perf_counter() - start_s
 
-    from edge.cli import main
     from edge.outputs.stdout import Output
     from edge.system.machine import memory_bytes
 
@@ -47,7 +46,8 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(figures), file=sys.stderr, flush=True)
 
     Output.record = told  # type: ignore[method-assign]
-    return main(["listen", "--json", *arguments[1:]])
+    status: int = command.main(["listen", "--json", *arguments[1:]])
+    return status
 
 
 if __name__ == "__main__":

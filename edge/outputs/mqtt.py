@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from edge import __version__
-from edge.config import MQTT_PASSWORD_VARIABLE, ConfigError, Settings
+from edge.config import ConfigError
 from edge.errors import EdgelidError
 from edge.languages import UNKNOWN, language_name
+from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE, MqttSettings
 from edge.outputs.outlet import Outlet
 from edge.outputs.timeline import seconds_of, time_of
 
@@ -114,7 +115,7 @@ def broker_of(url: str) -> Broker:
     return Broker(host, port or PORTS[parts.scheme], tls, prefix or f"edgelid/{_host_name()}")
 
 
-def check_mqtt(settings: Settings) -> None:
+def check_mqtt(settings: MqttSettings) -> None:
     """Find out whether the settings for MQTT can be used, apart from the broker itself.
 
     Raises
@@ -134,7 +135,7 @@ class Mqtt:
 
     Parameters
     ----------
-    settings : Settings
+    settings : MqttSettings
     labels : tuple of str
         What the language may be.
 
@@ -154,7 +155,7 @@ class Mqtt:
 
     name = "mqtt"
 
-    def __init__(self, settings: Settings, labels: tuple[str, ...]) -> None:
+    def __init__(self, settings: MqttSettings, labels: tuple[str, ...]) -> None:
         self._broker = broker = broker_of(settings.mqtt)
         self._labels = [*labels, UNKNOWN]
         self._changed = threading.Condition()  # of everything below
@@ -242,7 +243,7 @@ class Mqtt:
 
     # --- of the client's thread ---------------------------------------------------------------
 
-    def _open(self, settings: Settings) -> Client:
+    def _open(self, settings: MqttSettings) -> Client:
         try:
             from paho.mqtt.client import Client, MQTTv311
             from paho.mqtt.enums import CallbackAPIVersion
@@ -424,7 +425,7 @@ def trouble(error: BaseException | None, broker: Broker) -> str:
     return f"{broker} cannot be reached ({reason})"
 
 
-def _tls_context(settings: Settings, broker: Broker) -> ssl.SSLContext | None:
+def _tls_context(settings: MqttSettings, broker: Broker) -> ssl.SSLContext | None:
     file = settings.mqtt_ca_file
     if not broker.tls:
         if file:
@@ -438,7 +439,7 @@ def _tls_context(settings: Settings, broker: Broker) -> ssl.SSLContext | None:
         raise ConfigError([f"mqtt_ca_file: {file!r} cannot be read ({error.strerror})."]) from error
 
 
-def _password(settings: Settings) -> str | None:
+def _password(settings: MqttSettings) -> str | None:
     """From the service manager, a file or the environment, in this order."""
     given = os.environ.get(MQTT_PASSWORD_VARIABLE)
     if settings.mqtt_password_file:

@@ -12,7 +12,6 @@ import numpy as np
 
 from edge import __version__
 from edge.audio.sources import Gap, Sound, length_samples
-from edge.config import Settings
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.listener import Heard
@@ -20,6 +19,7 @@ from edge.outputs.eventlog_outlet import LogOutlet
 from edge.outputs.monitor import Monitor
 from edge.outputs.recorder import Recorder
 from edge.outputs.registry import close_outlets, open_outlets
+from edge.outputs.settings import Settings
 from edge.outputs.stdout import Output, now
 from edge.outputs.systemd_notify import Notifier
 

@@ -9,13 +9,14 @@ from typing import TypeVar
 
 from edge.audio.sources import Sound, length_samples
 from edge.classifier import Window, class_mask
-from edge.config import NEED_RESTART, Settings, changed
+from edge.config import changed
 from edge.decoder import Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.listener import Heard, Listener, Lost
 from edge.model.interpreter import open_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.outputs.settings import NEED_RESTART, Settings
 
 S = TypeVar("S", Segment, Window, Lost)
 

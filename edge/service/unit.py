@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edge
-from edge.config import MQTT_PASSWORD_VARIABLE, STATE_FOLDER, Settings, check_use, read_settings
+from edge.config import STATE_FOLDER
 from edge.errors import EdgelidError
 from edge.outputs.mqtt import CREDENTIAL as MQTT_CREDENTIAL
 from edge.outputs.mqtt import broker_of
+from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE
+from edge.outputs.settings import Settings, check_use, read_settings
 from edge.outputs.web.address import parse_address
 from edge.system.atomic import write_atomically
 

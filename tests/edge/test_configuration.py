@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import (
+from edge.config import ConfigError, variable
+from edge.outputs.settings import (
     FIELDS,
     NEED_RESTART,
-    ConfigError,
     Settings,
     check_use,
     documented,
     read_settings,
     reference,
-    variable,
 )
 
 Edgelid = Callable[..., subprocess.CompletedProcess[str]]

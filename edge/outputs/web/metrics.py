@@ -25,7 +25,7 @@ from edge.outputs.web.feed import Feed
 from edge.system.machine import memory_bytes, zone_temperature_c
 
 if TYPE_CHECKING:
-    from edge.outputs.registry import Running
+    from edge.outputs.outlet_settings import Running
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from edge.config import Settings
 from edge.errors import EdgelidError
 from edge.outputs.monitor import Monitor
 from edge.outputs.web.address import parse_address
@@ -26,10 +25,11 @@ from edge.outputs.web.feed import Feed
 from edge.outputs.web.guard import Guard
 from edge.outputs.web.metrics import Metrics
 from edge.outputs.web.secret import new_token, token_of
+from edge.outputs.web.settings import WebSettings
 from edge.outputs.web.snapshot import Snapshots
 
 if TYPE_CHECKING:
-    from edge.outputs.registry import Running
+    from edge.outputs.outlet_settings import Running
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class WebServer:
 
     Parameters
     ----------
-    settings : Settings
+    settings : WebSettings
     monitor : Monitor
     outlets : sequence of Running
         To tell of in the metrics.
@@ -64,7 +64,7 @@ class WebServer:
 
     name = "web"
 
-    def __init__(self, settings: Settings, monitor: Monitor, outlets: Sequence[Running]) -> None:
+    def __init__(self, settings: WebSettings, monitor: Monitor, outlets: Sequence[Running]) -> None:
         self.address = parse_address(settings.web)
         self._token: str | None = None
         self._token_is_new = False

@@ -19,10 +19,11 @@ import pytest
 pytest.importorskip("paho.mqtt", reason="needs paho-mqtt")
 pytest.importorskip("trustme", reason="needs trustme")
 
-from edge.config import MQTT_PASSWORD_VARIABLE, Settings
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.outputs.mqtt import Mqtt
+from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE
 from edge.outputs.outlet import CAPACITY
+from edge.outputs.settings import Settings
 from tests.broker import (
     PASSWORD,
     PATIENCE_S,

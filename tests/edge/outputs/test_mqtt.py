@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from edge.config import MQTT_PASSWORD_VARIABLE, ConfigError, Settings
+from edge.config import ConfigError
 from edge.errors import EdgelidError
 from edge.outputs import mqtt
 from edge.outputs.mqtt import Mqtt, broker_of, check_mqtt, device_id, discovery, following_state
+from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE
 from edge.outputs.outlet import CAPACITY
+from edge.outputs.settings import Settings
 
 Edgelid = Callable[..., subprocess.CompletedProcess[str]]
 LABELS = ["de", "en", "other", "nonspeech", "unknown"]

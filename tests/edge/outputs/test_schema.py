@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator as Validator
 from edge.audio import gap_log, gaps, microphone
 from edge.audio.level import HINTS, Level
 from edge.audio.sources import Gap, Sound
-from edge.cli import EVENT_SCHEMA
+from edge.cli.schema import EVENT_SCHEMA
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Listener
 from edge.model.interpreter import Graphs

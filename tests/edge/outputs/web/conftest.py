@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from edge.audio.sources import Gap, Sound
-from edge.config import Settings
 from edge.frontend import Float32Array
 from edge.listener import Listener
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import ModelFile
 from edge.outputs.monitor import Monitor
+from edge.outputs.settings import Settings
 from edge.outputs.stdout import heard_records
 from edge.outputs.web.server import WebServer
 

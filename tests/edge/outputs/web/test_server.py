@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import Settings
 from edge.errors import EdgelidError
 from edge.outputs.monitor import Monitor
+from edge.outputs.settings import Settings
 from edge.outputs.timeline import time_of
 from edge.outputs.web import server as server_module
 from edge.outputs.web.server import WebServer

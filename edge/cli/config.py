@@ -1,0 +1,54 @@
+"""``edgelid config``: the file of settings, explained and checked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from edge.cli.options import Parser, complain
+from edge.outputs.stdout import Output
+
+
+def add(commands: Any, common: Parser) -> None:
+    """Add the command to the grammar."""
+    config = commands.add_parser("config", help="the configuration file of `edgelid listen`")
+    actions = config.add_subparsers(required=True, metavar="ACTION")
+    show = actions.add_parser(
+        "show", parents=[common], help="print one of the defaults, which explains every key"
+    )
+    show.set_defaults(run=run_config_show)
+    check = actions.add_parser("check", parents=[common], help="say all that is wrong with one")
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(run=run_config_check)
+
+
+def run_config_show(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid config show``."""
+    from edge.outputs.settings import documented, reference
+
+    if options.json:
+        for row in reference():
+            output.record(row)
+    else:
+        output.line(documented())
+    return 0
+
+
+def run_config_check(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid config check``: every problem, not only the first."""
+    from edge.config import ConfigError
+    from edge.outputs.settings import check_use, read_settings
+
+    problems: list[str] = []
+    try:
+        check_use(read_settings(options.file, {}, {}), str(options.file))
+    except ConfigError as error:
+        problems = error.problems
+    if options.json:
+        output.record({"path": str(options.file), "problems": problems})
+    elif not problems:
+        output.line(f"{options.file}: nothing is wrong.")
+    for problem in problems:
+        complain(problem)
+    return ConfigError.status if problems else 0

@@ -1,0 +1,154 @@
+"""``edgelid listen``: follow the language of a stream."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.cli.options import Parser, lengths, model_options
+from edge.cli.signals import reloaded_by_signal, stopped_by_signals
+from edge.errors import EdgelidError
+from edge.outputs.stdout import Output, People, heard_records
+
+if TYPE_CHECKING:
+    from edge.audio.sources import AudioSource
+    from edge.outputs.monitor import Monitor
+    from edge.outputs.settings import Settings
+    from edge.outputs.terminal import TerminalView
+
+
+def add(commands: Any, common: Parser) -> None:
+    """Add the command to the grammar."""
+    listen = commands.add_parser(
+        "listen", parents=[common, model_options()], help="follow the language of a stream"
+    )
+    listen.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings, see `edgelid config show`"
+    )
+    listen.add_argument("--input", metavar="FILE", help="audio file, or - for raw PCM on stdin")
+    listen.add_argument("--device", help="microphone, by number or (part of) its name")
+    listen.add_argument(
+        "--channel", type=int, metavar="N", help="of the microphone (default: the mean of all)"
+    )
+    listen.add_argument("--rate", type=int, help="of raw PCM, Hz (default 16000)")
+    listen.add_argument("--channels", type=int, help="of raw PCM (default 1)")
+    listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
+    listen.add_argument(
+        "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
+    )
+    listen.add_argument(
+        "--web", metavar="[HOST:]PORT", help="serve a web page, HTTP API and Prometheus metrics"
+    )
+    listen.add_argument(
+        "--on-change", metavar="'CMD {language}'", help="run a command when the language changes"
+    )
+    listen.add_argument(
+        "--mqtt", metavar="URL", help="send state and events to a broker: mqtts://HOST[/PREFIX]"
+    )
+    listen.add_argument(
+        "--realtime", action="store_true", help="read a file no faster than it would play"
+    )
+    listen.add_argument(
+        "--windows",
+        type=lengths,
+        nargs="?",
+        const=(),
+        metavar="1,3,10",
+        help="with --json, print the probabilities of every window; lengths in seconds "
+        "(default: the model's)",
+    )
+    listen.set_defaults(run=run_listen)
+
+
+def run_listen(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid listen``."""
+    from edge.audio.sources import paced
+    from edge.config import FILE_VARIABLE
+    from edge.outputs.registry import monitor_of
+    from edge.outputs.settings import read_settings
+    from edge.outputs.sinks import Sinks
+    from edge.outputs.systemd_notify import Notifier
+    from edge.service.reload import ReloadingListener
+
+    file = options.config
+    if file is None and os.environ.get(FILE_VARIABLE):
+        file = Path(os.environ[FILE_VARIABLE])
+    read = functools.partial(read_settings, file, os.environ, _given(options))
+    settings = read()
+    if options.windows is not None and settings.output != "json":
+        raise EdgelidError("--windows is for programs: add --json.")
+    listener = ReloadingListener(settings, options.windows)
+    with _source(settings) as source, stopped_by_signals(source):
+        viewed = settings.output == "text" and output.is_terminal
+        monitor = monitor_of(settings, source, viewed)
+        with (
+            _view(output, monitor if viewed else None, listener.model.labels) as view,
+            Sinks(settings, output, Notifier(), monitor) as sinks,
+            reloaded_by_signal(listener, sinks, read if file is not None else None),
+        ):
+            blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
+            for heard in listener.hear(blocks, sinks.apply):
+                sinks.heard(heard, listener.model.labels)
+                if settings.output == "text":
+                    view.show(heard)
+                lengths_s = listener.windows_s
+                wanted = [window for window in heard.windows if window.length_s in lengths_s]
+                told = dataclasses.replace(heard, windows=wanted)
+                for record in heard_records(told, listener.model.labels, bool(wanted)):
+                    sinks.record(record)
+    return 0
+
+
+def _view(
+    output: Output, monitor: Monitor | None, labels: tuple[str, ...]
+) -> People | TerminalView:
+    """What people see: lines, and on a terminal, which has a monitor, more than that."""
+    if monitor is not None:
+        try:
+            from edge.outputs.terminal import TerminalView
+        except ImportError as error:
+            logging.getLogger(__name__).info("no live view: %s is missing", error.name)
+        else:
+            return TerminalView(output, monitor, labels)
+    return People(output)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the command line."""
+    from edge.outputs.settings import FIELDS
+
+    if options.languages == []:
+        raise EdgelidError("--languages needs at least one language: leave it out for all.")
+    if options.input == "":  # which a script that lost a name must not take for the microphone
+        raise EdgelidError("the input '' does not exist: check the path.")
+    given = {name: getattr(options, name, None) for name in FIELDS}
+    given["output"] = "json" if options.json else None
+    if given["model"] is not None:
+        given["model"] = str(given["model"])
+    if given["languages"] is not None:
+        given["languages"] = tuple(given["languages"])
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _source(settings: Settings) -> AudioSource:
+    if not settings.input:
+        from edge.audio.microphone import MicrophoneSource
+
+        return MicrophoneSource(settings.device or None, settings.channel or None)
+    from edge.audio.sources import FileSource, PcmSource
+
+    if settings.device:
+        raise EdgelidError("--input and --device exclude each other: leave one out.")
+    if settings.channel:
+        raise EdgelidError("--channel is for microphones: files are mixed down.")
+    if settings.input != "-":
+        return FileSource(settings.input)
+    if sys.stdin is None:  # closed before the start
+        raise EdgelidError("standard input is closed: pipe raw audio into it.")
+    return PcmSource(sys.stdin.buffer, settings.rate, settings.channels)

@@ -1,0 +1,51 @@
+"""What sending to an MQTT broker takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge.config import ENVIRONMENT_PREFIX, key
+from edge.outputs.outlet_settings import OutletSettings, Running, Surroundings
+
+MQTT_PASSWORD_VARIABLE = f"{ENVIRONMENT_PREFIX}MQTT_PASSWORD"
+
+
+@dataclass(frozen=True)
+class MqttSettings(OutletSettings):
+    """See `edge.outputs.mqtt`."""
+
+    variables = frozenset({MQTT_PASSWORD_VARIABLE})
+
+    mqtt: str = key(
+        "",
+        'Broker to send state and events to: mqtt://HOST[:PORT][/PREFIX] or mqtts://; "" is none. '
+        "The prefix of the topics is edgelid/ and the name of this machine, unless given.",
+        restart=True,
+    )
+    mqtt_user: str = key("", 'User at the broker; "" is none.', restart=True)
+    mqtt_password_file: str = key(
+        "",
+        'File whose one line is the password; "" is none, or that of the environment variable '
+        f"{MQTT_PASSWORD_VARIABLE}.",
+        path=True,
+        restart=True,
+    )
+    mqtt_ca_file: str = key(
+        "",
+        'Certificates (PEM) of the authorities to trust for mqtts; "" is those of the system.',
+        path=True,
+        restart=True,
+    )
+
+    def asked_for(self) -> bool:
+        return bool(self.mqtt)
+
+    def check(self) -> None:
+        from edge.outputs.mqtt import check_mqtt
+
+        check_mqtt(self)
+
+    def open(self, surroundings: Surroundings) -> Running:
+        from edge.outputs.mqtt import Mqtt
+
+        return Mqtt(self, surroundings.labels())

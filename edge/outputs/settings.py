@@ -1,0 +1,156 @@
+"""All that `edgelid listen` can be told: its own keys, and those of every outlet.
+
+This is the one list of the outlets. Each stands in the bases of `Settings` by its own settings,
+which say what it takes, check it, and open it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge import config
+from edge.config import ITSELF, PARENT, ConfigError, Keys, ListenSettings, between, key, one_of
+from edge.errors import EdgelidError
+from edge.outputs.hook_settings import HookSettings
+from edge.outputs.mqtt_settings import MqttSettings
+from edge.outputs.outlet_settings import OutletSettings
+from edge.outputs.web.settings import WebSettings
+
+OUTPUTS = ("text", "json", "none")
+
+
+@dataclass(frozen=True)
+class OutputSettings(Keys):
+    """What `edge.outputs.sinks` takes itself: standard output, event log and recordings."""
+
+    output: str = key(
+        "text",
+        'What to write to standard output: "text", newline-delimited "json", or "none".',
+        one_of(*OUTPUTS),
+        restart=True,
+    )
+    log: str = key(
+        "",
+        'File to append events to, as newline-delimited JSON; "" is none. Its folder must exist.',
+        path=True,
+        folder=PARENT,
+    )
+    log_file_bytes: int = key(
+        1_000_000,
+        "Size at which the event log is renamed (PATH.1 is the newest) and begun anew.",
+        between(10_000, 1_000_000_000),
+    )
+    log_files: int = key(
+        5,
+        "Files that the event log may consist of: all together, at most log_file_bytes times this.",
+        between(2, 1_000),
+    )
+    record_to: str = key(
+        "",
+        'Folder to record everything that is heard to, for debugging; "" records nothing.',
+        path=True,
+        folder=ITSELF,
+    )
+    record_mb: int = key(
+        100,
+        "Megabytes (of 10^6 bytes) of recordings to keep, a minute taking 3.9; the oldest are "
+        "deleted.",
+        between(8, 1_000_000),
+    )
+    record_in_service: bool = key(
+        False,
+        "Whether `edgelid service install` may install a service that records.",
+        restart=True,
+    )
+
+
+# An outlet is added here. The last comes first in the file of settings.
+@dataclass(frozen=True)
+class Settings(MqttSettings, HookSettings, WebSettings, OutputSettings, ListenSettings):
+    """What `edgelid listen` can be told; each field documents itself, see `documented`."""
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+# What a reload leaves as it is: the stream goes on, from where it comes to where it goes.
+NEED_RESTART = config.need_restart(Settings)
+
+
+def _outlets() -> Iterator[type[OutletSettings]]:
+    for base in reversed(Settings.__bases__):
+        if issubclass(base, OutletSettings):
+            yield base
+
+
+# In the order in which they are opened.
+OUTLETS = tuple(sorted(_outlets(), key=lambda kind: kind.looks_on))
+
+
+def read_settings(
+    file: Path | None, environment: Mapping[str, str], given: Mapping[str, Any]
+) -> Settings:
+    """Put the settings together: the command line before the environment before the file.
+
+    Parameters
+    ----------
+    file : Path or None
+        Paths in it are relative to its folder.
+    environment : mapping of str to str
+        ``EDGELID_LOG`` and so on; lists with commas.
+    given : mapping of str to value
+        On the command line.
+
+    Raises
+    ------
+    ConfigError
+        If anything does not fit, with a sentence for each.
+    """
+    return config.read(Settings, file, environment, given)
+
+
+def documented() -> str:
+    """A configuration file of the defaults that says what every key means."""
+    return config.documented(Settings)
+
+
+def reference() -> list[dict[str, Any]]:
+    """What there is to know of every key, in the order of the file."""
+    return config.reference(Settings)
+
+
+def check_use(settings: Settings, where: str) -> None:
+    """Find out whether the settings fit this device, as far as that shows without listening.
+
+    Parameters
+    ----------
+    settings : Settings
+    where : str
+        Named in errors.
+
+    Raises
+    ------
+    ConfigError
+        If the model does not, a language is not the model's, a folder is missing, or an outlet
+        finds fault with its own.
+    """
+    from edge.classifier import class_mask
+    from edge.model.modelfile import DEFAULT_MODEL, read_model
+
+    problems = []
+    try:
+        labels = read_model(Path(settings.model or DEFAULT_MODEL)).labels
+        class_mask(labels, settings.languages or None)
+    except EdgelidError as error:
+        problems.append(str(error))
+    problems += config.missing_folders(settings)
+    for kind in OUTLETS:
+        try:
+            if kind.asked_for(settings):
+                kind.check(settings)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError([f"{where}: {problem}" for problem in problems])
