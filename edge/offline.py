@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,25 +14,6 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.model.interpreter import Graphs, WindowGraph
 from edge.model.modelfile import NONSPEECH, ModelFile
-
-# What libsndfile reads, by the endings people give such files.
-AUDIO_SUFFIXES = frozenset(
-    [
-        ".wav",
-        ".wave",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aiff",
-        ".aif",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -125,20 +105,6 @@ class RecordingClassifier:
             probabilities={label: float(p) for label, p in zip(labels, mean, strict=True)},
             duration_s=duration_s,
         )
-
-
-def find_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Files as they are given, and the audio files in folders, sorted, at any depth.
-
-    A folder without any stands for itself, for :func:`classify_file` to complain of.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        inside = sorted(
-            p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and not p.is_dir()
-        )
-        found.extend(inside or [path])
-    return found
 
 
 def classify_file(classifier: RecordingClassifier, path: Path) -> Classification:

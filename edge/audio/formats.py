@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -141,14 +141,14 @@ def is_recording(path: Path) -> bool:
     return kind_of(start) is not None
 
 
-def find_recordings(paths: list[Path]) -> list[Path]:
+def find_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Files as they are given, and the recordings in folders, sorted, at any depth.
 
     A folder without any stands for itself. Hidden files and folders (also the ``._`` files of
     AppleDouble, which hold no sound) are left out; links to folders are not followed.
     """
     found: list[Path] = []
-    for path in paths:
+    for path in map(Path, paths):
         inside = sorted(_recordings_in(path)) if path.is_dir() else []
         found.extend(inside or [path])
     return found

@@ -24,8 +24,9 @@ def add(commands: Any, common: Parser) -> None:
 
 def run_classify(options: argparse.Namespace, output: Output) -> int:
     """``edgelid classify``: goes on after a file that cannot be read, and fails at the end."""
+    from edge.audio.formats import find_recordings
     from edge.model.interpreter import open_model
-    from edge.offline import RecordingClassifier, classify_file, find_recordings
+    from edge.offline import RecordingClassifier, classify_file
 
     model = model_of(options)
     classifier = RecordingClassifier(model, open_model(model, options.threads), options.languages)

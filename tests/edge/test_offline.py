@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge.audio.formats import find_recordings
 from edge.audio.sources import BLOCK_S, AudioSource
 from edge.classifier import StreamingClassifier, Window
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import NONSPEECH, ModelFile
-from edge.offline import RecordingClassifier, classify_file, find_recordings
+from edge.offline import RecordingClassifier, classify_file
 
 
 class Audio(AudioSource):
