@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgelidError
-from train.command import run
+from train.command import DEFAULT_CACHE, run
 from train.corpus.importers import NAMES as IMPORTERS
 
 if TYPE_CHECKING:
     from train.fit.training_data import Place
 
 DEFAULT_LOADERS = min(8, (os.cpu_count() or 1) - 1)
-DEFAULT_CACHE = Path("~/.cache/edgelid/features")
 
 
 def parser() -> argparse.ArgumentParser:

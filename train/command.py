@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from edge.errors import EdgelidError
 from edge.outputs.stdout import standard_output
+
+DEFAULT_CACHE = Path("~/.cache/edgelid/features")
 
 
 def run(program: str, work: Callable[[], None], stopped: str) -> int:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.config import key
-from edge.outputs.outlet_settings import OutletSettings, Running, Surroundings
+from edge.outputs.outlet_settings import OutletSettings
 
 
 @dataclass(frozen=True)
 class HookSettings(OutletSettings):
     """See `edge.outputs.hooks`."""
+
+    switch = "on_change"
+    module = "edge.outputs.hooks"
 
     on_change: str = key(
         "",
@@ -19,16 +22,3 @@ class HookSettings(OutletSettings):
         'filled in. "" is none.',
         restart=True,
     )
-
-    def asked_for(self) -> bool:
-        return bool(self.on_change)
-
-    def check(self) -> None:
-        from edge.outputs.hooks import command_words
-
-        command_words(self.on_change)
-
-    def open(self, surroundings: Surroundings) -> Running:
-        from edge.outputs.hooks import Hook
-
-        return Hook(self.on_change)

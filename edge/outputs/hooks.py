@@ -17,7 +17,9 @@ from typing import Any
 
 from edge.config import ENVIRONMENT_PREFIX, ConfigError
 from edge.errors import EdgelidError
+from edge.outputs.hook_settings import HookSettings
 from edge.outputs.outlet import Outlet
+from edge.outputs.outlet_settings import Surroundings
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,16 @@ FIELDS = ("language", "previous", "confidence", "start_s", "decided_s", "time")
 LIMIT_S = 10.0
 OUTPUT_BYTES = 2_000  # of what a run writes, for the log; the rest is dropped
 LEAVE_S = 0.2  # for a program that is just being started
+
+
+def check(settings: HookSettings) -> None:
+    """Find out whether the command is one; see `command_words`."""
+    command_words(settings.on_change)
+
+
+def open_outlet(settings: HookSettings, surroundings: Surroundings) -> Hook:
+    """Have the command run at every change from now on."""
+    return Hook(settings.on_change)
 
 
 class Hook:

@@ -29,6 +29,7 @@ from edge.errors import EdgelidError
 from edge.languages import UNKNOWN, language_name
 from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE, MqttSettings
 from edge.outputs.outlet import Outlet
+from edge.outputs.outlet_settings import Surroundings
 from edge.outputs.timeline import seconds_of, time_of
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def broker_of(url: str) -> Broker:
     return Broker(host, port or PORTS[parts.scheme], tls, prefix or f"edgelid/{_host_name()}")
 
 
-def check_mqtt(settings: MqttSettings) -> None:
+def check(settings: MqttSettings) -> None:
     """Find out whether the settings for MQTT can be used, apart from the broker itself.
 
     Raises
@@ -125,6 +126,11 @@ def check_mqtt(settings: MqttSettings) -> None:
     broker = broker_of(settings.mqtt)
     _tls_context(settings, broker)
     _password(settings)
+
+
+def open_outlet(settings: MqttSettings, surroundings: Surroundings) -> Mqtt:
+    """Begin to send to the broker."""
+    return Mqtt(settings, surroundings.labels())
 
 
 class Mqtt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.config import ENVIRONMENT_PREFIX, key
-from edge.outputs.outlet_settings import OutletSettings, Running, Surroundings
+from edge.outputs.outlet_settings import OutletSettings
 
 MQTT_PASSWORD_VARIABLE = f"{ENVIRONMENT_PREFIX}MQTT_PASSWORD"
 
@@ -14,6 +14,8 @@ MQTT_PASSWORD_VARIABLE = f"{ENVIRONMENT_PREFIX}MQTT_PASSWORD"
 class MqttSettings(OutletSettings):
     """See `edge.outputs.mqtt`."""
 
+    switch = "mqtt"
+    module = "edge.outputs.mqtt"
     variables = frozenset({MQTT_PASSWORD_VARIABLE})
 
     mqtt: str = key(
@@ -36,16 +38,3 @@ class MqttSettings(OutletSettings):
         path=True,
         restart=True,
     )
-
-    def asked_for(self) -> bool:
-        return bool(self.mqtt)
-
-    def check(self) -> None:
-        from edge.outputs.mqtt import check_mqtt
-
-        check_mqtt(self)
-
-    def open(self, surroundings: Surroundings) -> Running:
-        from edge.outputs.mqtt import Mqtt
-
-        return Mqtt(self, surroundings.labels())

@@ -1,10 +1,11 @@
-"""What an outlet has to say of itself: which settings it takes, how to check and how to open it."""
+"""What an outlet says of itself: the settings it takes, and what checks and opens it."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from edge.config import Keys
 
@@ -57,25 +58,41 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class OutletSettings(Keys):
-    """The keys of an outlet.
+    """The keys of an outlet, and what does its work.
 
-    They are read whenever settings are, so its module is light: what does the work is imported
-    where it is checked or opened.
+    They are read whenever settings are, so they stand apart from the work, which is imported only
+    where it is asked for.
 
     Attributes
     ----------
+    switch : str
+        The key that asks for the outlet, if it is not empty.
+    module : str
+        Where `check` and `open_outlet` are, as `OutletModule` has them.
     looks_on : bool
         Whether it shows what a `Monitor` knows, and what becomes of the others. It is then opened
         after them, and only where there is a monitor.
     """
 
+    switch: ClassVar[str]
+    module: ClassVar[str]
     looks_on: ClassVar[bool] = False
 
-    def asked_for(self) -> bool:
+    @classmethod
+    def asked_for(cls, settings: Self) -> bool:
         """Whether there shall be this outlet."""
-        raise NotImplementedError
+        return bool(getattr(settings, cls.switch))
 
-    def check(self) -> None:
+    @classmethod
+    def work(cls) -> OutletModule:
+        """What checks and opens it."""
+        return cast(OutletModule, importlib.import_module(cls.module))
+
+
+class OutletModule(Protocol):
+    """What the module of an outlet offers; the settings are of its own kind."""
+
+    def check(self, settings: Any) -> None:
         """Find out whether it can be used as it is set, as far as that shows without using it.
 
         Raises
@@ -84,7 +101,7 @@ class OutletSettings(Keys):
             If it cannot.
         """
 
-    def open(self, surroundings: Surroundings) -> Running:
+    def open_outlet(self, settings: Any, surroundings: Surroundings) -> Running:
         """Set it up.
 
         Raises
@@ -92,4 +109,3 @@ class OutletSettings(Keys):
         EdgelidError
             If it is configured wrongly, or needs a package that is missing.
         """
-        raise NotImplementedError

@@ -7,6 +7,7 @@ from typing import Any
 from edge.errors import EdgelidError
 
 INK, GREY, LIGHT = "#22303c", "#7b8794", "#d9dee3"
+COLOURS = ("#1f6f8b", "#b5651d", "#8a4f7d", "#6b8e23")  # of things side by side
 STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.edgecolor": GREY,

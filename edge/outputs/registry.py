@@ -48,7 +48,7 @@ def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:
     try:
         for kind in OUTLETS:
             if kind.asked_for(settings) and (monitor is not None or not kind.looks_on):
-                outlets.append(kind.open(settings, surroundings))
+                outlets.append(kind.work().open_outlet(settings, surroundings))
     except EdgelidError:
         close_outlets(outlets)
         raise

@@ -1,7 +1,7 @@
 """All that `edgelid listen` can be told: its own keys, and those of every outlet.
 
-This is the one list of the outlets. Each stands in the bases of `Settings` by its own settings,
-which say what it takes, check it, and open it.
+This is the one list of the outlets: each stands in the bases of `Settings` by its own settings,
+which say what it takes, and which module checks and opens it.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def check_use(settings: Settings, where: str) -> None:
     for kind in OUTLETS:
         try:
             if kind.asked_for(settings):
-                kind.check(settings)
+                kind.work().check(settings)
         except ConfigError as error:
             problems += error.problems
     if problems:

@@ -21,7 +21,7 @@ OUTLETS = {"rich", "starlette", "uvicorn", "prometheus_client", "paho"}
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "edge").rglob("*.py")
-    if path.parent.name != "web" or path.stem in ("__init__", "address", "settings")
+    if path.parent.name != "web" or path.stem in ("__init__", "address", "outlet", "settings")
 )
 
 

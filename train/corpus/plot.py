@@ -11,12 +11,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from edge.outputs.plotstyle import GREY, STYLE
+from edge.outputs.plotstyle import COLOURS, GREY, STYLE
 from edge.system.atomic import write_atomically
 from train.corpus.manifest import SPLITS
-from train.evaluation.plots import MODEL, OTHER_MODEL, SECOND
 
-COLOURS = (MODEL, OTHER_MODEL, SECOND)  # of train, dev, test
 WIDTH_IN = 10.0
 ROW_IN = 0.2  # of a language, with room for its name
 ROUND_IN = 1.6  # above and below the rows
@@ -56,7 +54,7 @@ def write_plot(report: dict[str, Any], path: Path) -> None:
 def _hours(axes: Axes, hours: list[dict[str, float]]) -> None:
     at = np.arange(len(hours))
     start = np.zeros(len(hours))
-    for split, colour in zip(SPLITS, COLOURS, strict=True):
+    for split, colour in zip(SPLITS, COLOURS[: len(SPLITS)], strict=True):
         width = np.array([row[split] for row in hours])
         if width.any():
             axes.barh(at, width, 0.7, start, color=colour, label=split)

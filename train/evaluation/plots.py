@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from edge.outputs.plotstyle import GREY, INK, STYLE
+from edge.outputs.plotstyle import COLOURS, GREY, INK, STYLE
 
-MODEL, OTHER_MODEL, SECOND, THIRD = "#1f6f8b", "#b5651d", "#8a4f7d", "#6b8e23"
+MODEL, OTHER_MODEL, SECOND, THIRD = COLOURS
 SAME_BYTES = {"svg.hashsalt": "edgelid"}  # for the same report
 DET_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9)
 

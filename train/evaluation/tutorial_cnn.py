@@ -32,8 +32,7 @@ from tqdm import tqdm
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 from edge.system.atomic import atomic_file, check_writable, write_atomically
-from train.cli import DEFAULT_CACHE
-from train.command import run
+from train.command import DEFAULT_CACHE, run
 from train.config import RunConfig, read_config
 from train.corpus.cuts import SEED, balanced, cuts, load_cuts
 from train.corpus.manifest import (

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import EdgelidError
-from train.cli import DEFAULT_CACHE
-from train.command import run
+from train.command import DEFAULT_CACHE, run
 from train.config import RunConfig, read_config
 from train.corpus.manifest import corpus_dir
 from train.fit.sampling import Batch

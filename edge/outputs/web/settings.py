@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.config import PARENT, key
-from edge.errors import EdgelidError
-from edge.outputs.outlet_settings import OutletSettings, Running, Surroundings
+from edge.outputs.outlet_settings import OutletSettings
 from edge.outputs.web.address import problem
 
 
@@ -14,6 +13,8 @@ from edge.outputs.web.address import problem
 class WebSettings(OutletSettings):
     """See `edge.outputs.web.server`."""
 
+    switch = "web"
+    module = "edge.outputs.web.outlet"
     looks_on = True
 
     web: str = key(
@@ -32,18 +33,3 @@ class WebSettings(OutletSettings):
         folder=PARENT,
         restart=True,
     )
-
-    def asked_for(self) -> bool:
-        return bool(self.web)
-
-    def open(self, surroundings: Surroundings) -> Running:
-        try:
-            from edge.outputs.web.server import WebServer
-        except ImportError as error:
-            if (error.name or "").partition(".")[0] in ("edge", ""):
-                raise
-            raise EdgelidError(
-                f"the web page needs the package {error.name}: pip install 'edgelid[web]'."
-            ) from error
-        assert surroundings.monitor is not None
-        return WebServer(self, surroundings.monitor, surroundings.outlets)

@@ -17,7 +17,7 @@ import pytest
 from edge.config import ConfigError
 from edge.errors import EdgelidError
 from edge.outputs import mqtt
-from edge.outputs.mqtt import Mqtt, broker_of, check_mqtt, device_id, discovery, following_state
+from edge.outputs.mqtt import Mqtt, broker_of, check, device_id, discovery, following_state
 from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE
 from edge.outputs.outlet import CAPACITY
 from edge.outputs.settings import Settings
@@ -102,9 +102,9 @@ def settings(tmp_path: Path) -> Settings:
     ],
 )
 def test_settings_that_cannot_work(settings: Settings, others: dict[str, str], words: str) -> None:
-    check_mqtt(settings)
+    check(settings)
     with pytest.raises(ConfigError, match=words):
-        check_mqtt(replace(settings, **others))
+        check(replace(settings, **others))
 
 
 def test_the_password_comes_from_the_service_manager_the_file_or_the_environment(
