@@ -34,6 +34,7 @@ from edge.system.native_stderr import stderr_to_log
 logger = logging.getLogger(__name__)
 
 MALFORMED_PAGES = 10  # of an Ogg file, one after the other, before it counts as damaged
+ESTIMATE = 0.02  # lengths in the headers of containers are rough
 LOST_END_S = 0.1  # lossy formats may promise some samples more than decoders find
 
 # Recorders that write a WAV file to a pipe cannot know its length and promise 2 GiB or more.
@@ -130,7 +131,7 @@ class SoundPart(Part):
                 failure = ""
                 break
         if failure:
-            self.end = failure
+            self.end = failure + self._promise()
             return frames[:0]
         self._frames += len(read)
         if len(read) == 0:
@@ -141,11 +142,16 @@ class SoundPart(Part):
         self.sound.close()
 
     def _check_end(self) -> None:
-        read_s = self._frames / self.rate_hz
-        if self._promised_s is not None and read_s < self._promised_s - LOST_END_S:
-            self.end = f"it promises {self._promised_s:.1f} s"
+        if promise := self._promise():
+            self.end = promise.removeprefix("; ")
         elif self._cut:
             self.end = "its end is missing"
+
+    def _promise(self) -> str:
+        read_s = self._frames / self.rate_hz
+        if self._promised_s is None or read_s >= self._promised_s - LOST_END_S:
+            return ""
+        return f"; it promises {self._promised_s:.1f} s"
 
 
 class ChildPart(Part):
@@ -163,15 +169,15 @@ class ChildPart(Part):
         self._child = child
         self._enough = enough
         self.rate_hz, self.channels = child.rate_hz, child.channels
+        self._frames = 0
 
     def read(self, most_frames: int) -> Float32Array:
         while not self._enough():
             frames = self._child.read(most_frames, POLL_S)
             if frames is None:
-                status = self._child.end()
-                if self._child.complaint or status:
-                    self.end = self._child.complaint or f"ffmpeg ended with status {status}"
+                self.end = self._shortfall(self._child.end())
                 break
+            self._frames += len(frames)
             if len(frames):
                 return frames
             if self._child.silent_s > SILENT_S:
@@ -181,6 +187,16 @@ class ChildPart(Part):
 
     def close(self) -> None:
         self._child.close()
+
+    def _shortfall(self, status: int) -> str:
+        promised_s = self._child.duration_s
+        if self._child.complaint:
+            return self._child.complaint
+        if status:
+            return f"ffmpeg ended with status {status}"
+        if promised_s and self._frames / self.rate_hz < (1 - ESTIMATE) * promised_s - LOST_END_S:
+            return f"it promises {promised_s:.1f} s"
+        return ""
 
 
 class Recording:
@@ -252,9 +268,7 @@ class Recording:
             return open_child(self._file, self._name, str(error), enough)
         if part.is_empty and len(self._sections) == 1:
             part.close()
-            raise EdgelidError(
-                f"{self._name!r} holds no audio (0 samples): record or copy it again."
-            )
+            raise no_samples(self._name)
         return part
 
 
@@ -320,8 +334,8 @@ def open_child(file: BinaryIO, name: str, refusal: str, enough: Callable[[], boo
     reason = f" ({refusal})" if refusal else ""
     if kind is None or (kind in SOUND_KINDS and not has_ffmpeg):
         raise EdgelidError(
-            f"{name!r} is not audio that libsndfile {version} can read{reason}: convert it, as with "
-            "`ffmpeg -i FILE FILE.wav`."
+            f"{name!r} is not audio that libsndfile {version} can read{reason}: convert it, as "
+            "with `ffmpeg -i FILE FILE.wav`."
         )
     if not has_ffmpeg:
         raise NeedsFfmpeg(name, kind)
@@ -364,10 +378,15 @@ def import_soundfile() -> Any:
         ) from error
 
 
+def no_samples(name: str) -> EdgelidError:
+    """The error of a file without a sample."""
+    return EdgelidError(f"{name!r} holds no audio (0 samples): record or copy it again.")
+
+
 def words_of(error: Exception) -> str:
     """Words of the library below, without a full stop."""
     text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    return " ".join(str(text).split()).rstrip(".")
+    return " ".join(str(text).split()).rstrip(".").removeprefix("Error : ")
 
 
 def _promised_share(header_log: str) -> float:

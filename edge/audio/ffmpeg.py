@@ -55,7 +55,7 @@ MAX_HEADER_BYTES = 1 << 16
 # How it writes: "[mov,mp4 @ 0x55d0c8d0] [error] moov atom not found".
 _MESSAGE = re.compile(r"(?:\[[^\]]* @ 0x[0-9a-f]+\] )?\[(\w+)\] (.*)")
 _BAD = frozenset({"error", "fatal", "panic"})
-_DURATION = re.compile(r"\s*Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?)|N/A)")
+_DURATION = re.compile(r"\s*Duration: (\d{1,9}):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 def find_ffmpeg() -> str | None:
@@ -83,8 +83,8 @@ class Ffmpeg:
         Once `ready` has been true.
     complaint : str
         The last that it has found wrong; "" if nothing.
-    is_finite : bool
-        Whether it knows how long the source is.
+    duration_s : float or None
+        How long the source is, if its header says so.
     silent_s : float
         For how long it has been waited for since it has last delivered something.
 
@@ -109,9 +109,10 @@ class Ffmpeg:
             raise EdgelidError(f"{name!r} needs the program ffmpeg: {INSTALL}.")
         self.name = name
         self.complaint = ""
-        self.is_finite = False
+        self.duration_s: float | None = None
         self._data = bytearray()
         self._words = b""
+        self._is_estimate = False
         self._lines: deque[str] = deque(maxlen=20)
         self.silent_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -262,8 +263,10 @@ class Ffmpeg:
             found = _MESSAGE.match(text)
             if found and found[1] in _BAD:
                 self.complaint = self.complaint or found[2].strip().rstrip(".")[:200]
-            if found and (duration := _DURATION.match(found[2])):
-                self.is_finite = duration[1] is not None
+            if found and (duration := _DURATION.match(found[2])) and not self._is_estimate:
+                hours, minutes, seconds = duration.groups()
+                self.duration_s = 3_600 * int(hours) + 60 * int(minutes) + float(seconds)
+            self._is_estimate |= "Estimating duration from bitrate" in text
 
 
 def of_file(name: str, descriptor: int) -> Ffmpeg:

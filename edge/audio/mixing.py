@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 # Channels cancel out where their mean has less than this share of the power that it has in
 # channels that are independent of one another, one n-th for n of them.
 CANCELLED_SHARE = 0.1
+LOOK_S = 0.05  # how often that is looked at
 FORGET_S = 1.0  # what is older counts little
 AUDIBLE_POWER = 1e-7  # -70 dB: in noise of the last bits, anything may cancel out
 
@@ -75,8 +76,11 @@ class Mixer:
         self._channels = channels
         self._gain_db = ear.gain_db
         self._chosen = None if ear.channel is None else ear.channel - 1
-        self._powers = np.zeros(channels)
+        self._powers = np.zeros(channels)  # as of late
         self._mean_power = 0.0
+        self._look_frames = max(1, round(LOOK_S * rate_hz))
+        self._looked_frames = 0
+        self._sums, self._mean_sum = np.zeros(channels), 0.0  # since the last look
         self._resampler = Resampler(rate_hz)
         self._meter = None if ear.level_span_s is None else LevelMeter(rate_hz, ear.level_span_s)
 
@@ -90,15 +94,19 @@ class Mixer:
         Yields
         ------
         ndarray of float32, shape (m,), or Level
-            16 kHz mono, never empty; and what has become of the level.
+            16 kHz mono, never empty; and what has become of the level. However the frames are cut,
+            the samples joined together are the same.
         """
         frames = amplified(frames, self._gain_db)
-        mono = self._mono(frames)  # (n, 1)
-        if self._meter is not None:
-            heard = frames if self._chosen is None else mono
-            yield from self._told(self._meter.update(heard))
-        if len(block := self._resampler.process(mono)):
-            yield block
+        for piece in self._pieces(frames):
+            heard = piece if self._chosen is None else self._of_chosen(piece)
+            if self._meter is not None:
+                yield from self._told(self._meter.update(heard))
+            mono: Float32Array = heard.mean(axis=1, keepdims=True)  # (n, 1)
+            if len(block := self._resampler.process(mono)):
+                yield block
+            if self._chosen is None:
+                self._watch(piece, mono)
 
     def flush(self) -> Iterator[Float32Array | Level]:
         """What remains at the end of the recording."""
@@ -113,28 +121,41 @@ class Mixer:
             logger.warning("%r: %s (peak %.0f dB, offset %.3f)", *words)
             yield level
 
-    def _mono(self, frames: Float32Array) -> Float32Array:
-        if self._channels == 1:
-            return frames
-        if self._chosen is None:
-            mean: Float32Array = frames.mean(axis=1, keepdims=True)
-            if not self._cancel(frames, mean):
-                return mean
-            self._chosen = int(self._powers.argmax())
-            logger.warning(
-                "%r: its channels cancel each other out: channel %d is heard instead of their mean",
-                self._name,
-                self._chosen + 1,
-            )
+    def _pieces(self, frames: Float32Array) -> Iterator[Float32Array]:
+        """Frames, cut where the next look at the channels is due."""
+        if self._channels == 1 or self._chosen is not None:
+            yield frames
+            return
+        while len(frames):
+            due = self._look_frames - self._looked_frames
+            yield frames[:due]
+            frames = frames[due:]
+
+    def _of_chosen(self, frames: Float32Array) -> Float32Array:
+        assert self._chosen is not None
         return frames[:, self._chosen : self._chosen + 1]
 
-    def _cancel(self, frames: Float32Array, mean: Float32Array) -> bool:
-        """Whether the channels, as of late, cancel each other out."""
-        kept = math.exp(-len(frames) / (FORGET_S * self._rate_hz))
-        powers = np.einsum("nc,nc->c", frames, frames, dtype=np.float64) / len(frames)
+    def _watch(self, frames: Float32Array, mono: Float32Array) -> None:
+        """Find out whether the channels cancel each other out; then choose the strongest."""
+        if self._channels == 1:
+            return
+        self._sums += np.einsum("nc,nc->c", frames, frames, dtype=np.float64)
+        self._mean_sum += float(np.vdot(mono, mono))
+        self._looked_frames += len(frames)
+        if self._looked_frames < self._look_frames:
+            return
+        kept = math.exp(-LOOK_S / FORGET_S)
+        powers = self._sums / self._look_frames
         self._powers = kept * self._powers + (1 - kept) * powers
-        self._mean_power = kept * self._mean_power + (1 - kept) * float(np.mean(mean**2))
-        power = float(self._powers.mean())
-        if float(powers.mean()) < AUDIBLE_POWER:
-            return False
-        return bool(self._mean_power < CANCELLED_SHARE / self._channels * power)
+        self._mean_power *= kept
+        self._mean_power += (1 - kept) * self._mean_sum / self._look_frames
+        self._looked_frames, self._sums, self._mean_sum = 0, np.zeros(self._channels), 0.0
+        limit = CANCELLED_SHARE / self._channels * float(self._powers.mean())
+        if float(powers.mean()) < AUDIBLE_POWER or self._mean_power >= limit:
+            return
+        self._chosen = int(self._powers.argmax())
+        logger.warning(
+            "%r: its channels cancel each other out: channel %d is heard instead of their mean",
+            self._name,
+            self._chosen + 1,
+        )

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 
 import numpy as np
 
-from edge.audio.decoding import Recording, words_of
+from edge.audio.decoding import Recording, no_samples, words_of
 from edge.audio.formats import SYNC_BYTES, kind_of, wanted_bytes
 from edge.audio.level import Level
 from edge.audio.mixing import Ear, Mixer
@@ -251,7 +251,7 @@ class FileSource(AudioSource):
                 f"{self.name!r} is damaged, and nothing of it can be decoded ({problems[0]}): copy "
                 "or convert it again."
             )
-        return EdgelidError(f"{self.name!r} holds no audio (0 samples): record or copy it again.")
+        return no_samples(self.name)
 
 
 class PcmSource(AudioSource):
