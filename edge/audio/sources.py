@@ -185,7 +185,7 @@ class FileSource(AudioSource):
             resources.callback(self.recording.close)
             self.rate_hz = self.recording.first.rate_hz
             self.channels = self.recording.first.channels
-            _check_rate(self.name, self.rate_hz)
+            check_rate(self.name, self.rate_hz)
             self.duration_s = self.recording.duration_s
             self._resources = resources.pop_all()
 
@@ -195,7 +195,7 @@ class FileSource(AudioSource):
         loud = False
         mixer: Mixer | None = None
         for part in self.recording.parts():
-            _check_rate(self.name, part.rate_hz)
+            check_rate(self.name, part.rate_hz)
             if mixer is not None and not mixer.takes(part.rate_hz, part.channels):
                 yield from mixer.flush()
                 mixer = None
@@ -280,7 +280,7 @@ class PcmSource(AudioSource):
     ) -> None:
         name = getattr(binary_stream, "name", None)
         self.name = name if isinstance(name, str) else "raw audio"
-        _check_rate(self.name, rate_hz)
+        check_rate(self.name, rate_hz)
         if channels < 1:
             raise EdgelidError(f"{self.name!r} needs at least 1 channel, not {channels}.")
         if binary_stream.isatty():
@@ -410,7 +410,14 @@ def _open_file(name: str) -> BinaryIO:
         raise EdgelidError(f"{name!r} cannot be opened{_reason(error)}.") from error
 
 
-def _check_rate(name: str, rate_hz: int) -> None:
+def check_rate(name: str, rate_hz: int) -> None:
+    """Find out whether a sampling rate can be used.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot.
+    """
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise EdgelidError(
             f"{name!r} has a sampling rate of {rate_hz} Hz, and only {MIN_RATE_HZ} to "
