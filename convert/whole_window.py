@@ -1,4 +1,4 @@
-"""What networks of whole windows are fed with: quantised, proven and described."""
+"""Inputs, scores and description of networks that take a whole window."""
 
 from __future__ import annotations
 

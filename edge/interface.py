@@ -1,4 +1,4 @@
-"""What programs that embed edgelid call: `edge.load_model`, `edge.Listener`, `edge.classify`.
+"""The Python interface: `edge.load_model`, `edge.Listener` and `edge.classify`.
 
 `import edge` offers these names, and imports this module when one of them is first used.
 """

@@ -1,4 +1,4 @@
-"""``edgelid listen``: audio through classifier and decoder to a sink of events.
+"""The listener: audio through classifier and decoder to events, with gaps accounted for.
 
 Audio can be lost on its way here, and the source says where and how much. Then this rule holds:
 

@@ -1,4 +1,4 @@
-"""One door for audio files: libsndfile for what it knows, ffmpeg for the rest.
+"""Decoding of audio files, by one door: libsndfile for what it knows, ffmpeg for the rest.
 
 A file may hold several recordings, one behind the other: all of them are read. What ends before
 it should is read as far as it goes, whatever its format, and says so once at its end.

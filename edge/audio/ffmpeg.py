@@ -1,4 +1,4 @@
-"""The formats of phones, and streams of networks, through a child process: ``ffmpeg``.
+"""ffmpeg as a child process, for the formats of phones and for streams of networks.
 
 It decodes what libsndfile does not know. It is a large program in C that reads strangers' files,
 so it runs apart from ours, may take only so much memory and time, opens no other file and, for a

@@ -1,4 +1,4 @@
-"""Which recordings there are, by what files begin with rather than by what they are called."""
+"""Formats of audio files, by what they begin with rather than by what they are called."""
 
 from __future__ import annotations
 

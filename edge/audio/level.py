@@ -1,4 +1,4 @@
-"""Whether a microphone hears, or a recording holds, anything worth listening to."""
+"""Level meter: whether a microphone hears, or a recording holds, what is worth listening to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the channels of a recording to the one that is listened to, with its gain and its level."""
+"""Mixing of channels to the one that is listened to, with its gain and its level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams of networks, RTSP and HTTP, through ffmpeg: a microphone that is somewhere else.
+"""Network streams, RTSP and HTTP, through ffmpeg: a microphone that is somewhere else.
 
 As at a microphone, a stream that is not there at the start is an error, and one that is lost later
 is a fault to survive: it is connected to again for as long as it takes, and what was lost

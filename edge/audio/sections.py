@@ -1,4 +1,4 @@
-"""Files that hold several recordings, one behind the other, and headers that do not know a length.
+"""Sections of files that hold several recordings, and headers that do not know a length.
 
 Web radio is saved as Ogg streams in a chain, and MP3, WAV and FLAC files are joined with ``cat``.
 libsndfile reads the first of them and says nothing of the others. Here it is found where each

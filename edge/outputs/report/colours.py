@@ -1,4 +1,4 @@
-"""Which colour a language has in a report, on paper and on a dark screen alike."""
+"""The colour of each language in a report, on paper and on a dark screen alike."""
 
 from __future__ import annotations
 
