@@ -54,6 +54,7 @@ MAX_HEADER_BYTES = 1 << 16
 
 # How it writes: "[mov,mp4 @ 0x55d0c8d0] [error] moov atom not found".
 _MESSAGE = re.compile(r"(?:\[[^\]]* @ 0x[0-9a-f]+\] )?\[(\w+)\] (.*)")
+_USER = re.compile(r"://[^\s/@]*@")
 _BAD = frozenset({"error", "fatal", "panic"})
 _DURATION = re.compile(r"\s*Duration: (\d{1,9}):(\d\d):(\d\d(?:\.\d+)?)")
 
@@ -111,6 +112,7 @@ class Ffmpeg:
         self.complaint = ""
         self.duration_s: float | None = None
         self._data = bytearray()
+        self._source = source[-1]  # which may hold a password
         self._words = b""
         self._is_estimate = False
         self._lines: deque[str] = deque(maxlen=20)
@@ -259,6 +261,7 @@ class Ffmpeg:
         self._words = self._words[-READ_BYTES:]
         for line in lines:
             text = "".join(c if c.isprintable() else "?" for c in line.decode(errors="replace"))
+            text = _USER.sub("://", text.replace(self._source, self.name))
             logger.debug("ffmpeg: %s", text)
             found = _MESSAGE.match(text)
             if found and found[1] in _BAD:

@@ -9,6 +9,7 @@ is known, is read once to its end.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Generator, Iterator
 from urllib.parse import urlsplit, urlunsplit
@@ -18,7 +19,7 @@ from edge.audio.ffmpeg import Ffmpeg, wait_ready
 from edge.audio.mixing import Ear, Mixer
 from edge.audio.sources import BLOCK_S, MAX_BLOCK_VALUES, AudioSource, Gap, Sound, check_rate
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +37,12 @@ CONNECT_S = 20.0  # to the first audio; radios and cameras take some seconds
 STALL_S = 10.0  # without audio: the connection may be gone without a word
 RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_S = 10.0  # a stream that has come for so long is there again
+BURST_S = 0.3  # what comes faster than time passes, at first, has waited at the other end
+LATEST_S = 4.0  # so far back can that reach
 PART_S = 1.0  # of a gap that lasts: as often is it told that it goes on
 RTSP_OPTIONS = ("-rtsp_transport", "tcp")  # no holes of lost packets, and through firewalls
 # To find out what a stream is, no more of it than is needed; that much later is it heard.
-PROBE = ("-analyzeduration", "1000000", "-probesize", "131072")
+PROBE = ("-fflags", "nobuffer", "-analyzeduration", "1000000", "-probesize", "32768")
 
 LOST = "connection lost"
 STALLED = "connection stalled"
@@ -94,6 +97,7 @@ class NetworkSource(AudioSource):
         self._clock = clock or Clock()
         self._is_lost = False
         self._failures = 0
+        self._waited: list[Float32Array] = []  # frames that came in a burst
         self._child: Ffmpeg | None = self._connect()
         try:
             wait_ready(self._child, lambda: not self._goes_on(), CONNECT_S)
@@ -146,7 +150,7 @@ class NetworkSource(AudioSource):
         heard_frames = 0
         reason: str | None = None
         while self._goes_on():
-            frames = child.read(most_frames, POLL_S)
+            frames = self._waited.pop(0) if self._waited else child.read(most_frames, POLL_S)
             if frames is None:
                 status = child.end()
                 reason = child.complaint or (
@@ -163,6 +167,7 @@ class NetworkSource(AudioSource):
             elif child.silent_s >= STALL_S:
                 reason = STALLED
                 break
+        self._waited.clear()
         yield from mixer.flush()
         child.close()
         return reason
@@ -171,20 +176,23 @@ class NetworkSource(AudioSource):
         """Connect again, for as long as it takes."""
         told_samples = 0
 
-        def gap(least_s: float) -> Iterator[Gap]:
+        def gap(least_s: float = 0.0, until_s: float = math.inf) -> Iterator[Gap]:
             nonlocal told_samples
-            lost_s = self._clock.now_s() - self._heard_s
+            lost_s = min(until_s, self._clock.now_s()) - self._heard_s
             samples = round(lost_s * SAMPLE_RATE_HZ) - told_samples
             if samples > 0 and samples >= least_s * SAMPLE_RATE_HZ:
                 told_samples += samples
                 yield Gap(samples, STALLED if reason == STALLED else LOST)
+
+        def so_far() -> Iterator[Gap]:
+            return gap(PART_S, self._clock.now_s() - LATEST_S)
 
         while self._goes_on():
             for _ in range(round(RETRY_S[min(self._failures, len(RETRY_S) - 1)] / POLL_S)):
                 if not self._goes_on():
                     break
                 self._clock.sleep(POLL_S)
-                yield from gap(PART_S)
+                yield from so_far()
             self._failures += 1
             if not self._goes_on():
                 break
@@ -193,13 +201,29 @@ class NetworkSource(AudioSource):
                 while self._goes_on() and self._child.silent_s < CONNECT_S:
                     if self._child.ready(POLL_S):
                         self._check(self._child)
-                        yield from gap(0.0)
+                        start_s = self._clock.now_s() - self._take_burst(self._child)
+                        yield from gap(until_s=start_s)
                         return
-                    yield from gap(PART_S)
+                    yield from so_far()
             except EdgelidError as error:
                 logger.info("%s", error)
             self.close()
-        yield from gap(0.0)
+        yield from gap()
+
+    def _take_burst(self, child: Ffmpeg) -> float:
+        """Take what has waited for the connection; returns its length in seconds."""
+        most_frames = MAX_BLOCK_VALUES // child.channels
+        frames: Float32Array | None = None
+        until_s = self._clock.now_s() + BURST_S
+        taken_frames = 0
+        while self._clock.now_s() < until_s and taken_frames < LATEST_S * child.rate_hz:
+            frames = child.read(most_frames, POLL_S)
+            if frames is None:
+                break
+            if len(frames):
+                self._waited.append(frames)
+                taken_frames += len(frames)
+        return taken_frames / child.rate_hz
 
     def _tell_lost(self, reason: str) -> None:
         if not self._is_lost:
