@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edge.audio.sources import AudioSource, FileSource
+from edge.audio.mixing import Ear
+from edge.audio.sources import EVERYTHING, AudioSource, FileSource
 from edge.classifier import StreamingClassifier, Window
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
@@ -28,12 +30,15 @@ class Classification:
         Its probability.
     probabilities : dict of str to float
     duration_s : float
+    shortfall : str or None
+        What of a file was not read, as a sentence.
     """
 
     language: str
     confidence: float
     probabilities: dict[str, float]
     duration_s: float
+    shortfall: str | None = None
 
 
 class RecordingClassifier:
@@ -107,7 +112,9 @@ class RecordingClassifier:
         )
 
 
-def classify_file(classifier: RecordingClassifier, path: Path) -> Classification:
+def classify_file(
+    classifier: RecordingClassifier, path: Path, ear: Ear = EVERYTHING
+) -> Classification:
     """Classify an audio file.
 
     Raises
@@ -117,5 +124,6 @@ def classify_file(classifier: RecordingClassifier, path: Path) -> Classification
     """
     if path.is_dir():
         raise EdgelidError(f"{str(path)!r} is a folder without any audio files: check the path.")
-    with FileSource(path) as source:
-        return classifier.classify(source)
+    with FileSource(path, ear) as source:
+        answer = classifier.classify(source)
+        return dataclasses.replace(answer, shortfall=source.shortfall)

@@ -277,13 +277,25 @@ class NeedsFfmpeg(EdgelidError):
 
     Attributes
     ----------
+    name : str
+        Of the file.
     kind : str
         What people call the format.
     """
 
     def __init__(self, name: str, kind: str) -> None:
         super().__init__(f"{name!r} is {kind}, which needs the program ffmpeg: {INSTALL}.")
+        self.name = name
         self.kind = kind
+
+    def together(self, count: int) -> EdgelidError:
+        """The one error of so many files, of which this is the first."""
+        if count == 1:
+            return self
+        return EdgelidError(
+            f"{count} files were not read, as they need the program ffmpeg ({self.name!r}, "
+            f"{self.kind}, and {count - 1} more): {INSTALL}."
+        )
 
 
 def open_sound(file: BinaryIO, section: Section, is_whole: bool) -> Any:
