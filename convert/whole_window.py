@@ -1,4 +1,4 @@
-"""Inputs, scores and description of networks that take a whole window."""
+"""Networks of a whole window: their inputs, scores and description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python interface: `edge.load_model`, `edge.Listener` and `edge.classify`.
+"""The interface for Python programs: `edge.load_model`, `edge.Listener`, `edge.classify`.
 
 `import edge` offers these names, and imports this module when one of them is first used.
 """
