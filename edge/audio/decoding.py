@@ -40,7 +40,9 @@ LOST_END_S = 0.1  # lossy formats may promise some samples more than decoders fi
 # Recorders that write a WAV file to a pipe cannot know its length and promise 2 GiB or more.
 UNKNOWN_LENGTH_BYTES = 0x7FFF0000
 UNKNOWN_LENGTH_FRAMES = 1 << 62  # libsndfile's word for it is (1 << 63) - 1
-TRUNCATED_AUDIO = re.compile(r"\b(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
+TRUNCATED_AUDIO = re.compile(
+    r"\b(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)"
+)
 
 
 # Which libsndfile should know: what it refuses of them is mostly damaged.
@@ -98,7 +100,7 @@ class SoundPart(Part):
         self._frames = 0
         self._cut = section.cut
         self._promised_s: float | None = None
-        if self.sound.frames < UNKNOWN_LENGTH_FRAMES:
+        if self.sound.frames < UNKNOWN_LENGTH_FRAMES and not section.is_guessed:
             self.duration_s = self._promised_s = self.sound.frames / self.rate_hz
             self._promised_s *= _promised_share(self.sound.extra_info)
 
@@ -260,7 +262,7 @@ class Recording:
 
     def _open_first(self, enough: Callable[[], bool]) -> Part:
         section = self._sections[0]
-        is_whole = len(self._sections) == 1 and not section.patches
+        is_whole = len(self._sections) == 1 and section.is_plain
         try:
             part = SoundPart(self._file, section, is_whole)
         except Unreadable as error:

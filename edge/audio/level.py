@@ -28,7 +28,7 @@ HINTS = {
 FILE_HINTS = {
     OK: "the level is all right again",
     SILENT: "nothing but digital silence: was the microphone muted?",
-    CLIPPED: "far too loud, it is clipped: record it again with less gain",
+    CLIPPED: "far too loud, it is clipped: record it, or hear it, with less gain",
     CANCELLED: HINTS[CANCELLED],
     OFFSET: "a large DC offset: what recorded it may be broken",
     LOW: "far too quiet, even at its loudest, to be sure of a language: try --gain",

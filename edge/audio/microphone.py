@@ -23,7 +23,7 @@ from edge.audio.devices import find_again, find_device, import_sounddevice, list
 from edge.audio.gap_log import Losses
 from edge.audio.gaps import Missing
 from edge.audio.level import HINTS, LevelMeter
-from edge.audio.mixing import amplified
+from edge.audio.mixing import Ear, amplified
 from edge.audio.resample import Resampler
 from edge.audio.sources import AudioSource, Gap, Sound
 from edge.audio.timeouts import Unanswered, patiently
@@ -90,7 +90,7 @@ class MicrophoneSource(AudioSource):
         self._sounddevice = sounddevice or import_sounddevice()
         self._wanted = device
         self._channel = channel
-        self._gain_db = gain_db
+        self._gain_db = Ear(channel, gain_db).gain_db
         self._device = find_device(device, list_devices(self._sounddevice))
         self._earlier_overruns = 0
         self._losses = Losses(self._device.name, self._clock)

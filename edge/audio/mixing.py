@@ -16,6 +16,8 @@ from edge.frontend import Float32Array
 
 logger = logging.getLogger(__name__)
 
+MAX_GAIN_DB = 60  # one thousand times
+
 # Channels cancel out where their mean has less than this share of the power that it has in
 # channels that are independent of one another, one n-th for n of them.
 CANCELLED_SHARE = 0.1
@@ -38,11 +40,23 @@ class Ear:
     level_span_s : float or None
         Of how much audio at a time the level is judged: infinite for all of a recording, once;
         None for not at all.
+
+    Raises
+    ------
+    EdgelidError
+        If the gain is out of all reason.
     """
 
     channel: int | None = None
     gain_db: float = 0.0
     level_span_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not -MAX_GAIN_DB <= self.gain_db <= MAX_GAIN_DB:
+            raise EdgelidError(
+                f"a gain of {self.gain_db:g} dB is not possible: choose {-MAX_GAIN_DB} to "
+                f"{MAX_GAIN_DB}."
+            )
 
 
 def amplified(frames: Float32Array, gain_db: float) -> Float32Array:

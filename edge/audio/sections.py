@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from edge.audio.formats import mpeg_frame_bytes
+from edge.audio.formats import kind_of, mpeg_frame_bytes
 
 MAX_SECTIONS = 10_000  # of a file; a stranger's could have one in every 27 bytes
 
 CHUNK_BYTES = 1 << 20
+GUESSED_BYTES = 1 << 40
 OGG_HEADER_BYTES = 27
-OGG_CONTINUED, OGG_FIRST, OGG_LAST = 1, 2, 4  # flags of a page
-UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what recorders write that cannot go back to the header
+OGG_FIRST, OGG_LAST = 2, 4  # flags of a page
 LARGEST_SIZE = 0xFFFFFFFF
 FLAC_START = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # and the header of its STREAMINFO
 MP3_COUNTED = (b"Xing", b"Info")  # names of a first frame that counts those which follow
 MP3_TAG_REACH = 64  # bytes into its frame, at most, where the name stands
-MP3_SLACK_BYTES = 8_192  # tags of players, behind the last frame
+MP3_SLACK_BYTES = 16_384  # tags of players, behind the last frame
 ID3_BYTES = 10  # of its header, the last four of which hold its length, 7 bits each
 
 
@@ -40,12 +41,22 @@ class Section:
         What to read in place of what is there, by position in the section.
     cut : bool
         Whether it is known to have no end.
+    is_guessed : bool
+        Whether libsndfile would guess how long it is, and read no further: an MP3 file that does
+        not say has it guessed from its size and its first frame, wrong by a factor of several
+        where the bit rate varies. It is told a size, then, behind which there is no guess.
     """
 
     start: int
     end: int
     patches: dict[int, bytes] = field(default_factory=dict)
     cut: bool = False
+    is_guessed: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a library can read it as it is in the file."""
+        return not self.patches and not self.is_guessed
 
 
 class Window(io.RawIOBase):
@@ -73,7 +84,8 @@ class Window(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        length = self._section.end - self._section.start
+        is_guessed = self._section.is_guessed
+        length = GUESSED_BYTES if is_guessed else self._section.end - self._section.start
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: length}[whence]
         self._at = max(0, base + offset)
         return self._at
@@ -81,7 +93,8 @@ class Window(io.RawIOBase):
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer)  # type: ignore[arg-type]
         start = self._section.start + self._at
-        data = bytearray(os.pread(self._descriptor, len(view), start)[: self._section.end - start])
+        count = max(0, min(len(view), self._section.end - start))
+        data = bytearray(os.pread(self._descriptor, count, start))
         for at, new in self._section.patches.items():
             for offset, value in enumerate(new, at - self._at):
                 if 0 <= offset < len(data):
@@ -237,7 +250,7 @@ def _mp3(descriptor: int, length: int) -> Iterator[Section]:
         frame = begin + _id3_bytes(os.pread(descriptor, ID3_BYTES, begin))
         counted = _mp3_bytes(os.pread(descriptor, 256, frame))
         end = frame + counted
-        if not counted or end + MP3_SLACK_BYTES > length:
+        if not counted or end >= length:
             break
         # Behind it there may be a tag at first, such as ID3v1.
         following = _mp3_start(os.pread(descriptor, MP3_SLACK_BYTES, end))
@@ -245,15 +258,14 @@ def _mp3(descriptor: int, length: int) -> Iterator[Section]:
             break
         yield Section(begin, end)
         begin = end + following
-    yield Section(begin, length)
+    yield Section(begin, length, is_guessed=not counts_its_frames(descriptor, begin))
 
 
 def _mp3_start(data: bytes) -> int | None:
-    for at in range(len(data) - 3):
-        if data.startswith(b"ID3", at):
-            return at
-        size = mpeg_frame_bytes(data[at : at + 4])
-        if size and (mpeg_frame_bytes(data[at + size : at + size + 4])):
+    """Where the first frame or tag of another recording is."""
+    for found in re.finditer(rb"ID3|\xff[\xe0-\xff]", data):
+        at = found.start()
+        if found[0] == b"ID3" or kind_of(data[at:]) == "MP3":
             return at
     return None
 
@@ -273,11 +285,11 @@ def _mp3_bytes(frame: bytes) -> int:
     return 0
 
 
-def counts_its_bytes(descriptor: int, section: Section) -> bool:
-    """Whether an MP3 file says how long it is, in its first frame."""
-    frame = section.start + _id3_bytes(os.pread(descriptor, ID3_BYTES, section.start))
+def counts_its_frames(descriptor: int, begin: int) -> bool:
+    """Whether an MP3 file that begins there says how long it is, in its first frame."""
+    frame = begin + _id3_bytes(os.pread(descriptor, ID3_BYTES, begin))
     data = os.pread(descriptor, MP3_TAG_REACH, frame)
-    return any(name in data for name in MP3_COUNTED)
+    return any(name in data for name in (*MP3_COUNTED, b"VBRI"))
 
 
 def _id3_bytes(start: bytes) -> int:

@@ -407,7 +407,8 @@ def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None
         (["--languages", "de,xx"], "the model does not know xx: choose from"),
         (["--languages", ""], "--languages needs at least one language"),
         (["--device", "0"], "--input and --device exclude each other"),
-        (["--channel", "1"], "--channel is for microphones"),
+        (["--channel", "2"], "has no channel 2: choose 1, or leave it out."),
+        (["--gain", "61"], "a gain of 61 dB is not possible: choose -60 to 60."),
     ],
 )
 def test_impossible_options(edgelid: Edgelid, sample: Path, options: list[str], words: str) -> None:
@@ -423,6 +424,8 @@ def test_windows_are_for_programs(edgelid: Edgelid, sample: Path) -> None:
 def test_impossible_options_of_classify(edgelid: Edgelid, sample: Path) -> None:
     assert "does not know xx" in sentence(edgelid("classify", "--languages", "xx", sample))
     assert "0 threads" in sentence(edgelid("classify", "--threads", "0", sample))
+    assert "no channel 2" in sentence(edgelid("classify", "--channel", "2", sample))
+    assert "a gain of -61 dB" in sentence(edgelid("classify", "--gain", "-61", sample))
 
 
 # --- no microphone ---------------------------------------------------------------------------

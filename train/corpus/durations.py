@@ -18,7 +18,7 @@ from edge.audio.decoding import (
     words_of,
 )
 from edge.audio.ffmpeg import INSTALL
-from edge.audio.sections import Section, counts_its_bytes, sections
+from edge.audio.sections import Section, sections
 from edge.errors import EdgelidError
 from edge.system.native_stderr import stderr_to_log
 
@@ -65,7 +65,7 @@ def length_s(path: Path) -> float:
             raise EdgelidError("no such file" if not path.exists() else "no file")
         with path.open("rb") as file:
             parts = sections(file.fileno())
-            is_whole = len(parts) == 1 and not parts[0].patches
+            is_whole = len(parts) == 1 and parts[0].is_plain
             try:
                 length = sum(_section_s(file, part, is_whole) for part in parts)
             except Unreadable as error:
@@ -90,10 +90,7 @@ def _section_s(file: BinaryIO, section: Section, is_whole: bool) -> float:
     """Length of a recording in a file, in seconds, as libsndfile has it."""
     with open_sound(file, section, is_whole) as sound:
         frames = sound.frames
-        # An MP3 file that does not say how long it is has it guessed from its size and its first
-        # frame, wrong by a factor of several where the bit rate varies.
-        is_guess = sound.format == "MP3" and not counts_its_bytes(file.fileno(), section)
-        if frames >= UNKNOWN_LENGTH_FRAMES or is_guess:
+        if frames >= UNKNOWN_LENGTH_FRAMES or section.is_guessed:
             frames = _decoded_frames(sound)
         return float(frames / sound.samplerate)
 
