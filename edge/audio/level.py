@@ -35,6 +35,7 @@ FILE_HINTS = {
 }
 
 SPAN_S = 10.0  # of what is judged at once
+LEAST_S = 0.1  # a recording shorter than that has no level
 LOW_SPANS = 6  # a minute: people pause
 
 # On the way in and on the way out: what is near a limit is told once.
@@ -81,6 +82,7 @@ class LevelMeter:
 
     def __init__(self, rate_hz: int, span_s: float = SPAN_S) -> None:
         self._span_frames = span_s * rate_hz
+        self._least_frames = LEAST_S * rate_hz
         self._spans = self._low_spans = 0
         self.state = OK
         self._begin()
@@ -113,7 +115,8 @@ class LevelMeter:
     def finish(self) -> Level | None:
         """Judge what is left at the end of a recording; tells of a change for the worse."""
         # A short rest, such as a fading out, says nothing against the spans before it.
-        if self._frames == 0 or (self._spans and self._frames < self._span_frames / 2):
+        least_frames = self._span_frames / 2 if self._spans else self._least_frames
+        if self._frames < least_frames:
             return None
         # A recording of less than a minute is too quiet if all of it is.
         level = self._judge(min(LOW_SPANS, self._spans + 1))

@@ -11,8 +11,11 @@ from __future__ import annotations
 import logging
 import math
 import re
+import urllib.request
+from base64 import b64encode
 from collections.abc import Generator, Iterator
-from urllib.parse import urlsplit, urlunsplit
+from http.client import HTTPException
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from edge.audio.clock import Clock
 from edge.audio.ffmpeg import Ffmpeg, wait_ready
@@ -32,8 +35,11 @@ PROTOCOLS = {
     "https": "http,https,tcp,tls,crypto,httpproxy",
 }
 
+PLAYLISTS = (".m3u8", ".m3u", ".mpd", ".pls")  # whose own length says nothing
+
 POLL_S = 0.1
 CONNECT_S = 20.0  # to the first audio; radios and cameras take some seconds
+ASK_S = 10.0  # how long to wait for a server's word on the length of what it has
 STALL_S = 10.0  # without audio: the connection may be gone without a word
 RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_S = 10.0  # a stream that has come for so long is there again
@@ -42,7 +48,7 @@ LATEST_S = 4.0  # so far back can that reach
 PART_S = 1.0  # of a gap that lasts: as often is it told that it goes on
 RTSP_OPTIONS = ("-rtsp_transport", "tcp")  # no holes of lost packets, and through firewalls
 # To find out what a stream is, no more of it than is needed; that much later is it heard.
-PROBE = ("-fflags", "nobuffer", "-analyzeduration", "1000000", "-probesize", "32768")
+PROBE = ("-analyzeduration", "1000000", "-probesize", "32768")
 
 LOST = "connection lost"
 STALLED = "connection stalled"
@@ -71,6 +77,27 @@ def shown_url(url: str) -> str:
     place = f"[{host}]" if ":" in host else host
     place += f":{port}" if port else ""
     return urlunsplit((parts.scheme.lower(), place, parts.path, "", ""))
+
+
+def _has_length(url: str) -> bool:
+    """Whether a server has a file of some length there, and not a stream.
+
+    ffmpeg does not say: for many formats it knows how long they last only from their end.
+    """
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https") or parts.path.endswith(PLAYLISTS):
+        return False
+    place = parts.netloc.rpartition("@")[2]
+    request = urllib.request.Request(urlunsplit((*parts[:1], place, *parts[2:4], "")))
+    if parts.username is not None:
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        request.add_header("Authorization", f"Basic {b64encode(user.encode()).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=ASK_S) as response:
+            return response.headers.get("Content-Length") is not None
+    except (OSError, ValueError, HTTPException) as error:
+        logger.debug("%s: %s", shown_url(url), error)
+        return False
 
 
 class NetworkSource(AudioSource):
@@ -107,6 +134,7 @@ class NetworkSource(AudioSource):
             raise
         self.rate_hz = self._child.rate_hz
         self.duration_s = self._child.duration_s
+        self._ends = self.duration_s is not None or _has_length(url)
         self._heard_s = self._clock.now_s()  # when audio has come last
 
     def close(self) -> None:
@@ -121,7 +149,7 @@ class NetworkSource(AudioSource):
             reason = yield from self._listen(self._child)
             if not self._goes_on():
                 return
-            if self.duration_s is not None:
+            if self._ends:
                 if reason is not None:
                     logger.warning("%r was read in part: %s", self.name, reason)
                 return

@@ -195,7 +195,8 @@ def test_classify_answers_for_every_file(
     assert len(found) == len(GOOD) + len(TRUNCATED) + len(BAD) + 1
     for name, duration_s in {**GOOD, **TRUNCATED}.items():
         record = found[str(recordings / name)]
-        assert list(record) == ["path", "language", "confidence", "probabilities", "duration_s"]
+        keys = ["path", "language", "confidence", "probabilities", "duration_s"]
+        assert list(record) == keys + ["shortfall"] * (name in TRUNCATED)
         assert list(record["probabilities"]) == list(model.labels)
         assert record["language"] in model.labels
         assert record["confidence"] == record["probabilities"][record["language"]]
@@ -217,6 +218,39 @@ def test_classify_for_people(edgelid: Edgelid, recordings: Path) -> None:
     first, second = done.stdout.splitlines()
     assert re.fullmatch(rf"\S+ +.+ \d+%  +2\.0 s  {recordings / 'good.wav'}", first)
     assert second.endswith(str(recordings / "sub" / "deep.flac"))
+
+
+def test_files_for_want_of_ffmpeg_are_told_once(
+    edgelid: Edgelid, environment: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("a.m4a", "b.3gp", "c.mp4"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypM4A " + bytes(1_000))
+    env = {**environment, "PATH": "/nowhere"}
+    done = edgelid("classify", "--json", tmp_path, env=env)
+    found = records(done, status=1)
+    assert ["which needs the program ffmpeg" in record["error"] for record in found] == [True] * 3
+    told = sentence(done, as_json=True)
+    assert "3 files were not read" in told
+    assert "and 2 more): sudo apt install ffmpeg." in told
+
+
+def test_the_level_and_the_channel_of_files(
+    edgelid: Edgelid, speech: Float32Array, tmp_path: Path
+) -> None:
+    part = speech[16_000:96_000]
+    quiet = 10 ** (-50 / 20) / np.abs(part).max() * part
+    soundfile.write(tmp_path / "quiet.wav", quiet, SAMPLE_RATE_HZ, subtype="FLOAT")
+    soundfile.write(tmp_path / "both.wav", np.stack([quiet, part], 1), SAMPLE_RATE_HZ)
+    for command in (["classify"], ["listen", "--input"]):
+        done = edgelid(*command, tmp_path / "quiet.wav")
+        assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
+        assert "far too quiet" in done.stderr
+        for options in (["--gain", "40"], ["--channel", "2"], []):
+            name = "quiet.wav" if "--gain" in options else "both.wav"
+            done = edgelid(*command, tmp_path / name, *options)
+            assert (done.returncode, done.stderr) == (0, "")
+        done = edgelid(*command, tmp_path / "both.wav", "--channel", "1")
+        assert "far too quiet" in done.stderr
 
 
 def test_a_folder_without_audio(edgelid: Edgelid, tmp_path: Path) -> None:
@@ -308,7 +342,10 @@ def test_a_damaged_mp3(edgelid: Edgelid, speech: Float32Array, tmp_path: Path) -
     ("data", "options", "words"),
     [
         (b"", [], "ended without any audio"),
-        (b"RIFF\x24\0\0\0WAVEfmt ", [], "carries a WAV file"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", [], "carries WAV instead"),
+        (b"FORM\0\0\0\x24AIFFCOMM", [], "carries AIFF instead"),
+        (b"ID3\x03" + bytes(20), [], "carries MP3 instead"),
+        (b"\0\0\0\x18ftypM4A ", [], "carries MPEG-4 instead"),
         (b"\0\0", ["--rate", "0"], "sampling rate of 0 Hz"),
         (b"\0\0", ["--rate", "-8000"], "sampling rate of -8000 Hz"),
         (b"\0\0", ["--channels", "0"], "at least 1 channel"),

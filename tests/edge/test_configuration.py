@@ -61,6 +61,7 @@ def test_every_key_is_explained() -> None:
         ("log_file_bytes = 1e6", "log_file_bytes must be a whole number, not 1000000.0."),
         ("threads = true", "threads must be a whole number, not true."),
         ("threads = 0", "threads must be from 1 to 64, not 0."),
+        ("gain = 61", "gain must be from -60 to 60, not 61."),
         ("record_mb = 7", "record_mb must be from 8 to 1000000, not 7."),
         ("languages = 3", "languages must be a list of texts, not 3."),
         ('languages = "de"', 'languages must be a list of texts, not "de".'),
@@ -135,6 +136,13 @@ def test_who_overrides_whom(file: Path) -> None:
 def test_the_environment_is_checked_too(name: str, text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         read_settings(None, {name: text}, {})
+
+
+def test_a_stream_of_a_network_is_no_path(file: Path) -> None:
+    for url in ("rtsp://me@camera/sound", "https://radio.example/live"):
+        file.write_text(f'input = "{url}"\ngain = -6\n')
+        settings = read_settings(file, {"EDGELID_GAIN": "-12"}, {})
+        assert (settings.input, settings.gain) == (url, -12)
 
 
 def test_paths_are_relative_to_the_file(file: Path) -> None:

@@ -102,7 +102,7 @@ def _decoded_s(file: BinaryIO, refusal: str) -> float:
     except NeedsFfmpeg as error:
         raise EdgelidError(f"{error.kind}, which needs ffmpeg: {INSTALL}") from error
     except EdgelidError as error:
-        raise EdgelidError(f"no audio that libsndfile or ffmpeg can read ({refusal})") from error
+        raise EdgelidError(f"no audio that libsndfile can read ({refusal})") from error
     try:
         frames = 0
         while read := len(part.read(BLOCK_VALUES)):

@@ -70,6 +70,12 @@ def test_16_khz_mono_is_tried_first() -> None:
     assert source.duration_s is None
 
 
+@pytest.mark.parametrize("gain_db", [61, -61])
+def test_an_impossible_gain(gain_db: float) -> None:
+    with pytest.raises(EdgelidError, match="is not possible"):
+        MicrophoneSource(gain_db=gain_db, sounddevice=FakeSounddevice([ARRAY], default=0))
+
+
 def test_then_the_rate_and_at_last_the_channels_of_the_device() -> None:
     sounddevice = FakeSounddevice([ARRAY], 0, lambda rate_hz, channels: channels == 6)
     source = MicrophoneSource(sounddevice=sounddevice)
