@@ -361,8 +361,9 @@ def test_standard_input_that_is_no_audio(
 def test_standard_input_that_ends_within_a_sample(edgelid: Edgelid) -> None:
     done = edgelid("listen", "--json", "--input", "-", input="\0" * 32_001)
     assert of_type("segment", records(done))[-1]["end_s"] == 1.0
-    (warning,) = done.stderr.splitlines()
-    assert "in the middle of a sample" in warning
+    ending, level = done.stderr.splitlines()
+    assert "in the middle of a sample" in ending
+    assert "nothing but digital silence" in level
 
 
 # --- bad models ------------------------------------------------------------------------------
