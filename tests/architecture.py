@@ -25,6 +25,7 @@ ROOMS = {
         system frontend config
         model audio
         classifier
+        borders
         decoder
         listener offline
         interface outputs
