@@ -196,7 +196,7 @@ class NetworkSource(AudioSource):
                 reason = STALLED
                 break
         self._waited.clear()
-        yield from mixer.flush()
+        yield from mixer.flush(is_end=self._ends and self._goes_on())
         child.close()
         return reason
 
