@@ -122,11 +122,14 @@ class Mixer:
             if self._chosen is None:
                 self._watch(piece, mono)
 
-    def flush(self) -> Iterator[Float32Array | Level]:
-        """What remains at the end of the recording."""
+    def flush(self, is_end: bool = True) -> Iterator[Float32Array | Level]:
+        """What remains at the end, of the recording or of listening to it.
+
+        The level of a recording that nobody wants to hear to its end is not judged.
+        """
         if len(block := self._resampler.flush()):
             yield block
-        if self._meter is not None:
+        if self._meter is not None and is_end:
             yield from self._told(self._meter.finish())
 
     def _told(self, level: Level | None) -> Iterator[Level]:

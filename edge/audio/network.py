@@ -40,7 +40,7 @@ PLAYLISTS = (".m3u8", ".m3u", ".mpd", ".pls")  # whose own length says nothing
 POLL_S = 0.1
 CONNECT_S = 20.0  # to the first audio; radios and cameras take some seconds
 ASK_S = 10.0  # how long to wait for a server's word on the length of what it has
-STALL_S = 10.0  # without audio: the connection may be gone without a word
+STALL_S = 8.0  # without audio: the connection may be gone without a word. The page calls 10 s stuck
 RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_S = 10.0  # a stream that has come for so long is there again
 BURST_S = 0.3  # what comes faster than time passes, at first, has waited at the other end
@@ -196,7 +196,7 @@ class NetworkSource(AudioSource):
                 reason = STALLED
                 break
         self._waited.clear()
-        yield from mixer.flush()
+        yield from mixer.flush(is_end=self._ends and self._goes_on())
         child.close()
         return reason
 

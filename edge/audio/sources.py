@@ -217,7 +217,7 @@ class FileSource(AudioSource):
             if self._stopping:
                 break
         if mixer is not None:
-            yield from mixer.flush()
+            yield from mixer.flush(is_end=not self._stopping)
         if self._stopping:
             return
         if read_s == 0.0:
@@ -300,7 +300,7 @@ class PcmSource(AudioSource):
         """Read the stream to its end, as `AudioSource.blocks` says."""
         for frames in self._frames():
             yield from self._mixer.process(frames)
-        yield from self._mixer.flush()
+        yield from self._mixer.flush(is_end=not self._stopping)
 
     def close(self) -> None:
         """Do nothing: the stream belongs to who opened it."""
