@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.audio.formats import find_recordings
 from edge.audio.sources import FileSource
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEnd
-from edge.offline import find_recordings
 from train.corpus.manifest import Clip
 from train.features.cache import seed_of
 from train.features.noise import NoiseClip
@@ -158,7 +158,7 @@ def read_beginning(path: Path, most_s: float) -> Float32Array:
     most_samples = round(most_s * SAMPLE_RATE_HZ)
     blocks: list[Float32Array] = []
     with FileSource(path) as source:
-        for block in source.blocks():
+        for block in source.samples():
             blocks.append(block)
             if sum(map(len, blocks)) >= most_samples:
                 break

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -118,8 +119,9 @@ class ListenSettings(Keys):
     threads: int = key(1, "Threads of the interpreter; 1 is best for small models.", between(1, 64))
     input: str = key(
         "",
-        '"" is the microphone, "-" raw PCM on standard input (signed 16 bit, little-endian); '
-        "anything else is an audio file.",
+        '"" is the microphone, "-" raw PCM on standard input (signed 16 bit, little-endian), '
+        "rtsp://... or http://... (also rtsps and https) a stream of a network, which takes "
+        "ffmpeg; anything else is an audio file.",
         path=True,
         restart=True,
     )
@@ -127,7 +129,14 @@ class ListenSettings(Keys):
         "", 'Microphone, by number or part of its name; "" is the default one.', restart=True
     )
     channel: int = key(
-        0, "Of the microphone; 0 is the mean of all.", between(0, 1_024), restart=True
+        0, "The one to listen to; 0 is the mean of all.", between(0, 1_024), restart=True
+    )
+    gain: int = key(
+        0,
+        "Decibels to amplify by, for microphones that are too quiet and cannot be turned up; what "
+        "is clipped then is lost.",
+        between(-60, 60),
+        restart=True,
     )
     rate: int = key(16_000, "Of raw PCM, in Hz.", between(1_000, 384_000), restart=True)
     channels: int = key(1, "Of raw PCM.", between(1, 1_024), restart=True)
@@ -275,7 +284,7 @@ def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, A
             value = float(value)
         if (problem := _problem(types[name], fields[name], value)) is not None:
             problems.append(f"{file}: {name} must be {problem}, not {_toml(value)}.")
-        elif fields[name].metadata["path"] and value not in ("", "-"):
+        elif fields[name].metadata["path"] and value not in ("", "-") and not _is_url(value):
             values[name] = str(file.parent.absolute() / value)
         else:
             values[name] = value
@@ -308,7 +317,7 @@ def _from_environment(
 
 def _parsed(kind: Any, text: str) -> Any:
     """A value of the environment, or the text where it is none."""
-    if kind is int and text.strip().isdecimal():
+    if kind is int and text.strip().removeprefix("-").isdecimal():
         return int(text)
     if kind is float:
         try:
@@ -320,6 +329,10 @@ def _parsed(kind: Any, text: str) -> Any:
     if kind == tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     return text
+
+
+def _is_url(text: str) -> bool:
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
 def _problem(kind: Any, field: dataclasses.Field[Any], value: Any) -> str | None:

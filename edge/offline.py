@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.audio.sources import AudioSource, FileSource
+from edge.audio.mixing import Ear
+from edge.audio.sources import EVERYTHING, AudioSource, FileSource
 from edge.classifier import StreamingClassifier, Window
 from edge.decoder import Decoder, Segment, decoder_windows_s
 from edge.errors import EdgelidError
@@ -18,26 +18,6 @@ from edge.frontend import SAMPLE_RATE_HZ, Float64Array
 from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs, WindowGraph
 from edge.model.modelfile import NONSPEECH, ModelFile
-
-# What libsndfile reads, by the endings people give such files.
-AUDIO_SUFFIXES = frozenset(
-    [
-        ".wav",
-        ".wave",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aiff",
-        ".aif",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-    ]
-)
-
 
 # A window, short or long, is of speech unless it is more likely to be of none.
 SPEECH = 0.5
@@ -63,6 +43,8 @@ class Classification:
         How much of that is speech.
     stretches : tuple of Segment
         Where languages change, in order, without holes; empty where there is but one.
+    shortfall : str or None
+        What of a file was not read, as a sentence.
     """
 
     language: str
@@ -71,6 +53,7 @@ class Classification:
     duration_s: float
     speech_s: float
     stretches: tuple[Segment, ...]
+    shortfall: str | None = None
 
 
 def shares(stretches: Sequence[Segment]) -> dict[str, float]:
@@ -255,21 +238,9 @@ def _several(stretches: Sequence[Segment]) -> bool:
     return sum(share >= LEAST_SHARE for share in shares(stretches).values()) > 1
 
 
-def find_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Files as they are given, and the audio files in folders, sorted, at any depth.
-
-    A folder without any stands for itself, for :func:`classify_file` to complain of.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        inside = sorted(
-            p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and not p.is_dir()
-        )
-        found.extend(inside or [path])
-    return found
-
-
-def classify_file(classifier: RecordingClassifier, path: Path) -> Classification:
+def classify_file(
+    classifier: RecordingClassifier, path: Path, ear: Ear = EVERYTHING
+) -> Classification:
     """Classify an audio file.
 
     Raises
@@ -279,5 +250,6 @@ def classify_file(classifier: RecordingClassifier, path: Path) -> Classification
     """
     if path.is_dir():
         raise EdgelidError(f"{str(path)!r} is a folder without any audio files: check the path.")
-    with FileSource(path) as source:
-        return classifier.classify(source)
+    with FileSource(path, ear) as source:
+        answer = classifier.classify(source)
+        return replace(answer, shortfall=source.shortfall)

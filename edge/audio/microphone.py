@@ -23,6 +23,7 @@ from edge.audio.devices import find_again, find_device, import_sounddevice, list
 from edge.audio.gap_log import Losses
 from edge.audio.gaps import Missing
 from edge.audio.level import HINTS, LevelMeter
+from edge.audio.mixing import Ear, amplified
 from edge.audio.resample import Resampler
 from edge.audio.sources import AudioSource, Gap, Sound
 from edge.audio.timeouts import Unanswered, patiently
@@ -58,6 +59,8 @@ class MicrophoneSource(AudioSource):
         As for :func:`edge.audio.devices.find_device`.
     channel : int or None
         The one to listen to, from 1 on; None for the mean of all.
+    gain_db : float
+        What to amplify by.
     sounddevice : module, optional
         What speaks to PortAudio; the module of this name unless a test gives another.
     clock : Clock, optional
@@ -74,6 +77,7 @@ class MicrophoneSource(AudioSource):
         self,
         device: str | int | None = None,
         channel: int | None = None,
+        gain_db: float = 0.0,
         *,
         sounddevice: Any = None,
         clock: Clock | None = None,
@@ -86,6 +90,7 @@ class MicrophoneSource(AudioSource):
         self._sounddevice = sounddevice or import_sounddevice()
         self._wanted = device
         self._channel = channel
+        self._gain_db = Ear(channel, gain_db).gain_db
         self._device = find_device(device, list_devices(self._sounddevice))
         self._earlier_overruns = 0
         self._losses = Losses(self._device.name, self._clock)
@@ -202,6 +207,7 @@ class MicrophoneSource(AudioSource):
                 yield Gap(samples, part.reason)
             return
         self._losses.take(part.shape[0] / self.rate_hz)
+        part = amplified(part, self._gain_db)
         yield from sound.blocks(part)
         if (level := self._meter.update(sound.chosen(part))) is not None:
             words = (self.name, HINTS[level.state], level.peak_db, level.offset)

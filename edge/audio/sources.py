@@ -7,10 +7,8 @@ module of its own, `edge.audio.microphone`.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
-import re
 import select
 import stat
 import time
@@ -22,11 +20,13 @@ from typing import Any, BinaryIO, Self, TypeVar
 
 import numpy as np
 
+from edge.audio.decoding import Recording, no_samples, words_of
+from edge.audio.formats import SYNC_BYTES, kind_of, wanted_bytes
 from edge.audio.level import Level
-from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
+from edge.audio.mixing import Ear, Mixer
+from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.system.native_stderr import stderr_to_log
 
 logger = logging.getLogger(__name__)
 
@@ -35,22 +35,13 @@ MAX_BLOCK_VALUES = 1 << 18  # 1 MiB of float32, for files of hundreds of channel
 
 STOP_POLL_S = 0.2  # how long `stop` can take while a stream is silent
 
-MALFORMED_PAGES = 10  # of an Ogg file, one after the other, before it counts as damaged
-LOST_END_S = 0.1  # lossy formats may promise some samples more than decoders find
-
 # Above this, samples are no overshoot but were scaled wrongly (integers stored as floats).
 PLAUSIBLE_PEAK = 4.0
 
 PCM_BYTES = 2  # s16le
 PCM_FULL_SCALE = 32_768.0
 
-# Recorders that write a WAV file to a pipe cannot know its length and promise 2 GiB or more.
-UNKNOWN_LENGTH_BYTES = 0x7FFF0000
-UNKNOWN_LENGTH_FRAMES = 1 << 62  # libsndfile's word for it is (1 << 63) - 1
-TRUNCATED_AUDIO = re.compile(r"\b(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
-
-SIGNATURE_BYTES = 4
-FILE_SIGNATURES = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg"}
+EVERYTHING = Ear()
 
 
 @dataclass(frozen=True)
@@ -131,6 +122,10 @@ class AudioSource(ABC):
         """
         self._stopping = True
 
+    def samples(self) -> Iterator[Float32Array]:
+        """Only the samples of `blocks`, once."""
+        return (block for block in self.blocks() if isinstance(block, np.ndarray))
+
     @property
     def dropped_samples(self) -> int:
         """Samples at 16 kHz that this process was too slow to take, and are lost."""
@@ -154,117 +149,109 @@ class AudioSource(ABC):
 
 
 class FileSource(AudioSource):
-    """An audio file of any format that libsndfile reads, in constant memory.
+    """An audio file, in constant memory: of any format that libsndfile or ffmpeg reads.
 
     Parameters
     ----------
     path : str or path-like
-        WAV, FLAC, Ogg Vorbis, Opus, MP3 and others; 1 to 384 kHz; any number of channels.
+        WAV, FLAC, Ogg Vorbis, Opus, MP3 and others, and the formats of phones if ffmpeg is
+        installed; 1 to 384 kHz; any number of channels. Several recordings in one file, one
+        behind the other, are one.
+    ear : Ear
+        How to listen to it.
 
     Attributes
     ----------
     channels : int
         Channels of the file, which `blocks` mixes.
+    shortfall : str or None
+        Behind `blocks`: what of the file was not read, as a sentence; None if nothing.
 
     Raises
     ------
     EdgelidError
-        If it is no such file, or has no samples; from `blocks`, if it cannot be decoded to its
-        end or holds samples that are not finite. A file shorter than its header promises is
-        read as far as it goes, with a warning.
+        If it is no such file, or has no samples; from `blocks`, if nothing of it can be decoded
+        or it holds samples that are not finite. What is truncated or damaged is read as far as it
+        goes, with a warning.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], ear: Ear = EVERYTHING) -> None:
         self.name = os.fspath(path)
+        self.shortfall: str | None = None
+        self._ear = ear
         with contextlib.ExitStack() as resources:
             file = resources.enter_context(_open_file(self.name))
-            self._sound = _open_sound(file, self.name)
-            resources.callback(self._sound.close)
-            self.rate_hz = int(self._sound.samplerate)
-            self.channels = int(self._sound.channels)
-            _check_rate(self.name, self.rate_hz)
-            if self._sound.frames == 0:
-                raise _no_samples(self.name)
-            if self._sound.frames < UNKNOWN_LENGTH_FRAMES:
-                self.duration_s = self._sound.frames / self.rate_hz
-            _warn_if_truncated(self.name, self._sound.extra_info)
+            self.recording = Recording(file, self.name, lambda: self._stopping)
+            resources.callback(self.recording.close)
+            self.rate_hz = self.recording.first.rate_hz
+            self.channels = self.recording.first.channels
+            check_rate(self.name, self.rate_hz)
+            self.duration_s = self.recording.duration_s
             self._resources = resources.pop_all()
 
-    def blocks(self) -> Iterator[Float32Array]:
+    def blocks(self) -> Iterator[Sound]:
         """Decode the file, as `AudioSource.blocks` says."""
-        return resampled(self._frames(), self.rate_hz, self.channels)
+        read_s = 0.0
+        loud = False
+        mixer: Mixer | None = None
+        for part in self.recording.parts():
+            check_rate(self.name, part.rate_hz)
+            if mixer is not None and not mixer.takes(part.rate_hz, part.channels):
+                yield from mixer.flush()
+                mixer = None
+            if mixer is None:
+                mixer = Mixer(self.name, part.rate_hz, part.channels, self._ear)
+            block_frames = min(round(part.rate_hz * BLOCK_S), MAX_BLOCK_VALUES // part.channels)
+            while not self._stopping and len(frames := part.read(block_frames)):
+                peak = self._checked_peak(frames, read_s, part.rate_hz)
+                if peak > PLAUSIBLE_PEAK and not loud:
+                    loud = True
+                    logger.warning(
+                        "%r has samples of %.4g times full scale, which are clipped: was it scaled "
+                        "wrongly?",
+                        self.name,
+                        peak,
+                    )
+                read_s += len(frames) / part.rate_hz
+                yield from mixer.process(frames)
+            if self._stopping:
+                break
+        if mixer is not None:
+            yield from mixer.flush(is_end=not self._stopping)
+        if self._stopping:
+            return
+        if read_s == 0.0:
+            raise self._nothing()
+        if problems := self.recording.problems:
+            more = f", and {len(problems) - 1} more" if problems[1:] else ""
+            self.shortfall = (
+                f"{self.name!r} is truncated or damaged: {read_s:.1f} s of it could be read "
+                f"({problems[0]}{more})"
+            )
+            logger.warning("%s", self.shortfall)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         self._resources.close()
 
-    def _frames(self) -> Iterator[Float32Array]:
-        block_frames = min(round(self.rate_hz * BLOCK_S), MAX_BLOCK_VALUES // self.channels)
-        read_frames = 0
-        loud = False
-        while not self._stopping:
-            frames = self._read(block_frames, read_frames)  # (n, channels)
-            if len(frames) == 0:
-                self._check_end(read_frames)
-                return
-            peak = self._checked_peak(frames, read_frames)
-            if peak > PLAUSIBLE_PEAK and not loud:
-                loud = True
-                logger.warning(
-                    "%r has samples of %.4g times full scale, which are clipped: was it scaled "
-                    "wrongly?",
-                    self.name,
-                    peak,
-                )
-            read_frames += len(frames)
-            yield frames
-
-    def _read(self, block_frames: int, read_frames: int) -> Float32Array:
-        frames = np.empty((block_frames, self.channels), np.float32)
-        for _ in range(MALFORMED_PAGES):
-            try:
-                with stderr_to_log("libsndfile"):
-                    read: Float32Array = self._sound.read(out=frames)
-            except RuntimeError as error:  # soundfile's errors are of this kind
-                failure = error
-                if self._sound.format != "OGG":
-                    break
-                # libsndfile calls an Ogg file malformed at a page whose time stamp is off by some
-                # samples, as ffmpeg writes them; what comes before and after is sound. Of other
-                # formats, nothing tells whether it still decodes the right thing.
-                position = self._sound.tell()
-                logger.info("%r: %s at %.1f s", self.name, error, position / self.rate_hz)
-                if position > read_frames:
-                    return frames[: position - read_frames]
-            else:
-                return read
-        raise EdgelidError(
-            f"{self.name!r} is damaged and cannot be decoded after "
-            f"{read_frames / self.rate_hz:.1f} s{_reason(failure)}: copy or convert it again."
-        ) from failure
-
-    def _checked_peak(self, frames: Float32Array, read_frames: int) -> float:
+    def _checked_peak(self, frames: Float32Array, read_s: float, rate_hz: int) -> float:
         # The peak is finite if and only if every sample is: maximum and minimum hand NaN on.
         peak = float(max(frames.max(), -frames.min()))
         if not np.isfinite(peak):
             bad = int(np.argmin(np.isfinite(frames).all(axis=1)))
             raise EdgelidError(
                 f"{self.name!r} holds samples that are no numbers (NaN or infinite), the first at "
-                f"{(read_frames + bad) / self.rate_hz:.3f} s: export it again, as 16-bit PCM."
+                f"{read_s + bad / rate_hz:.3f} s: export it again, as 16-bit PCM."
             )
         return peak
 
-    def _check_end(self, read_frames: int) -> None:
-        if read_frames == 0:
-            raise _no_samples(self.name)
-        read_s = read_frames / self.rate_hz
-        if self.duration_s is not None and read_s < self.duration_s - LOST_END_S:
-            logger.warning(
-                "%r is truncated or damaged: it ends after %.1f s of the %.1f s that it promises",
-                self.name,
-                read_s,
-                self.duration_s,
+    def _nothing(self) -> EdgelidError:
+        if problems := self.recording.problems:
+            return EdgelidError(
+                f"{self.name!r} is damaged, and nothing of it can be decoded ({problems[0]}): copy "
+                "or convert it again."
             )
+        return no_samples(self.name)
 
 
 class PcmSource(AudioSource):
@@ -278,6 +265,8 @@ class PcmSource(AudioSource):
         Sampling rate, 1 to 384 kHz.
     channels : int
         Number of interleaved channels.
+    ear : Ear
+        How to listen to it.
 
     Raises
     ------
@@ -286,10 +275,12 @@ class PcmSource(AudioSource):
         of raw samples, no samples at all, or cannot be read.
     """
 
-    def __init__(self, binary_stream: BinaryIO, rate_hz: int, channels: int = 1) -> None:
+    def __init__(
+        self, binary_stream: BinaryIO, rate_hz: int, channels: int = 1, ear: Ear = EVERYTHING
+    ) -> None:
         name = getattr(binary_stream, "name", None)
         self.name = name if isinstance(name, str) else "raw audio"
-        _check_rate(self.name, rate_hz)
+        check_rate(self.name, rate_hz)
         if channels < 1:
             raise EdgelidError(f"{self.name!r} needs at least 1 channel, not {channels}.")
         if binary_stream.isatty():
@@ -299,14 +290,17 @@ class PcmSource(AudioSource):
             )
         self.rate_hz = rate_hz
         self._channels = channels
+        self._mixer = Mixer(self.name, rate_hz, channels, ear)
         # The unbuffered stream below returns what there is instead of waiting for a full block,
         # and waiting for it with `select` is only right where no buffer is in between.
         self._raw = getattr(binary_stream, "raw", binary_stream)
         self._descriptor = _descriptor(self._raw)
 
-    def blocks(self) -> Iterator[Float32Array]:
+    def blocks(self) -> Iterator[Sound]:
         """Read the stream to its end, as `AudioSource.blocks` says."""
-        return resampled(self._frames(), self.rate_hz, self._channels)
+        for frames in self._frames():
+            yield from self._mixer.process(frames)
+        yield from self._mixer.flush(is_end=not self._stopping)
 
     def close(self) -> None:
         """Do nothing: the stream belongs to who opened it."""
@@ -360,12 +354,12 @@ class PcmSource(AudioSource):
         start = b""
         for chunk in chunks:
             start += chunk
-            if len(start) >= SIGNATURE_BYTES:
+            if len(start) >= wanted_bytes(start):
                 break
-        if (kind := FILE_SIGNATURES.get(start[:SIGNATURE_BYTES])) is not None:
+        if (kind := kind_of(start[:SYNC_BYTES])) is not None:
             raise EdgelidError(
-                f"{self.name!r} carries a {kind} file instead of raw 16-bit samples: give the "
-                "file by its name, or pipe raw audio (`arecord -t raw`, `ffmpeg ... -f s16le -`)."
+                f"{self.name!r} carries {kind} instead of raw 16-bit samples: give the file by its "
+                "name, or pipe raw audio (`arecord -t raw`, `ffmpeg ... -f s16le -`)."
             )
         if start:
             yield start
@@ -416,47 +410,14 @@ def _open_file(name: str) -> BinaryIO:
         raise EdgelidError(f"{name!r} cannot be opened{_reason(error)}.") from error
 
 
-def _open_sound(file: BinaryIO, name: str) -> Any:
-    soundfile = import_soundfile()
-    try:
-        # By descriptor: from a name, libsndfile takes the format of what it does not recognise,
-        # and would decode a text called `x.vox` as sound.
-        with stderr_to_log("libsndfile"):
-            sound = soundfile.SoundFile(file.fileno(), closefd=False)
-    except RuntimeError as error:  # soundfile's errors are of this kind
-        raise EdgelidError(
-            f"{name!r} is not audio that libsndfile {soundfile.__libsndfile_version__} can "
-            f"read{_reason(error)}: convert it, as with `ffmpeg -i FILE FILE.wav`."
-        ) from error
-    # soundfile seeks after each read of a seekable file, to where it already is. That doubles
-    # the time, and sets the decoder back in formats whose frames build on earlier ones.
-    sound.seekable = lambda: False
-    return sound
-
-
-def import_soundfile() -> Any:
-    """The package that reads and writes audio files.
+def check_rate(name: str, rate_hz: int) -> None:
+    """Find out whether a sampling rate can be used.
 
     Raises
     ------
     EdgelidError
-        If it or its library is missing.
+        If it cannot.
     """
-    try:
-        return importlib.import_module("soundfile")
-    except ImportError as error:
-        raise EdgelidError(
-            "audio files need the package soundfile, which cannot be imported: "
-            'pip install "edgelid[edge]".'
-        ) from error
-    except OSError as error:
-        raise EdgelidError(
-            "audio files need the library libsndfile, which cannot be loaded: "
-            "sudo apt install libsndfile1."
-        ) from error
-
-
-def _check_rate(name: str, rate_hz: int) -> None:
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise EdgelidError(
             f"{name!r} has a sampling rate of {rate_hz} Hz, and only {MIN_RATE_HZ} to "
@@ -464,33 +425,9 @@ def _check_rate(name: str, rate_hz: int) -> None:
         )
 
 
-def _warn_if_truncated(name: str, header_log: str) -> None:
-    """Warn if libsndfile noted that the file ends before its header says.
-
-    It shortens the audio silently, and its log is the only trace. Of other formats than WAV,
-    AIFF and AU the end of the reading tells.
-    """
-    found = TRUNCATED_AUDIO.search(header_log)
-    if found is None:
-        return
-    promised_bytes, there_bytes = int(found[1]), int(found[2])
-    if there_bytes < promised_bytes < UNKNOWN_LENGTH_BYTES:
-        logger.warning(
-            "%r is truncated: its header promises %d bytes of audio, and %d are there",
-            name,
-            promised_bytes,
-            there_bytes,
-        )
-
-
-def _no_samples(name: str) -> EdgelidError:
-    return EdgelidError(f"{name!r} holds no audio (0 samples): record or copy it again.")
-
-
 def _reason(error: Exception) -> str:
     """Words of the library below, to put in the middle of a sentence."""
-    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    text = " ".join(str(text).split()).rstrip(".")
+    text = words_of(error)
     return f" ({text})" if text else ""
 
 

@@ -244,7 +244,7 @@ def _audio(wanted: Wanted, least_samples: int) -> Float32Array:
     parts: list[Float32Array] = []
     count = 0
     with FileSource(wanted.input) as source:
-        for block in source.blocks():
+        for block in source.samples():
             parts.append(block)
             count += len(block)
             if count >= wanted_samples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from edge.cli.options import Parser, complain, model_of, model_options
@@ -19,27 +20,41 @@ def add(commands: Any, common: Parser) -> None:
         help="one answer for each recording",
     )
     one.add_argument("files", nargs="+", metavar="FILE", help="audio files, or folders of them")
+    one.add_argument(
+        "--channel", type=int, metavar="N", help="the one to listen to (default: the mean of all)"
+    )
+    one.add_argument(
+        "--gain", type=int, default=0, metavar="DB", help="decibels to amplify by (default 0)"
+    )
     one.set_defaults(run=run_classify)
 
 
 def run_classify(options: argparse.Namespace, output: Output) -> int:
     """``edgelid classify``: goes on after a file that cannot be read, and fails at the end."""
+    from edge.audio.decoding import NeedsFfmpeg
+    from edge.audio.formats import find_recordings
+    from edge.audio.mixing import Ear
     from edge.model.interpreter import open_model
-    from edge.offline import RecordingClassifier, classify_file, find_recordings, shares
+    from edge.offline import RecordingClassifier, classify_file, shares
 
     model = model_of(options)
     classifier = RecordingClassifier(
         model, open_model(model, options.threads), options.languages, options.threshold or None
     )
+    ear = Ear(options.channel, options.gain, math.inf)
     status = 0
+    need_ffmpeg: list[NeedsFfmpeg] = []
     for path in find_recordings(options.files):
         try:
-            answer = classify_file(classifier, path)
+            answer = classify_file(classifier, path, ear)
         except EdgelidError as error:
             status = 1
             if options.json:
                 output.record({"path": str(path), "error": str(error)})
-            complain(str(error))
+            if isinstance(error, NeedsFfmpeg):  # which one sentence says of a whole folder
+                need_ffmpeg.append(error)
+            else:
+                complain(str(error))
             continue
         if options.json:
             values = list(answer.probabilities.values())
@@ -64,6 +79,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
                         language: round(share, 4)
                         for language, share in shares(answer.stretches).items()
                     },
+                    **({"shortfall": answer.shortfall} if answer.shortfall else {}),
                 }
             )
         else:
@@ -75,4 +91,6 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
                 f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {path}"
                 + (f"  (languages: {several})" if several else "")
             )
+    if need_ffmpeg:
+        complain(str(need_ffmpeg[0].together(len(need_ffmpeg))))
     return status

@@ -31,11 +31,16 @@ def add(commands: Any, common: Parser) -> None:
     listen.add_argument(
         "--config", type=Path, metavar="FILE", help="settings, see `edgelid config show`"
     )
-    listen.add_argument("--input", metavar="FILE", help="audio file, or - for raw PCM on stdin")
+    listen.add_argument(
+        "--input",
+        metavar="FILE",
+        help="audio file, - for raw PCM on stdin, or rtsp://... or http://...",
+    )
     listen.add_argument("--device", help="microphone, by number or (part of) its name")
     listen.add_argument(
-        "--channel", type=int, metavar="N", help="of the microphone (default: the mean of all)"
+        "--channel", type=int, metavar="N", help="the one to listen to (default: the mean of all)"
     )
+    listen.add_argument("--gain", type=int, metavar="DB", help="decibels to amplify by (default 0)")
     listen.add_argument("--rate", type=int, help="of raw PCM, Hz (default 16000)")
     listen.add_argument("--channels", type=int, help="of raw PCM (default 1)")
     listen.add_argument(
@@ -147,15 +152,19 @@ def _source(settings: Settings) -> AudioSource:
     if not settings.input:
         from edge.audio.microphone import MicrophoneSource
 
-        return MicrophoneSource(settings.device or None, settings.channel or None)
+        return MicrophoneSource(settings.device or None, settings.channel or None, settings.gain)
+    from edge.audio.level import SPAN_S
+    from edge.audio.mixing import Ear
+    from edge.audio.network import NetworkSource, is_url
     from edge.audio.sources import FileSource, PcmSource
 
     if settings.device:
         raise EdgelidError("--input and --device exclude each other: leave one out.")
-    if settings.channel:
-        raise EdgelidError("--channel is for microphones: files are mixed down.")
+    ear = Ear(settings.channel or None, settings.gain, SPAN_S)
+    if is_url(settings.input):
+        return NetworkSource(settings.input, ear)
     if settings.input != "-":
-        return FileSource(settings.input)
+        return FileSource(settings.input, ear)
     if sys.stdin is None:  # closed before the start
         raise EdgelidError("standard input is closed: pipe raw audio into it.")
-    return PcmSource(sys.stdin.buffer, settings.rate, settings.channels)
+    return PcmSource(sys.stdin.buffer, settings.rate, settings.channels, ear)

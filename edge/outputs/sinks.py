@@ -101,7 +101,8 @@ class Sinks:
         if other_log:
             log = None
             if settings.log:
-                wait_s = FILE_WAIT_S if settings.input not in ("", "-") else 0.0
+                is_file = settings.input not in ("", "-") and "://" not in settings.input
+                wait_s = FILE_WAIT_S if is_file else 0.0
                 log = LogOutlet(
                     Path(settings.log), settings.log_file_bytes, settings.log_files, wait_s
                 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edge
+from edge.audio.network import is_url
 from edge.config import STATE_FOLDER
 from edge.errors import EdgelidError
 from edge.outputs.mqtt import CREDENTIAL as MQTT_CREDENTIAL
@@ -251,8 +252,11 @@ class Service:
         return {key: found.get(key, "") for key in STATUS_KEYS}
 
     def _check(self, settings: Settings, config: Path) -> None:
-        if settings.input:
-            raise EdgelidError(f"{config}: a service listens to a microphone: leave input empty.")
+        if settings.input and not is_url(settings.input):
+            raise EdgelidError(
+                f"{config}: a service listens to a microphone, or to a stream of a network: leave "
+                "input empty, or give a URL."
+            )
         if settings.record_to and not settings.record_in_service:
             raise EdgelidError(
                 f"{config}: record_to would record everything that is heard, for as long as the "
@@ -334,15 +338,17 @@ def _network(settings: Settings) -> str:
 
 
 def needs_network(settings: Settings) -> bool:
-    """Whether an output does."""
-    return bool(settings.web or settings.mqtt)
+    """Whether the input or an output does."""
+    return bool(settings.web or settings.mqtt or is_url(settings.input))
 
 
 def _network_filter(settings: Settings) -> str:
     """What the manager of the system can add: with whom, and on which port."""
     lines = ""
-    # A broker elsewhere has a name, and whom one asks for its address is up to the network.
-    if not (settings.mqtt and not broker_of(settings.mqtt).is_here):
+    # A broker or a stream elsewhere has a name, and whom one asks for its address is up to the
+    # network.
+    is_elsewhere = bool(settings.mqtt) and not broker_of(settings.mqtt).is_here
+    if not is_elsewhere and not is_url(settings.input):
         address = parse_address(settings.web) if settings.web else None
         if address is None or address.is_loopback:
             lines += "IPAddressDeny=any\n"

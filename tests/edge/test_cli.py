@@ -197,10 +197,9 @@ def test_classify_answers_for_every_file(
     assert len(found) == len(GOOD) + len(TRUNCATED) + len(BAD) + 1
     for name, duration_s in {**GOOD, **TRUNCATED}.items():
         record = found[str(recordings / name)]
-        assert list(record) == [
-            *("path", "language", "confidence", "probabilities", "duration_s", "speech_s"),
-            *("stretches", "shares"),
-        ]
+        keys = ["path", "language", "confidence", "probabilities", "duration_s", "speech_s"]
+        keys += ["stretches", "shares"]
+        assert list(record) == keys + ["shortfall"] * (name in TRUNCATED)
         assert list(record["probabilities"]) == list(model.labels)
         assert record["confidence"] == max(record["probabilities"].values())
         if record["confidence"] < model.description.decoder.confidence:
@@ -280,6 +279,39 @@ def test_a_hold_leaves_fewer_events(edgelid: Edgelid, sample: Path) -> None:
     assert changes[1] == [language for language in changes[0] if language != "unknown"]
     done = edgelid("listen", "--input", sample, "--hold", "31")
     assert (done.returncode, "--hold: must be from 0 to 30" in done.stderr) == (2, True)
+
+
+def test_files_for_want_of_ffmpeg_are_told_once(
+    edgelid: Edgelid, environment: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("a.m4a", "b.3gp", "c.mp4"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypM4A " + bytes(1_000))
+    env = {**environment, "PATH": "/nowhere"}
+    done = edgelid("classify", "--json", tmp_path, env=env)
+    found = records(done, status=1)
+    assert ["which needs the program ffmpeg" in record["error"] for record in found] == [True] * 3
+    told = sentence(done, as_json=True)
+    assert "3 files were not read" in told
+    assert "and 2 more): sudo apt install ffmpeg." in told
+
+
+def test_the_level_and_the_channel_of_files(
+    edgelid: Edgelid, speech: Float32Array, tmp_path: Path
+) -> None:
+    part = speech[16_000:96_000]
+    quiet = 10 ** (-50 / 20) / np.abs(part).max() * part
+    soundfile.write(tmp_path / "quiet.wav", quiet, SAMPLE_RATE_HZ, subtype="FLOAT")
+    soundfile.write(tmp_path / "both.wav", np.stack([quiet, part], 1), SAMPLE_RATE_HZ)
+    for command in (["classify"], ["listen", "--input"]):
+        done = edgelid(*command, tmp_path / "quiet.wav")
+        assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
+        assert "far too quiet" in done.stderr
+        for options in (["--gain", "40"], ["--channel", "2"], []):
+            name = "quiet.wav" if "--gain" in options else "both.wav"
+            done = edgelid(*command, tmp_path / name, *options)
+            assert (done.returncode, done.stderr) == (0, "")
+        done = edgelid(*command, tmp_path / "both.wav", "--channel", "1")
+        assert "far too quiet" in done.stderr
 
 
 def test_a_folder_without_audio(edgelid: Edgelid, tmp_path: Path) -> None:
@@ -371,7 +403,10 @@ def test_a_damaged_mp3(edgelid: Edgelid, speech: Float32Array, tmp_path: Path) -
     ("data", "options", "words"),
     [
         (b"", [], "ended without any audio"),
-        (b"RIFF\x24\0\0\0WAVEfmt ", [], "carries a WAV file"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", [], "carries WAV instead"),
+        (b"FORM\0\0\0\x24AIFFCOMM", [], "carries AIFF instead"),
+        (b"ID3\x03" + bytes(20), [], "carries MP3 instead"),
+        (b"\0\0\0\x18ftypM4A ", [], "carries MPEG-4 instead"),
         (b"\0\0", ["--rate", "0"], "sampling rate of 0 Hz"),
         (b"\0\0", ["--rate", "-8000"], "sampling rate of -8000 Hz"),
         (b"\0\0", ["--channels", "0"], "at least 1 channel"),
@@ -387,8 +422,9 @@ def test_standard_input_that_is_no_audio(
 def test_standard_input_that_ends_within_a_sample(edgelid: Edgelid) -> None:
     done = edgelid("listen", "--json", "--input", "-", input="\0" * 32_001)
     assert of_type("segment", records(done))[-1]["end_s"] == 1.0
-    (warning,) = done.stderr.splitlines()
-    assert "in the middle of a sample" in warning
+    ending, level = done.stderr.splitlines()
+    assert "in the middle of a sample" in ending
+    assert "nothing but digital silence" in level
 
 
 # --- bad models ------------------------------------------------------------------------------
@@ -470,7 +506,8 @@ def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None
         (["--languages", "de,xx"], "the model does not know xx: choose from"),
         (["--languages", ""], "--languages needs at least one language"),
         (["--device", "0"], "--input and --device exclude each other"),
-        (["--channel", "1"], "--channel is for microphones"),
+        (["--channel", "2"], "has no channel 2: choose 1, or leave it out."),
+        (["--gain", "61"], "a gain of 61 dB is not possible: choose -60 to 60."),
     ],
 )
 def test_impossible_options(edgelid: Edgelid, sample: Path, options: list[str], words: str) -> None:
@@ -486,6 +523,8 @@ def test_windows_are_for_programs(edgelid: Edgelid, sample: Path) -> None:
 def test_impossible_options_of_classify(edgelid: Edgelid, sample: Path) -> None:
     assert "does not know xx" in sentence(edgelid("classify", "--languages", "xx", sample))
     assert "0 threads" in sentence(edgelid("classify", "--threads", "0", sample))
+    assert "no channel 2" in sentence(edgelid("classify", "--channel", "2", sample))
+    assert "a gain of -61 dB" in sentence(edgelid("classify", "--gain", "-61", sample))
 
 
 # --- no microphone ---------------------------------------------------------------------------

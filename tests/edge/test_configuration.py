@@ -68,6 +68,7 @@ def test_every_key_is_explained() -> None:
         ("threshold = true", "threshold must be a number, not true."),
         ("hold = -1", "hold must be from 0 to 30, not -1.0."),
         ("hold = 30.5", "hold must be from 0 to 30, not 30.5."),
+        ("gain = 61", "gain must be from -60 to 60, not 61."),
         ("record_mb = 7", "record_mb must be from 8 to 1000000, not 7."),
         ("languages = 3", "languages must be a list of texts, not 3."),
         ('languages = "de"', 'languages must be a list of texts, not "de".'),
@@ -157,6 +158,13 @@ def test_who_overrides_whom(file: Path) -> None:
 def test_the_environment_is_checked_too(name: str, text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         read_settings(None, {name: text}, {})
+
+
+def test_a_stream_of_a_network_is_no_path(file: Path) -> None:
+    for url in ("rtsp://me@camera/sound", "https://radio.example/live"):
+        file.write_text(f'input = "{url}"\ngain = -6\n')
+        settings = read_settings(file, {"EDGELID_GAIN": "-12"}, {})
+        assert (settings.input, settings.gain) == (url, -12)
 
 
 def test_paths_are_relative_to_the_file(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge.audio.formats import find_recordings
 from edge.audio.sources import BLOCK_S, AudioSource
 from edge.classifier import StreamingClassifier, Window
 from edge.decoder import Segment
@@ -18,7 +20,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
-from edge.offline import RecordingClassifier, classify_file, find_recordings, shares
+from edge.offline import RecordingClassifier, classify_file, shares
 
 
 class Audio(AudioSource):
@@ -179,6 +181,39 @@ def test_files_stay_as_they_are_given(tmp_path: Path) -> None:
         tmp_path / "folder" / "b.mp3",
         tmp_path / "none.wav",
     ]
+
+
+def test_contents_count_and_not_only_names(tmp_path: Path) -> None:
+    touch(tmp_path / "by-name.m4a", tmp_path / "sub" / "letter.pdf", tmp_path / "noise")
+    contents = {
+        "riff": b"RIFF\x24\0\0\0WAVEfmt ",
+        "voice.dat": b"\0\0\0\x18ftypM4A ",
+        "sub/radio": b"OggS" + bytes(30),
+        "sub/webm": b"\x1a\x45\xdf\xa3" + bytes(30),
+        "memo": b"#!AMR\n" + bytes(30),
+        "windows": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" + bytes(30),
+        "mp3": (b"\xff\xfb\x90\x64" + bytes(413)) * 3,
+        "aac": (b"\xff\xf1\x50\x80\x08\x1f\xfc" + bytes(57)) * 3,
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "noise").write_bytes(np.random.default_rng(0).bytes(5_000))
+    (tmp_path / "riff.avi.txt").write_bytes(b"RIFF\x24\0\0\0WEBPVP8 ")
+    expected = [tmp_path / name for name in (*contents, "by-name.m4a")]
+    assert find_recordings([tmp_path]) == sorted(expected)
+
+
+def test_hidden_files_are_left_out(tmp_path: Path) -> None:
+    """As are what AppleDouble puts beside each file."""
+    touch(tmp_path / "a.wav", tmp_path / "._a.wav", tmp_path / ".trash" / "b.wav")
+    assert find_recordings([tmp_path]) == [tmp_path / "a.wav"]
+    assert find_recordings([tmp_path / "._a.wav"]) == [tmp_path / "._a.wav"]  # if asked for
+
+
+def test_a_pipe_in_a_folder_is_not_opened(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav")
+    os.mkfifo(tmp_path / "pipe")
+    assert find_recordings([tmp_path]) == [tmp_path / "a.wav"]
 
 
 def test_a_broken_link_in_a_folder_is_not_passed_over(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import soundfile
 import soxr  # before any fork: each would import it anew
 
+from edge.audio.decoding import SoundPart
 from edge.audio.sources import FileSource
 from edge.errors import EdgelidError
 from tests.fuzz.books import Books
@@ -84,14 +85,18 @@ def read(path: Path) -> str:
     """Read a file to its end; what came of it, and what libsndfile says of its header."""
     try:
         with FileSource(path) as source:
-            log = source._sound.extra_info
-            shape = f"{source._sound.format} {source.channels} {source.rate_hz}"
+            first = source.recording.first
+            sound = first.sound if isinstance(first, SoundPart) else None
+            log = sound.extra_info if sound else "ffmpeg"
+            shape = f"{sound.format if sound else ''} {source.channels} {source.rate_hz}"
             samples = 0
             try:
                 for block in source.blocks():
                     samples += len(block)
             except EdgelidError as error:
                 return f"stopped: {shape} {error}\n{log}"
+            if source.shortfall:
+                return f"stopped: {shape} {source.shortfall}\n{log}"
             return f"read: {shape} {samples.bit_length()} bits of samples\n{log}"
     except EdgelidError as error:
         return f"refused: {error}"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.audio.decoding import import_soundfile
 from edge.audio.level import FULL_SCALE
-from edge.audio.sources import FileSource, import_soundfile
+from edge.audio.sources import FileSource
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 
@@ -51,7 +52,7 @@ def hear(path: Path) -> tuple[np.ndarray, str]:
         with FileSource(path) as source:
             record["rate_hz"] = source.rate_hz
             listener = _Listener()
-            for piece in _pieces(source.blocks()):
+            for piece in _pieces(source.samples()):
                 listener.update(piece)
     except EdgelidError as error:
         failed = np.zeros((), RECORD)

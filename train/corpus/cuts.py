@@ -144,7 +144,7 @@ def read_audio(path: Path, most_s: float | None = None) -> NDArray[np.float32]:
     with FileSource(path) as source:
         most_samples = None if most_s is None else round(most_s * SAMPLE_RATE_HZ)
         blocks, read_samples = [], 0
-        for block in source.blocks():
+        for block in source.samples():
             blocks.append(block)
             read_samples += len(block)
             if most_samples is not None and read_samples >= most_samples:

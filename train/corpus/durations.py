@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
-from edge.audio.sources import UNKNOWN_LENGTH_FRAMES, import_soundfile
+from edge.audio.decoding import (
+    UNKNOWN_LENGTH_FRAMES,
+    NeedsFfmpeg,
+    Unreadable,
+    open_child,
+    open_sound,
+    words_of,
+)
+from edge.audio.ffmpeg import INSTALL
+from edge.audio.sections import Section, sections
 from edge.errors import EdgelidError
 from edge.system.native_stderr import stderr_to_log
 
 BLOCK_VALUES = 1 << 16
 CHUNK_FILES = 4096  # so many are under way at most
-
-ID3_BYTES = 10  # of its header, the last four of which hold its length, 7 bits each
-# Names of the first frame that counts those which follow. It stands at most 36 bytes into it.
-MP3_COUNTED = (b"Xing", b"Info")
-MP3_FRAME_BYTES = 64
 
 
 def measure(files: list[Path], workers: int, progress: tqdm[Any]) -> list[float | EdgelidError]:
@@ -28,7 +32,7 @@ def measure(files: list[Path], workers: int, progress: tqdm[Any]) -> list[float 
     Parameters
     ----------
     files
-        Of any format that libsndfile reads.
+        Of any format that libsndfile or ffmpeg reads.
     workers
         Threads: libsndfile works without Python's lock.
     progress
@@ -56,27 +60,23 @@ def length_s(path: Path) -> float:
     EdgelidError
         If there is no such file, or no audio in it; the message goes behind its name.
     """
-    soundfile = import_soundfile()
     try:
         if not path.is_file():
             raise EdgelidError("no such file" if not path.exists() else "no file")
-        # Without a buffer, as libsndfile goes on where the descriptor stands.
-        with path.open("rb", buffering=0) as file:
-            counted = _counts_its_frames(file)
-            # By descriptor: from a name, libsndfile takes the format of what it does not know.
-            with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-                frames = sound.frames
-                if frames >= UNKNOWN_LENGTH_FRAMES or (sound.format == "MP3" and not counted):
-                    frames = _decoded_frames(sound)
-                rate_hz = sound.samplerate
+        with path.open("rb") as file:
+            parts = sections(file.fileno())
+            is_whole = len(parts) == 1 and parts[0].is_plain
+            try:
+                length = sum(_section_s(file, part, is_whole) for part in parts)
+            except Unreadable as error:
+                length = _decoded_s(file, str(error))
     except OSError as error:
         raise EdgelidError(f"cannot be read ({error.strerror})") from error
     except RuntimeError as error:  # soundfile's errors are of this kind
-        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise EdgelidError(f"no audio that libsndfile can read ({reason})") from error
-    if frames <= 0:
+        raise EdgelidError(f"no audio that libsndfile can read ({words_of(error)})") from error
+    if length <= 0:
         raise EdgelidError("holds no audio")
-    return float(frames / rate_hz)
+    return length
 
 
 def _length(path: Path) -> float | EdgelidError:
@@ -86,25 +86,33 @@ def _length(path: Path) -> float | EdgelidError:
         return error
 
 
-def _counts_its_frames(file: IO[bytes]) -> bool:
-    """Whether an MP3 file says how long it is; the position is at the start again.
+def _section_s(file: BinaryIO, section: Section, is_whole: bool) -> float:
+    """Length of a recording in a file, in seconds, as libsndfile has it."""
+    with open_sound(file, section, is_whole) as sound:
+        frames = sound.frames
+        if frames >= UNKNOWN_LENGTH_FRAMES or section.is_guessed:
+            frames = _decoded_frames(sound)
+        return float(frames / sound.samplerate)
 
-    If not, libsndfile guesses from its size and its first frame, wrong by a factor of several
-    where the bit rate varies.
-    """
-    start = file.read(ID3_BYTES)
-    skipped = 0
-    if start.startswith(b"ID3") and len(start) == ID3_BYTES:
-        skipped = ID3_BYTES + sum(byte << 7 * i for i, byte in enumerate(start[:5:-1]))
-    file.seek(skipped)
-    frame = file.read(MP3_FRAME_BYTES)
-    file.seek(0)
-    return any(name in frame for name in MP3_COUNTED)
+
+def _decoded_s(file: BinaryIO, refusal: str) -> float:
+    """Length of what libsndfile refuses and ffmpeg decodes, in seconds."""
+    try:
+        part = open_child(file, "it", refusal, lambda: False)
+    except NeedsFfmpeg as error:
+        raise EdgelidError(f"{error.kind}, which needs ffmpeg: {INSTALL}") from error
+    except EdgelidError as error:
+        raise EdgelidError(f"no audio that libsndfile can read ({refusal})") from error
+    try:
+        frames = 0
+        while read := len(part.read(BLOCK_VALUES)):
+            frames += read
+        return frames / part.rate_hz
+    finally:
+        part.close()
 
 
 def _decoded_frames(sound: Any) -> int:
-    # soundfile would stop at the length that the header promises, and seek after each block.
-    sound.seekable = lambda: False
     block = np.empty((max(1, BLOCK_VALUES // sound.channels), sound.channels), np.float32)
     frames = 0
     while read := len(sound.read(out=block)):

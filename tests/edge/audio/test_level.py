@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -56,11 +58,52 @@ def test_a_pause_of_a_quiet_room_is_not_too_quiet() -> None:
     assert told(tone(20, 0.3), tone(40, 0.0005), tone(20, 0.3)) == []
 
 
-@pytest.mark.parametrize(("state", "limit"), [("low", 0.0015), ("offset", 0.07)])
+@pytest.mark.parametrize(("state", "limit"), [("low", 0.008), ("offset", 0.07)])
 def test_what_is_near_a_limit_is_told_once(state: str, limit: float) -> None:
     """Back and forth across the limit of entering, but not across that of leaving."""
     near = tone(10, limit) if state == "low" else tone(10, 0.1, offset=limit)
     assert [level.state for level in told(BAD[state], near, BAD[state], near)] == [state]
+
+
+def test_a_short_recording_is_judged_at_its_end() -> None:
+    for state, frames in BAD.items():
+        meter = LevelMeter(RATE_HZ, math.inf)
+        assert meter.update(frames[: 3 * RATE_HZ]) is None
+        level = meter.finish()
+        assert level is not None
+        assert level.state == state
+    meter = LevelMeter(RATE_HZ, math.inf)
+    meter.update(tone(3, 0.3))
+    assert meter.finish() is None
+
+
+@pytest.mark.parametrize("seconds", [5, 25, 48])
+def test_a_recording_of_less_than_a_minute_that_is_too_quiet(seconds: float) -> None:
+    meter = LevelMeter(RATE_HZ)
+    for block in np.array_split(tone(seconds, 0.0005), 100):
+        assert meter.update(block) is None
+    level = meter.finish()
+    assert level is not None
+    assert level.state == "low"
+
+
+def test_a_quiet_end_is_no_quiet_recording() -> None:
+    meter = LevelMeter(RATE_HZ)
+    for part in (tone(12, 0.3), tone(10, 0.0005), tone(3, 0.0)):
+        for block in np.array_split(part, 40):
+            assert meter.update(block) is None
+    assert meter.finish() is None
+
+
+def test_nothing_can_be_said_of_a_click() -> None:
+    meter = LevelMeter(RATE_HZ, math.inf)
+    meter.update(np.zeros((100, 1), np.float32))
+    assert meter.finish() is None
+
+
+@pytest.mark.parametrize(("peak_db", "states"), [(-44, []), (-46, ["low"])])
+def test_the_warning_begins_where_recognition_suffers(peak_db: float, states: list[str]) -> None:
+    assert [level.state for level in told(tone(120, 10 ** (peak_db / 20)))] == states
 
 
 def test_the_figures() -> None:

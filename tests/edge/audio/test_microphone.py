@@ -70,6 +70,12 @@ def test_16_khz_mono_is_tried_first() -> None:
     assert source.duration_s is None
 
 
+@pytest.mark.parametrize("gain_db", [61, -61])
+def test_an_impossible_gain(gain_db: float) -> None:
+    with pytest.raises(EdgelidError, match="is not possible"):
+        MicrophoneSource(gain_db=gain_db, sounddevice=FakeSounddevice([ARRAY], default=0))
+
+
 def test_then_the_rate_and_at_last_the_channels_of_the_device() -> None:
     sounddevice = FakeSounddevice([ARRAY], 0, lambda rate_hz, channels: channels == 6)
     source = MicrophoneSource(sounddevice=sounddevice)
@@ -252,6 +258,28 @@ def test_one_channel_of_several(clock: FakeClock) -> None:
     clock.while_asleep = [lambda: sounddevice.stream.deliver(frames), source.stop]
     (heard,) = sounds(source)
     np.testing.assert_array_equal(heard, frames[:, 3])
+
+
+@pytest.mark.parametrize(("gain_db", "factor"), [(-20, 0.1), (6, 10**0.3), (40, 100.0)])
+def test_a_gain(clock: FakeClock, gain_db: float, factor: float) -> None:
+    sounddevice = FakeSounddevice([SPEAKER, USB], default=1)
+    source = MicrophoneSource(gain_db=gain_db, sounddevice=sounddevice, clock=clock)
+    frames = np.random.default_rng(0).uniform(-0.5, 0.5, (800, 1)).astype(np.float32)
+    clock.while_asleep = [lambda: sounddevice.stream.deliver(frames), source.stop]
+    (heard,) = sounds(source)
+    np.testing.assert_allclose(heard, np.clip(factor * frames[:, 0], -1, 1), rtol=1e-6)
+
+
+def test_a_gain_mends_what_is_too_quiet_and_is_seen_by_the_warnings(clock: FakeClock) -> None:
+    quiet = np.random.default_rng(0).uniform(-0.002, 0.002, (16_000, 1)).astype(np.float32)
+    for gain_db, states in ((0, ["low"]), (30, []), (60, ["clipped"])):
+        sounddevice = FakeSounddevice([SPEAKER, USB], default=1)
+        source = MicrophoneSource(gain_db=gain_db, sounddevice=sounddevice, clock=clock)
+        stream = sounddevice.stream
+        clock.while_asleep = [lambda stream=stream: stream.deliver(quiet)] * 65  # type: ignore[misc]
+        clock.while_asleep.append(source.stop)
+        levels = [part for part in sounds(source) if isinstance(part, Level)]
+        assert [level.state for level in levels] == states
 
 
 @pytest.mark.parametrize("channel", [0, 7, -1])

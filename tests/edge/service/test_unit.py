@@ -115,6 +115,9 @@ def test_the_network_is_what_the_web_page_needs(config: Path) -> None:
     assert lines('web = "[::1]:8080"') == some | bind | loopback
     assert lines('web = "0.0.0.0:8080"') == some | bind
     assert lines("", "user") == none
+    camera = 'input = "rtsp://camera/sound"\n'
+    assert lines(camera) == lines(camera, "user") == some
+    assert lines(camera + 'web = "8080"') == some | bind
     assert lines('web = "8080"', "user") == lines('web = "[::]:8080"', "user") == some
 
 
@@ -222,6 +225,7 @@ REFUSED = {
     "threads = 0": "threads must be",
     'languages = ["xx"]': "does not know xx",
     'input = "-"': "a service listens to a microphone",
+    'input = "a.wav"': "a service listens to a microphone",
     'record_to = "/var/lib/edgelid"': "record_to would record everything",
     'log = "/tmp/events.jsonl"': "can write nowhere but in /var/lib/edgelid",
 }

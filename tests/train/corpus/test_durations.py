@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +104,37 @@ def test_many_files_in_their_order(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert (first, second, third) == (0.05, 0.01, 0.03)
     assert isinstance(missing, EdgelidError)
     assert capfd.readouterr().err == ""  # libsndfile has words for a file that was cut off
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "mp3", "wav", "flac"])
+def test_joined_files(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.full(RATE_HZ, 0.1, np.float32), RATE_HZ)
+    data = path.read_bytes()
+    path.write_bytes(data * 3)
+    assert length_s(path) == pytest.approx(3.0, abs=0.05)
+
+
+def test_a_wav_of_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(RATE_HZ, 0.1, np.float32), RATE_HZ)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"data") + 4, 0)
+    path.write_bytes(data)
+    assert length_s(path) == 1.0
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg from apt")
+def test_the_formats_of_phones(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(3 * RATE_HZ, 0.1, np.float32), RATE_HZ)
+    path = tmp_path / "voice.m4a"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", path], check=True)
+    assert length_s(path) == pytest.approx(3.0, abs=0.05)
+
+
+def test_without_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    path = tmp_path / "voice.m4a"
+    path.write_bytes(b"\0\0\0\x18ftypM4A " + bytes(1_000))
+    with pytest.raises(EdgelidError, match="MPEG-4, which needs ffmpeg: sudo apt install ffmpeg"):
+        length_s(path)

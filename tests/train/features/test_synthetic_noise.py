@@ -66,7 +66,9 @@ def test_rooms_decay_as_long_as_they_say(rt60_s: float) -> None:
 def test_where_they_are_looked_for(
     made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train.features.synthetic_noise, "make_sounds", lambda folder: shutil.copytree(made, folder))
+    monkeypatch.setattr(
+        train.features.synthetic_noise, "make_sounds", lambda folder: shutil.copytree(made, folder)
+    )
     corpus, cache = tmp_path / "data" / "corpus", tmp_path / "cache"
     corpus.mkdir(parents=True)
     assert sounds_of(corpus, Path("given"), cache) == Path("given")

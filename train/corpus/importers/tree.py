@@ -6,13 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge.audio.formats import is_recording
 from train.corpus.importers.row import Fault
-
-# What libsndfile reads and people keep speech in. Headerless formats are not among them.
-AUDIO_SUFFIXES = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc"),
-    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist"),
-)
 
 
 def folders(folder: Path) -> list[Path]:
@@ -25,7 +20,7 @@ def folders(folder: Path) -> list[Path]:
 
 
 def audio_files(folder: Path, root: Path) -> Iterator[str | Fault]:
-    """Audio files at any depth of a folder, by name.
+    """Audio files at any depth of a folder, in the order of their names, hidden ones apart.
 
     Parameters
     ----------
@@ -45,7 +40,7 @@ def audio_files(folder: Path, root: Path) -> Iterator[str | Fault]:
         place = Path(parent).relative_to(root).as_posix()
         prefix = "" if place == "." else f"{place}/"
         for name in sorted(names):
-            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith("."):
+            if not name.startswith(".") and is_recording(Path(parent, name)):
                 yield prefix + name
     yield from unreadable(errors, root)
 

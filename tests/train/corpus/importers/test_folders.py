@@ -29,6 +29,13 @@ def test_layouts(tmp_path: Path) -> None:
     ]
 
 
+def test_contents_count_and_not_only_names(tmp_path: Path) -> None:
+    root = make(tmp_path / "home", "de/anna/voice.m4a", "de/anna/memo", "de/anna/._voice.m4a")
+    (root / "de/anna/memo").write_bytes(b"#!AMR\n" + bytes(30))
+    (root / "de/anna/letter").write_bytes(b"%PDF-1.7" + bytes(30))
+    assert [row.path for row in clips(NAME, root)] == ["de/anna/memo", "de/anna/voice.m4a"]
+
+
 def test_an_unknown_language(tmp_path: Path) -> None:
     make(tmp_path, "clips/1.wav", "de/anna/1.wav")
     rows, faults = read(NAME, tmp_path)

@@ -1,0 +1,403 @@
+"""Files of several recordings, of phones, and cut ones: all that is in them is heard, or told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge.audio import decoding, ffmpeg
+from edge.audio.decoding import NeedsFfmpeg
+from edge.audio.formats import mpeg_frame_bytes
+from edge.audio.sections import MAX_SECTIONS, sections
+from edge.audio.sources import FileSource
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg from apt")
+
+TONES_HZ = (500.0, 1_000.0, 2_000.0)
+TONE_S = 2.0
+
+
+def tone(hz: float, rate_hz: int = SAMPLE_RATE_HZ, duration_s: float = TONE_S) -> Float32Array:
+    time_s = np.arange(round(rate_hz * duration_s)) / rate_hz
+    return (0.5 * np.sin(2 * np.pi * hz * time_s)).astype(np.float32)
+
+
+def encoded(path: Path, samples: Float32Array, rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
+    """The samples in the format that the name of a file stands for."""
+    kind = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
+    with soundfile.SoundFile(path, "w", rate_hz, 1, **kind) as file:
+        for start in range(0, len(samples), 4_096):  # libsndfile crashes on long Ogg writes
+            file.write(samples[start : start + 4_096])
+    return path.read_bytes()
+
+
+def read(path: Path) -> Float32Array:
+    with FileSource(path) as source:
+        return np.concatenate(list(source.samples()))
+
+
+def main_hz(samples: Float32Array) -> float:
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(np.argmax(spectrum) * SAMPLE_RATE_HZ / len(samples))
+
+
+def assert_are_the_tones(samples: Float32Array, tones_hz: tuple[float, ...] = TONES_HZ) -> None:
+    """Check that tones of `TONE_S` follow one another."""
+    assert len(samples) / SAMPLE_RATE_HZ == pytest.approx(TONE_S * len(tones_hz), abs=0.3)
+    for part, hz in zip(np.array_split(samples, len(tones_hz)), tones_hz, strict=True):
+        middle = part[len(part) // 4 : -len(part) // 4]
+        assert main_hz(middle) == pytest.approx(hz, abs=3)
+
+
+# --- several in one file ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".ogg", ".opus", ".mp3", ".flac", ".wav"])
+def test_recordings_that_were_joined(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = [encoded(tmp_path / f"{hz}{suffix}", tone(hz)) for hz in TONES_HZ]
+    path = tmp_path / f"joined{suffix}"
+    path.write_bytes(b"".join(parts))
+    assert_are_the_tones(read(path))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("suffix", [".ogg", ".mp3", ".wav"])
+def test_joined_recordings_of_several_rates(tmp_path: Path, suffix: str) -> None:
+    rates_hz = (44_100, 16_000, 22_050)
+    parts = [
+        encoded(tmp_path / f"{hz}{suffix}", tone(hz, rate_hz), rate_hz)
+        for hz, rate_hz in zip(TONES_HZ, rates_hz, strict=True)
+    ]
+    path = tmp_path / f"joined{suffix}"
+    path.write_bytes(b"".join(parts))
+    assert_are_the_tones(read(path))
+
+
+def test_an_mp3_that_does_not_count_before_one_that_does(tmp_path: Path) -> None:
+    first = encoded(tmp_path / "1.mp3", tone(500.0))
+    frames = first[mpeg_frame_bytes(first) :]  # without the frame that counts
+    path = tmp_path / "joined.mp3"
+    path.write_bytes(frames + encoded(tmp_path / "2.mp3", tone(2_000.0)))
+    assert_are_the_tones(read(path), (500.0, 2_000.0))
+
+
+def test_an_mp3_that_does_not_say_how_long_it_is(tmp_path: Path) -> None:
+    """libsndfile guesses from the first frame, which here is far longer than the others."""
+    path = tmp_path / "radio.mp3"
+    data = encoded(path, tone(500.0))
+    path.write_bytes(data[mpeg_frame_bytes(data) :])
+    assert soundfile.info(path).duration < 0.5 * TONE_S
+    assert_are_the_tones(read(path), (500.0,))
+
+
+def test_tags_behind_an_mp3_are_no_recording(tmp_path: Path) -> None:
+    data = encoded(tmp_path / "1.mp3", tone(500.0))
+    path = tmp_path / "tagged.mp3"
+    path.write_bytes(data + b"TAG" + bytes(125))
+    assert_are_the_tones(read(path), (500.0,))
+
+
+def test_a_part_that_cannot_be_decoded_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = encoded(tmp_path / "1.ogg", tone(500.0))
+    bad = bytearray(encoded(tmp_path / "2.ogg", tone(1_000.0)))
+    bad[28:35] = b"\x01nothing"[:7]
+    path = tmp_path / "chain.ogg"
+    path.write_bytes(first + bytes(bad) + encoded(tmp_path / "3.ogg", tone(2_000.0)))
+    assert_are_the_tones(read(path), (500.0, 2_000.0))
+    (message,) = caplog.messages
+    assert f"part 2 of 3, of {len(bad)} bytes" in message
+
+
+def test_a_million_tiny_parts_take_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.ogg"
+    page = struct.pack("<4sBBqIIIB", b"OggS", 0, 2, 0, 1, 0, 0, 0)
+    data_page = struct.pack("<4sBBqIIIB", b"OggS", 0, 0, 0, 1, 0, 0, 0)
+    path.write_bytes((page + data_page) * 100_000)
+    with path.open("rb") as file:
+        found = sections(file.fileno())
+    assert len(found) == MAX_SECTIONS
+    assert found[-1].end == path.stat().st_size
+
+
+def test_no_serial_number_is_needed_to_tell_links_apart(tmp_path: Path) -> None:
+    data = encoded(tmp_path / "1.ogg", tone(500.0))
+    path = tmp_path / "twice.ogg"
+    path.write_bytes(data + data)
+    assert_are_the_tones(read(path), (500.0, 500.0))
+
+
+# --- lengths that a recorder did not know ----------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (36, 0), (0xFFFFFFFF, 0xFFFFFFFF), (0, 0xFFFFFFFF)])
+def test_a_wav_from_a_stream(
+    tmp_path: Path, sizes: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "piped.wav"
+    data = bytearray(encoded(path, tone(500.0)))
+    struct.pack_into("<I", data, 4, sizes[0])
+    struct.pack_into("<I", data, data.index(b"data") + 4, sizes[1])
+    path.write_bytes(data)
+    assert_are_the_tones(read(path), (500.0,))
+    assert caplog.messages == []
+
+
+def test_a_wav_that_really_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "empty.wav"
+    data = encoded(path, np.zeros(0, np.float32))
+    path.write_bytes(data + b"LIST" + struct.pack("<I", 400) + bytes(400))
+    with pytest.raises(EdgelidError, match="0 samples"):
+        read(path)
+
+
+# --- what is cut ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "suffix", [".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au", ".w64"]
+)
+def test_one_rule_for_what_is_cut(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / f"cut{suffix}"
+    noise = np.random.default_rng(1).normal(0, 0.1, 6 * SAMPLE_RATE_HZ).astype(np.float32)
+    data = encoded(path, noise)
+    path.write_bytes(data[: len(data) // 2 + 1])
+    with FileSource(path) as source:
+        heard = np.concatenate(list(source.samples()))
+        assert source.shortfall is not None
+    assert 1.0 < len(heard) / SAMPLE_RATE_HZ < 3.5
+    (message,) = caplog.messages
+    assert message == source.shortfall
+    words = "its end is missing" if suffix in (".ogg", ".opus") else "it promises 6.0 s"
+    assert f"is truncated or damaged: {len(heard) / SAMPLE_RATE_HZ:.1f} s of it" in message
+    assert words in message
+
+
+def test_nothing_of_a_file_can_be_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "cut.flac"
+    data = encoded(path, tone(500.0))
+    path.write_bytes(data[:200])
+    with pytest.raises(EdgelidError, match=r"nothing of it can be decoded|not audio"):
+        read(path)
+
+
+# --- the formats of phones ------------------------------------------------------------------
+
+PHONES = {
+    "voice.m4a": ["-c:a", "aac"],
+    "lossless.m4a": ["-c:a", "alac"],
+    "voice.aac": ["-c:a", "aac"],
+    "voice.3gp": ["-c:a", "aac"],
+    "voice.webm": ["-c:a", "libopus"],
+    "voice.mka": ["-c:a", "pcm_s16le"],
+    "voice.wma": ["-c:a", "wmav2"],
+    "voice.spx": ["-c:a", "libspeex"],
+    "voice.mp2": ["-c:a", "mp2"],
+    "voice.wv": ["-c:a", "wavpack"],
+    "voice.ts": ["-c:a", "aac"],
+    "movie.mp4": ["-c:a", "aac", "-movflags", "frag_keyframe+empty_moov"],
+}
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a recording of three tones, as a phone does."""
+    folder = tmp_path_factory.mktemp("phone")
+    wav = folder / "tones.wav"
+    encoded(wav, np.concatenate([tone(hz) for hz in TONES_HZ]))
+
+    def make(name: str) -> Path:
+        path = folder / name
+        if not path.exists():
+            command = ["ffmpeg", "-v", "error", "-i", wav, *PHONES[name], "-strict", "-2", path]
+            subprocess.run(command, check=True)
+        return path
+
+    return make
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", PHONES)
+def test_formats_of_phones(
+    phone: Callable[[str], Path], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = phone(name)
+    assert_are_the_tones(read(path))
+    assert caplog.messages == []
+
+
+@needs_ffmpeg
+def test_the_name_does_not_matter(phone: Callable[[str], Path], tmp_path: Path) -> None:
+    path = tmp_path / "-i http:$(x)\n'%d'.wav"
+    shutil.copyfile(phone("voice.m4a"), path)
+    assert_are_the_tones(read(path))
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["voice.webm", "movie.mp4", "voice.wma"])
+def test_a_cut_recording_of_a_phone(
+    phone: Callable[[str], Path], name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = phone(name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(data[: len(data) * 2 // 3])
+    assert 1.0 < len(read(path)) / SAMPLE_RATE_HZ < 5.0
+    (message,) = caplog.messages
+    assert "truncated or damaged" in message
+
+
+@needs_ffmpeg
+def test_what_ffmpeg_cannot_read_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "voice.m4a"
+    path.write_bytes(b"\0\0\0\x18ftypM4A " + bytes(1_000))
+    with pytest.raises(EdgelidError, match=r"not audio that .* or ffmpeg \(.*\) can read: .*\.$"):
+        read(path)
+
+
+@pytest.fixture
+def without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+def test_without_ffmpeg_the_sentence_says_what_to_install(
+    tmp_path: Path, without_ffmpeg: None
+) -> None:
+    path = tmp_path / "voice.m4a"
+    path.write_bytes(b"\0\0\0\x18ftypM4A " + bytes(1_000))
+    with pytest.raises(NeedsFfmpeg, match=r"is MPEG-4, which needs .*: sudo apt install ffmpeg\.$"):
+        read(path)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ffconcat version 1.0\nfile '{secret}'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{secret}\n#EXT-X-ENDLIST\n",
+        "v=0\nc=IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n",
+    ],
+    ids=["concat", "playlist", "session"],
+)
+def test_a_recording_leads_to_no_other_file(tmp_path: Path, script: str) -> None:
+    """Even where our own look at its contents let it through."""
+    secret = tmp_path / "secret.wav"
+    encoded(secret, tone(500.0))
+    path = tmp_path / "script.m4a"
+    path.write_text(script.format(secret=secret))
+    with path.open("rb") as file:
+        child = ffmpeg.of_file("script", file.fileno())
+        try:
+            with pytest.raises(EdgelidError, match="cannot read"):
+                ffmpeg.wait_ready(child, lambda: False)
+        finally:
+            child.close()
+
+
+def program(folder: Path, script: str) -> None:
+    """An ffmpeg that does something else."""
+    path = folder / "ffmpeg"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def other_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Puts something in its place; returns a recording that needs it."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = tmp_path / "voice.m4a"
+    path.write_bytes(b"\0\0\0\x18ftypM4A " + bytes(1_000))
+
+    def put(script: str) -> Path:
+        program(tmp_path, script)
+        return path
+
+    return put
+
+
+# Of what it makes of sound: 16 kHz, one channel.
+HEADER = (
+    r"printf '.snd\000\000\000\030\377\377\377\377\000\000\000\006\000\000\076\200'; "
+    r"printf '\000\000\000\001'"
+)
+
+
+def test_an_ffmpeg_that_hangs(
+    other_ffmpeg: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(decoding, "SILENT_S", 0.3)
+    start_s = time.monotonic()
+    path = other_ffmpeg(f"{HEADER}; head -c 64000 /dev/zero; exec sleep 100")
+    assert len(read(path)) == SAMPLE_RATE_HZ
+    assert "made nothing more of it" in caplog.text
+    assert time.monotonic() - start_s < 20
+
+
+def test_an_ffmpeg_that_may_not_take_so_much(
+    other_ffmpeg: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = other_ffmpeg("sleep 0.3; ulimit -d >limits; ulimit -t >>limits; ulimit -c >>limits")
+    here = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        with pytest.raises(EdgelidError, match="not audio"):
+            read(path)
+    finally:
+        os.chdir(here)
+    limits = (tmp_path / "limits").read_text().split()
+    assert limits == [str(ffmpeg.MAX_BYTES >> 10), str(ffmpeg.MAX_PROCESSOR_S), "0"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "exit 3",
+        "head -c 100000 /dev/urandom",
+        "exec sleep 100",
+        "yes '[error] x' | head -c 9000000 >&2",
+    ],
+)
+def test_whatever_ffmpeg_does_is_a_sentence(
+    other_ffmpeg: Callable[[str], Path], script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ffmpeg, "SILENT_S", 0.3)
+    monkeypatch.setattr(ffmpeg.wait_ready, "__defaults__", (0.5,))
+    with pytest.raises(EdgelidError) as caught:
+        read(other_ffmpeg(script))
+    assert "\n" not in str(caught.value)
+
+
+def test_no_child_stays_behind(other_ffmpeg: Callable[[str], Path]) -> None:
+    path = other_ffmpeg(f"{HEADER}; exec cat /dev/zero")
+    before = set(Path("/proc/self/fd").iterdir())
+    with FileSource(path) as source:
+        next(iter(source.samples()))
+        child = source.recording.first._child  # type: ignore[attr-defined]
+        pid = child._process.pid
+    assert not Path(f"/proc/{pid}").exists()
+    assert len(set(Path("/proc/self/fd").iterdir())) == len(before)
+
+
+def test_it_can_be_stopped_while_it_waits(other_ffmpeg: Callable[[str], Path]) -> None:
+    with FileSource(other_ffmpeg(f"{HEADER}; head -c 6400 /dev/zero; exec sleep 100")) as source:
+        start_s = time.monotonic()
+        for _ in source.samples():
+            source.stop()
+        assert time.monotonic() - start_s < 5
