@@ -125,6 +125,19 @@ def what_opens(device: InputDevice, sounddevice: Any = None) -> dict[int, list[i
     return opens
 
 
+def check_channel(device: InputDevice, channel: int | None) -> None:
+    """Find out whether a device has a channel, counted from 1 on; None is the mean of all.
+
+    Raises
+    ------
+    EdgelidError
+        If it does not.
+    """
+    most = device.max_input_channels
+    if channel is not None and not 1 <= channel <= most:
+        raise EdgelidError(f"{device.name!r} has no channel {channel}: choose one of 1 to {most}.")
+
+
 def find_device(wanted: str | int | None, devices: Sequence[InputDevice]) -> InputDevice:
     """The device that someone means.
 

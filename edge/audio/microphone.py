@@ -19,7 +19,13 @@ from typing import Any, Self, TypeVar
 from edge.audio.capture import Capture
 from edge.audio.clock import Clock
 from edge.audio.default_device import DefaultWatch, Places, usual_places
-from edge.audio.devices import find_again, find_device, import_sounddevice, list_devices
+from edge.audio.devices import (
+    check_channel,
+    find_again,
+    find_device,
+    import_sounddevice,
+    list_devices,
+)
 from edge.audio.gap_log import Losses
 from edge.audio.gaps import Missing
 from edge.audio.level import HINTS, LevelMeter
@@ -148,12 +154,7 @@ class MicrophoneSource(AudioSource):
         return not self._stopping
 
     def _open(self) -> Capture:
-        channels = self._device.max_input_channels
-        if self._channel is not None and not 1 <= self._channel <= channels:
-            raise EdgelidError(
-                f"{self._device.name!r} has no channel {self._channel}: choose one of 1 to "
-                f"{channels}."
-            )
+        check_channel(self._device, self._channel)
         capture = Capture(self._sounddevice, self._device, self._channel, self._clock)
         self.name, self.rate_hz = capture.name, capture.rate_hz
         return capture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from edge.cli.options import Parser, complain, model_of, model_options
+from edge.cli.options import Parser, complain, model_of, model_options, path
 from edge.errors import EdgelidError
-from edge.languages import language_name
+from edge.languages import language_name, meant
 from edge.outputs.stdout import Output, probabilities_record
 
 
@@ -18,7 +18,9 @@ def add(commands: Any, common: Parser) -> None:
         parents=[common, model_options(threads=1)],
         help="one answer for each recording",
     )
-    one.add_argument("files", nargs="+", metavar="FILE", help="audio files, or folders of them")
+    one.add_argument(
+        "files", nargs="+", type=path, metavar="FILE", help="audio files, or folders of them"
+    )
     one.set_defaults(run=run_classify)
 
 
@@ -28,22 +30,25 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     from edge.offline import RecordingClassifier, classify_file, find_recordings
 
     model = model_of(options)
-    classifier = RecordingClassifier(model, open_model(model, options.threads), options.languages)
+    languages = options.languages
+    if languages is not None:
+        languages = meant(languages, model.labels)
+    classifier = RecordingClassifier(model, open_model(model, options.threads), languages)
     status = 0
-    for path in find_recordings(options.files):
+    for file in find_recordings(options.files):
         try:
-            answer = classify_file(classifier, path)
+            answer = classify_file(classifier, file)
         except EdgelidError as error:
             status = 1
             if options.json:
-                output.record({"path": str(path), "error": str(error)})
+                output.record({"path": str(file), "error": str(error)})
             complain(str(error))
             continue
         if options.json:
             values = list(answer.probabilities.values())
             output.record(
                 {
-                    "path": str(path),
+                    "path": str(file),
                     "language": answer.language,
                     "confidence": round(answer.confidence, 4),
                     "probabilities": probabilities_record(model.labels, values),
@@ -52,5 +57,5 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
             )
         else:
             name = f"{answer.language:<9} {language_name(answer.language):<15}"
-            output.line(f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {path}")
+            output.line(f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {file}")
     return status

@@ -8,10 +8,9 @@ import functools
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, lengths, model_options
+from edge.cli.options import Parser, lengths, model_options, path, setting
 from edge.cli.signals import reloaded_by_signal, stopped_by_signals
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output, People, heard_records
@@ -29,21 +28,29 @@ def add(commands: Any, common: Parser) -> None:
         "listen", parents=[common, model_options()], help="follow the language of a stream"
     )
     listen.add_argument(
-        "--config", type=Path, metavar="FILE", help="settings, see `edgelid config show`"
+        "--config", type=path, metavar="FILE", help="settings, see `edgelid config show`"
     )
     listen.add_argument("--input", metavar="FILE", help="audio file, or - for raw PCM on stdin")
     listen.add_argument("--device", help="microphone, by number or (part of) its name")
     listen.add_argument(
-        "--channel", type=int, metavar="N", help="of the microphone (default: the mean of all)"
+        "--channel",
+        type=setting("channel"),
+        metavar="N",
+        help="of the microphone (default: the mean of all)",
     )
-    listen.add_argument("--rate", type=int, help="of raw PCM, Hz (default 16000)")
-    listen.add_argument("--channels", type=int, help="of raw PCM (default 1)")
+    for name, meaning in (("rate", ", Hz (default 16000)"), ("channels", " (default 1)")):
+        listen.add_argument(
+            f"--{name}", type=setting(name), metavar="N", help=f"of raw PCM{meaning}"
+        )
     listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
     listen.add_argument(
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
     )
     listen.add_argument(
-        "--web", metavar="[HOST:]PORT", help="serve a web page, HTTP API and Prometheus metrics"
+        "--web",
+        type=setting("web"),
+        metavar="[HOST:]PORT",
+        help="serve a web page, HTTP API and Prometheus metrics",
     )
     listen.add_argument(
         "--on-change", metavar="'CMD {language}'", help="run a command when the language changes"
@@ -78,7 +85,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
 
     file = options.config
     if file is None and os.environ.get(FILE_VARIABLE):
-        file = Path(os.environ[FILE_VARIABLE])
+        file = path(os.environ[FILE_VARIABLE])
     read = functools.partial(read_settings, file, os.environ, _given(options))
     settings = read()
     if options.windows is not None and settings.output != "json":
@@ -142,11 +149,10 @@ def _source(settings: Settings) -> AudioSource:
 
         return MicrophoneSource(settings.device or None, settings.channel or None)
     from edge.audio.sources import FileSource, PcmSource
+    from edge.outputs.settings import contradictions
 
-    if settings.device:
-        raise EdgelidError("--input and --device exclude each other: leave one out.")
-    if settings.channel:
-        raise EdgelidError("--channel is for microphones: files are mixed down.")
+    for problem in contradictions(settings):
+        raise EdgelidError(problem)
     if settings.input != "-":
         return FileSource(settings.input)
     if sys.stdin is None:  # closed before the start

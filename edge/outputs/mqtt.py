@@ -121,11 +121,12 @@ def check(settings: MqttSettings) -> None:
 
     Raises
     ------
-    ConfigError
+    ConfigError, EdgelidError
     """
     broker = broker_of(settings.mqtt)
     _tls_context(settings, broker)
     _password(settings)
+    _paho()
 
 
 def open_outlet(settings: MqttSettings, surroundings: Surroundings) -> Mqtt:
@@ -250,13 +251,10 @@ class Mqtt:
     # --- of the client's thread ---------------------------------------------------------------
 
     def _open(self, settings: MqttSettings) -> Client:
-        try:
-            from paho.mqtt.client import Client, MQTTv311
-            from paho.mqtt.enums import CallbackAPIVersion
-        except ImportError as error:
-            raise EdgelidError(
-                'paho-mqtt is missing, which MQTT needs: pip install "edgelid[mqtt]".'
-            ) from error
+        _paho()
+        from paho.mqtt.client import Client, MQTTv311
+        from paho.mqtt.enums import CallbackAPIVersion
+
         broker = self._broker
         context, password = _tls_context(settings, broker), _password(settings)
         client = Client(
@@ -327,6 +325,16 @@ class Mqtt:
                 return
             self._troubles.add(sentence)
         logger.warning("mqtt: %s; it is tried again", sentence)
+
+
+def _paho() -> None:
+    """Raise an error where the package is missing."""
+    try:
+        import paho.mqtt.client  # noqa: F401
+    except ImportError as error:
+        raise EdgelidError(
+            'paho-mqtt is missing, which MQTT needs: pip install "edgelid[mqtt]".'
+        ) from error
 
 
 def following_state(state: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
@@ -459,7 +467,7 @@ def _password(settings: MqttSettings) -> str | None:
 def _read_password(file: Path) -> str:
     try:
         with file.open("rb") as opened:
-            text = opened.read(MAX_FILE_BYTES).decode().rstrip("\r\n")
+            text = opened.read(MAX_FILE_BYTES).decode("utf-8-sig").rstrip("\r\n")
     except OSError as error:
         raise ConfigError(
             [f"mqtt_password_file: {str(file)!r} cannot be read ({error.strerror})."]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edge
-from edge.config import STATE_FOLDER
+from edge.config import STATE_FOLDER, of_a_home
 from edge.errors import EdgelidError
 from edge.outputs.mqtt import CREDENTIAL as MQTT_CREDENTIAL
 from edge.outputs.mqtt import broker_of
@@ -257,6 +257,11 @@ class Service:
             raise EdgelidError(
                 f"{config}: record_to would record everything that is heard, for as long as the "
                 "service runs: leave it empty, or say record_in_service = true."
+            )
+        if self.scope == "system" and (homely := of_a_home(Settings, config)):
+            raise EdgelidError(
+                f"{config}: the system service has no home for ~ to mean: write out the path of "
+                f"{', '.join(homely)}."
             )
         given = os.environ.get(MQTT_PASSWORD_VARIABLE)
         if settings.mqtt and given and not settings.mqtt_password_file:
