@@ -20,6 +20,9 @@ def add(commands: Any, common: Parser) -> None:
     sheet.add_argument(
         "-o", "--output", type=path, required=True, metavar="FILE", help=".html or .png"
     )
+    sheet.add_argument(
+        "--skip-bad", action="store_true", help="leave out, and count, lines that are no events"
+    )
     sheet.set_defaults(run=run_report)
 
 
@@ -28,7 +31,7 @@ def run_report(options: argparse.Namespace, output: Output) -> int:
     from edge.outputs.report.words import facts
     from edge.outputs.report.write import report, summary
 
-    found = report(options.files, options.output)
+    found = report(options.files, options.output, options.skip_bad)
     if options.json:
         output.record(summary(found))
     else:
