@@ -10,6 +10,7 @@ from typing import Any
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
+from edge.system.install import how_to_install
 from edge.system.native_stderr import stderr_to_log
 
 # What is tried after 16 kHz and the rate that a device prefers.
@@ -237,11 +238,11 @@ def import_sounddevice() -> Any:
         If sounddevice or PortAudio is missing, or PortAudio does not start.
     """
     try:
-        return importlib.import_module("sounddevice")
+        with stderr_to_log("PortAudio"):
+            return importlib.import_module("sounddevice")
     except ImportError as error:
         raise EdgelidError(
-            "recording needs the package sounddevice, which cannot be imported: "
-            'pip install "edgelid[edge]".'
+            "recording needs the package sounddevice, which cannot be imported: " + how_to_install()
         ) from error
     except OSError as error:
         raise EdgelidError(

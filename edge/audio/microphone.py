@@ -130,6 +130,16 @@ class MicrophoneSource(AudioSource):
             self._end_s = self._clock.now_s()
         return self
 
+    def description(self) -> str:
+        """What is heard, for people."""
+        capture = self._capture
+        if capture is None:
+            return repr(self.name)
+        heard = f"{capture.channels} channel{'s' if capture.channels > 1 else ''}"
+        if self._channel is not None:
+            heard = f"channel {self._channel}"
+        return f"the microphone {self.name!r} ({self.rate_hz} Hz, {heard})"
+
     def close(self) -> None:
         """End the recording; a second call does nothing."""
         capture, self._capture = self._capture, None

@@ -56,6 +56,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
                 }
             )
         else:
+            shown = str(file).replace("\n", "\\n")  # or it would look like two
             name = f"{answer.language:<9} {language_name(answer.language):<15}"
-            output.line(f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {file}")
+            output.line(f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {shown}")
     return status

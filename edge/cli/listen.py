@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import logging
 import os
 import sys
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, lengths, model_options, path, setting
+from edge.cli.options import Parser, complain, lengths, model_options, path, setting
 from edge.cli.signals import reloaded_by_signal, stopped_by_signals
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output, People, heard_records
+from edge.system.native_stderr import threads_stderr_to_log
 
 if TYPE_CHECKING:
     from edge.audio.sources import AudioSource
@@ -91,7 +94,9 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
     listener = ReloadingListener(settings, options.windows)
-    with _source(settings) as source, stopped_by_signals(source):
+    with _quiet(settings), _source(settings) as source, stopped_by_signals(source):
+        if not settings.input:
+            _tell_start(source)
         viewed = settings.output == "text" and output.is_terminal
         monitor = monitor_of(settings, source, viewed)
         with (
@@ -110,6 +115,25 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
                 for record in heard_records(told, listener.model.labels, bool(wanted)):
                     sinks.record(record)
     return 0
+
+
+def _quiet(settings: Settings) -> AbstractContextManager[None]:
+    """What keeps PortAudio's threads from printing among our lines."""
+    return contextlib.nullcontext() if settings.input else threads_stderr_to_log("PortAudio")
+
+
+def _tell_start(source: AudioSource) -> None:
+    """Say which microphone is heard, and how to end that, whoever reads standard output."""
+    from edge.audio.microphone import MicrophoneSource
+
+    if isinstance(source, MicrophoneSource):
+        complain(f"listening to {source.description()}; {_how_to_end()}.")
+
+
+def _how_to_end() -> str:
+    if sys.stdin is not None and sys.stdin.isatty():
+        return "Ctrl-C ends it"
+    return f"`kill {os.getpid()}` ends it"
 
 
 def _view(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from edge.outputs.stdout import printable
 
 if TYPE_CHECKING:
     from edge.model.modelfile import ModelFile
@@ -17,7 +20,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with the status of wrong usage."""
-        self.exit(2, f"edgelid: {' '.join(message.split())}: see `{self.prog} --help`.\n")
+        self.exit(
+            2, f"edgelid: {printable(' '.join(message.split()))}: see `{self.prog} --help`.\n"
+        )
 
 
 def model_options(threads: int | None = None) -> Parser:
@@ -100,4 +105,14 @@ def counts(highest: int) -> Callable[[str], tuple[int, ...]]:
 def complain(sentence: str) -> None:
     """Tell a person what is wrong, on standard error."""
     if sys.stderr is not None:  # which `print` would take for standard output
-        print(f"edgelid: {sentence}", file=sys.stderr)
+        print(f"edgelid: {printable(sentence)}", file=sys.stderr)
+
+
+class Messages(logging.Formatter):
+    """What is logged, for a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__("edgelid: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))

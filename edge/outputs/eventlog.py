@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge.errors import EdgelidError
-from edge.outputs.stdout import now
+from edge.outputs.stdout import json_text, now
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class EventLog:
         self._untold = 0
 
     def _append(self, record: dict[str, Any]) -> None:
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        line = (json_text(record) + "\n").encode()
         descriptor = self._opened()
         if self._size_bytes and self._size_bytes + len(line) > self._file_bytes:
             self._rotate()

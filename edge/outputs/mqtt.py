@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import json
 import logging
 import os
 import socket
@@ -30,6 +29,7 @@ from edge.languages import UNKNOWN, language_name
 from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE, MqttSettings
 from edge.outputs.outlet import Outlet
 from edge.outputs.outlet_settings import Surroundings
+from edge.outputs.stdout import json_text
 from edge.outputs.timeline import seconds_of, time_of
 
 if TYPE_CHECKING:
@@ -519,7 +519,7 @@ def _read_password(file: Path) -> str:
 
 
 def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json_text(value)
 
 
 def _host_name() -> str:

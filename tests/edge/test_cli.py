@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -445,6 +446,45 @@ def test_languages_by_name_or_code(edgelid: Edgelid, sample: Path, named: str) -
     assert not {"de", "zh"} & impossible
 
 
+# --- names of files that a terminal would obey ---------------------------------------------------
+
+
+NAMES = [b"caf\xe9.wav", b"\x1b[31mred.wav", b"bell\x07\x9b31m.wav", "\x9b31m\u202e.wav".encode()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("bad", [False, True])
+def test_names_of_any_bytes(
+    edgelid: Edgelid, tmp_path: Path, recordings: Path, name: bytes, bad: bool
+) -> None:
+    path = os.fsencode(tmp_path / os.fsdecode(name))
+    with open(path, "wb") as file:
+        file.write(b"text" if bad else (recordings / "good.wav").read_bytes())
+    for options in ((), ("--json",), ("--verbose",)):
+        done = edgelid("classify", *options, os.fsdecode(path), encoding=None)
+        assert done.returncode == bad
+        for text in (done.stdout.decode(), done.stderr.decode()):  # they are UTF-8
+            assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+        if options == ("--json",):
+            assert os.fsencode(json.loads(done.stdout)["path"]) == path
+    log = tmp_path / "events.jsonl"
+    folder = tmp_path / os.fsdecode(name + b".d")
+    folder.mkdir()
+    done = edgelid(
+        *("listen", "--json", "--record-to", folder, "--log", log),
+        *("--input", recordings / "good.wav"),
+        encoding=None,
+    )
+    assert done.returncode == 0
+    for line in (done.stdout.splitlines()[0], log.read_bytes().splitlines()[1]):
+        assert os.fsencode(json.loads(line)["folder"]) == os.fsencode(folder)
+
+
+def test_options_of_any_bytes(edgelid: Edgelid) -> None:
+    done = edgelid("classify", "--\x1b[31m", "x", "--threads", "\x1b]0;")
+    assert "\x1b" not in sentence(done, status=2)
+
+
 # --- no microphone ---------------------------------------------------------------------------
 
 
@@ -456,7 +496,7 @@ def ahead(environment: dict[str, str], folder: Path) -> dict[str, str]:
 NO_PORTAUDIO = 'raise OSError("PortAudio library not found")'
 NO_PACKAGE = "raise ModuleNotFoundError(\"No module named 'sounddevice'\", name='sounddevice')"
 SOUNDDEVICE = """
-import threading, time
+import os, threading, time
 from types import SimpleNamespace
 
 class PortAudioError(Exception):
@@ -488,6 +528,7 @@ class RawInputStream:
     def deliver(self):
         status = SimpleNamespace(input_overflow=False)
         while not self.ended.wait(0.05):  # as fast as a microphone
+            os.write(2, b"ALSA lib pcm.c:8570: underrun occurred\\n")
             self.callback(bytes(4 * 800), 800, None, status)
 
     def abort(self):
@@ -534,6 +575,28 @@ def test_no_microphone(edgelid: Edgelid, with_sounddevice: Any, source: str, wor
     done = edgelid("listen", "--json", env=with_sounddevice(source))
     assert words in sentence(done)
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--json", "--channel", "1")])
+def test_the_microphone_is_named_at_the_start(
+    edgelid: Edgelid, with_sounddevice: Any, options: tuple[str, ...]
+) -> None:
+    """On standard error, also where that is a pipe; what PortAudio's thread prints is not there."""
+    env = with_sounddevice(sounddevice(DEVICES))
+    command = [sys.executable, "-m", "edge.cli", "listen", *options]
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, **pipes) as process:  # type: ignore[call-overload]
+        line = process.stderr.readline().decode()
+        time.sleep(0.5)
+        process.terminate()
+        rest = process.stderr.read()
+        assert process.wait(60) == -signal.SIGTERM
+    heard = "channel 1" if "--channel" in options else "1 channel"
+    assert line == (
+        f"edgelid: listening to the microphone 'USB Audio' (16000 Hz, {heard}); "
+        f"`kill {process.pid}` ends it.\n"
+    )
+    assert b"ALSA" not in rest
 
 
 @pytest.mark.parametrize("device", ["3", "headset"])
@@ -745,6 +808,8 @@ def test_a_signal_at_the_microphone(with_sounddevice: Any, number: int) -> None:
     environment = with_sounddevice(sounddevice(DEVICES))
     with started(environment, "listen", "--json", "--windows", "1", "--device", "usb") as process:
         wait_for(process, end_s=1.0)
+        assert process.stderr is not None
+        assert b"listening to the microphone" in process.stderr.readline()
         process.send_signal(number)
         last = assert_ended_properly(process, number)
     assert last["end_s"] >= 1.0
