@@ -100,7 +100,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
         viewed = settings.output == "text" and output.is_terminal
         monitor = monitor_of(settings, source, viewed)
         with (
-            _view(output, monitor if viewed else None, listener.model.labels) as view,
+            _view(output, monitor if viewed else None) as view,
             Sinks(settings, output, Notifier(), monitor) as sinks,
             reloaded_by_signal(listener, sinks, read if file is not None else None),
         ):
@@ -136,9 +136,7 @@ def _how_to_end() -> str:
     return f"`kill {os.getpid()}` ends it"
 
 
-def _view(
-    output: Output, monitor: Monitor | None, labels: tuple[str, ...]
-) -> People | TerminalView:
+def _view(output: Output, monitor: Monitor | None) -> People | TerminalView:
     """What people see: lines, and on a terminal, which has a monitor, more than that."""
     if monitor is not None:
         try:
@@ -146,7 +144,7 @@ def _view(
         except ImportError as error:
             logging.getLogger(__name__).info("no live view: %s is missing", error.name)
         else:
-            return TerminalView(output, monitor, labels)
+            return TerminalView(output, monitor)
     return People(output)
 
 

@@ -21,7 +21,7 @@ from edge.outputs.report.read import Skipped, events, in_order
 from edge.outputs.timeline import Span, spans
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
-GAP = "not heard"
+GAP, GAP_COLOUR = "not heard", "#e8b4ae"
 NO_LANGUAGE = ("nonspeech", "unknown")
 # Of the rows of the timeline: the shortest with which there are not too many of them, or days.
 ROWS_S = (MINUTE_S, 10 * MINUTE_S, HOUR_S)
