@@ -24,7 +24,7 @@ ROOMS = {
         decoder
         listener offline
         outputs
-        service bench
+        service bench wyoming_server
         cli
     """,
     "train": """

@@ -8,7 +8,18 @@ import sys
 from collections.abc import Sequence
 
 from edge import __version__
-from edge.cli import bench, classify, config, devices, info, listen, report, schema, service
+from edge.cli import (
+    bench,
+    classify,
+    config,
+    devices,
+    info,
+    listen,
+    report,
+    schema,
+    service,
+    wyoming,
+)
 from edge.cli.options import Messages, Parser, complain
 from edge.cli.signals import Stopped, die_of
 from edge.errors import EdgelidError
@@ -16,7 +27,7 @@ from edge.outputs.stdout import standard_output
 from edge.system.native_stderr import log_stream
 
 # In the order of `edgelid --help`.
-COMMANDS = (listen, classify, devices, info, report, schema, bench, config, service)
+COMMANDS = (listen, classify, devices, info, report, schema, bench, config, service, wyoming)
 
 
 def parser() -> Parser:
