@@ -183,8 +183,8 @@ def test_a_broker_that_hangs_up_again_and_again_is_told_once(
     settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it does where a second one has our name; the real one is in test_broker.py."""
+    monkeypatch.setattr("paho.mqtt.client.Client.loop_start", lambda _: None)
     outlet = Mqtt(replace(settings, mqtt="mqtts://127.0.0.1:1/home/hall"), ("de",))
-    outlet._client.disconnect()
     client: Any = _Client()
     outlet._client = client
     caplog.clear()
