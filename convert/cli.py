@@ -1,4 +1,4 @@
-"""The command ``edgelid-convert``: parse, call one function, print."""
+"""The commands of edgelid-convert: parse, call one function, print."""
 
 from __future__ import annotations
 

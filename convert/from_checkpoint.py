@@ -1,4 +1,4 @@
-"""From a checkpoint to a model file: quantise, calibrate, prove, and only then write."""
+"""From a training checkpoint to a model file: quantise, calibrate, prove, and only then write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -25,7 +25,7 @@ from convert.representative_audio import (
     representative,
 )
 from convert.settings import WINDOW_S, Settings, whole_embeddings
-from convert.stream_vs_window import WindowCheck, check_window
+from convert.stream_vs_window import check_window
 from convert.streaming_graph import (
     StreamingModule,
     WholeWindow,
@@ -33,8 +33,8 @@ from convert.streaming_graph import (
     to_int8,
     window_to_tflite,
 )
-from convert.tensor_errors import StreamCheck, TensorError, check_streams, tensor_errors
-from convert.weight_errors import WeightError, weight_errors
+from convert.tensor_errors import check_streams, tensor_errors
+from convert.weight_errors import weight_errors
 from convert.whole_window import window_scores, window_spec, windows_of_clips
 from edge import __version__
 from edge.classifier import StreamingClassifier, softmax
@@ -49,6 +49,7 @@ from edge.model.modelfile import (
     Calibration,
     DecoderDefaults,
     Description,
+    ModelFile,
     StreamSpec,
     model_of_bytes,
     pack_model,
@@ -176,62 +177,28 @@ def convert(
     settings.check(config.model)
     settings = settings.fitted(config.model)
     check_writable(output)  # what follows takes a minute
-    labels = config.data.labels
-    trunk, head = restore_model(checkpoint)
-    filterbank = mel_filterbank(config.front_end)
-    front_end = FrontEnd(config.front_end, filterbank)
+    source = _Source.of(checkpoint, name, output)
     log.info("reading speech and noise")
-    material = gather(config, corpus, sounds, settings, front_end)
+    material = gather(config, corpus, sounds, settings, source.front_end)
     log.info("converting with %d clips", len(material.chosen.frames))
-    converted = (
-        _streaming(trunk, head, front_end, material.chosen, settings)
-        if settings.mode == "stream"
-        else _whole_window(trunk, head, front_end, material.chosen, settings)
-    )
-    description = _description(checkpoint, name, converted, material.chosen, filterbank)
-    draft = model_of_bytes(output, pack_model(converted.graph, labels, description, filterbank))
+    converted = source.converted(material.chosen, settings)
+    description = source.description(converted, material.chosen)
+    draft = source.file(converted, description)
     graphs = run_model(draft, 1)
-    metrics: dict[str, dict[str, float]] = {}
-    parities: dict[str, Parity] = {}
-    for window_s, held in material.sets.items():
-        key = f"{window_s:g}"
-        log.info("comparing before and after over %d clips of %s s", len(held.audio), key)
-        classifier = StreamingClassifier(draft, graphs, [window_s])
-        parities[key], scores = compare(converted.trained, classifier, held)
-        metrics[key] = _metrics(scores, held, parities[key].temperature_converted, labels)
-    tensors: list[TensorError] = []
-    weights: list[WeightError] = []
-    stream: StreamCheck | None = None
-    checks: dict[str, WindowCheck] = {}
+    parities, metrics = _compared(converted, draft, graphs, material.sets)
+    proof = Proof(dict(parities), [], [], None, {}, settings.limits)
     if converted.module is not None and isinstance(graphs, Graphs):
-        longest = material.sets[max(material.sets)]
-        some = _spread(longest.audio, CLIPS_LOOKED_INTO)
-        log.info("looking into %d clips", len(some))
-        tensors = tensor_errors(converted.module, converted.graph, features(front_end, some))
-        weights = weight_errors(trunk, head, converted.graph)
-        stream = check_streams(draft, graphs, list(some))
-        window_s = min(material.sets, key=lambda each: abs(each - WINDOW_S))
-        log.info("comparing with a window of %g s, quantised and calibrated apart", window_s)
-        alone = dataclasses.replace(settings, mode="window", windows_s=(window_s,))
-        apart = _whole_window(trunk, head, front_end, material.chosen, alone)
-        told = _description(checkpoint, name, apart, material.chosen, filterbank)
-        whole = model_of_bytes(output, pack_model(apart.graph, labels, told, filterbank))
-        graph = run_model(whole, 1)
-        assert isinstance(graph, WindowGraph)
-        checks[f"{window_s:g}"] = check_window(
-            draft, graphs, whole, graph, material.sets[window_s].audio
-        )
-    proof = Proof(dict(parities), tensors, weights, stream, checks, settings.limits)
+        more = _looked_into(source, converted, converted.module, draft, graphs, material, settings)
+        proof = dataclasses.replace(proof, **more)
     proof.check()
     temperatures = {key: parity.temperature_converted for key, parity in parities.items()}
     description = dataclasses.replace(description, calibration=Calibration(temperatures))
     log.info("tuning the decoder")
-    calibrated = model_of_bytes(
-        output, pack_model(converted.graph, labels, description, filterbank)
-    )
     windows_s = DECODER_WINDOWS_S if settings.mode == "stream" else settings.lengths_s
     decoder, followed = tune_decoder(
-        StreamingClassifier(calibrated, graphs, windows_s), windows_s, material.streams(labels)
+        StreamingClassifier(source.file(converted, description), graphs, windows_s),
+        windows_s,
+        material.streams(config.data.labels),
     )
     description = dataclasses.replace(
         description,
@@ -244,10 +211,123 @@ def convert(
             "proof": proof.as_dict(),
         },
     )
-    data = pack_model(converted.graph, labels, description, filterbank)
+    data = source.packed(converted, description)
     model_of_bytes(output, data)  # what the device will check
     write_atomically(output, data)
     return description, proof
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is converted, and what is to become of it.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+    trunk : Trunk
+    head : Head
+        With the checkpoint's weights.
+    front_end : FrontEnd
+    filterbank : ndarray
+        Of the front end.
+    name : str
+    output : Path
+        Named in errors.
+    """
+
+    checkpoint: Checkpoint
+    trunk: Trunk
+    head: Head
+    front_end: FrontEnd
+    filterbank: Float32Array
+    name: str
+    output: Path
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, name: str, output: Path) -> Self:
+        """Restore the network."""
+        trunk, head = restore_model(checkpoint)
+        filterbank = mel_filterbank(checkpoint.config.front_end)
+        front_end = FrontEnd(checkpoint.config.front_end, filterbank)
+        return cls(checkpoint, trunk, head, front_end, filterbank, name, output)
+
+    def converted(self, chosen: Representative, settings: Settings) -> Converted:
+        """The graph, quantised with the chosen audio."""
+        make = _streaming if settings.mode == "stream" else _whole_window
+        return make(self.trunk, self.head, self.front_end, chosen, settings)
+
+    def description(self, converted: Converted, chosen: Representative) -> Description:
+        """Of a graph that nothing has been measured of yet."""
+        stream, front_end = converted.stream, self.checkpoint.config.front_end
+        return Description(
+            format_version=WINDOW_FORMAT_VERSION if not stream.states else FORMAT_VERSION,
+            name=self.name,
+            front_end=front_end,
+            front_end_hash=front_end_hash(front_end, self.filterbank),
+            stream=stream,
+            calibration=Calibration({f"{window_s:g}": 1.0 for window_s in stream.windows_s}),
+            decoder=DecoderDefaults(window_s=stream.windows_s[0]),
+            provenance=provenance(self.checkpoint, chosen),
+        )
+
+    def packed(self, converted: Converted, description: Description) -> bytes:
+        """The bytes of the model file."""
+        labels = self.checkpoint.config.data.labels
+        return pack_model(converted.graph, labels, description, self.filterbank)
+
+    def file(self, converted: Converted, description: Description) -> ModelFile:
+        """The same as the device would read it; nothing is written."""
+        return model_of_bytes(self.output, self.packed(converted, description))
+
+
+def _compared(
+    converted: Converted,
+    draft: ModelFile,
+    graphs: Graphs | WindowGraph,
+    sets: dict[float, HeldOut],
+) -> tuple[dict[str, Parity], dict[str, dict[str, float]]]:
+    """The trained model against the converted one, and how good that is, by window length."""
+    parities: dict[str, Parity] = {}
+    metrics: dict[str, dict[str, float]] = {}
+    for window_s, held in sets.items():
+        key = f"{window_s:g}"
+        log.info("comparing before and after over %d clips of %s s", len(held.audio), key)
+        classifier = StreamingClassifier(draft, graphs, [window_s])
+        parities[key], scores = compare(converted.trained, classifier, held)
+        metrics[key] = _metrics(scores, held, parities[key].temperature_converted, draft.labels)
+    return parities, metrics
+
+
+def _looked_into(
+    source: _Source,
+    converted: Converted,
+    module: StreamingModule,
+    draft: ModelFile,
+    graphs: Graphs,
+    material: Material,
+    settings: Settings,
+) -> dict[str, Any]:
+    """What a proof has of a model that streams: its tensors, its states, a window beside it."""
+    longest = material.sets[max(material.sets)]
+    some = _spread(longest.audio, CLIPS_LOOKED_INTO)
+    log.info("looking into %d clips", len(some))
+    tensors = tensor_errors(module, converted.graph, features(source.front_end, some))
+    weights = weight_errors(source.trunk, source.head, converted.graph)
+    stream = check_streams(draft, graphs, list(some))
+    window_s = min(material.sets, key=lambda each: abs(each - WINDOW_S))
+    log.info("comparing with a window of %g s, quantised and calibrated apart", window_s)
+    alone = dataclasses.replace(settings, mode="window", windows_s=(window_s,))
+    apart = source.converted(material.chosen, alone)
+    whole = source.file(apart, source.description(apart, material.chosen))
+    graph = run_model(whole, 1)
+    assert isinstance(graph, WindowGraph)
+    check = check_window(draft, graphs, whole, graph, material.sets[window_s].audio)
+    return {
+        "tensors": tensors,
+        "weights": weights,
+        "stream": stream,
+        "apart": {f"{window_s:g}": check},
+    }
 
 
 def gather(
@@ -292,27 +372,6 @@ def gather(
         corpus=corpus,
         noises=noises,
         noise_folder=noise_folder,
-    )
-
-
-def _description(
-    checkpoint: Checkpoint,
-    name: str,
-    converted: Converted,
-    chosen: Representative,
-    filterbank: Float32Array,
-) -> Description:
-    """Of a graph that nothing has been measured of yet."""
-    stream, front_end = converted.stream, checkpoint.config.front_end
-    return Description(
-        format_version=WINDOW_FORMAT_VERSION if not stream.states else FORMAT_VERSION,
-        name=name,
-        front_end=front_end,
-        front_end_hash=front_end_hash(front_end, filterbank),
-        stream=stream,
-        calibration=Calibration({f"{window_s:g}": 1.0 for window_s in stream.windows_s}),
-        decoder=DecoderDefaults(window_s=stream.windows_s[0]),
-        provenance=provenance(checkpoint, chosen),
     )
 
 

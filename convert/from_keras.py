@@ -1,4 +1,4 @@
-"""A network of the user's own: a window of log-mel features in, class scores out."""
+"""From a Keras network of the user to a model file: log-mel windows in, scores out."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 
 from convert.from_checkpoint import versions
 from convert.parity import agreement
-from convert.proof import Proof
-from convert.representative_audio import of_folder, representative
+from convert.proof import Limits, Proof
+from convert.representative_audio import Representative, of_folder, representative
 from convert.settings import Settings
 from convert.streaming_graph import window_to_tflite
 from convert.whole_window import log_probabilities, window_spec, windows_of_clips
@@ -29,6 +29,7 @@ from edge.model.modelfile import (
     Calibration,
     DecoderDefaults,
     Description,
+    ModelFile,
     model_of_bytes,
     pack_model,
 )
@@ -93,21 +94,14 @@ def convert_network(
         If anything is missing or damaged or does not fit, or (as NotProven) the converted model
         answers differently; nothing is written then.
     """
-    if settings.mode != "window":
-        raise EdgelidError("a network of your own takes whole windows: add --mode window")
-    if settings.windows_s:
-        raise EdgelidError("the network itself says how long its window is: leave out --windows")
-    if settings.representative is None:
-        raise EdgelidError(
-            "a network of your own is quantised with your recordings: give --representative DIR"
-        )
+    recordings = _recordings(settings)
     check_writable(output)
     told = read_description(description_file)
     network, contents = load_network(network_file)
     shape = window_shape(network, told)
     frames = next(n for n in shape if n != 1)
     filterbank = mel_filterbank(told.front_end)
-    files = of_folder(settings.representative, SEED)
+    files = of_folder(recordings, SEED)
     chosen = representative(files, FrontEnd(told.front_end, filterbank))
     windows = [window.reshape(shape) for window in windows_of_clips(chosen.frames, frames)]
     # Quantised with one half and proven on the other, as far as there are two.
@@ -117,44 +111,63 @@ def convert_network(
     # The hop is told in frames of 10 ms; those of this front end may be others.
     hop_frames = round(settings.hop_frames * HOP_SAMPLES / told.front_end.hop_samples)
     spec = window_spec(told.front_end, frames, max(1, hop_frames))
-    length = f"{spec.windows_s[0]:g}"
     description = Description(
         format_version=WINDOW_FORMAT_VERSION,
         name=name,
         front_end=told.front_end,
         front_end_hash=front_end_hash(told.front_end, filterbank),
         stream=spec,
-        calibration=Calibration({length: 1.0}),
+        calibration=Calibration({f"{spec.windows_s[0]:g}": 1.0}),
         decoder=DecoderDefaults(window_s=spec.windows_s[0]),
-        provenance={
-            "network_sha256": hashlib.sha256(contents).hexdigest(),
-            **versions(),
-            "representative_clips": list(chosen.ids),
-            "representative_sha256": chosen.sha256,
-        },
+        provenance=_provenance(contents, chosen),
         licence=told.licence,
     )
     draft = model_of_bytes(output, pack_model(graph, told.labels, description, filterbank))
-    converted = run_model(draft, 1)
-    assert isinstance(converted, WindowGraph)
-    proof = Proof(
-        {
-            length: agreement(
-                log_probabilities(network, np.stack(held_out)), _run(converted, held_out)
-            )
-        },
-        [],
-        [],
-        None,
-        {},
-        settings.limits,
-    )
+    proof = _proof(network, draft, held_out, settings.limits)
     proof.check()
     description = dataclasses.replace(description, metrics={"proof": proof.as_dict()})
     data = pack_model(graph, told.labels, description, filterbank)
     model_of_bytes(output, data)  # what the device will check
     write_atomically(output, data)
     return proof
+
+
+def _recordings(settings: Settings) -> Path:
+    """Folder of those to quantise with and to prove on.
+
+    Raises
+    ------
+    EdgelidError
+        If the settings are not those of a whole window with recordings.
+    """
+    if settings.mode != "window":
+        raise EdgelidError("a network of your own takes whole windows: add --mode window")
+    if settings.windows_s:
+        raise EdgelidError("the network itself says how long its window is: leave out --windows")
+    if settings.representative is None:
+        raise EdgelidError(
+            "a network of your own is quantised with your recordings: give --representative DIR"
+        )
+    return settings.representative
+
+
+def _provenance(contents: bytes, chosen: Representative) -> dict[str, Any]:
+    """Where the model comes from: the network, what made the graph, and the recordings."""
+    return {
+        "network_sha256": hashlib.sha256(contents).hexdigest(),
+        **versions(),
+        "representative_clips": list(chosen.ids),
+        "representative_sha256": chosen.sha256,
+    }
+
+
+def _proof(network: Any, draft: ModelFile, held_out: list[Float32Array], limits: Limits) -> Proof:
+    """The network against what it was converted to, on windows that it was not quantised with."""
+    converted = run_model(draft, 1)
+    assert isinstance(converted, WindowGraph)
+    told = log_probabilities(network, np.stack(held_out))
+    length = f"{draft.description.stream.windows_s[0]:g}"
+    return Proof({length: agreement(told, _run(converted, held_out))}, [], [], None, {}, limits)
 
 
 def _run(graph: WindowGraph, windows: list[Float32Array]) -> Any:

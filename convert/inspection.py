@@ -1,4 +1,4 @@
-"""``edgelid-convert inspect`` and ``diff``: what is in a model file, and how two of them differ."""
+"""Inspection of model files: what is in one, and how two of them differ."""
 
 from __future__ import annotations
 

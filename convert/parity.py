@@ -1,4 +1,4 @@
-"""The trained model and the converted one on the same speech: how far they are from each other."""
+"""Agreement of the trained model and the converted one on the same speech."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a conversion can be asked for."""
+"""Settings of a conversion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""The streaming graph: trained layers with their states as inputs and outputs, in int8."""
+"""The streaming graph: trained layers with their states as inputs and outputs, in int8.
+
+A state comes out with the int8 scale that it goes in with, so that it can go round as it is. What
+ties the two is the graph: each layer (`train.model.network.TemporalConv`) joins state and input and
+cuts the next state out of that, and neither changes a scale. `edge.model.interpreter` refuses a
+graph in which they differ.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inside the streaming graph: what quantisation does to each tensor, and that streams are exact."""
+"""Quantisation errors of the tensors in the streaming graph, and a check that streams are exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What quantisation does to weights: trained kernels against those in the graph, by channel."""
+"""Quantisation errors of weights: trained kernels against those in the graph, by channel."""
 
 from __future__ import annotations
 

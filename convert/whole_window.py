@@ -1,4 +1,4 @@
-"""What networks of whole windows are fed with: quantised, proven and described."""
+"""Networks of a whole window: their inputs, scores and description."""
 
 from __future__ import annotations
 

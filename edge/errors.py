@@ -1,4 +1,4 @@
-"""The one exception that commands turn into a sentence."""
+"""The error whose text is one sentence for a person, and ends a command."""
 
 
 class EdgelidError(Exception):

@@ -1,4 +1,4 @@
-"""``edgelid listen``: audio through classifier and decoder to a sink of events.
+"""Following a stream: audio through classifier and decoder to events, gaps accounted for.
 
 Audio can be lost on its way here, and the source says where and how much. Then this rule holds:
 

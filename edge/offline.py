@@ -1,4 +1,4 @@
-"""``edgelid classify``: one answer for a whole recording."""
+"""Classification of whole recordings: one answer for each."""
 
 from __future__ import annotations
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.architecture import PACKAGES, ROOT, Sources
+from tests.architecture import PACKAGES, PICTURE, ROOT, Sources, picture, reduced
 
 
 def test_nothing_imports_what_is_above_it_and_nothing_in_a_circle() -> None:
@@ -49,3 +50,22 @@ def test_an_import_upwards_is_found(copy: Path, file: str, line: str, fault: str
         source.write(f"\n{line}\n")
     faults = list(Sources(copy).faults())
     assert any(fault in each for each in faults), faults
+
+
+def test_the_picture_is_of_these_imports() -> None:
+    """If not: python -m tests.architecture."""
+    assert PICTURE.read_text(encoding="utf-8") == picture(Sources())
+
+
+def test_the_page_names_files_that_there_are() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:edge|train|convert|tests)/[\w/.]*)`", page))
+    assert len(named) > 20
+    assert [
+        name for name in sorted(named) if "NAME" not in name and not (ROOT / name).exists()
+    ] == []
+
+
+def test_what_follows_from_other_imports_is_not_drawn() -> None:
+    ways = {"a": {"b", "c", "d"}, "b": {"c"}, "c": {"d"}, "d": set()}
+    assert reduced(ways) == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}

@@ -1,4 +1,4 @@
-"""The shape of the network, without the network: what needs no TensorFlow can import it."""
+"""The shape of the network as plain data, so that it can be known without TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands of training and of conversion share: every failure is one sentence."""
+"""What commands of training and conversion share: every failure is one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration of a training run: one TOML file, read once, checked at the door."""
+"""The configuration of a training run: one TOML file, read and checked once."""
 
 from __future__ import annotations
 

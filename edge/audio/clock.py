@@ -1,4 +1,4 @@
-"""Time as the microphone needs it: what passes, whatever the clock on the wall is set to."""
+"""The clock of the microphone: time that passes, whatever the time of day is set to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the default microphone may have become another one, found out for next to nothing.
+"""Cheap detection that the default microphone may have become another one.
 
 PortAudio's list of devices is made once, and anew only while no stream is open. Another process
 cannot be asked either: to PortAudio, a device that is in use has nothing to record, and the

@@ -1,4 +1,4 @@
-"""The devices that can record, as PortAudio lists them."""
+"""Listing of the devices that can record, as PortAudio knows them."""
 
 from __future__ import annotations
 

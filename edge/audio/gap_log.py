@@ -1,4 +1,4 @@
-"""What a recording has lost, told in a log that weeks of it do not fill."""
+"""Log messages about lost audio, few enough for weeks of listening."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is missing from a recording, told by when its parts arrived.
+"""Detection of lost audio, by the times at which its parts arrive.
 
 A device that loses audio does not always say so, and never how much. The clock tells: audio that
 was delivered late is made up for by what follows, audio that was lost is not. How far a stream

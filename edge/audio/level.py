@@ -1,4 +1,4 @@
-"""Whether a microphone hears anything worth listening to."""
+"""Level meter: whether a microphone hears anything worth listening to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The microphone, which goes on for weeks: whatever becomes of the device, it comes back to it.
+"""The microphone as a source: it goes on for weeks, and comes back to its device after any fault.
 
 At the start a device that is missing, or does not open, is an error. Later it is a fault to
 survive, as are devices that fall silent without a word, overruns of the audio system, a machine

@@ -1,4 +1,4 @@
-"""Any audio to 16 kHz mono, block by block."""
+"""Resampling of any audio to 16 kHz mono, block by block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audio on its way from PortAudio's thread to the one that listens."""
+"""Ring buffer for audio on its way from PortAudio's thread to the one that listens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where audio comes from: files and raw PCM streams.
+"""Sources of audio: what they have in common, files, and raw PCM streams.
 
 Every source yields the same thing, 16 kHz mono in blocks, whatever it reads. The microphone has a
 module of its own, `edge.audio.microphone`.

@@ -1,4 +1,4 @@
-"""Calls into libraries that may never return."""
+"""Time limits for calls into libraries that may never return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgelid bench compare``: two benches, and which differences are more than noise."""
+"""Comparison of two benches: which differences are more than noise."""
 
 from __future__ import annotations
 

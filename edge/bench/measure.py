@@ -1,4 +1,4 @@
-"""What ``edgelid bench`` measures, and how the figures of all its passes become one document.
+"""The measurements of a bench, and how the figures of all its passes become one document.
 
 The setups take turns, several rounds of them, so that what changes meanwhile (heat, other
 programs) hits all alike; what the rounds differ by is the noise of the figures.

@@ -1,4 +1,4 @@
-"""What is being measured, on one line of the terminal that goes away at the end."""
+"""Progress of a bench, on one line of the terminal that goes away at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sliding window as it is commonly done: all of it, at every hop; here with the same weights."""
+"""The usual sliding window, to compare with: all of it computed at every hop, same weights."""
 
 from __future__ import annotations
 

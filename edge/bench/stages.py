@@ -1,4 +1,4 @@
-"""The stages of listening, each to be watched at its work.
+"""Stopwatches around the stages of listening.
 
 What is measured is the code that listens, not a copy of it: a watch stands around the calls that
 a :class:`edge.listener.Listener` makes.

@@ -1,4 +1,4 @@
-"""What starting the real command costs: time to its first decision, memory, and disk."""
+"""Costs of starting the real command: time to its first decision, memory, and disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bench for people, in 80 columns."""
+"""The table of a bench for people, in 80 columns."""
 
 from __future__ import annotations
 

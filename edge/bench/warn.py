@@ -1,4 +1,4 @@
-"""What spoils the figures of a bench."""
+"""Warnings of what spoils the figures of a bench."""
 
 from __future__ import annotations
 

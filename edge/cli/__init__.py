@@ -1,4 +1,4 @@
-"""The command ``edgelid``, a module for each of its commands: parse, call one function, print.
+"""The commands of edgelid, a module for each: parse, call one function, print.
 
 Each command imports what it needs when it runs: the others start faster, and an interrupt while
 numpy loads, which takes a second on the smallest devices, ends it like any other. May import from

@@ -1,4 +1,4 @@
-"""What a stranger's graph may be made of, checked in the flatbuffer before anything is built of it.
+"""Static checks of a graph in the flatbuffer, before anything is built of it.
 
 A graph is tried in another process before it is run in this one (`edge.model.trust`). A trial
 proves something only if the graph does the same at every run, with whatever audio. These checks see

@@ -1,4 +1,4 @@
-"""``edgelid info``: what a model file says of itself."""
+"""Description of a model file, for ``edgelid info``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding a TFLite interpreter that works, and running a model's graphs with it.
+"""The TFLite interpreter: finding one that works, and running a model's graphs with it.
 
 An interpreter that can be imported may still not run (tflite-runtime 2.14 with numpy 2 is one),
 so each candidate has to build one from the very model before it is taken.

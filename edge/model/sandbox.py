@@ -1,4 +1,4 @@
-"""The process in which a stranger's graph is tried: ``python -m edge.model.sandbox THREADS``.
+"""The child process that tries a stranger's graph: ``python -m edge.model.sandbox THREADS``.
 
 It reads a pickled :class:`edge.model.modelfile.ModelFile` from the process that started it, and
 builds and runs its graphs. Its exit status is 0 if that works; 1, after a sentence on standard

@@ -1,4 +1,4 @@
-"""Whether a graph may be run in this process.
+"""The decision whether a model's graph may run in this process.
 
 Interpreters do not survive every graph. ai-edge-litert verifies the offsets of the flatbuffer, but
 well-formed graphs can be absurd: operands that are missing or another operator's, int8 without a

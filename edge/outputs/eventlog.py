@@ -1,4 +1,4 @@
-"""A log of events on disk: newline-delimited JSON that survives loss of power, and stays bounded.
+"""The event log on disk: newline-delimited JSON that survives loss of power, and stays bounded.
 
 Every record is one write, and on the disk before the next one begins: what a power cut can tear is
 the end of the file, and that is cut off at the next start. Events are rare, so that the card does

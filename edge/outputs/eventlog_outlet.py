@@ -1,4 +1,4 @@
-"""The event log behind a queue: a card that takes seconds for a record holds up nobody."""
+"""The event log behind a queue, so that a slow card holds up nobody."""
 
 from __future__ import annotations
 

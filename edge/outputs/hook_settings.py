@@ -1,4 +1,4 @@
-"""What a command that is run at every change takes."""
+"""Settings of the hook, the command that is run when the language changes."""
 
 from __future__ import annotations
 

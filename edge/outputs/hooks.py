@@ -1,4 +1,4 @@
-"""A command that is run when the language changes."""
+"""The hook: a command that is run when the language changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is heard now and was heard lately, for those who look on from other threads.
+"""The monitor: what is heard now and was heard lately, to be read from other threads.
 
 The thread that listens writes here and never waits longer than for a copy. Terminal, web page,
 metrics and whoever else reads what they need, when they like.

@@ -1,4 +1,4 @@
-"""Events and the present language for an MQTT broker, and so for Home Assistant.
+"""The MQTT outlet: events and the present language for a broker, and so for Home Assistant.
 
 The client's own thread keeps the connection, and tries again for ever where there is none. An
 event counts as delivered once the broker has acknowledged it; the next one waits until then, and

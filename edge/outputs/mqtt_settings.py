@@ -1,4 +1,4 @@
-"""What sending to an MQTT broker takes."""
+"""Settings of the MQTT outlet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passing events on to what may be slow, hang or fail, without ever waiting for it.
+"""The queue and the thread of an outlet: what is slow, hangs or fails holds up nobody.
 
 Whoever listens puts records into a queue of fixed size and goes on. A thread of the outlet's own
 takes them out and does the work. If that takes too long, the oldest records are lost and counted,

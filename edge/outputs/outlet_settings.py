@@ -1,4 +1,4 @@
-"""What an outlet says of itself: the settings it takes, and what checks and opens it."""
+"""The settings of an outlet, and what every outlet has to offer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recording what is heard, for debugging: never unless asked for, and never without end."""
+"""The recorder, for debugging: never on unless asked for, and never without end."""
 
 from __future__ import annotations
 

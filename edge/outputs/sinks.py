@@ -1,4 +1,4 @@
-"""Where audio and events go besides standard output: log, recorder, service manager, outlets."""
+"""Fan-out of audio and events: to log, recorder, service manager and outlets."""
 
 from __future__ import annotations
 

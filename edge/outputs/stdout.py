@@ -1,4 +1,4 @@
-"""What the commands print: newline-delimited JSON for programs, lines for people."""
+"""Standard output: newline-delimited JSON for programs, lines for people."""
 
 from __future__ import annotations
 

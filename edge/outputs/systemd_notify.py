@@ -1,4 +1,4 @@
-"""Telling systemd how the service is: the protocol of sd_notify(3), a datagram of lines."""
+"""Notifications to systemd of how the service is: sd_notify(3), a datagram of lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: finished segments scroll by, and below them stands now.
+"""The live view on a terminal: finished segments scroll by, the present one stands below.
 
 A thread of its own draws, a few times a second whatever happens: a terminal that is stopped, or
 at the end of a slow line, holds up nobody who listens.

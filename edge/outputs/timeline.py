@@ -1,4 +1,4 @@
-"""Events as stretches of time on the clock on the wall.
+"""Events as spans of the time of day.
 
 Records count seconds of the stream, which is exact; people ask when something was. What ties the
 two together is every record that is written the moment that its stream time is reached.

@@ -1,4 +1,4 @@
-"""Listening whose settings can change while the audio goes on."""
+"""Reloading: new settings while the audio goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: a full disk or a stopped program leaves none in halves."""
+"""Atomic files: they appear whole or not at all, though the disk is full or the program stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What machine this is, and in what state: read from the system, or None where it does not say.
+"""Facts about this machine and its state, read from the system; None where it does not say.
 
 Every reader takes the root of the file system, so that another machine's can be told from a copy
 of its files.

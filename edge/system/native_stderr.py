@@ -1,4 +1,4 @@
-"""Libraries in C and C++ that print to standard error whatever they meet."""
+"""Redirection of what libraries in C and C++ print to standard error."""
 
 from __future__ import annotations
 

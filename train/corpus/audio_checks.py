@@ -1,4 +1,4 @@
-"""What the files of a corpus are, against what its manifest says of them."""
+"""Checks of the audio files of a corpus against its manifest."""
 
 from __future__ import annotations
 

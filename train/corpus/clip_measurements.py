@@ -1,4 +1,4 @@
-"""What one clip turns out to be when it is decoded: a record of numbers, for millions of clips."""
+"""Measurements of a decoded clip: a record of numbers, for millions of clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long audio files are, from their headers where these can be relied on."""
+"""Durations of audio files, from their headers where these can be relied on."""
 
 from __future__ import annotations
 

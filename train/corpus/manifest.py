@@ -1,4 +1,4 @@
-"""The list of clips of a corpus: one row a clip, as tab-separated text or as Parquet.
+"""The manifest, a corpus's list of clips: one row a clip, as tab-separated text or Parquet.
 
 A small corpus is a folder with a ``manifest.tsv`` that people write. ``edgelid-train import``
 writes Parquet, which holds millions of rows in columns and says in its metadata which folder the

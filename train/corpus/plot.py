@@ -1,4 +1,4 @@
-"""A corpus as a picture: hours of each language by split, and how long its clips are."""
+"""The picture of a corpus: hours of each language by split, and how long its clips are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a corpus: each kind with its name, how bad it is, and what to do."""
+"""The kinds of problems a corpus can have: name, severity, and what to do."""
 
 from __future__ import annotations
 

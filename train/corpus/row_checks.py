@@ -1,4 +1,4 @@
-"""What the rows of a manifest tell of a corpus without its files, for millions of rows at once."""
+"""Checks of the rows of a manifest, without its files, for millions of rows at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train, dev and test by whole speakers or whole sources: ``edgelid-train split``.
+"""Splitting into train, dev and test by whole speakers or whole sources.
 
 A unit is what stays together: a speaker, or a source with all sources that its speakers are also
 in. Units go to dev and test in an order drawn from their names, so neither the order of the rows

@@ -1,4 +1,4 @@
-"""What ``edgelid-train split`` made of a corpus, as lines of 80 columns."""
+"""The report of a splitting, as lines of 80 columns."""
 
 from __future__ import annotations
 

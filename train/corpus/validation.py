@@ -1,4 +1,4 @@
-"""Everything that would ruin a training run, found before it: ``edgelid-train validate``."""
+"""Validation of a corpus: everything that would ruin a training run, found before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``edgelid-train validate`` found, as lines of 80 columns."""
+"""The report of a validation, as lines of 80 columns."""
 
 from __future__ import annotations
 

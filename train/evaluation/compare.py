@@ -1,4 +1,4 @@
-"""What fine-tuning changed: two checkpoints on the same stretches of speech, language by language.
+"""Comparison of two checkpoints, before and after fine-tuning, language by language.
 
 Unlike the development score, which is about the languages alone, ``other`` and ``nonspeech`` count
 as answers here: a language that was of class ``other`` should become one of its own.

@@ -1,4 +1,4 @@
-"""What becomes of speech on its way to the microphone, and behind it, for testing.
+"""Test conditions: noise, rooms and codecs that speech meets around the microphone.
 
 Every disturbance is drawn by the name of the item that a cut is taken from: a cut meets the same
 noise at every signal-to-noise ratio, and in every model's evaluation.

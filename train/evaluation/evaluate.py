@@ -1,4 +1,4 @@
-"""Accuracy of a model file: int8, through the very code that listens on the device."""
+"""Evaluation of a model file: int8, through the very code that listens on the device."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from train.evaluation.scores import (
     trial_curve,
 )
 from train.evaluation.streams import score_streams
-from train.evaluation.yardstick import read_yardstick
+from train.evaluation.yardstick import Yardstick, read_yardstick
 from train.features.noise import read_noise
 from train.features.synthetic_noise import sounds_of
 
@@ -158,29 +158,53 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     model = read_model(evaluation.model)
     yardstick = read_yardstick(evaluation.yardstick) if evaluation.yardstick else None
     material = _material(evaluation, model)
-    every_cut = [cut for found in material.known.values() for cut in found]
-    if yardstick and not any(map(yardstick.has, every_cut)):
-        raise EdgelidError(
-            f"the yardstick {evaluation.yardstick} has none of these cuts: "
-            "let train.evaluation.yardstick score the same split of the same corpus"
-        )
+    if yardstick:
+        _check_yardstick(yardstick, evaluation, material)
     setup = Setup(evaluation.model, material.manifest.root, material.sounds, material.noise)
     with Workers(setup, evaluation.workers) as workers:
         scored, strangers = _score(evaluation, material, model.labels, workers)
         noise = _score_noise(evaluation, material, workers)
         streams = _follow(evaluation, material, model.description.decoder, workers)
     base = evaluation.condition_s
-    durations = {}
-    for duration_s in evaluation.durations_s:
-        everything = scored[CLEAN, duration_s]
-        closed = among(everything, model.languages)
-        # The cuts are known to be speech, and the yardstick knows no silence.
-        entry = {"languages": languages_report(closed), "open": open_report(everything)}
-        compared = compare(closed, yardstick) if yardstick else None
-        if compared:
-            entry["yardstick"] = compared
-        durations[f"{duration_s:g}"] = entry
+    clean = scored[CLEAN, base]
     report: dict[str, Any] = {
+        **_origin(evaluation, material, model, yardstick),
+        "condition_duration_s": base,
+        "durations": {
+            f"{duration_s:g}": _duration(scored[CLEAN, duration_s], model.languages, yardstick)
+            for duration_s in evaluation.durations_s
+        },
+        "conditions": {
+            name: _condition(name, scored[name, base], clean, model.languages)
+            for name in material.conditions
+        },
+        "detection_curve": trial_curve(among(clean, model.languages)),
+    }
+    known = _confidence(clean.log_probabilities, model)
+    if strangers is not None:
+        report["open_set"] = _open_set(known, clean.cuts, strangers, material.strangers, model)
+    if noise:
+        heard = {kind: _confidence(scores, model) for kind, scores in noise.items()}
+        report["noise"] = noise_report(known, heard, model.description.decoder.confidence)
+    if streams:
+        report["streams"] = streams
+    return report
+
+
+def _check_yardstick(yardstick: Yardstick, evaluation: Evaluation, material: _Material) -> None:
+    every_cut = [cut for found in material.known.values() for cut in found]
+    if not any(map(yardstick.has, every_cut)):
+        raise EdgelidError(
+            f"the yardstick {evaluation.yardstick} has none of these cuts: "
+            "let train.evaluation.yardstick score the same split of the same corpus"
+        )
+
+
+def _origin(
+    evaluation: Evaluation, material: _Material, model: ModelFile, yardstick: Yardstick | None
+) -> dict[str, Any]:
+    """What has been scored on what."""
+    return {
         "model": model.description.name,
         "sha256": model.sha256,
         "bytes": evaluation.model.stat().st_size,
@@ -191,27 +215,20 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         "per_language": evaluation.per_language,
         "bootstrap_draws": DRAWS,
         "yardstick": yardstick.name if yardstick else None,
-        "condition_duration_s": base,
-        "durations": durations,
-        "conditions": {
-            name: _condition(name, scored[name, base], scored[CLEAN, base], model.languages)
-            for name in material.conditions
-        },
-        "detection_curve": trial_curve(among(scored[CLEAN, base], model.languages)),
     }
-    threshold = model.description.decoder.confidence
-    known = _confidence(scored[CLEAN, base].log_probabilities, model)
-    if strangers is not None:
-        report["open_set"] = _open_set(
-            known, scored[CLEAN, base].cuts, strangers, material.strangers, model
-        )
-    if noise:
-        report["noise"] = noise_report(
-            known, {kind: _confidence(scores, model) for kind, scores in noise.items()}, threshold
-        )
-    if streams:
-        report["streams"] = streams
-    return report
+
+
+def _duration(
+    everything: Scored, languages: Sequence[str], yardstick: Yardstick | None
+) -> dict[str, Any]:
+    """The figures of cuts of one length."""
+    closed = among(everything, languages)
+    # The cuts are known to be speech, and the yardstick knows no silence.
+    entry = {"languages": languages_report(closed), "open": open_report(everything)}
+    compared = compare(closed, yardstick) if yardstick else None
+    if compared:
+        entry["yardstick"] = compared
+    return entry
 
 
 def _condition(

@@ -1,4 +1,4 @@
-"""Audio through a model file, in any number of processes, which does not change the results."""
+"""Inference on many recordings, in any number of processes, which does not change the results."""
 
 from __future__ import annotations
 

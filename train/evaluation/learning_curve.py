@@ -1,4 +1,4 @@
-"""How accuracy grows with the number of sources a language was learnt from.
+"""The learning curve: accuracy by the number of sources a language was learnt from.
 
     python -m train.evaluation.learning_curve train/checkpoints/edgelid-9.npz --cache CACHE \
         --json curve.json

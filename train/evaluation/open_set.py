@@ -1,4 +1,4 @@
-"""How well a confidence keeps strangers out: speech in other languages, noise and music."""
+"""Open-set figures: how well a confidence keeps out other languages, noise and music."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's answers for cuts of speech, and the figures they come to."""
+"""Scores of cuts of speech by a model, and the figures they come to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain 2-D network of the tutorials on sound and images, to compare the shipped one with.
+"""The plain 2-D network of tutorials on sound and images, to compare the shipped one with.
 
 Five convolutions of 3x3, each normalised, rectified and halved by pooling, then two dense layers,
 on a whole window of 3 s of log-mel frames as on a picture. It hears what the shipped network

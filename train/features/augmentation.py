@@ -1,4 +1,4 @@
-"""Augmentation: what must not matter, made to vary.
+"""Augmentation: variation of what must not matter to the answer.
 
 Two halves. Waveform augmentation (speed, rooms, codecs, telephone band) is costly and drawn
 once per cached variant of a clip. Spectrogram augmentation (noise, equaliser, vocal tract, gain,

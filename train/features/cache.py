@@ -218,30 +218,14 @@ def prepare(
     jobs = _jobs(folder, directory, paths, sizes, variants, rooms)
     found = _found(jobs, skip_bad)
     if None in found:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EdgelidError(f"cannot make the cache {folder}: {error.strerror}") from error
-        with _alone(folder):
+        with _locked(folder):
             found = _found(jobs, skip_bad)  # another process may have been at it
             if None in found:
                 heard = [read_audio(room) for room in rooms]
                 _make(Extractor(FrontEnd(config, filterbank), heard), jobs, found, workers, cluster)
     indices = [index for index in found if index is not None]  # none is missing any more
     _tell_faults(jobs, indices, skip_bad)
-    lengths = np.concatenate([index.lengths for index in indices]).astype(np.int32)
-    if not lengths.any():
-        raise EdgelidError("no file is long enough for a frame of features")
-    shape = (variants + 1, len(paths))
-    each = np.array([len(job.paths) for job in jobs])
-    numbers = np.arange(len(paths), dtype=np.int32) % CLIPS
-    return CachedFeatures(
-        Shards(tuple(job.file for job in jobs), config.mels),
-        np.repeat(np.arange(len(jobs), dtype=np.int32), each).reshape(shape),
-        numbers,
-        lengths.reshape(shape),
-        np.concatenate([index.speeds for index in indices]).reshape(shape),
-    )
+    return _joined(jobs, indices, config.mels, variants)
 
 
 def _key(*parts: object) -> str:
@@ -301,9 +285,44 @@ def _make(
             progress.update(len(index.lengths))
 
 
+def _joined(
+    jobs: Sequence[Job], indices: Sequence[Index], mels: int, variants: int
+) -> CachedFeatures:
+    """The shards of all jobs as one, with the clips in the order of the jobs.
+
+    Raises
+    ------
+    EdgelidError
+        If there are no features in any.
+    """
+    lengths = np.concatenate([index.lengths for index in indices]).astype(np.int32)
+    if not lengths.any():
+        raise EdgelidError("no file is long enough for a frame of features")
+    each = np.array([len(job.paths) for job in jobs])
+    clips = int(each.sum()) // (variants + 1)
+    shape = (variants + 1, clips)
+    return CachedFeatures(
+        Shards(tuple(job.file for job in jobs), mels),
+        np.repeat(np.arange(len(jobs), dtype=np.int32), each).reshape(shape),
+        np.arange(clips, dtype=np.int32) % CLIPS,
+        lengths.reshape(shape),
+        np.concatenate([index.speeds for index in indices]).reshape(shape),
+    )
+
+
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait for other processes that write to the same cache."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Make the cache's folder, and wait for other processes that write there.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgelidError(f"cannot make the cache {folder}: {error.strerror}") from error
     with open(folder / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Noise and rooms for who has none: made once, of numbers, and kept in a cache.
+"""Synthetic noise and room responses, for those who have no recordings of them.
 
 Recordings are better: nobody's kitchen is in here. But speech that was only ever heard clean
 makes models that only work in studios.

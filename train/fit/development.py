@@ -1,4 +1,4 @@
-"""Scores on held-out sources while training: quick, on float weights, for decisions only."""
+"""Development scores while training: quick, on float weights, for decisions only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher's frame embeddings as targets for the student's: see :mod:`train.fit.teacher`.
+"""Distillation: a teacher's frame embeddings as targets for the student's.
 
 A recogniser that has heard half a million hours knows phonetics; the few hours of speech that a
 small corpus holds do not teach them. The teacher's embeddings, clustered, are units of sound that

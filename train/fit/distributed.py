@@ -1,4 +1,4 @@
-"""Where training runs: on one device, on all GPUs of a machine, or on several machines.
+"""Distribution of a run: over one device, all GPUs of a machine, or several machines.
 
 A batch has ``parts``: as many as there are devices, times the parts that each computes one after
 the other. Every part is drawn, and its dropout seeded, by its number; gradients and statistics

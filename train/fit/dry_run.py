@@ -1,4 +1,4 @@
-"""What a run will cost, before it begins: counted, or measured on a few steps of noise."""
+"""The dry run: what a run will cost, counted, or measured on a few steps of noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Begin a run with what another one has learnt: its trunk, and what its head knows already."""
+"""Fine-tuning: a run that begins with another one's trunk, and what its head knows already."""
 
 from __future__ import annotations
 

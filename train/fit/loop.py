@@ -1,4 +1,4 @@
-"""Training: one loop, resumable at any step."""
+"""The training loop, resumable at any step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What drawing batches costs, against what a training step takes of them.
+"""Benchmark of drawing batches, against what a training step takes of them.
 
     python -m train.fit.pipeline_bench train/configs/edgelid-9.toml --corpus CORPUS --step
 

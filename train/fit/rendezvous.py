@@ -1,4 +1,4 @@
-"""Workers of a run meet before TensorFlow connects them.
+"""The meeting of a run's workers, before TensorFlow connects them.
 
 TensorFlow waits for a missing worker for an hour, and cannot be interrupted while it does. So the
 workers first say hello to the chief, at the address that its server will have, and begin together.

@@ -1,4 +1,4 @@
-"""Targets for distillation: frame embeddings of the Whisper base encoder, 25 a second.
+"""The teacher's targets for distillation: frames of the Whisper base encoder, 25 a second.
 
 Every clip of the training split goes once through the encoder, in packs of 30 s (its fixed
 window), so that no pass is spent on padding. The embeddings are averaged to 40 ms, freed of the

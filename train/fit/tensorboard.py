@@ -1,4 +1,4 @@
-"""What happens in a run, step by step, for TensorBoard: ``tensorboard --logdir RUN``."""
+"""The record of a run for TensorBoard, step by step: ``tensorboard --logdir RUN``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of a training run, and the step that advances it."""
+"""The trainer: the state of a run, and the step that advances it."""
 
 from __future__ import annotations
 

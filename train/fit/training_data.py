@@ -1,4 +1,4 @@
-"""All that training reads: manifests, features, noise, and what a teacher heard."""
+"""The data of a run: manifests, features, noise, and what a teacher heard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers of half the size, where a GPU is faster with them; weights stay in float32."""
+"""Mixed precision: 16-bit arithmetic where a GPU is faster with it; weights stay in float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that is spread over machines by Ray, where that is installed."""
+"""Jobs spread over machines by Ray, where that is installed."""
 
 from __future__ import annotations
 

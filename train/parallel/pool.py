@@ -1,4 +1,4 @@
-"""Work shared out to processes, in order and in bounded memory, however many jobs there are.
+"""Jobs for processes, in order and in bounded memory, however many there are.
 
 The processes end with the one that started them, whatever ends that one, and at once. Each has a
 pipe of its own: an executor's share one, and where one of them is killed while it writes a large

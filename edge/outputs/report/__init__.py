@@ -1,1 +1,1 @@
-"""What an event log tells of hours, days and weeks."""
+"""Reports: what an event log tells of hours, days and weeks."""

@@ -1,4 +1,4 @@
-"""A report as one page of HTML that needs nothing else: no script, no network, no matplotlib."""
+"""The HTML page of a report, which needs nothing else: no script, no network, no matplotlib."""
 
 from __future__ import annotations
 

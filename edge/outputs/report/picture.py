@@ -1,4 +1,4 @@
-"""A report as PNG."""
+"""The picture of a report, as PNG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events from files: logs with those that were full before them, and saved `--json` streams."""
+"""Reading of events from logs, with those that were full before them, and `--json` streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says, whatever it is drawn with."""
+"""The sentences and figures of a report, whatever it is drawn with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the web page is to be had."""
+"""The address of the web page: ``[HOST:]PORT``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be asked for, and what the answers are."""
+"""The HTTP API: what can be asked for, and the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection of a browser, which gets no more time and memory than it needs."""
+"""One connection of a browser, with no more time and memory than it needs."""
 
 from __future__ import annotations
 

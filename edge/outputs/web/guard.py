@@ -1,4 +1,4 @@
-"""Who may ask what: the checks that every request passes first, and what every answer says."""
+"""Access control: the checks that every request passes first, and headers of every answer."""
 
 from __future__ import annotations
 

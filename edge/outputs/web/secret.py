@@ -1,4 +1,4 @@
-"""The token that whoever asks from elsewhere has to know."""
+"""The access token, which whoever asks from elsewhere has to know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server, in a thread of its own: listening goes on whatever becomes of it."""
+"""The web server, in a thread of its own: listening goes on whatever becomes of it."""
 
 from __future__ import annotations
 

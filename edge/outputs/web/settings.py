@@ -1,4 +1,4 @@
-"""What the web page, its API and the metrics take."""
+"""Settings of the web page, its API and the metrics."""
 
 from __future__ import annotations
 

@@ -1,0 +1,205 @@
+"""The interface for Python programs: `edge.load_model`, `edge.Listener`, `edge.classify`.
+
+`import edge` offers these names, and imports this module when one of them is first used.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge import listener
+from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
+from edge.audio.sources import AudioSource, FileSource
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.listener import Heard
+from edge.model.interpreter import open_model, run_model
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.offline import Classification, RecordingClassifier, classify_file
+
+Samples = npt.NDArray[Any]
+
+
+class Model:
+    """A model that runs here, from `load_model`; of one thread at a time.
+
+    Attributes
+    ----------
+    file : ModelFile
+    threads : int
+    graphs : Graphs or WindowGraph
+        For recordings, one after another.
+    """
+
+    def __init__(self, file: ModelFile, threads: int) -> None:
+        self.file = file
+        self.threads = threads
+        self.graphs = open_model(file, threads)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What an answer may be: languages by their codes, ``nonspeech``, ``other``."""
+        return self.file.labels
+
+
+def load_model(path: str | os.PathLike[str] | None = None, threads: int = 1) -> Model:
+    """Read a model file, check it, and make it ready to run.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        The model that comes along, unless given.
+    threads : int
+        Of the interpreter; one is best for models this small.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    EdgelidError
+        If there is no such file, it is damaged, or nothing here can run it.
+    """
+    return Model(read_model(DEFAULT_MODEL if path is None else path), threads)
+
+
+_default_model = functools.cache(load_model)
+
+
+def classify(
+    samples_or_path: Samples | str | os.PathLike[str],
+    model: Model | None = None,
+    languages: Sequence[str] | None = None,
+    rate_hz: int = SAMPLE_RATE_HZ,
+) -> Classification:
+    """Answer once for a whole recording.
+
+    Parameters
+    ----------
+    samples_or_path : ndarray, shape (n,) or (n, channels), or path-like
+        Samples, int16 or floating point with full scale at 1; or an audio file.
+    model : Model, optional
+        The one that comes along, unless given.
+    languages : sequence of str, optional
+        The only languages to expect.
+    rate_hz : int
+        Of the samples; a file says its own.
+
+    Returns
+    -------
+    Classification
+        With ``language``, ``confidence``, ``probabilities`` and ``duration_s``.
+
+    Raises
+    ------
+    EdgelidError
+        If there is no audio, it cannot be read, or a language is not the model's.
+    """
+    model = model or _default_model()
+    classifier = RecordingClassifier(model.file, model.graphs, languages)
+    if isinstance(samples_or_path, (str, os.PathLike)):
+        return classify_file(classifier, Path(samples_or_path))
+    return classifier.classify(_Samples([samples_or_path], rate_hz))
+
+
+class Listener:
+    """Follows the language of a stream.
+
+    Parameters
+    ----------
+    model : Model, optional
+        The one that comes along, unless given.
+    languages : sequence of str, optional
+        The only languages to expect.
+    rate_hz : int
+        Of the samples that come; a file says its own.
+
+    Raises
+    ------
+    EdgelidError
+        If a language is not the model's.
+    """
+
+    def __init__(
+        self,
+        model: Model | None = None,
+        languages: Sequence[str] | None = None,
+        rate_hz: int = SAMPLE_RATE_HZ,
+    ) -> None:
+        model = model or _default_model()
+        self._rate_hz = rate_hz
+        # Of its own: graphs remember what they have heard.
+        graphs = run_model(model.file, model.threads)
+        decoder = model.file.description.decoder
+        self._listener = listener.Listener(model.file, graphs, decoder, languages)
+
+    def hear(self, audio: Iterable[Samples] | str | os.PathLike[str]) -> Iterator[Heard]:
+        """Listen until the audio ends, once.
+
+        Parameters
+        ----------
+        audio : iterable of ndarray, shape (n,) or (n, channels), or path-like
+            Blocks of samples of any length, as they come, int16 or floating point with full scale
+            at 1; or an audio file.
+
+        Yields
+        ------
+        Heard
+            Several a second. Where the answer changes, ``change`` says so; ``current`` is the
+            segment that goes on, and ``finished`` one that is over.
+
+        Raises
+        ------
+        EdgelidError
+            If the audio cannot be read, once the last segment has been finished all the same.
+        """
+        with self._source(audio) as source:
+            yield from self._listener.hear(source.blocks())
+
+    def _source(self, audio: Iterable[Samples] | str | os.PathLike[str]) -> AudioSource:
+        if isinstance(audio, (str, os.PathLike)):
+            return FileSource(audio)
+        return _Samples(audio, self._rate_hz)
+
+
+class _Samples(AudioSource):
+    """Samples of the caller's as a source of audio."""
+
+    name = "the samples"
+
+    def __init__(self, blocks: Iterable[Samples], rate_hz: int) -> None:
+        if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+            raise EdgelidError(
+                f"{rate_hz} Hz is not possible: choose {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz."
+            )
+        self.rate_hz = rate_hz
+        self._given = blocks
+
+    def blocks(self) -> Iterator[Float32Array]:
+        return resampled((_mono(block)[:, None] for block in self._given), self.rate_hz, 1)
+
+    def close(self) -> None:
+        """Nothing: they are the caller's."""
+
+
+def _mono(samples: Samples) -> Float32Array:
+    """Of shape (n,), with full scale at 1."""
+    samples = np.asarray(samples)
+    if samples.ndim not in (1, 2) or 0 in samples.shape[1:]:
+        raise EdgelidError(f"samples must be of shape (n,) or (n, channels), not {samples.shape}.")
+    if samples.dtype == np.int16:
+        samples = samples.astype(np.float32) / 32_768
+    elif not np.issubdtype(samples.dtype, np.floating):
+        raise EdgelidError(f"samples must be int16 or floating point, not {samples.dtype}.")
+    mono: Float32Array = samples.astype(np.float32)
+    if not np.isfinite(mono).all():
+        raise EdgelidError("samples must be finite numbers, and some are not.")
+    return mono if mono.ndim == 1 else mono.mean(axis=1)

@@ -1,0 +1,130 @@
+"""What `import edge` offers, and the page that explains it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edge
+from edge.audio.sources import FileSource
+from edge.offline import Classification
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "edge/samples"
+
+
+def test_the_example_of_the_page_runs(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.S)[0]
+    lines = [line for line in example.splitlines() if line]
+    assert len(lines) <= 5
+    shutil.copyfile(SAMPLES / "languages.opus", tmp_path / "speech.opus")
+    monkeypatch.chdir(tmp_path)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(example, "docs/python.md", "exec"), {})
+    first, *changes = printed.getvalue().splitlines()
+    assert first in edge.load_model().labels
+    told = json.loads((SAMPLES / "languages.json").read_text())
+    spoken = {segment["language"] for segment in told}
+    found = {line.rpartition(" ")[2] for line in changes}
+    assert len(found & spoken) >= 4
+    for change in changes:
+        assert re.fullmatch(r"[0-9.]+ s: \w+", change)
+
+
+def test_nothing_is_imported_before_it_is_used(environment: dict[str, str]) -> None:
+    script = (
+        "import sys, edge\n"
+        "assert set(edge.__all__) <= set(dir(edge))\n"
+        "assert 'numpy' not in sys.modules and 'edge.interface' not in sys.modules\n"
+        "edge.classify\n"
+        "assert 'numpy' in sys.modules and 'ai_edge_litert' not in sys.modules\n"
+        "assert not hasattr(edge, 'nonsense')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def model() -> object:
+    return edge.load_model()
+
+
+@pytest.fixture(scope="module")
+def speech(sample: Path) -> np.ndarray:
+    with FileSource(sample) as source:
+        return np.concatenate(list(source.blocks()))[: 16_000 * 12]
+
+
+def test_samples_and_a_file_get_the_same_answer(model: edge.interface.Model, sample: Path) -> None:
+    with FileSource(sample) as source:
+        samples = np.concatenate(list(source.blocks()))
+    assert edge.classify(samples, model) == edge.classify(sample, model) == edge.classify(sample)
+
+
+def test_samples_of_several_kinds(model: edge.interface.Model, speech: np.ndarray) -> None:
+    plain = edge.classify(speech, model)
+    assert isinstance(plain, Classification)
+    both = np.stack([speech, speech], axis=1)
+    assert edge.classify(both.astype(np.float64), model) == plain
+    whole = edge.classify((speech * 32_767).astype(np.int16), model)
+    assert whole.language == plain.language
+    assert whole.confidence == pytest.approx(plain.confidence, abs=0.05)
+    twice = edge.classify(np.repeat(speech, 2), model, rate_hz=32_000)
+    assert twice.duration_s == pytest.approx(plain.duration_s, abs=0.01)
+    assert set(edge.classify(speech, model, ["de", "it"]).probabilities) == set(model.labels)
+
+
+def test_listeners_share_a_model_without_hearing_each_other(
+    model: edge.interface.Model, speech: np.ndarray
+) -> None:
+    blocks = np.array_split(speech, 40)
+    alone = [heard.windows for heard in edge.Listener(model).hear(blocks)]
+    first, second = edge.Listener(model).hear(blocks), edge.Listener(model).hear(blocks[7:])
+    together = []
+    for heard in first:
+        together.append(heard.windows)
+        next(second, None)
+    assert len(alone) == len(together) > 40
+    for one, other in zip(alone, together, strict=True):
+        assert [w.probabilities.tolist() for w in one] == [w.probabilities.tolist() for w in other]
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate_hz", "words"),
+    [
+        (np.zeros(0, np.float32), 16_000, "gave no audio"),
+        (np.zeros((2, 2, 2), np.float32), 16_000, "shape"),
+        (np.zeros((9, 0), np.float32), 16_000, "shape"),
+        (np.zeros(16_000, np.int64), 16_000, "int16 or floating point"),
+        (np.full(16_000, np.nan, np.float32), 16_000, "finite"),
+        (np.zeros(16_000, np.float32), 10, "10 Hz is not possible"),
+    ],
+)
+def test_what_is_no_audio(
+    model: edge.interface.Model, samples: np.ndarray, rate_hz: int, words: str
+) -> None:
+    with pytest.raises(edge.EdgelidError, match=words):
+        edge.classify(samples, model, rate_hz=rate_hz)
+
+
+def test_unknown_languages_and_files(model: edge.interface.Model, tmp_path: Path) -> None:
+    with pytest.raises(edge.EdgelidError, match="xx"):
+        edge.Listener(model, ["xx"])
+    with pytest.raises(edge.EdgelidError):
+        edge.load_model(tmp_path / "none.tflite")
+    with pytest.raises(edge.EdgelidError):
+        list(edge.Listener(model).hear(tmp_path / "none.wav"))
