@@ -29,7 +29,7 @@ ROOMS = {
         decoder
         listener offline
         interface outputs
-        service bench
+        service bench wyoming_server
         cli
     """,
     "train": """
