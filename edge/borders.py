@@ -7,6 +7,11 @@ a language and much about a time.
 
 The stretches follow one another, so that the best division of all is found by sums over the
 windows (the Viterbi algorithm for three states from left to right; Rabiner 1989, section III.B).
+
+Where only some languages are expected, all others are one answer, ``other``, and are still spoken
+one at a time. What a window says for that answer is what it says for one of them, and going over
+to another of them has its price. Their sum would outweigh the language that is spoken wherever a
+window hears none clearly, as short ones do.
 """
 
 from __future__ import annotations
@@ -49,8 +54,42 @@ class Borders:
     new_start_s: float
 
 
+def heard_as(windows: Sequence[Window], answer: int, other: int | None) -> Float64Array:
+    """What windows say for an answer.
+
+    Parameters
+    ----------
+    windows : sequence of Window
+        At least one.
+    answer : int
+        Index of its class.
+    other : int or None
+        Index of the class of all languages that are not expected.
+
+    Returns
+    -------
+    ndarray, shape (windows, classes)
+        Log-likelihoods of the classes that it may be: of `other`, also those of these languages.
+    """
+    probabilities = np.array([w.probabilities for w in windows])
+    masked = probabilities == 0
+    if answer == other and masked.any():
+        apart = np.array([w.probabilities if w.apart is None else w.apart for w in windows])
+        masked[:, other] = True
+        of_answer = np.where(masked, apart, 0.0)[:, masked.any(axis=0)]
+    else:
+        of_answer = probabilities[:, [answer]]
+    logs: Float64Array = np.log(np.maximum(of_answer, MIN_LIKELIHOOD))
+    return logs
+
+
 def find_borders(
-    windows: Sequence[Window], old: int | None, new: int | None, nonspeech: int | None, hop_s: float
+    windows: Sequence[Window],
+    old: int | None,
+    new: int | None,
+    nonspeech: int | None,
+    hop_s: float,
+    other: int | None = None,
 ) -> Borders:
     """Divide windows between an answer and the next one.
 
@@ -63,24 +102,28 @@ def find_borders(
     nonspeech : int or None
         Index of that class.
     hop_s : float
+    other : int, optional
+        Index of the class of all languages that are not expected.
 
     Returns
     -------
     Borders
         In stream time.
     """
-    evidence = np.log(np.maximum([w.probabilities for w in windows], MIN_LIKELIHOOD))
     # What is as likely as any class by chance speaks for none.
-    neither = np.full(len(windows), -np.log(evidence.shape[1]))  # (windows,)
+    neither = np.full(len(windows), -np.log(len(windows[0].probabilities)))  # (windows,)
     if nonspeech is None or nonspeech in (old, new):
         quiet, between = np.zeros(len(windows), bool), neither
     else:
-        quiet = evidence[:, nonspeech] > neither + TIE
-        between = np.maximum(evidence[:, nonspeech], neither)
+        silence = heard_as(windows, nonspeech, other)[:, 0]
+        quiet = silence > neither + TIE
+        between = np.maximum(silence, neither)
     first, last = _divide(
-        between if old is None else evidence[:, old],
+        between[:, None] if old is None else heard_as(windows, old, other),
         between,
-        between if new is None else evidence[:, new],
+        between[:, None] if new is None else heard_as(windows, new, other),
+        # One wild moment is in all windows over it.
+        -np.log(MIN_LIKELIHOOD) * max(1.0, windows[-1].length_s / hop_s),
     )
     if new is None:
         last = len(windows)
@@ -128,22 +171,51 @@ def find_borders(
     return Borders(old_end_s, pause_end_s, max(pause_end_s, new_start_s))
 
 
-def _divide(old: Float64Array, between: Float64Array, new: Float64Array) -> tuple[int, int]:
+def _divide(
+    old: Float64Array, between: Float64Array, new: Float64Array, switch: float
+) -> tuple[int, int]:
     """Best division into old, between and new.
 
     Parameters
     ----------
-    old, between, new : ndarray, shape (windows,)
-        Log-likelihood of each window under each.
+    old, new : ndarray, shape (windows, classes)
+        Log-likelihood of each window under each class that it may be.
+    between : ndarray, shape (windows,)
+    switch : float
+        Price of going over from one of the classes to another, with or without a pause.
 
     Returns
     -------
     (int, int)
         Index of the first window that is not old, and of the first that is new.
     """
-    longer_old, later_new = (
-        np.concatenate([[0.0], np.cumsum(np.where(np.abs(each) < TIE, 0.0, each))])
-        for each in (old - between, between - new)
-    )  # (windows + 1,)
-    last = int((np.maximum.accumulate(longer_old) + later_new).argmax())
+    longer_old = _best_sums(old - between[:, None], switch)
+    longer_new = _best_sums((new - between[:, None])[::-1], switch)[::-1]
+    last = int((np.maximum.accumulate(longer_old) + longer_new).argmax())
     return int(longer_old[: last + 1].argmax()), last
+
+
+def _best_sums(gains: Float64Array, switch: float) -> Float64Array:
+    """Most that the first windows can gain, for each number of them.
+
+    Parameters
+    ----------
+    gains : ndarray, shape (windows, classes)
+        Of each window, by the class that it is taken for.
+    switch : float
+        Price of going over to another class. Windows in between may be taken for none.
+
+    Returns
+    -------
+    ndarray, shape (windows + 1,)
+    """
+    gains = np.where(np.abs(gains) < TIE, 0.0, gains)
+    if gains.shape[1] == 1:
+        return np.concatenate([[0.0], np.cumsum(gains[:, 0])])
+    sums = np.zeros(len(gains) + 1)
+    by_class, paused = np.zeros(gains.shape[1]), -np.inf
+    for index, gain in enumerate(gains):
+        paused = max(paused, by_class.max() - switch)
+        by_class = np.maximum(by_class, paused) + gain
+        sums[index + 1] = by_class.max()
+    return sums

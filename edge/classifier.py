@@ -38,12 +38,17 @@ class Window:
         Nominal length.
     probabilities : ndarray, shape (classes,), float64
         Calibrated, summing to one; zero for masked classes and for no others.
+    apart : ndarray, shape (classes,), float64, or None
+        The same before the masked classes became `other`; None where none did. A sum over classes
+        is not evidence as that of one class is: it grows with their number, and most where
+        nothing is heard clearly.
     """
 
     start_s: float
     end_s: float
     length_s: float
     probabilities: Float64Array
+    apart: Float64Array | None = None
 
 
 def pool(sums: Float64Array, embeddings: Quantisation, weights: Quantisation) -> Float64Array:
@@ -382,13 +387,17 @@ class StreamingClassifier:
         first = max(0, last - count)
         scores = self._memory.scores(first, last)
         probabilities = _probabilities(scores, temperature)
+        apart: Float64Array | None = None
         if self._mask is not None:
+            if OTHER in self.labels:
+                apart = np.array(probabilities)
             probabilities = masked(probabilities, self.labels, self._mask)
         return Window(
             start_s=first * self._embedding_s,
             end_s=last * self._embedding_s,
             length_s=length_s,
             probabilities=np.array(probabilities),
+            apart=apart,
         )
 
 

@@ -1,9 +1,10 @@
 """The online decoder: from window probabilities to segments of one language.
 
 A hidden Markov forward filter (Rabiner 1989, section III.A) whose states are the classes. Its
-prior is sticky: languages last. On top stands a rule for what to say aloud: a class is announced
-once the filter is confident of it, and when it stops being confident of anything the answer is
-``unknown``.
+prior is sticky: languages last. Languages that are not expected are states of their own all the
+same, and together one answer, ``other``, as likely beforehand as each expected language. On top
+stands a rule for what to say aloud: a class is announced once the filter is confident of it, and
+when it stops being confident of anything the answer is ``unknown``.
 
 What is said aloud comes late, and its times are right all the same: when an answer is known, the
 short windows of the last seconds tell where it began (`edge.borders`). So a segment is finished
@@ -20,11 +21,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.borders import FINE_S, HISTORY_S, MIN_LIKELIHOOD, PAUSE_S, find_borders
-from edge.classifier import Window
+from edge.borders import (
+    FINE_S,
+    HISTORY_S,
+    MIN_LIKELIHOOD,
+    PAUSE_S,
+    find_borders,
+    heard_as,
+)
+from edge.classifier import Window, masked
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
-from edge.model.modelfile import NONSPEECH, DecoderDefaults, ModelFile
+from edge.model.modelfile import NONSPEECH, OTHER, DecoderDefaults, ModelFile
 
 DOUBT_S = 8.0  # without an answer, until there was none; the border must be within the history
 MAX_HOLD_S = 30.0
@@ -161,7 +169,8 @@ class Decoder:
         self._labels = tuple(labels)
         self._hop_s = hop_s
         self.decide(settings.confidence, hold_s)
-        self._nonspeech = self._index(NONSPEECH)
+        self._nonspeech, self._other = self._index(NONSPEECH), self._index(OTHER)
+        self._expect([True] * len(self._labels))
         # Windows overlap: each brings only the evidence of its newest hop.
         self._evidence = hop_s / settings.window_s
         self._leave = min(0.5, hop_s / settings.stay_s)
@@ -182,8 +191,8 @@ class Decoder:
 
     def reset(self) -> None:
         """Start a new stream."""
-        classes = len(self._labels)
-        self._belief = [1.0 / classes] * classes
+        self._states = self._prior  # what is believed of each class, expected or not
+        self._belief = self._merged(self._states)  # and of each answer
         self._history.clear()
         self._end_s = 0.0
         self._settled = _Stretch(UNKNOWN, 0.0)
@@ -220,7 +229,7 @@ class Decoder:
         Decision or None
             If anything is decided.
         """
-        self._filter(window.probabilities)
+        self._filter(window)
         before_s, self._end_s = self._end_s, window.end_s
         self._history.append(window if fine is None else fine)
         confidence = max(self._belief)
@@ -315,7 +324,12 @@ class Decoder:
         windows = [window for window in self._history if window.end_s > since_s]
         windows = windows or [self._history[-1]]  # it has begun with this very hop
         found = find_borders(
-            windows, self._index(old.language), self._index(new), self._nonspeech, self._hop_s
+            windows,
+            self._index(old.language),
+            self._index(new),
+            self._nonspeech,
+            self._hop_s,
+            self._other,
         )
         # What was announced was there, for a moment at least; the stream begins as it likes.
         least_s = old.start_s + self._hop_s if old.start_s or old.language != UNKNOWN else 0.0
@@ -333,24 +347,56 @@ class Decoder:
     def _pause(self, start_s: float, end_s: float, *languages: str) -> Segment:
         """A pause beside languages, as sure as the short windows told it from them."""
         pause = _Stretch(NONSPEECH, start_s)
-        classes = [self._labels.index(label) for label in (NONSPEECH, *languages)]
-        for window in self._history:
-            if start_s <= (window.start_s + window.end_s) / 2 <= end_s:
-                likely = window.probabilities[classes]
-                pause.add(float(likely[0] / likely.sum()))
+        windows = [
+            window
+            for window in self._history
+            if start_s <= (window.start_s + window.end_s) / 2 <= end_s
+        ]
+        if windows:
+            classes = [self._labels.index(label) for label in (NONSPEECH, *languages)]
+            logs = [heard_as(windows, answer, self._other).max(axis=1) for answer in classes]
+            silence, *_ = likely = np.exp(logs)  # (classes, windows)
+            for confidence in silence / likely.sum(axis=0):
+                pause.add(float(confidence))
         return pause.until(end_s)
 
-    def _filter(self, probabilities: Float64Array) -> None:
-        """One step of the forward recursion; the classes' priors are equal.
+    def _filter(self, window: Window) -> None:
+        """One step of the forward recursion; the answers' priors are equal.
 
         In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
         """
-        stay, evidence = 1 - self._leave, self._evidence
-        arrive = self._leave / len(self._belief)
-        belief = [
-            # Masked languages stay impossible.
-            (stay * before + arrive) * max(now, MIN_LIKELIHOOD) ** evidence if now > 0 else 0.0
-            for before, now in zip(self._belief, probabilities.tolist(), strict=True)
+        probabilities = window.probabilities.tolist()
+        if window.apart is None:
+            expected = [True] * len(probabilities)
+        else:
+            expected = [probability > 0 for probability in probabilities]
+            probabilities = window.apart.tolist()
+        if expected != self._expected:
+            self._expect(expected)
+            if not self._history:
+                self._states = self._prior
+        stay, leave, evidence = 1 - self._leave, self._leave, self._evidence
+        states = [
+            # What no answer can be stays impossible.
+            (stay * before + leave * prior) * max(now, MIN_LIKELIHOOD) ** evidence
+            if now > 0
+            else 0.0
+            for before, prior, now in zip(self._states, self._prior, probabilities, strict=True)
         ]
-        total = math.fsum(belief)
-        self._belief = [value / total for value in belief]
+        total = math.fsum(states)
+        self._states = [value / total for value in states]
+        self._belief = self._merged(self._states)
+
+    def _expect(self, expected: list[bool]) -> None:
+        """Take note of which classes are answers of their own."""
+        self._expected = expected
+        merged = [
+            not answer or label == OTHER
+            for answer, label in zip(expected, self._labels, strict=True)
+        ]
+        share = 1.0 / (len(expected) - expected.count(False))
+        of_other = share / max(1, sum(merged))
+        self._prior = [of_other if part else share for part in merged]
+
+    def _merged(self, states: list[float]) -> list[float]:
+        return states if all(self._expected) else masked(states, self._labels, self._expected)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edge.audio.gaps import Reason
 from edge.audio.level import Level
 from edge.audio.sources import Gap, Sound
 from edge.classifier import StreamingClassifier, Window
@@ -39,14 +40,14 @@ class Lost:
     ----------
     start_s, end_s : float
         Stream time.
-    reason : str
+    reason : Reason
     bridged : bool
         Whether it was short enough to go on, and a segment covers it.
     """
 
     start_s: float
     end_s: float
-    reason: str
+    reason: Reason
     bridged: bool
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -26,7 +26,7 @@ RING_S = 10.0  # longer than any hiccup of the rest that is worth living through
 LATENCY_S = 0.2  # PortAudio's buffer: twenty callbacks a second, and that long may Python be busy
 ARRIVALS = 8_192  # more than come in the time of the ring
 
-TOO_SLOW = "too slow"
+TOO_SLOW: Final = "too slow"
 
 # PortAudio converts whatever the device has to float, where it can.
 FORMATS = ("float32", "int16", "int32", "int24")

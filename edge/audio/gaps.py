@@ -12,10 +12,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final, Literal
 
-OVERRUN = "overrun"
-UNDELIVERED = "not delivered"
-SUSPENDED = "suspended"
+# Why audio is lost: all that a gap may say. The schema of the events lists them too.
+Reason = Literal[
+    "device lost",
+    "device stalled",
+    "devices changed",
+    "overrun",
+    "not delivered",
+    "suspended",
+    "too slow",
+    "connection lost",
+    "connection stalled",
+]
+OVERRUN: Final = "overrun"
+UNDELIVERED: Final = "not delivered"
+SUSPENDED: Final = "suspended"
 
 # Buffers of sound systems grow and shrink by PortAudio's latency, and schedulers are late.
 LATE_S = 0.25
@@ -35,12 +48,12 @@ class Missing:
     position_frames : int
         Where in what was delivered.
     duration_s : float
-    reason : str
+    reason : Reason
     """
 
     position_frames: int
     duration_s: float
-    reason: str
+    reason: Reason
 
 
 @dataclass
@@ -48,7 +61,7 @@ class _Suspicion:
     position_frames: int
     since_s: float
     least_s: float  # how far behind the stream has been since, at its best
-    reason: str
+    reason: Reason
 
 
 class Arrivals:
@@ -120,7 +133,7 @@ class Arrivals:
         level_s = suspicions[-1].least_s if suspicions else self._base_s
         if overrun or behind_s - level_s > LATE_S:
             asleep_s = slept_s - self._slept_s
-            reason = SUSPENDED if asleep_s > (behind_s - level_s) / 2 else UNDELIVERED
+            reason: Reason = SUSPENDED if asleep_s > (behind_s - level_s) / 2 else UNDELIVERED
             if overrun and reason != SUSPENDED:
                 reason = OVERRUN
             suspicions.append(_Suspicion(self._frames, now_s, behind_s, reason))

@@ -14,7 +14,7 @@ import atexit
 import contextlib
 import logging
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from edge.audio.capture import Capture
 from edge.audio.clock import Clock
@@ -27,7 +27,7 @@ from edge.audio.devices import (
     list_devices,
 )
 from edge.audio.gap_log import Losses
-from edge.audio.gaps import Missing
+from edge.audio.gaps import Missing, Reason
 from edge.audio.level import HINTS, LevelMeter
 from edge.audio.mixing import Ear, amplified
 from edge.audio.resample import Resampler
@@ -51,9 +51,9 @@ LATEST_S = 2.0  # so far back can the first audio reach that comes after it
 HANG_S = 30.0  # PortAudios have been seen to hang for ever on devices that are gone
 LEAVE_S = 0.2  # how long `stop` waits for PortAudio
 
-LOST = "device lost"
-STALLED = "device stalled"
-CHANGED = "devices changed"  # and with them perhaps which is the default
+LOST: Final = "device lost"
+STALLED: Final = "device stalled"
+CHANGED: Final = "devices changed"  # and with them perhaps which is the default
 
 
 class MicrophoneSource(AudioSource):
@@ -176,7 +176,7 @@ class MicrophoneSource(AudioSource):
 
     # --- as long as all is well ---------------------------------------------------------------
 
-    def _record(self) -> Generator[Sound, None, str | None]:
+    def _record(self) -> Generator[Sound, None, Reason | None]:
         """Record until the end, or until the device is lost; returns why it is."""
         capture = self._capture
         if capture is None:
@@ -185,7 +185,7 @@ class MicrophoneSource(AudioSource):
         # Waiting is counted in polls, not by the clock: a process that was stopped must not take
         # the time for a silence of the microphone.
         waited_s = 0.0
-        reason = None
+        reason: Reason | None = None
         while self._goes_on() and reason is None:
             if waited_s >= STALL_S:
                 reason = STALLED
@@ -232,7 +232,7 @@ class MicrophoneSource(AudioSource):
 
     # --- when it is not -----------------------------------------------------------------------
 
-    def _recover(self, reason: str) -> Iterator[Sound]:
+    def _recover(self, reason: Reason) -> Iterator[Sound]:
         """Wait for the device to come back, for as long as it takes."""
         if reason != CHANGED:
             self._tell_lost(reason)
@@ -283,7 +283,7 @@ class MicrophoneSource(AudioSource):
                 self._tell_lost(reason)
         yield from gap(self._clock.now_s())
 
-    def _tell_lost(self, reason: str) -> None:
+    def _tell_lost(self, reason: Reason) -> None:
         if not self._is_lost:
             self._is_lost = True
             logger.warning("%r is not heard any longer (%s): waiting for it", self.name, reason)

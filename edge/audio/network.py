@@ -15,6 +15,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Generator, Iterator
 from http.client import HTTPException
+from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from edge.audio.clock import Clock
@@ -50,8 +51,8 @@ RTSP_OPTIONS = ("-rtsp_transport", "tcp")  # no holes of lost packets, and throu
 # To find out what a stream is, no more of it than is needed; that much later is it heard.
 PROBE = ("-analyzeduration", "1000000", "-probesize", "32768")
 
-LOST = "connection lost"
-STALLED = "connection stalled"
+LOST: Final = "connection lost"
+STALLED: Final = "connection stalled"
 
 
 def is_url(text: str) -> bool:

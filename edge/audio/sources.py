@@ -22,6 +22,7 @@ import numpy as np
 
 from edge.audio.decoding import Recording, no_samples, words_of
 from edge.audio.formats import SYNC_BYTES, kind_of, wanted_bytes
+from edge.audio.gaps import Reason
 from edge.audio.level import Level
 from edge.audio.mixing import Ear, Mixer
 from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
@@ -52,11 +53,11 @@ class Gap:
     ----------
     samples : int
         How much, at 16 kHz.
-    reason : str
+    reason : Reason
     """
 
     samples: int
-    reason: str
+    reason: Reason
 
     @property
     def duration_s(self) -> float:

@@ -361,6 +361,9 @@ def test_what_is_masked_is_another_language() -> None:
         np.testing.assert_array_equal(few.probabilities[kept], full.probabilities[kept])
         assert few.probabilities[other] == pytest.approx(1 - full.probabilities[kept].sum())
         assert np.count_nonzero(few.probabilities) == 4
+        assert full.apart is None
+        assert few.apart is not None
+        np.testing.assert_array_equal(few.apart, full.probabilities)
 
 
 def test_without_another_language_the_expected_ones_share_the_speech() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from unittest.mock import ANY
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.borders import FINE_S, HISTORY_S
-from edge.classifier import Window, softmax
+from edge.classifier import Window, masked, softmax
 from edge.decoder import DOUBT_S, MAX_HOLD_S, Change, Decoder, Segment
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
@@ -346,6 +347,70 @@ def test_a_language_that_begins_with_the_last_hop_ends_well() -> None:
 def test_what_it_remembers_is_bounded() -> None:
     run = follow([("en", 100.0)])
     assert len(run.decoder._history) <= (HISTORY_S + MAX_HOLD_S) / HOP_S + 1
+
+
+# --- languages that are not expected -----------------------------------------------------------
+
+
+def expecting(heard: Window, *languages: str) -> Window:
+    """The same where only these are expected."""
+    mask = [label in (*languages, "other", "nonspeech") for label in LABELS]
+    probabilities = np.array(masked(heard.probabilities.tolist(), LABELS, mask))
+    return replace(heard, probabilities=probabilities, apart=heard.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ([("en", 20.0), ("fr", 40.0)], [("en", 20.0), ("other", 40.0)]),
+        ([("fr", 20.0), ("en", 40.0)], [("other", 20.0), ("en", 40.0)]),
+        (
+            [("en", 15.0), ("de", 22.0), ("nonspeech", 23.0), ("fr", 30.0), ("en", 45.0)],
+            [("en", 15.0), ("other", 30.0), ("en", 45.0)],
+        ),
+        (
+            [("de", 8.0), ("nonspeech", 9.5), ("fr", 16.0), ("nonspeech", 17.0), ("en", 30.0)],
+            [("other", 16.0), ("nonspeech", 17.0), ("en", 30.0)],
+        ),
+    ],
+)
+def test_what_is_not_expected_ends_where_it_did(
+    script: list[tuple[str, float]], told: list[tuple[str, float]]
+) -> None:
+    """Though short windows hear so little that all the others together are likelier."""
+    run = Run(())
+    for hop in range(1, round(script[-1][1] / HOP_S) + 1):
+        run.end_s = hop * HOP_S
+        long, short = (window(script, run.end_s, s) for s in (SETTINGS.window_s, FINE_S))
+        faint = replace(short, probabilities=0.3 * short.probabilities + 0.7 / len(LABELS))
+        assert faint.probabilities[1] < 0.4
+        decided = run.decoder.update(expecting(long, "en"), expecting(faint, "en"))
+        run.segments += decided.finished if decided else ()
+    assert_told(run, told)
+
+
+def test_many_languages_are_not_expected_and_nothing_is_heard() -> None:
+    run = Run(())
+    for hop in seconds(20):
+        decided = run.decoder.update(
+            expecting(Window(0.0, (hop + 1) * HOP_S, SETTINGS.window_s, UNIFORM), "en")
+        )
+        assert decided is None
+    assert run.decoder.current.language == UNKNOWN
+    np.testing.assert_allclose(run.decoder.belief, [0, 1 / 3, 0, 1 / 3, 1 / 3])
+
+
+def test_a_language_that_is_expected_no_longer() -> None:
+    """Becomes another one, then and there."""
+    run = Run(())
+    script = [("en", 40.0)]
+    for hop in range(1, 250):
+        run.end_s = hop * HOP_S
+        windows = (window(script, run.end_s, s) for s in (SETTINGS.window_s, FINE_S))
+        language = "en" if run.end_s <= 20.0 else "fr"
+        decided = run.decoder.update(*(expecting(each, language) for each in windows))
+        run.segments += decided.finished if decided else ()
+    assert_told(run, [("en", 20.0), ("other", run.end_s)])
 
 
 # --- hold ------------------------------------------------------------------------------------

@@ -41,6 +41,44 @@ def segments(heard: list[Heard]) -> list[Segment]:
     return [segment for each in heard for segment in each.finished]
 
 
+@pytest.mark.parametrize(
+    "languages",
+    [
+        None,
+        ["de", "en", "fr"],
+        ["en", "fr"],
+        ["es", "it"],
+        ["en"],
+        ["fr"],
+        ["zh", "pt"],
+        ["ru", "es", "pt"],
+        ["en", "es", "fr", "it", "zh"],
+    ],
+    ids=lambda languages: ",".join(languages or ["all"]),
+)
+def test_borders_are_true_whatever_is_expected(
+    model: ModelFile, graphs: Graphs, speech: Float32Array, sample: Path, languages: list[str]
+) -> None:
+    wanted: list[tuple[str, float, float]] = []
+    for span in json.loads(sample.with_suffix(".json").read_text()):
+        answer, start_s = span["language"], span["start_s"]
+        if answer == NONSPEECH:
+            continue
+        if languages and answer not in languages:
+            answer = "other"
+        if wanted and wanted[-1][0] == answer:
+            start_s = wanted.pop()[1]
+        wanted.append((answer, start_s, span["end_s"]))
+    graphs.reset()
+    listener = Listener(model, graphs, model.description.decoder, languages)
+    told = [s for s in segments(list(listener.hear([speech]))) if s.language != NONSPEECH]
+    assert told[0].language == UNKNOWN  # a second of silence
+    assert [segment.language for segment in told[1:]] == [answer for answer, _, _ in wanted]
+    for segment, (_, start_s, end_s) in zip(told[1:], wanted, strict=True):
+        assert segment.start_s == pytest.approx(start_s, abs=0.7)
+        assert segment.end_s == pytest.approx(end_s, abs=0.7)
+
+
 def events(heard: list[Heard]) -> list[tuple[Change | None, tuple[Segment, ...], Segment]]:
     return [(each.change, each.finished, each.current) for each in heard]
 
