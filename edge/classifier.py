@@ -381,7 +381,7 @@ class StreamingClassifier:
         last = self._embeddings
         first = max(0, last - count)
         scores = self._memory.scores(first, last)
-        probabilities = _probabilities(scores, temperature)
+        probabilities = calibrated(scores, temperature)
         if self._mask is not None:
             probabilities = masked(probabilities, self.labels, self._mask)
         return Window(
@@ -392,7 +392,7 @@ class StreamingClassifier:
         )
 
 
-def _probabilities(scores: list[float], temperature: float) -> list[float]:
+def calibrated(scores: list[float], temperature: float) -> list[float]:
     """Calibrated probabilities of one window, none of them zero.
 
     In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.

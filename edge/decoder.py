@@ -1,9 +1,8 @@
 """The online decoder: from window probabilities to segments of one language.
 
-A hidden Markov forward filter (Rabiner 1989, section III.A) whose states are the classes. Its
-prior is sticky: languages last. On top stands a rule for what to say aloud: a class is announced
-once the filter is confident of it, and when it stops being confident of anything the answer is
-``unknown``.
+A hidden Markov forward filter whose states are the classes (`edge.belief`). On top stands a rule
+for what to say aloud: a class is announced once the filter is confident of it, and when it stops
+being confident of anything the answer is ``unknown``.
 
 What is said aloud comes late, and its times are right all the same: when an answer is known, the
 short windows of the last seconds tell where it began (`edge.borders`). So a segment is finished
@@ -20,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.borders import FINE_S, HISTORY_S, MIN_LIKELIHOOD, PAUSE_S, find_borders
+from edge.belief import COMPACT, SECOND_OPINION, Belief, Opinion, RevisableBelief
+from edge.borders import FINE_S, HISTORY_S, PAUSE_S, find_borders
 from edge.classifier import Window
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
@@ -61,12 +61,15 @@ class Segment:
         Stream time.
     confidence : float
         Mean smoothed probability of the class; for ``unknown``, of the likeliest one.
+    by : str or None
+        Who decided on it, where there are two: ``compact`` or ``second opinion``.
     """
 
     language: str
     start_s: float
     end_s: float
     confidence: float
+    by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ class Change:
         Where in the stream that became clear.
     confidence : float
         Smoothed probability at the decision.
+    by : str or None
+        Who decided on it, where there are two: ``compact`` if it would have done so alone.
+    took_s : float or None
+        Processor time of the newest second opinion, if that decided.
     """
 
     language: str
@@ -89,6 +96,8 @@ class Change:
     start_s: float
     decided_s: float
     confidence: float
+    by: str | None = None
+    took_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,10 +127,13 @@ class _Stretch:
     confidence_sum : float
         Over the hops at which it was the answer.
     hops : int
+    by : str or None
+        Who decided on it.
     """
 
     language: str
     start_s: float
+    by: str | None = None
     confidence_sum: float = 0.0
     hops: int = 0
 
@@ -133,7 +145,7 @@ class _Stretch:
     def until(self, end_s: float) -> Segment:
         """The segment that it is if it ends there."""
         confidence = self.confidence_sum / max(1, self.hops)
-        return Segment(self.language, self.start_s, end_s, confidence)
+        return Segment(self.language, self.start_s, end_s, confidence, self.by)
 
 
 class Decoder:
@@ -149,6 +161,8 @@ class Decoder:
     hold_s : float
         How long another class must have been the answer before it is announced, and how long the
         one before is kept while there is none; at most `MAX_HOLD_S`.
+    second_opinion : bool
+        Whether it is to `consider` any.
     """
 
     def __init__(
@@ -157,14 +171,15 @@ class Decoder:
         settings: DecoderDefaults,
         hop_s: float,
         hold_s: float = 0.0,
+        second_opinion: bool = False,
     ) -> None:
         self._labels = tuple(labels)
         self._hop_s = hop_s
         self.decide(settings.confidence, hold_s)
         self._nonspeech = self._index(NONSPEECH)
-        # Windows overlap: each brings only the evidence of its newest hop.
-        self._evidence = hop_s / settings.window_s
-        self._leave = min(0.5, hop_s / settings.stay_s)
+        self._second = second_opinion
+        filtering = len(self._labels), min(0.5, hop_s / settings.stay_s), hop_s / settings.window_s
+        self._belief = RevisableBelief(*filtering, hop_s) if second_opinion else Belief(*filtering)
         self._history: deque[Window] = deque(maxlen=math.ceil((HISTORY_S + MAX_HOLD_S) / hop_s))
         self.reset()
 
@@ -182,11 +197,11 @@ class Decoder:
 
     def reset(self) -> None:
         """Start a new stream."""
-        classes = len(self._labels)
-        self._belief = [1.0 / classes] * classes
+        self._belief.reset()
         self._history.clear()
-        self._end_s = 0.0
-        self._settled = _Stretch(UNKNOWN, 0.0)
+        self._before_s = self._end_s = 0.0
+        self._took_s: float | None = None
+        self._settled = _Stretch(UNKNOWN, 0.0, COMPACT if self._second else None)
         # After a language, while it is not known what follows or whether it goes on.
         self._doubt: _Stretch | None = None
         self._doubt_since_s = 0.0
@@ -197,7 +212,14 @@ class Decoder:
     @property
     def belief(self) -> Float64Array:
         """Smoothed probabilities, shape (classes,)."""
-        return np.array(self._belief)
+        return np.array(self._belief.values)
+
+    @property
+    def alone(self) -> Float64Array:
+        """The same without second opinions."""
+        if isinstance(self._belief, RevisableBelief):
+            return np.array(self._belief.alone.values)
+        return self.belief
 
     @property
     def current(self) -> Segment:
@@ -220,21 +242,41 @@ class Decoder:
         Decision or None
             If anything is decided.
         """
-        self._filter(window.probabilities)
-        before_s, self._end_s = self._end_s, window.end_s
+        self.advance(window, fine)
+        return self.conclude()
+
+    def advance(self, window: Window, fine: Window | None = None) -> None:
+        """The first half of `update`: take the next window, and decide nothing yet."""
+        self._belief.update(window.probabilities, window.end_s)
+        self._before_s, self._end_s = self._end_s, window.end_s
         self._history.append(window if fine is None else fine)
-        confidence = max(self._belief)
-        leader = self._labels[self._belief.index(confidence)]
-        answer = leader if confidence >= self._threshold else UNKNOWN
-        answer = self._held(answer, before_s)
+
+    def conclude(self) -> Decision | None:
+        """The second half of `update`, once for every window."""
+        answer, confidence = self._says(self._belief)
+        answer = self._held(answer, self._before_s)
         if answer != self._answer.language:
             return self._change(answer, confidence)
         # Of what is said, which others may lead while it is held.
         said = self._index(answer)
-        self._answer.add(confidence if said is None else self._belief[said])
+        self._answer.add(confidence if said is None else self._belief.values[said])
         if self._doubt is not None and self._end_s - self._doubt_since_s >= DOUBT_S:
             return self._give_up(self._doubt)
         return None
+
+    def consider(self, opinion: Opinion) -> bool:
+        """Take another model's opinion of what was heard; the next conclusion counts it in.
+
+        Returns
+        -------
+        bool
+            Whether it came soon enough to count.
+        """
+        assert isinstance(self._belief, RevisableBelief)
+        counts = self._belief.revise(opinion)
+        if counts:
+            self._took_s = opinion.took_s
+        return counts
 
     def finish(self, end_s: float) -> tuple[Segment, ...]:
         """End the stream.
@@ -264,6 +306,18 @@ class Decoder:
     def _answer(self) -> _Stretch:
         return self._settled if self._doubt is None else self._doubt
 
+    def _says(self, belief: Belief) -> tuple[str, float]:
+        """The answer by a belief if nothing is held, and how likely its likeliest class is."""
+        confidence = max(belief.values)
+        leader = self._labels[belief.values.index(confidence)]
+        return leader if confidence >= self._threshold else UNKNOWN, confidence
+
+    def _by(self, answer: str) -> str | None:
+        """Who decides on an answer, where there are two."""
+        if not isinstance(self._belief, RevisableBelief):
+            return None
+        return COMPACT if self._says(self._belief.alone)[0] == answer else SECOND_OPINION
+
     def _index(self, label: str) -> int | None:
         return self._labels.index(label) if label in self._labels else None
 
@@ -278,12 +332,12 @@ class Decoder:
         return answer if self._end_s - since_s >= self._hold_s else said
 
     def _change(self, answer: str, confidence: float) -> Decision:
-        previous, last = self._answer.language, self._settled
+        previous, last, by = self._answer.language, self._settled, self._by(answer)
         self._doubted_since_s = self._end_s
         finished: list[Segment] = []
         if answer == UNKNOWN:
             old_end_s, _, _ = self._borders(last, UNKNOWN)
-            self._doubt = _Stretch(UNKNOWN, old_end_s)
+            self._doubt = _Stretch(UNKNOWN, old_end_s, by)
             self._doubt_since_s = self._end_s
         elif answer == last.language:
             self._doubt = None
@@ -294,13 +348,14 @@ class Decoder:
             if pause_end_s > old_end_s:
                 finished.append(self._pause(old_end_s, pause_end_s, last.language, answer))
             if start_s > pause_end_s:
-                unclear = self._doubt or _Stretch(UNKNOWN, 0.0)
+                unclear = self._doubt or _Stretch(UNKNOWN, 0.0, by)
                 unclear.start_s = pause_end_s
                 finished.append(unclear.until(start_s))
-            self._settled, self._doubt = _Stretch(answer, start_s), None
+            self._settled, self._doubt = _Stretch(answer, start_s, by), None
         now = self._answer
         now.add(confidence)
-        change = Change(answer, previous, now.start_s, self._end_s, confidence)
+        took_s = self._took_s if by == SECOND_OPINION else None
+        change = Change(answer, previous, now.start_s, self._end_s, confidence, by, took_s)
         return Decision(change, tuple(finished))
 
     def _give_up(self, doubt: _Stretch) -> Decision:
@@ -331,25 +386,11 @@ class Decoder:
 
     def _pause(self, start_s: float, end_s: float, *languages: str) -> Segment:
         """A pause beside languages, as sure as the short windows told it from them."""
-        pause = _Stretch(NONSPEECH, start_s)
+        # Short windows tell it, which are the compact model's.
+        pause = _Stretch(NONSPEECH, start_s, COMPACT if self._second else None)
         classes = [self._labels.index(label) for label in (NONSPEECH, *languages)]
         for window in self._history:
             if start_s <= (window.start_s + window.end_s) / 2 <= end_s:
                 likely = window.probabilities[classes]
                 pause.add(float(likely[0] / likely.sum()))
         return pause.until(end_s)
-
-    def _filter(self, probabilities: Float64Array) -> None:
-        """One step of the forward recursion; the classes' priors are equal.
-
-        In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
-        """
-        stay, evidence = 1 - self._leave, self._evidence
-        arrive = self._leave / len(self._belief)
-        belief = [
-            # Masked languages stay impossible.
-            (stay * before + arrive) * max(now, MIN_LIKELIHOOD) ** evidence if now > 0 else 0.0
-            for before, now in zip(self._belief, probabilities.tolist(), strict=True)
-        ]
-        total = math.fsum(belief)
-        self._belief = [value / total for value in belief]

@@ -1,0 +1,192 @@
+"""What is believed of a stream: a hidden Markov forward filter that hindsight can correct.
+
+The recursion is Rabiner's (1989, section III.A) with a sticky prior: languages last. What a second
+model says of a stretch comes late. It is evidence about the hops of that stretch all the same: the
+filter goes back to where the stretch begins, and runs over it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from edge.borders import MIN_LIKELIHOOD
+from edge.frontend import Float64Array
+
+COMPACT, SECOND_OPINION = "compact", "second opinion"  # who decides
+# Both models hear the same audio, so that what they say must not count twice, and about strangers
+# the large one is right far more often: it counts in full, and the compact one for a part. Fitted
+# on development speech, see docs/second-opinion.md.
+COMPACT_WEIGHT = 0.2
+MEMORY_S = 20.0  # how old what an opinion is about may be; a slow machine needs seconds for one
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What another model says of a stretch.
+
+    Attributes
+    ----------
+    start_s, end_s : float
+        Stream time of what it heard.
+    window_s : float
+        How much it can hear at most: what heard less says less.
+    probabilities : ndarray, shape (classes,), float64
+        Of the same classes, calibrated, summing to one.
+    took_s : float
+        Processor time.
+    """
+
+    start_s: float
+    end_s: float
+    window_s: float
+    probabilities: Float64Array
+    took_s: float
+
+
+class Belief:
+    """Forward filter over the classes, whose priors are equal.
+
+    Parameters
+    ----------
+    classes : int
+    leave : float
+        Probability of a change from one hop to the next.
+    evidence : float
+        Exponent of the probabilities of a window: windows overlap, and each brings only the
+        evidence of its newest hop.
+
+    Attributes
+    ----------
+    values : list of float
+        Smoothed probabilities of the classes.
+    """
+
+    def __init__(self, classes: int, leave: float, evidence: float) -> None:
+        self._leave, self._evidence = leave, evidence
+        self._uniform = [1.0 / classes] * classes
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        self.values = list(self._uniform)
+
+    def update(self, probabilities: Float64Array, end_s: float) -> None:
+        """One step of the recursion.
+
+        In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
+        """
+        stay, evidence = 1 - self._leave, self._evidence
+        arrive = self._leave / len(self.values)
+        values = [
+            # Masked languages stay impossible.
+            (stay * before + arrive) * max(now, MIN_LIKELIHOOD) ** evidence if now > 0 else 0.0
+            for before, now in zip(self.values, probabilities.tolist(), strict=True)
+        ]
+        total = math.fsum(values)
+        self.values = [value / total for value in values]
+
+
+@dataclass
+class _Hop:
+    """What is remembered of a hop.
+
+    Attributes
+    ----------
+    end_s : float
+    before : list of float
+        What was believed before it.
+    probabilities : ndarray, shape (classes,)
+        Of the compact model's window.
+    opinions : list of ndarray, shape (classes,)
+        Of all that have been heard of it.
+    weight : float
+        Exponent of these, together.
+    """
+
+    end_s: float
+    before: list[float]
+    probabilities: Float64Array
+    opinions: list[Float64Array]
+    weight: float = 0.0
+
+
+class RevisableBelief(Belief):
+    """The same, that takes opinions about what it has heard.
+
+    Without any it believes what :class:`Belief` does, bit for bit.
+
+    Parameters
+    ----------
+    classes, leave, evidence
+        As for `Belief`.
+    hop_s : float
+
+    Attributes
+    ----------
+    alone : Belief
+        What would be believed without opinions.
+    """
+
+    def __init__(self, classes: int, leave: float, evidence: float, hop_s: float) -> None:
+        self._hop_s = hop_s
+        self._hops: deque[_Hop] = deque(maxlen=math.ceil(MEMORY_S / hop_s))
+        self.alone = Belief(classes, leave, evidence)
+        super().__init__(classes, leave, evidence)
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        super().reset()
+        self.alone.reset()
+        self._hops.clear()
+
+    def update(self, probabilities: Float64Array, end_s: float) -> None:
+        """One step of the recursion."""
+        self.alone.update(probabilities, end_s)
+        self._hops.append(_Hop(end_s, self.values, probabilities, []))
+        super().update(probabilities, end_s)
+
+    def revise(self, opinion: Opinion) -> bool:
+        """Take an opinion, whenever it comes: the same is believed as if it had come in time.
+
+        Returns
+        -------
+        bool
+            Whether anything that it is about is still remembered.
+        """
+        first = None
+        for index, hop in enumerate(self._hops):
+            if opinion.start_s < hop.end_s - self._hop_s / 2 <= opinion.end_s:
+                first = index if first is None else first
+                hop.opinions.append(opinion.probabilities)
+                hop.weight = self._hop_s / opinion.window_s
+        if first is None:
+            return False
+        hops = list(self._hops)
+        self.values = hops[first].before
+        for hop in hops[first:]:
+            hop.before = self.values
+            if hop.opinions:
+                self._weigh(hop)
+            else:
+                super().update(hop.probabilities, hop.end_s)
+        return True
+
+    def _weigh(self, hop: _Hop) -> None:
+        """The step over a hop of which there are opinions."""
+        stay, arrive = 1 - self._leave, self._leave / len(self.values)
+        # Stretches overlap as windows do: what several say of a hop is one evidence, their mean.
+        share, compact = hop.weight / len(hop.opinions), COMPACT_WEIGHT * self._evidence
+        values = []
+        for index, (before, now) in enumerate(
+            zip(self.values, hop.probabilities.tolist(), strict=True)
+        ):
+            value = 0.0
+            if now > 0:
+                value = (stay * before + arrive) * max(now, MIN_LIKELIHOOD) ** compact
+                for opinion in hop.opinions:
+                    value *= max(float(opinion[index]), MIN_LIKELIHOOD) ** share
+            values.append(value)
+        total = math.fsum(values)
+        self.values = [value / total for value in values]
