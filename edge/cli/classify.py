@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.cli.options import Parser, complain, model_of, model_options
 from edge.errors import EdgelidError
 from edge.languages import language_name
 from edge.outputs.stdout import Output, probabilities_record
+
+if TYPE_CHECKING:
+    from edge.offline import Classification
 
 
 def add(commands: Any, common: Parser) -> None:
@@ -29,6 +32,19 @@ def add(commands: Any, common: Parser) -> None:
     one.set_defaults(run=run_classify)
 
 
+def second_record(answer: Classification) -> dict[str, Any]:
+    """Keys that come with a second opinion only."""
+    if answer.by is None or answer.compact is None:
+        return {}
+    language, confidence = answer.compact
+    return {
+        "by": answer.by,
+        "compact": {"language": language, "confidence": round(confidence, 4)},
+        "second_opinions": answer.opinions,
+        "took_s": round(answer.took_s, 3),
+    }
+
+
 def run_classify(options: argparse.Namespace, output: Output) -> int:
     """``edgelid classify``: goes on after a file that cannot be read, and fails at the end."""
     from edge.audio.decoding import NeedsFfmpeg
@@ -36,10 +52,15 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     from edge.audio.mixing import Ear
     from edge.model.interpreter import open_model
     from edge.offline import RecordingClassifier, classify_file, shares
+    from edge.opinion.expert import ExpertFile
 
     model = model_of(options)
     classifier = RecordingClassifier(
-        model, open_model(model, options.threads), options.languages, options.threshold or None
+        model,
+        open_model(model, options.threads),
+        options.languages,
+        options.threshold or None,
+        ExpertFile(options.second_opinion, model.labels) if options.second_opinion else None,
     )
     ear = Ear(options.channel, options.gain, math.inf)
     status = 0
@@ -72,6 +93,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
                             "start_s": round(stretch.start_s, 3),
                             "end_s": round(stretch.end_s, 3),
                             "confidence": round(stretch.confidence, 4),
+                            **({} if stretch.by is None else {"by": stretch.by}),
                         }
                         for stretch in answer.stretches
                     ],
@@ -80,6 +102,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
                         for language, share in shares(answer.stretches).items()
                     },
                     **({"shortfall": answer.shortfall} if answer.shortfall else {}),
+                    **second_record(answer),
                 }
             )
         else:
@@ -90,6 +113,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
             output.line(
                 f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {path}"
                 + (f"  (languages: {several})" if several else "")
+                + (f"  by {answer.by}" if answer.by == "second opinion" else "")
             )
     if need_ffmpeg:
         complain(str(need_ffmpeg[0].together(len(need_ffmpeg))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, hold, lengths, model_options
+from edge.cli.options import Parser, hold, lengths, model_options, share
 from edge.cli.signals import reloaded_by_signal, stopped_by_signals
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output, People, heard_records
@@ -49,6 +50,12 @@ def add(commands: Any, common: Parser) -> None:
         metavar="SECONDS",
         help="that a language must last before it is announced, and that the one before is kept "
         "while the answer is not sure (default 0)",
+    )
+    listen.add_argument(
+        "--second-opinion-share",
+        type=share,
+        metavar="SHARE",
+        help="of one processor core, that second opinions may take (default 0.25)",
     )
     listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
     listen.add_argument(
@@ -95,8 +102,12 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     settings = read()
     if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
-    listener = ReloadingListener(settings, options.windows)
-    with _source(settings) as source, stopped_by_signals(source):
+    listener = ReloadingListener(settings, options.windows, options.realtime)
+    with (
+        contextlib.closing(listener),
+        _source(settings) as source,
+        stopped_by_signals(source),
+    ):
         viewed = settings.output == "text" and output.is_terminal
         monitor = monitor_of(settings, source, viewed)
         with (

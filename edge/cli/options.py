@@ -37,6 +37,12 @@ def model_options(threads: int | None = None) -> Parser:
         "model's)",
     )
     model.add_argument(
+        "--second-opinion",
+        metavar="MODEL",
+        help="a large model to ask where the answer is not sure: a file, or `large` for the one "
+        "that comes along",
+    )
+    model.add_argument(
         "--threads", type=int, default=threads, help="of the interpreter (default 1)"
     )
     return model
@@ -73,6 +79,11 @@ def counts(text: str) -> tuple[int, ...]:
 def threshold(text: str) -> float:
     """How sure an answer has to be."""
     return _setting("threshold", text)
+
+
+def share(text: str) -> float:
+    """How much of a core second opinions may take."""
+    return _setting("second_opinion_share", text)
 
 
 def hold(text: str) -> float:

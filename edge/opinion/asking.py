@@ -25,6 +25,7 @@ from edge.opinion.expert import Expert, ExpertFile
 log = logging.getLogger(__name__)
 
 ASKED, BUSY, UNAFFORDABLE, GONE = "asked", "busy", "budget", "gone"  # what becomes of a question
+REFUSALS = (BUSY, UNAFFORDABLE, GONE)
 NICENESS = 10  # of the thread, where threads have one: audio comes first even on a single core
 LEAVE_S = 10.0  # how long the end waits for an answer; an interpreter must not run beyond it
 

@@ -138,11 +138,14 @@ def check_use(settings: Settings, where: str) -> None:
     """
     from edge.classifier import class_mask
     from edge.model.modelfile import DEFAULT_MODEL, read_model
+    from edge.opinion.expert import ExpertFile
 
     problems = []
     try:
         labels = read_model(Path(settings.model or DEFAULT_MODEL)).labels
         class_mask(labels, settings.languages or None)
+        if settings.second_opinion:
+            ExpertFile(settings.second_opinion, labels)
     except EdgelidError as error:
         problems.append(str(error))
     problems += config.missing_folders(settings)
