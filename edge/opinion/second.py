@@ -15,7 +15,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEndConfig
 from edge.model.modelfile import NONSPEECH, ModelFile
 from edge.opinion.asking import ASKED, Asker, AtOnce, InBackground, Question
 from edge.opinion.expert import ExpertFile
-from edge.opinion.moments import Moment, Moments
+from edge.opinion.moments import UNSURE_S, Moment, Moments
 
 PART_SAMPLES = SAMPLE_RATE_HZ  # the most that is heard at once: so much may lie behind a hop
 
@@ -32,8 +32,8 @@ class Told:
     late : int
         How many came too late to count.
     refused : mapping of str to int
-        How often one was wanted that there was none of, by reason: ``busy`` or ``budget``, or
-        ``gone`` after the model has failed.
+        How often one was wanted that there was none of, at most once a second, by reason:
+        ``busy`` or ``budget``, or ``gone`` after the model has failed.
     newest : Opinion or None
         Times are of the stream since its last long gap.
     language : str or None
@@ -87,6 +87,7 @@ class SecondOpinion:
         self._before_samples = 0  # of streams that are over
         self._answers, self._took_s, self._late = 0, 0.0, 0
         self._refused: Counter[str] = Counter()
+        self._refused_s = -UNSURE_S
         self._newest: Opinion | None = None
         self.expect(languages)
 
@@ -130,8 +131,9 @@ class SecondOpinion:
         outcome = self._asker.ask(question, now_s)
         if outcome == ASKED:
             self._moments.asked(moment.end_s)
-        else:
+        elif now_s - self._refused_s >= UNSURE_S:  # it is wanted at every hop until it is asked
             self._refused[outcome] += 1
+            self._refused_s = now_s
         self._consider(decoder)
 
     def told(self) -> Told:
