@@ -158,8 +158,18 @@ def _proof(options: argparse.Namespace, settings: Settings) -> Proof:
     from convert.from_checkpoint import convert
     from train.corpus.manifest import corpus_dir
     from train.model.checkpoint import load_checkpoint
+    from train.waveforms.checkpoint import is_large
 
     corpus = options.corpus or corpus_dir()
+    if is_large(options.checkpoint):
+        from convert.from_large import convert_large
+
+        if options.mode != "window":
+            raise EdgelidError("the large model takes whole windows: add --mode window")
+        limits = settings.limits
+        return convert_large(
+            options.checkpoint, corpus, options.output, name, limits, options.sounds
+        )
     checkpoint = load_checkpoint(options.checkpoint)
     return convert(checkpoint, corpus, options.output, name, settings, options.sounds)[1]
 

@@ -230,11 +230,40 @@ def window_to_tflite(
     return _to_tflite([network], {"window": function}, samples, operators)
 
 
+def float_window_to_tflite(network: Any, shape: tuple[int, ...]) -> bytes:
+    """Convert a network of whole windows, with int8 weights and float32 activations.
+
+    Parameters
+    ----------
+    network : keras.Model
+        From (batch, *shape) to (batch, classes).
+    shape : tuple of int
+        Of a window's features.
+
+    Returns
+    -------
+    bytes
+        Signature ``window``.
+
+    Raises
+    ------
+    EdgelidError
+        If the converter gives up.
+    """
+    function = tf.function(
+        lambda inputs: {"scores": network(inputs["frames"])},
+        input_signature=[{"frames": tf.TensorSpec((1, *shape), name="frames")}],
+    )
+    operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return _to_tflite([network], {"window": function}, None, operators, int8_weights=True)
+
+
 def _to_tflite(
     tracked: Sequence[Any],
     endpoints: dict[str, Any],
     samples: Samples | None,
     operators: Sequence[Any],
+    int8_weights: bool = False,
 ) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         # An export archive freezes the weights; a plain SavedModel of a Keras layer keeps them as
@@ -254,6 +283,8 @@ def _to_tflite(
             ) from error
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(endpoints))
         converter.target_spec.supported_ops = list(operators)
+        if int8_weights:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if samples is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = samples

@@ -63,6 +63,11 @@ def find_borders(
     nonspeech : int or None
         Index of that class.
     hop_s : float
+
+    Returns
+    -------
+    Borders
+        In stream time.
     """
     evidence = np.log(np.maximum([w.probabilities for w in windows], MIN_LIKELIHOOD))
     # What is as likely as any class by chance speaks for none.

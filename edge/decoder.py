@@ -368,6 +368,7 @@ class Decoder:
         """End of the stretch, end of a pause behind it, and start of what follows."""
         since_s = max(old.start_s, self._end_s - HISTORY_S - self._hold_s) + self._hop_s / 2
         windows = [window for window in self._history if window.end_s > since_s]
+        windows = windows or [self._history[-1]]  # it has begun with this very hop
         found = find_borders(
             windows, self._index(old.language), self._index(new), self._nonspeech, self._hop_s
         )

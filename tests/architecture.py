@@ -51,7 +51,7 @@ ROOMS = {
         proof
         settings
         from_checkpoint
-        from_keras
+        from_keras from_large
         cli
     """,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -334,6 +335,12 @@ def test_doubt_that_lasts_is_a_segment() -> None:
     open_s = next(c.decided_s for c in run.changes if c.language == UNKNOWN)
     closed_s = next(c.decided_s for c in run.changes if c.language == "fr")
     assert closed_s - open_s > DOUBT_S
+
+
+def test_a_language_that_begins_with_the_last_hop_ends_well() -> None:
+    run = Run([favouring("en")] * 60)
+    run.decoder._settled.start_s = run.end_s
+    assert run.finish(run.end_s + 0.05)[-1] == Segment("en", run.end_s, run.end_s + 0.05, ANY)
 
 
 def test_what_it_remembers_is_bounded() -> None:

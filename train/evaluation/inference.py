@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from edge.classifier import StreamingClassifier
+from edge.classifier import StreamingClassifier, softmax
 from edge.decoder import Change, Segment, decoder_windows_s
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
-from edge.model.interpreter import open_graphs
-from edge.model.modelfile import read_model
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array, FrontEnd
+from edge.model.interpreter import WindowGraph, open_model
+from edge.model.modelfile import ModelFile, read_model
 from train.corpus.cuts import Cut, load_cuts, read_audio
 from train.corpus.manifest import Clip
 from train.evaluation.conditions import Sounds, disturb
@@ -57,6 +57,39 @@ def score_audio(classifier: StreamingClassifier, samples: Float32Array) -> Float
         last = windows[0]
     assert last is not None, "flush answers for any audio"
     log_probabilities: Float64Array = np.log(last.probabilities + TINY)
+    return log_probabilities
+
+
+def score_whole_windows(
+    model: ModelFile, graph: WindowGraph, samples: Float32Array
+) -> Float64Array:
+    """Log-probabilities of one recording by a model of whole windows.
+
+    What is longer than a window is heard in windows that overlap by half, whose
+    log-probabilities are averaged; what is shorter is repeated until it fills one.
+
+    Parameters
+    ----------
+    model : ModelFile
+    graph : WindowGraph
+        Of that model.
+    samples : ndarray, shape (n,), float32
+
+    Returns
+    -------
+    ndarray, shape (classes,)
+    """
+    description = model.description
+    frames = FrontEnd(description.front_end, model.filterbank).log_mel(samples)
+    window = description.stream.receptive_field_frames
+    if len(frames) < window:
+        frames = np.resize(frames, (window, frames.shape[1]))
+    count = max(1, round((len(frames) - window) / (window / 2)) + 1)
+    starts = np.linspace(0, len(frames) - window, count).astype(int)
+    scores = np.stack([graph.scores(frames[start : start + window]) for start in starts])
+    temperature = description.calibration.temperature(description.stream.windows_s[0])
+    mean = np.log(softmax(scores / temperature) + TINY).mean(axis=0)
+    log_probabilities: Float64Array = np.log(softmax(mean) + TINY)
     return log_probabilities
 
 
@@ -127,10 +160,12 @@ class Scorer:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._model = read_model(setup.model)
-        self._graphs = open_graphs(self._model)
+        self._graphs = open_model(self._model, 1)
         self._classifiers: dict[tuple[float, ...], StreamingClassifier] = {}
 
     def _score(self, samples: Float32Array) -> Float64Array:
+        if isinstance(self._graphs, WindowGraph):
+            return score_whole_windows(self._model, self._graphs, samples)
         duration_s = len(samples) / SAMPLE_RATE_HZ
         return score_audio(self._classifier(duration_s), samples)
 

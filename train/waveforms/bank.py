@@ -91,7 +91,8 @@ def read_part(file: Path) -> Iterator[Entry]:
         sound = archive["sound"].tobytes()
     stops = np.cumsum(sizes)
     for row, start, stop in zip(rows, stops - sizes, stops, strict=True):
-        yield Entry(*row, data=sound[start:stop])
+        role, language, source, speaker, kind = row
+        yield Entry(role, language, source, speaker, kind, sound[start:stop])
 
 
 def decode(data: bytes) -> Float32Array:

@@ -24,6 +24,7 @@ from keras import ops
 from edge.frontend import FrontEndConfig
 from train.architecture import ModelConfig, Stage
 from train.waveforms.bank import Segments
+from train.waveforms.checkpoint import load_parts, save_parts
 from train.waveforms.draws import Drawer, development_windows, macro_accuracy
 from train.waveforms.large import Large, large_front_end
 from train.waveforms.sound import (
@@ -38,6 +39,10 @@ from train.waveforms.sound import (
 )
 
 JAX = keras.backend.backend() == "jax"
+BETA_1, BETA_2 = 0.9, 0.98  # of AdamW
+CLIP_NORM = 5.0  # of the gradient
+HELPER_STEPS, HELPER_FACTOR = 60, 4.0  # of a run that starts from weights
+LEARNERS, HELPERS = 0, 1  # places of their shares of the learning rate
 
 
 def filterbank(config: FrontEndConfig) -> np.ndarray:
@@ -58,21 +63,26 @@ def filterbank(config: FrontEndConfig) -> np.ndarray:
     rise = (hz[None, :] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     fall = (edges[2:, None] - hz[None, :]) / (edges[2:] - edges[1:-1])[:, None]
     filters = np.maximum(0, np.minimum(rise, fall)) * (2 / (edges[2:] - edges[:-2]))[:, None]
-    return filters.T.astype(np.float32)
+    return np.asarray(filters.T, np.float32)
 
 
 class Stepper:
     """A pure training step: state and draw in, state and figures out.
 
+    AdamW (Loshchilov and Hutter 2019) is written out, as Keras' own is no pure function on every
+    backend.
+
     Parameters
     ----------
-    models : list of keras.Model
+    models : list of keras.Model or keras.Layer
         What learns.
     loss : callable
         ``loss(outs, draw, constants) -> (loss, figures)`` where ``outs(i, *args)`` calls the i-th
         model in training.
-    optimisers : list of (keras.Optimizer, predicate)
-        The first whose predicate holds of a variable's path moves it.
+    rates : callable
+        From a variable's path to its peak learning rate.
+    weight_decay : float
+        Of matrices.
     decay : float
         Of the average of the weights.
     """
@@ -81,29 +91,17 @@ class Stepper:
         self,
         models: list[Any],
         loss: Callable[..., Any],
-        optimisers: list[tuple[Any, Callable[[str], bool]]],
-        decay: float = 0.999,
+        rates: Callable[[str], float],
+        weight_decay: float,
+        decay: float,
     ) -> None:
         self.models, self.loss, self.decay = models, loss, decay
         self.variables = [v for m in models for v in m.trainable_variables]
         self.counts = [len(m.trainable_variables) for m in models]
         self.rest = [len(m.non_trainable_variables) for m in models]
-        owners = [
-            next(i for i, (_, owns) in enumerate(optimisers) if owns(v.path))
-            for v in self.variables
-        ]
-        self.optimisers = [o for o, _ in optimisers]
-        self.groups = [[k for k, o in enumerate(owners) if o == i] for i in range(len(optimisers))]
-        for optimiser, group in zip(self.optimisers, self.groups, strict=True):
-            optimiser.exclude_from_weight_decay(
-                var_list=[self.variables[k] for k in group if len(self.variables[k].shape) == 1]
-            )
-            optimiser.build([self.variables[k] for k in group])
-        self.peaks = [float(o.learning_rate) for o in self.optimisers]
-        self.rate_places = [
-            next(i for i, v in enumerate(o.variables) if v.path.endswith("learning_rate"))
-            for o in self.optimisers
-        ]
+        self.rates = [rates(v.path) for v in self.variables]
+        self.decays = [weight_decay if len(v.shape) > 1 else 0.0 for v in self.variables]
+        self.helps = ["helper" in v.path for v in self.variables]
         self.begin()
         if JAX:
             import jax
@@ -116,12 +114,12 @@ class Stepper:
 
     def begin(self) -> None:
         """Take the state from the models as they are."""
-        trained = [v.value + 0.0 for v in self.variables]
-        self.state = {
-            "trained": trained,
+        self.state: dict[str, Any] = {
+            "trained": [v.value + 0.0 for v in self.variables],
             "rest": [v.value + 0 for m in self.models for v in m.non_trainable_variables],
-            "optimisers": [[v.value + 0 for v in o.variables] for o in self.optimisers],
-            "average": [v + 0.0 for v in trained],
+            "first": [ops.zeros_like(v.value) for v in self.variables],
+            "second": [ops.zeros_like(v.value) for v in self.variables],
+            "average": [v.value + 0.0 for v in self.variables],
             "step": ops.convert_to_tensor(0.0),
         }
 
@@ -139,55 +137,54 @@ class Stepper:
         loss, figures = self.loss(outs, draw, constants)
         return loss, (figures, [v for o in others for v in o])
 
-    def _step(self, state: dict[str, Any], draw: Any, constants: Any) -> Any:
+    def _gradients(self, state: dict[str, Any], draw: Any, constants: Any) -> Any:
         trained, rest = state["trained"], state["rest"]
         if JAX:
             import jax
 
-            (_, (figures, rest)), gradients = jax.value_and_grad(self._losses, has_aux=True)(
+            (_, told), gradients = jax.value_and_grad(self._losses, has_aux=True)(
                 trained, rest, draw, constants
             )
-        else:
-            import tensorflow as tf
+            return gradients, told
+        import tensorflow as tf
 
-            with tf.GradientTape() as tape:
-                tape.watch(trained)
-                loss, (figures, rest) = self._losses(trained, rest, draw, constants)
-            gradients = tape.gradient(loss, trained)
-        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients))
-        scale = ops.minimum(1.0, 5.0 / (norm + 1e-6))
-        trained, moved = list(trained), []
-        for optimiser, group, inner in zip(
-            self.optimisers, self.groups, state["optimisers"], strict=True
-        ):
-            new, inner = optimiser.stateless_apply(
-                inner, [gradients[k] * scale for k in group], [trained[k] for k in group]
-            )
-            moved.append(list(inner))
-            for k, value in zip(group, new, strict=True):
-                trained[k] = value
+        with tf.GradientTape() as tape:
+            tape.watch(trained)
+            loss, told = self._losses(trained, rest, draw, constants)
+        return tape.gradient(loss, trained), told
+
+    def _step(self, state: dict[str, Any], draw: Any, constants: Any, factor: Any) -> Any:
+        gradients, (figures, rest) = self._gradients(state, draw, constants)
+        norm = ops.sqrt(sum(ops.sum(ops.square(g)) for g in gradients))
+        clipped = ops.minimum(1.0, CLIP_NORM / (norm + 1e-6))
         step = state["step"] + 1.0
-        decay = ops.minimum(self.decay, (1 + step) / (10 + step))
-        average = [
-            a * decay + ops.cast(v, a.dtype) * (1 - decay)
-            for a, v in zip(state["average"], trained, strict=True)
-        ]
-        new_state = {
-            "trained": trained,
-            "rest": list(rest),
-            "optimisers": moved,
-            "average": average,
-            "step": step,
-        }
-        return new_state, {**figures, "norm": norm}
+        follow = ops.minimum(self.decay, (1 + step) / (10 + step))
+        new: dict[str, Any] = {n: [] for n in ("trained", "first", "second", "average")}
+        columns = ("trained", "first", "second", "average")
+        told = (self.rates, self.decays, self.helps)
+        rows = zip(*(state[n] for n in columns), gradients, *told, strict=True)
+        for weight, first, second, average, gradient, rate, decay, helps in rows:
+            gradient = gradient * clipped
+            first = BETA_1 * first + (1 - BETA_1) * gradient
+            second = BETA_2 * second + (1 - BETA_2) * ops.square(gradient)
+            mean = first / (1 - BETA_1**step)
+            deviation = ops.sqrt(second / (1 - BETA_2**step))
+            move = mean / (deviation + 1e-7) + decay * weight
+            weight = weight - rate * factor[HELPERS if helps else LEARNERS] * move
+            average = average * follow + weight * (1 - follow)
+            for name, value in zip(columns, (weight, first, second, average), strict=True):
+                new[name].append(value)
+        return new | {"rest": list(rest), "step": step}, {**figures, "norm": norm}
 
-    def step(self, draw: Any, constants: Any, factor: float) -> Any:
-        """Advance the state, at a share of the peak learning rates; returns figures."""
-        for inner, place, peak in zip(
-            self.state["optimisers"], self.rate_places, self.peaks, strict=True
-        ):
-            inner[place] = ops.convert_to_tensor(np.float32(peak * factor))
-        self.state, figures = self.compiled(self.state, draw, constants)
+    def step(self, draw: Any, constants: Any, factor: float, helpers: float | None = None) -> Any:
+        """Advance the state, at a share of the peak learning rates; returns figures.
+
+        `helpers` is the share for the layers that only training has, where it is another.
+        """
+        scale = ops.convert_to_tensor(
+            np.array([factor, factor if helpers is None else helpers], np.float32)
+        )
+        self.state, figures = self.compiled(self.state, draw, constants, scale)
         return figures
 
     def settle(self, averaged: bool = True) -> None:
@@ -320,12 +317,11 @@ def fit_large(config: dict[str, Any], segments: Segments, given: Any) -> None:
         )
         return found, {"loss": found, "hit": hit}
 
-    encoder = keras.optimizers.AdamW(settings["encoder_rate"], weight_decay=0.01, beta_2=0.98)
-    head = keras.optimizers.AdamW(settings["head_rate"], weight_decay=0.01, beta_2=0.98)
     stepper = Stepper(
         [model],
         loss,
-        [(encoder, lambda p: "encoder" in p), (head, lambda p: True)],
+        lambda path: settings["encoder_rate" if "encoder" in path else "head_rate"],
+        settings.get("weight_decay", 0.01),
         settings.get("average_decay", 0.998),
     )
     shared = constants_of(segments, drawer)
@@ -655,13 +651,11 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
         }
         return total, figures
 
-    adam = keras.optimizers.AdamW(
-        settings["rate"], weight_decay=settings.get("weight_decay", 0.02), beta_2=0.98
-    )
     stepper = Stepper(
         [trunk, head, helper, pooled_helper, evidence_helper],
         loss,
-        [(adam, lambda p: True)],
+        lambda path: settings["rate"],
+        settings.get("weight_decay", 0.02),
         settings.get("average_decay", 0.999),
     )
     bank = constants_of(segments, drawer)
@@ -692,7 +686,12 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
         draw["drop"] = (
             drawer.rng.random((size, len(windows), shape.hidden)) > shape.dropout
         ).astype(np.float32) / (1 - shape.dropout)
-        figures = stepper.step(draw, constants, rate_factor(clock.progress(step, steps)))
+        if given.start and step < HELPER_STEPS:
+            # What is learnt anew must not undo what was learnt before.
+            figures = stepper.step(draw, constants, 0.0, HELPER_FACTOR)
+            clock = Clock(given.limit_s)
+        else:
+            figures = stepper.step(draw, constants, rate_factor(clock.progress(step, steps)))
         clips += size
         last = step + 1 == steps or clock.over
         if step % given.log_every == 0 or last:
@@ -715,34 +714,6 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
             save_parts(given.output, weights, description, np.float32)
         if last:
             break
-
-
-def save_parts(
-    file: Path, arrays: dict[str, np.ndarray], description: dict[str, Any], kind: Any = np.float16
-) -> None:
-    """Write arrays as files of at most 15 MB: ``NAME-0.npz``, ``NAME-1.npz`` ..."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    parts: list[dict[str, np.ndarray]] = [{}]
-    size = 0
-    for name, value in arrays.items():
-        value = np.asarray(value).astype(kind)
-        if size + value.nbytes > 15_000_000:
-            parts.append({})
-            size = 0
-        parts[-1][name] = value
-        size += value.nbytes
-    parts[0]["description"] = np.array(json.dumps(description))
-    for i, part in enumerate(parts):
-        np.savez(file.with_name(f"{file.stem}-{i}.npz"), **part)
-
-
-def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what :func:`save_parts` wrote, given the name that it was given."""
-    arrays: dict[str, np.ndarray] = {}
-    for part in sorted(file.parent.glob(f"{file.stem}-[0-9].npz")):
-        with np.load(part, allow_pickle=False) as archive:
-            arrays |= {k: archive[k] for k in archive.files}
-    return arrays, json.loads(str(arrays.pop("description")))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The large model: the first layers of Whisper's encoder, attentive statistics, one linear layer."""
+"""The large model: Whisper's first layers, attentive statistics, one linear layer."""
 
 from __future__ import annotations
 

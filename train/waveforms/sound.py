@@ -1,4 +1,4 @@
-"""From places in the bank to features, on the accelerator: windows, rooms, noise, level, log-mel."""
+"""From places in the bank to features: windows, rooms, noise, level, log-mel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def samples_of(frames: int) -> int:
 def transform_size(samples: int) -> int:
     """Size of a fast transform that holds a window and the answer of a room to its end."""
     needed = samples + ROOM_SAMPLES
-    sizes = [m * 2**k for k in range(8, 20) for m in (4, 5, 6)]
+    sizes = [m << k for k in range(8, 20) for m in (4, 5, 6)]
     return min(s for s in sizes if s >= needed)
 
 

@@ -56,7 +56,7 @@ class Layer(keras.layers.Layer):  # type: ignore[misc]
         self.down = keras.layers.Dense(dim, dtype=kind, name="down")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        dim = input_shape[-1]
+        dim = int(input_shape[-1] or 0)
         for part in (self.attention_norm, self.qkv, self.out, self.feed_norm, self.up):
             part.build((None, None, dim))
         self.down.build((None, None, 4 * dim))

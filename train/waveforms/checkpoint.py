@@ -1,0 +1,90 @@
+"""Checkpoints of what is trained from waveforms: arrays in parts that a repository takes."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import EdgelidError
+from edge.system.atomic import write_atomically
+from train.model.checkpoint import UNREADABLE
+
+PART_BYTES = 15_000_000
+
+
+def save_parts(
+    file: Path, arrays: dict[str, np.ndarray], description: dict[str, Any], kind: Any = np.float16
+) -> None:
+    """Write arrays as ``NAME-0.npz``, ``NAME-1.npz`` ..., each of at most `PART_BYTES`.
+
+    Parameters
+    ----------
+    file : Path
+        ``NAME.npz``.
+    arrays : dict of str to ndarray
+    description : dict
+        Kept as JSON in the first part.
+    kind : dtype
+        That the numbers are kept in.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    parts: list[dict[str, np.ndarray]] = [{}]
+    size = 0
+    for name, value in arrays.items():
+        kept = np.asarray(value).astype(kind)
+        if parts[-1] and size + kept.nbytes > PART_BYTES:
+            parts.append({})
+            size = 0
+        parts[-1][name] = kept
+        size += kept.nbytes
+    parts[0]["description"] = np.array(json.dumps(description))
+    for i, part in enumerate(parts):
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **part)
+        write_atomically(file.with_name(f"{file.stem}-{i}.npz"), buffer.getvalue())
+
+
+def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what :func:`save_parts` wrote.
+
+    Parameters
+    ----------
+    file : Path
+        The same name, or that of the first part.
+
+    Raises
+    ------
+    EdgelidError
+        If there is none, or it is damaged or another kind of file.
+    """
+    stem = re.sub(r"-0$", "", file.stem)
+    arrays: dict[str, np.ndarray] = {}
+    parts = sorted(file.parent.glob(f"{stem}-[0-9].npz"))
+    if not parts:
+        raise EdgelidError(f"there is no checkpoint {file.parent / stem}-0.npz")
+    try:
+        for part in parts:
+            with np.load(part, allow_pickle=False) as archive:
+                arrays |= {key: archive[key] for key in archive.files}
+        description: dict[str, Any] = json.loads(str(arrays.pop("description")))
+        _ = description["config"]["data"]["languages"]
+    except UNREADABLE as error:
+        raise EdgelidError(
+            f"{parts[0]} is not a checkpoint of train.waveforms, or is damaged"
+        ) from error
+    return arrays, description
+
+
+def is_large(file: Path) -> bool:
+    """Whether it names a checkpoint of the large model, by any of its parts."""
+    first = file.with_name(re.sub(r"(-0)?$", "-0", file.stem) + ".npz")
+    try:
+        with np.load(first, allow_pickle=False) as archive:
+            return "large/0" in archive.files
+    except UNREADABLE:
+        return False
