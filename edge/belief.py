@@ -16,9 +16,12 @@ from edge.frontend import Float64Array
 
 COMPACT, SECOND_OPINION = "compact", "second opinion"  # who decides
 # Both models hear the same audio, so that what they say must not count twice, and about strangers
-# the large one is right far more often: it counts in full, and the compact one for a part. Fitted
-# on development speech, see docs/second-opinion.md.
-COMPACT_WEIGHT = 0.2
+# the large one is right far more often: the compact one counts for a part, where the large one has
+# heard and for a while behind, as it is the same person who speaks. Chosen on development speech,
+# see docs/second-opinion.md.
+COMPACT_WEIGHT = 0.25
+OPINION_WEIGHT = 1.5
+TRUST_S = 18.0  # a little longer than it takes until an answer is confirmed
 MEMORY_S = 20.0  # how old what an opinion is about may be; a slow machine needs seconds for one
 
 
@@ -73,11 +76,15 @@ class Belief:
         self.values = list(self._uniform)
 
     def update(self, probabilities: Float64Array, end_s: float) -> None:
-        """One step of the recursion.
+        """One step of the recursion."""
+        self._step(probabilities, self._evidence)
+
+    def _step(self, probabilities: Float64Array, evidence: float) -> None:
+        """The same with any exponent.
 
         In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
         """
-        stay, evidence = 1 - self._leave, self._evidence
+        stay = 1 - self._leave
         arrive = self._leave / len(self.values)
         values = [
             # Masked languages stay impossible.
@@ -103,12 +110,15 @@ class _Hop:
         Of all that have been heard of it.
     weight : float
         Exponent of these, together.
+    heard_s : float
+        Up to where opinions have heard, of the stream before it.
     """
 
     end_s: float
     before: list[float]
     probabilities: Float64Array
     opinions: list[Float64Array]
+    heard_s: float
     weight: float = 0.0
 
 
@@ -140,12 +150,14 @@ class RevisableBelief(Belief):
         super().reset()
         self.alone.reset()
         self._hops.clear()
+        self._heard_s = -math.inf
 
     def update(self, probabilities: Float64Array, end_s: float) -> None:
         """One step of the recursion."""
         self.alone.update(probabilities, end_s)
-        self._hops.append(_Hop(end_s, self.values, probabilities, []))
-        super().update(probabilities, end_s)
+        hop = _Hop(end_s, self.values, probabilities, [], self._heard_s)
+        self._hops.append(hop)
+        self._hear(hop)
 
     def revise(self, opinion: Opinion) -> bool:
         """Take an opinion, whenever it comes: the same is believed as if it had come in time.
@@ -160,18 +172,25 @@ class RevisableBelief(Belief):
             if opinion.start_s < hop.end_s - self._hop_s / 2 <= opinion.end_s:
                 first = index if first is None else first
                 hop.opinions.append(opinion.probabilities)
-                hop.weight = self._hop_s / opinion.window_s
+                hop.weight = OPINION_WEIGHT * self._hop_s / opinion.window_s
         if first is None:
             return False
         hops = list(self._hops)
-        self.values = hops[first].before
+        self.values, self._heard_s = hops[first].before, hops[first].heard_s
         for hop in hops[first:]:
-            hop.before = self.values
-            if hop.opinions:
-                self._weigh(hop)
-            else:
-                super().update(hop.probabilities, hop.end_s)
+            hop.before, hop.heard_s = self.values, self._heard_s
+            self._hear(hop)
         return True
+
+    def _hear(self, hop: _Hop) -> None:
+        """The step over a hop."""
+        if hop.opinions:
+            self._heard_s = hop.end_s
+            self._weigh(hop)
+        elif hop.end_s - self._heard_s <= TRUST_S:
+            self._step(hop.probabilities, COMPACT_WEIGHT * self._evidence)
+        else:
+            self._step(hop.probabilities, self._evidence)
 
     def _weigh(self, hop: _Hop) -> None:
         """The step over a hop of which there are opinions."""
