@@ -33,6 +33,14 @@ class Expert:
         Of that model, for this one use.
     labels : sequence of str
         Classes to answer in; the model knows all of them.
+
+    Attributes
+    ----------
+    name : str
+    size_bytes : int
+        Of the model file.
+    window_s : float
+        The most that it hears of a stretch.
     """
 
     def __init__(
@@ -43,6 +51,7 @@ class Expert:
         self._order = [model.labels.index(label) for label in labels]
         self._own = [label for label in labels if label not in (OTHER, NONSPEECH)]
         description = model.description
+        self.name, self.size_bytes = description.name, model.size_bytes
         self.window_s = description.decoder.window_s
         self._temperature = description.calibration.temperature(self.window_s)
         self._front_end = FrontEnd(description.front_end, model.filterbank)
