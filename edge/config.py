@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import re
 import textwrap
 import tomllib
@@ -22,6 +23,8 @@ from edge.errors import EdgelidError
 
 ENVIRONMENT_PREFIX = "EDGELID_"
 FILE_VARIABLE = "EDGELID_CONFIG"
+# How alike a word has to be for us to take it for the one that was meant.
+_ALIKE = 0.75
 # No misspelt keys: no keys at all, or of other programs of this project.
 _OTHER_VARIABLES = frozenset({FILE_VARIABLE, "EDGELID_CORPUS"})
 STATE_FOLDER = Path("/var/lib/edgelid")  # which systemd makes when the service starts
@@ -160,22 +163,8 @@ class ListenSettings(Keys):
 
 K = TypeVar("K", bound=ListenSettings)
 
-
-def checked(name: str, text: str) -> Any:
-    """The value of a key of `ListenSettings`, as an option of a command gives it.
-
-    Raises
-    ------
-    ValueError
-        If it must not be; says what it must be.
-    """
-    kind = get_type_hints(ListenSettings)[name]
-    value = _parsed(kind, text)
-    if (problem := _problem(kind, _fields(ListenSettings)[name], value)) is not None:
-        raise ValueError(f"must be {problem}, not {text!r}")
-    return value
-
-
+# No longer than any that is possible: Python takes offence at thousands of digits.
+_NUMBER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _TYPE_NAMES = {
     str: "a text in quotes",
     int: "a whole number",
@@ -213,7 +202,36 @@ def read(
     values.update(given)
     if problems:
         raise ConfigError(problems)
+    fields = _fields(kind)
+    for name, value in values.items():
+        if fields[name].metadata["path"]:
+            values[name] = os.path.expanduser(value)  # noqa: PTH111 - "" is no path
     return kind(**values)
+
+
+def parsed(kind: type[Keys], name: str, text: str) -> Any:
+    """The value of a key that someone has typed, held to the limits of the key.
+
+    Raises
+    ------
+    ValueError
+        If it is none, with what it must be.
+    """
+    wanted = get_type_hints(kind)[name]
+    value = _parsed(wanted, text)
+    if (problem := _problem(wanted, _fields(kind)[name], value)) is not None:
+        raise ValueError(f"must be {problem}, not {text!r}")
+    return value
+
+
+def of_a_home(kind: type[Keys], file: Path) -> list[str]:
+    """Names of the paths in a file of settings that begin with ``~``."""
+    table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    return [
+        name
+        for name, field in _fields(kind).items()
+        if field.metadata["path"] and str(table.get(name, "")).startswith("~")
+    ]
 
 
 def missing_folders(settings: ListenSettings) -> Iterator[str]:
@@ -233,8 +251,8 @@ def _fields(kind: type[Keys]) -> dict[str, dataclasses.Field[Any]]:
 
 _HEADER = """\
 # Configuration of `edgelid listen --config FILE`; `edgelid config check FILE` checks it.
-# Paths are relative to this file. Environment variables override it (EDGELID_LOG for log, and so
-# on; lists with commas), and options of the command line override both.
+# Paths are relative to this file, and ~ is home. Environment variables override it (EDGELID_LOG
+# for log, and so on; lists with commas), and options of the command line override both.
 # [now]: applied by `systemctl reload edgelid` or SIGHUP, without losing audio."""
 
 
@@ -276,13 +294,13 @@ def variable(name: str) -> str:
 
 def nearest(name: str, known: list[str]) -> str:
     """What may have been meant, to end a sentence with."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
+    return f"did you mean {close[0]!r}?" if close else "see `edgelid config show`."
 
 
 def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         problems.append(f"{file}: it cannot be read ({error.strerror}).")
         return {}
@@ -291,6 +309,11 @@ def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, A
         return {}
     values, fields, types = {}, _fields(kind), get_type_hints(kind)
     for name, value in table.items():
+        if name not in fields and isinstance(value, dict):
+            problems.append(
+                f"{file}: there is no section [{name}]: leave this line out, keys stand without."
+            )
+            continue
         if name not in fields:
             problems.append(f"{file}: there is no key {name!r}: {nearest(name, list(fields))}")
             continue
@@ -305,7 +328,8 @@ def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, A
             and value not in ("", "-", *fields[name].metadata["words"])
             and not _is_url(value)
         ):
-            values[name] = str(file.parent.absolute() / value)
+            home = os.path.expanduser(value)  # noqa: PTH111 - no error where there is no home
+            values[name] = str(file.parent.absolute() / home)
         else:
             values[name] = value
     return values
@@ -337,7 +361,7 @@ def _from_environment(
 
 def _parsed(kind: Any, text: str) -> Any:
     """A value of the environment, or the text where it is none."""
-    if kind is int and text.strip().removeprefix("-").isdecimal():
+    if kind is int and _NUMBER.fullmatch(text.strip()):
         return int(text)
     if kind is float:
         try:

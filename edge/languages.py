@@ -1,27 +1,83 @@
-"""Names of languages, for people."""
+"""Names of languages, for people, and the languages that people mean."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 UNKNOWN = "unknown"  # the answer where no class is sure enough
 
-# ISO 639 codes of the languages that public spoken-language corpora are commonly made of.
+# ISO 639-1 codes of the languages that public spoken-language corpora are commonly made of; the
+# English name, the codes of ISO 639-2 and 639-3, and what its speakers call it.
+_LANGUAGES = {
+    "ar": "Arabic ara العربية", "be": "Belarusian bel беларуская", "bg": "Bulgarian bul български",
+    "bn": "Bengali ben বাংলা bangla", "ca": "Catalan cat català",
+    "cs": "Czech ces cze čeština česky", "cy": "Welsh cym wel cymraeg", "da": "Danish dan dansk",
+    "de": "German deu ger deutsch", "el": "Greek ell gre ελληνικά", "en": "English eng",
+    "es": "Spanish spa español castellano castilian", "et": "Estonian est eesti",
+    "eu": "Basque eus baq euskara", "fa": "Persian fas per فارسی farsi",
+    "fi": "Finnish fin suomi", "fr": "French fra fre français", "ga": "Irish gle gaeilge",
+    "gl": "Galician glg galego", "he": "Hebrew heb עברית", "hi": "Hindi hin हिन्दी",
+    "hr": "Croatian hrv hrvatski", "hu": "Hungarian hun magyar", "id": "Indonesian ind",
+    "is": "Icelandic isl ice íslenska", "it": "Italian ita italiano", "ja": "Japanese jpn 日本語",
+    "ka": "Georgian kat geo ქართული", "kk": "Kazakh kaz қазақша", "ko": "Korean kor 한국어",
+    "lt": "Lithuanian lit lietuvių", "lv": "Latvian lav latviešu",
+    "mk": "Macedonian mkd mac македонски", "ml": "Malayalam mal മലയാളം",
+    "mr": "Marathi mar मराठी", "ms": "Malay msa may melayu",
+    "nl": "Dutch nld dut nederlands flemish", "no": "Norwegian nor nb nn norsk",
+    "pa": "Punjabi pan ਪੰਜਾਬੀ", "pl": "Polish pol polski", "pt": "Portuguese por português",
+    "ro": "Romanian ron rum română", "ru": "Russian rus русский",
+    "sk": "Slovak slk slo slovenčina", "sl": "Slovenian slv slovenščina slovene",
+    "sq": "Albanian sqi alb shqip", "sr": "Serbian srp српски srpski",
+    "sv": "Swedish swe svenska", "sw": "Swahili swa kiswahili", "ta": "Tamil tam தமிழ்",
+    "te": "Telugu tel తెలుగు", "th": "Thai tha ไทย", "tr": "Turkish tur türkçe",
+    "uk": "Ukrainian ukr українська", "ur": "Urdu urd اردو", "vi": "Vietnamese vie",
+    "zh": "Chinese zho chi cmn 中文 mandarin",
+}  # fmt: skip
 _NAMES = {
-    "ar": "Arabic", "be": "Belarusian", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan",
-    "cs": "Czech", "cy": "Welsh", "da": "Danish", "de": "German", "el": "Greek", "en": "English",
-    "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish",
-    "fr": "French", "ga": "Irish", "gl": "Galician", "he": "Hebrew", "hi": "Hindi",
-    "hr": "Croatian", "hu": "Hungarian", "id": "Indonesian", "is": "Icelandic", "it": "Italian",
-    "ja": "Japanese", "ka": "Georgian", "kk": "Kazakh", "ko": "Korean", "lt": "Lithuanian",
-    "lv": "Latvian", "mk": "Macedonian", "ml": "Malayalam", "mr": "Marathi", "ms": "Malay",
-    "nl": "Dutch", "no": "Norwegian", "pa": "Punjabi", "pl": "Polish", "pt": "Portuguese",
-    "ro": "Romanian", "ru": "Russian", "sk": "Slovak", "sl": "Slovenian", "sq": "Albanian",
-    "sr": "Serbian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu",
-    "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese",
-    "zh": "Chinese",
-    "other": "other language", "nonspeech": "no speech", UNKNOWN: "not sure",
+    **{code: words.split()[0] for code, words in _LANGUAGES.items()},
+    "other": "other language",
+    "nonspeech": "no speech",
+    UNKNOWN: "not sure",
+}
+_CODES = {
+    word.casefold(): code
+    for code, words in _LANGUAGES.items()
+    for word in (code, *words.split())
 }  # fmt: skip
 
 
 def language_name(label: str) -> str:
     """English name of a class, or the label itself where there is none."""
     return _NAMES.get(label, label)
+
+
+def meant(languages: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """The classes that someone means, who may write ``DE``, ``German``, ``deutsch`` or ``de-AT``.
+
+    Parameters
+    ----------
+    languages : sequence of str
+    labels : sequence of str
+        Classes of the model; what is none of them stays as it is.
+
+    Returns
+    -------
+    tuple of str
+        Each once.
+    """
+    by_code = {_code(label): label for label in reversed(labels)}
+    return tuple(
+        dict.fromkeys(
+            language if language in labels else by_code.get(_code(language), language)
+            for language in languages
+        )
+    )
+
+
+def _code(name: str) -> str:
+    """Of the language with this name or code, with or without a region."""
+    word = name.strip().casefold()
+    if word in _CODES:
+        return _CODES[word]
+    first = word.replace("_", "-").partition("-")[0]
+    return _CODES.get(first, word) if len(first) in (2, 3) else word

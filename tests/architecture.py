@@ -31,7 +31,7 @@ ROOMS = {
         opinion
         listener offline
         interface outputs
-        service bench
+        service bench wyoming_server
         cli
     """,
     "train": """

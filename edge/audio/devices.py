@@ -10,6 +10,7 @@ from typing import Any
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
+from edge.system.install import how_to_install
 from edge.system.native_stderr import stderr_to_log
 
 # What is tried after 16 kHz and the rate that a device prefers.
@@ -125,6 +126,19 @@ def what_opens(device: InputDevice, sounddevice: Any = None) -> dict[int, list[i
     return opens
 
 
+def check_channel(device: InputDevice, channel: int | None) -> None:
+    """Find out whether a device has a channel, counted from 1 on; None is the mean of all.
+
+    Raises
+    ------
+    EdgelidError
+        If it does not.
+    """
+    most = device.max_input_channels
+    if channel is not None and not 1 <= channel <= most:
+        raise EdgelidError(f"{device.name!r} has no channel {channel}: choose one of 1 to {most}.")
+
+
 def find_device(wanted: str | int | None, devices: Sequence[InputDevice]) -> InputDevice:
     """The device that someone means.
 
@@ -224,11 +238,11 @@ def import_sounddevice() -> Any:
         If sounddevice or PortAudio is missing, or PortAudio does not start.
     """
     try:
-        return importlib.import_module("sounddevice")
+        with stderr_to_log("PortAudio"):
+            return importlib.import_module("sounddevice")
     except ImportError as error:
         raise EdgelidError(
-            "recording needs the package sounddevice, which cannot be imported: "
-            'pip install "edgelid[edge]".'
+            "recording needs the package sounddevice, which cannot be imported: " + how_to_install()
         ) from error
     except OSError as error:
         raise EdgelidError(

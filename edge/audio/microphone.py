@@ -19,7 +19,13 @@ from typing import Any, Self, TypeVar
 from edge.audio.capture import Capture
 from edge.audio.clock import Clock
 from edge.audio.default_device import DefaultWatch, Places, usual_places
-from edge.audio.devices import find_again, find_device, import_sounddevice, list_devices
+from edge.audio.devices import (
+    check_channel,
+    find_again,
+    find_device,
+    import_sounddevice,
+    list_devices,
+)
 from edge.audio.gap_log import Losses
 from edge.audio.gaps import Missing
 from edge.audio.level import HINTS, LevelMeter
@@ -129,6 +135,16 @@ class MicrophoneSource(AudioSource):
             self._end_s = self._clock.now_s()
         return self
 
+    def description(self) -> str:
+        """What is heard, for people."""
+        capture = self._capture
+        if capture is None:
+            return repr(self.name)
+        heard = f"{capture.channels} channel{'s' if capture.channels > 1 else ''}"
+        if self._channel is not None:
+            heard = f"channel {self._channel}"
+        return f"the microphone {self.name!r} ({self.rate_hz} Hz, {heard})"
+
     def close(self) -> None:
         """End the recording; a second call does nothing."""
         capture, self._capture = self._capture, None
@@ -153,12 +169,7 @@ class MicrophoneSource(AudioSource):
         return not self._stopping
 
     def _open(self) -> Capture:
-        channels = self._device.max_input_channels
-        if self._channel is not None and not 1 <= self._channel <= channels:
-            raise EdgelidError(
-                f"{self._device.name!r} has no channel {self._channel}: choose one of 1 to "
-                f"{channels}."
-            )
+        check_channel(self._device, self._channel)
         capture = Capture(self._sounddevice, self._device, self._channel, self._clock)
         self.name, self.rate_hz = capture.name, capture.rate_hz
         return capture

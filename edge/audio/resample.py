@@ -10,6 +10,7 @@ import numpy as np
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.system.install import how_to_resample
 
 MIN_RATE_HZ = 1_000
 MAX_RATE_HZ = 384_000  # the fastest rate sound cards offer
@@ -96,7 +97,7 @@ def _soxr_stream(rate_hz: int) -> Any:
         soxr = importlib.import_module("soxr")
     except ImportError as error:
         raise EdgelidError(
-            f"audio at {rate_hz} Hz has to be resampled to {SAMPLE_RATE_HZ} Hz, and the package "
-            'soxr that does it cannot be imported: pip install "edgelid[edge]".'
+            f"audio at {rate_hz} Hz has to be resampled to {SAMPLE_RATE_HZ} Hz, and "
+            + how_to_resample(SAMPLE_RATE_HZ)
         ) from error
     return soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from edge.cli.options import Parser, counts
+from edge.cli.options import Parser, counts, path
 from edge.outputs.stdout import Output
 
 # One command of two words: argparse could not tell a command within `bench` from a model file.
@@ -30,9 +29,9 @@ def add(commands: Any, common: Parser) -> None:
         epilog="`edgelid bench compare A.json B.json` sets two of them side by side.",
     )
     bench.add_argument(
-        "models", nargs="*", type=Path, metavar="MODEL", help="model files, side by side"
+        "models", nargs="*", type=path, metavar="MODEL", help="model files, side by side"
     )
-    bench.add_argument("--input", type=Path, metavar="FILE", help="audio file (default: a sample)")
+    bench.add_argument("--input", type=path, metavar="FILE", help="audio file (default: a sample)")
     bench.add_argument(
         "--seconds",
         type=float,
@@ -40,11 +39,11 @@ def add(commands: Any, common: Parser) -> None:
         help="of audio in each pass (default: 60, or less on a slow device)",
     )
     bench.add_argument(
-        "--threads", type=counts, default=(1,), metavar="1,2,4", help="of the interpreter, each"
+        "--threads", type=counts(64), default=(1,), metavar="1,2,4", help="of the interpreter, each"
     )
     bench.add_argument(
         "--hop-ms",
-        type=counts,
+        type=counts(60_000),
         metavar="160,320",
         help="between answers, each: of models of whole windows; others have theirs",
     )
@@ -54,7 +53,7 @@ def add(commands: Any, common: Parser) -> None:
         metavar="MODEL",
         help="measure a large model beside the first, too: a file, or `large`",
     )
-    bench.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the figures, too")
+    bench.add_argument("--plot", type=path, metavar="FILE.png", help="draw the figures, too")
     bench.set_defaults(run=run_bench)
 
     compare = commands.add_parser(
@@ -64,7 +63,7 @@ def add(commands: Any, common: Parser) -> None:
         help="which differences of two benches are more than noise",
     )
     for name in ("one", "other"):
-        compare.add_argument(name, type=Path, metavar="FILE.json", help="of edgelid bench --json")
+        compare.add_argument(name, type=path, metavar="FILE.json", help="of edgelid bench --json")
     compare.set_defaults(run=run_bench_compare)
 
 

@@ -6,9 +6,17 @@ import argparse
 import math
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, complain, model_of, model_options
+from edge.cli.options import (
+    Parser,
+    add_second_opinion,
+    complain,
+    model_of,
+    model_options,
+    path,
+    setting,
+)
 from edge.errors import EdgelidError
-from edge.languages import language_name
+from edge.languages import language_name, meant
 from edge.outputs.stdout import Output, probabilities_record
 
 if TYPE_CHECKING:
@@ -22,13 +30,23 @@ def add(commands: Any, common: Parser) -> None:
         parents=[common, model_options(threads=1)],
         help="one answer for each recording",
     )
-    one.add_argument("files", nargs="+", metavar="FILE", help="audio files, or folders of them")
     one.add_argument(
-        "--channel", type=int, metavar="N", help="the one to listen to (default: the mean of all)"
+        "files", nargs="+", type=path, metavar="FILE", help="audio files, or folders of them"
     )
     one.add_argument(
-        "--gain", type=int, default=0, metavar="DB", help="decibels to amplify by (default 0)"
+        "--channel",
+        type=setting("channel"),
+        metavar="N",
+        help="the one to listen to (default: the mean of all)",
     )
+    one.add_argument(
+        "--gain",
+        type=setting("gain"),
+        default=0,
+        metavar="DB",
+        help="decibels to amplify by (default 0)",
+    )
+    add_second_opinion(one)
     one.set_defaults(run=run_classify)
 
 
@@ -55,23 +73,26 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     from edge.opinion.expert import ExpertFile
 
     model = model_of(options)
+    languages = options.languages
+    if languages is not None:
+        languages = meant(languages, model.labels)
     classifier = RecordingClassifier(
         model,
         open_model(model, options.threads),
-        options.languages,
+        languages,
         options.threshold or None,
         ExpertFile(options.second_opinion, model.labels) if options.second_opinion else None,
     )
-    ear = Ear(options.channel, options.gain, math.inf)
+    ear = Ear(options.channel or None, options.gain, math.inf)
     status = 0
     need_ffmpeg: list[NeedsFfmpeg] = []
-    for path in find_recordings(options.files):
+    for file in find_recordings(options.files):
         try:
-            answer = classify_file(classifier, path, ear)
+            answer = classify_file(classifier, file, ear)
         except EdgelidError as error:
             status = 1
             if options.json:
-                output.record({"path": str(path), "error": str(error)})
+                output.record({"path": str(file), "error": str(error)})
             if isinstance(error, NeedsFfmpeg):  # which one sentence says of a whole folder
                 need_ffmpeg.append(error)
             else:
@@ -81,7 +102,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
             values = list(answer.probabilities.values())
             output.record(
                 {
-                    "path": str(path),
+                    "path": str(file),
                     "language": answer.language,
                     "confidence": round(answer.confidence, 4),
                     "probabilities": probabilities_record(model.labels, values),
@@ -106,12 +127,13 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
                 }
             )
         else:
+            shown = str(file).replace("\n", "\\n")  # or it would look like two
             name = f"{answer.language:<9} {language_name(answer.language):<15}"
             several = ", ".join(
                 f"{language} {share:.0%}" for language, share in shares(answer.stretches).items()
             )
             output.line(
-                f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {path}"
+                f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {shown}"
                 + (f"  (languages: {several})" if several else "")
                 + (f"  by {answer.by}" if answer.by == "second opinion" else "")
             )

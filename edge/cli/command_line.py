@@ -8,15 +8,26 @@ import sys
 from collections.abc import Sequence
 
 from edge import __version__
-from edge.cli import bench, classify, config, devices, info, listen, report, schema, service
-from edge.cli.options import Parser, complain
+from edge.cli import (
+    bench,
+    classify,
+    config,
+    devices,
+    info,
+    listen,
+    report,
+    schema,
+    service,
+    wyoming,
+)
+from edge.cli.options import Messages, Parser, complain
 from edge.cli.signals import Stopped, die_of
 from edge.errors import EdgelidError
 from edge.outputs.stdout import standard_output
 from edge.system.native_stderr import log_stream
 
 # In the order of `edgelid --help`.
-COMMANDS = (listen, classify, devices, info, report, schema, bench, config, service)
+COMMANDS = (listen, classify, devices, info, report, schema, bench, config, service, wyoming)
 
 
 def parser() -> Parser:
@@ -40,11 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with standard_output() as output:
             words = sys.argv[1:] if arguments is None else arguments
             options = parser().parse_args(bench.joined(words))
-            logging.basicConfig(
-                level=logging.INFO if options.verbose else logging.WARNING,
-                format="edgelid: %(message)s",
-                stream=log_stream(),
-            )
+            log = logging.StreamHandler(log_stream())
+            log.setFormatter(Messages())
+            level = logging.INFO if options.verbose else logging.WARNING
+            logging.basicConfig(level=level, handlers=[log])
             return int(options.run(options, output))
     except EdgelidError as error:
         complain(str(error))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, complain
+from edge.cli.options import Parser, complain, path
+from edge.errors import EdgelidError
 from edge.outputs.stdout import Output
+
+if TYPE_CHECKING:
+    from edge.outputs.settings import Settings
 
 
 def add(commands: Any, common: Parser) -> None:
@@ -19,7 +24,7 @@ def add(commands: Any, common: Parser) -> None:
     )
     show.set_defaults(run=run_config_show)
     check = actions.add_parser("check", parents=[common], help="say all that is wrong with one")
-    check.add_argument("file", type=Path, metavar="FILE")
+    check.add_argument("file", type=path, metavar="FILE")
     check.set_defaults(run=run_config_check)
 
 
@@ -42,9 +47,11 @@ def run_config_check(options: argparse.Namespace, output: Output) -> int:
 
     problems: list[str] = []
     try:
-        check_use(read_settings(options.file, {}, {}), str(options.file))
+        settings = read_settings(options.file, {}, {})
+        problems += _device_problems(settings, options.file)
+        check_use(settings, str(options.file))
     except ConfigError as error:
-        problems = error.problems
+        problems += error.problems
     if options.json:
         output.record({"path": str(options.file), "problems": problems})
     elif not problems:
@@ -52,3 +59,15 @@ def run_config_check(options: argparse.Namespace, output: Output) -> int:
     for problem in problems:
         complain(problem)
     return ConfigError.status if problems else 0
+
+
+def _device_problems(settings: Settings, file: Path) -> Iterator[str]:
+    """A microphone that is named has to be there; whichever is the default may come later."""
+    from edge.audio.devices import check_channel, find_device, list_devices
+
+    if settings.input or not settings.device:
+        return
+    try:
+        check_channel(find_device(settings.device, list_devices()), settings.channel or None)
+    except EdgelidError as error:
+        yield f"{file}: {error}"

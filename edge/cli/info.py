@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from edge.cli.options import Parser, model_of
+from edge.cli.options import Parser, model_of, path
 from edge.outputs.stdout import Output
 
 
 def add(commands: Any, common: Parser) -> None:
     """Add the command to the grammar."""
     tell = commands.add_parser("info", parents=[common], help="describe a model file")
-    tell.add_argument("model", nargs="?", type=Path, metavar="MODEL")
+    tell.add_argument("model", nargs="?", type=path, metavar="MODEL")
     tell.set_defaults(run=run_info)
 
 

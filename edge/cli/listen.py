@@ -9,13 +9,22 @@ import functools
 import logging
 import os
 import sys
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, hold, lengths, model_options, share
+from edge.cli.options import (
+    Parser,
+    add_second_opinion,
+    complain,
+    lengths,
+    model_options,
+    path,
+    setting,
+)
 from edge.cli.signals import reloaded_by_signal, stopped_by_signals
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output, People, heard_records
+from edge.system.native_stderr import threads_stderr_to_log
 
 if TYPE_CHECKING:
     from edge.audio.sources import AudioSource
@@ -30,7 +39,7 @@ def add(commands: Any, common: Parser) -> None:
         "listen", parents=[common, model_options()], help="follow the language of a stream"
     )
     listen.add_argument(
-        "--config", type=Path, metavar="FILE", help="settings, see `edgelid config show`"
+        "--config", type=path, metavar="FILE", help="settings, see `edgelid config show`"
     )
     listen.add_argument(
         "--input",
@@ -39,21 +48,32 @@ def add(commands: Any, common: Parser) -> None:
     )
     listen.add_argument("--device", help="microphone, by number or (part of) its name")
     listen.add_argument(
-        "--channel", type=int, metavar="N", help="the one to listen to (default: the mean of all)"
+        "--channel",
+        type=setting("channel"),
+        metavar="N",
+        help="the one to listen to (default: the mean of all)",
     )
-    listen.add_argument("--gain", type=int, metavar="DB", help="decibels to amplify by (default 0)")
-    listen.add_argument("--rate", type=int, help="of raw PCM, Hz (default 16000)")
-    listen.add_argument("--channels", type=int, help="of raw PCM (default 1)")
+    listen.add_argument(
+        "--gain",
+        type=setting("gain"),
+        metavar="DB",
+        help="decibels to amplify by (default 0)",
+    )
+    for name, meaning in (("rate", ", Hz (default 16000)"), ("channels", " (default 1)")):
+        listen.add_argument(
+            f"--{name}", type=setting(name), metavar="N", help=f"of raw PCM{meaning}"
+        )
     listen.add_argument(
         "--hold",
-        type=hold,
+        type=setting("hold"),
         metavar="SECONDS",
         help="that a language must last before it is announced, and that the one before is kept "
         "while the answer is not sure (default 0)",
     )
+    add_second_opinion(listen)
     listen.add_argument(
         "--second-opinion-share",
-        type=share,
+        type=setting("second_opinion_share"),
         metavar="SHARE",
         help="of one processor core, that second opinions may take (default 0.25)",
     )
@@ -62,7 +82,10 @@ def add(commands: Any, common: Parser) -> None:
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
     )
     listen.add_argument(
-        "--web", metavar="[HOST:]PORT", help="serve a web page, HTTP API and Prometheus metrics"
+        "--web",
+        type=setting("web"),
+        metavar="[HOST:]PORT",
+        help="serve a web page, HTTP API and Prometheus metrics",
     )
     listen.add_argument(
         "--on-change", metavar="'CMD {language}'", help="run a command when the language changes"
@@ -97,7 +120,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
 
     file = options.config
     if file is None and os.environ.get(FILE_VARIABLE):
-        file = Path(os.environ[FILE_VARIABLE])
+        file = path(os.environ[FILE_VARIABLE])
     read = functools.partial(read_settings, file, os.environ, _given(options))
     settings = read()
     if options.windows is not None and settings.output != "json":
@@ -105,13 +128,16 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     listener = ReloadingListener(settings, options.windows, options.realtime)
     with (
         contextlib.closing(listener),
+        _quiet(settings),
         _source(settings) as source,
         stopped_by_signals(source),
     ):
+        if not settings.input:
+            _tell_start(source)
         viewed = settings.output == "text" and output.is_terminal
         monitor = monitor_of(settings, source, viewed)
         with (
-            _view(output, monitor if viewed else None, listener.model.labels) as view,
+            _view(output, monitor if viewed else None) as view,
             Sinks(settings, output, Notifier(), monitor) as sinks,
             reloaded_by_signal(listener, sinks, read if file is not None else None),
         ):
@@ -128,9 +154,26 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     return 0
 
 
-def _view(
-    output: Output, monitor: Monitor | None, labels: tuple[str, ...]
-) -> People | TerminalView:
+def _quiet(settings: Settings) -> AbstractContextManager[None]:
+    """What keeps PortAudio's threads from printing among our lines."""
+    return contextlib.nullcontext() if settings.input else threads_stderr_to_log("PortAudio")
+
+
+def _tell_start(source: AudioSource) -> None:
+    """Say which microphone is heard, and how to end that, whoever reads standard output."""
+    from edge.audio.microphone import MicrophoneSource
+
+    if isinstance(source, MicrophoneSource):
+        complain(f"listening to {source.description()}; {_how_to_end()}.")
+
+
+def _how_to_end() -> str:
+    if sys.stdin is not None and sys.stdin.isatty():
+        return "Ctrl-C ends it"
+    return f"`kill {os.getpid()}` ends it"
+
+
+def _view(output: Output, monitor: Monitor | None) -> People | TerminalView:
     """What people see: lines, and on a terminal, which has a monitor, more than that."""
     if monitor is not None:
         try:
@@ -138,7 +181,7 @@ def _view(
         except ImportError as error:
             logging.getLogger(__name__).info("no live view: %s is missing", error.name)
         else:
-            return TerminalView(output, monitor, labels)
+            return TerminalView(output, monitor)
     return People(output)
 
 
@@ -168,9 +211,10 @@ def _source(settings: Settings) -> AudioSource:
     from edge.audio.mixing import Ear
     from edge.audio.network import NetworkSource, is_url
     from edge.audio.sources import FileSource, PcmSource
+    from edge.outputs.settings import contradictions
 
-    if settings.device:
-        raise EdgelidError("--input and --device exclude each other: leave one out.")
+    for problem in contradictions(settings):
+        raise EdgelidError(problem)
     ear = Ear(settings.channel or None, settings.gain, SPAN_S)
     if is_url(settings.input):
         return NetworkSource(settings.input, ear)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from edge.outputs.stdout import printable
 
 if TYPE_CHECKING:
     from edge.model.modelfile import ModelFile
@@ -16,13 +20,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with the status of wrong usage."""
-        self.exit(2, f"edgelid: {' '.join(message.split())}: see `{self.prog} --help`.\n")
+        self.exit(
+            2, f"edgelid: {printable(' '.join(message.split()))}: see `{self.prog} --help`.\n"
+        )
 
 
 def model_options(threads: int | None = None) -> Parser:
     """Options of the commands that run a model."""
     model = Parser(add_help=False)
-    model.add_argument("--model", type=Path, help="model file (default: the one that comes along)")
+    model.add_argument("--model", type=path, help="model file (default: the one that comes along)")
     model.add_argument(
         "--languages",
         type=names,
@@ -31,21 +37,29 @@ def model_options(threads: int | None = None) -> Parser:
     )
     model.add_argument(
         "--threshold",
-        type=threshold,
+        type=setting("threshold"),
         metavar="SHARE",
         help="how sure an answer has to be, from 0 to 1; below it is `unknown` (default: the "
         "model's)",
     )
     model.add_argument(
+        "--threads",
+        type=setting("threads"),
+        default=threads,
+        metavar="N",
+        help="of the interpreter (default 1)",
+    )
+    return model
+
+
+def add_second_opinion(command: argparse.ArgumentParser) -> None:
+    """Add the option of the commands that can ask a second model."""
+    command.add_argument(
         "--second-opinion",
         metavar="MODEL",
         help="a large model to ask where the answer is not sure: a file, or `large` for the one "
         "that comes along",
     )
-    model.add_argument(
-        "--threads", type=int, default=threads, help="of the interpreter (default 1)"
-    )
-    return model
 
 
 def model_of(options: argparse.Namespace) -> ModelFile:
@@ -53,6 +67,31 @@ def model_of(options: argparse.Namespace) -> ModelFile:
     from edge.model.modelfile import DEFAULT_MODEL, read_model
 
     return read_model(options.model or DEFAULT_MODEL)
+
+
+def path(text: str) -> Path:
+    """A path; an empty one, as of a script that lost a name, would be the folder one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty: check the path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # there is no such user: it is a name like any other
+        return Path(text)
+
+
+def setting(name: str) -> Callable[[str], Any]:
+    """A setting of `edgelid listen`, held to the limits that it has in a file of them."""
+
+    def value(text: str) -> Any:
+        from edge.config import parsed
+        from edge.outputs.settings import Settings
+
+        try:
+            return parsed(Settings, name, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return value
 
 
 def names(text: str) -> list[str]:
@@ -68,39 +107,32 @@ def lengths(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError("must be seconds, such as 1,3,10") from error
 
 
-def counts(text: str) -> tuple[int, ...]:
-    """A list of whole numbers, with commas."""
-    try:
-        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError("must be whole numbers, such as 1,2,4") from error
+def counts(highest: int) -> Callable[[str], tuple[int, ...]]:
+    """A list of whole numbers from 1 on, with commas."""
 
+    def values(text: str) -> tuple[int, ...]:
+        try:
+            found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError("must be whole numbers, such as 1,2,4") from error
+        if not all(1 <= number <= highest for number in found):
+            raise argparse.ArgumentTypeError(f"must be from 1 to {highest}, not {text!r}")
+        return found
 
-def threshold(text: str) -> float:
-    """How sure an answer has to be."""
-    return _setting("threshold", text)
-
-
-def share(text: str) -> float:
-    """How much of a core second opinions may take."""
-    return _setting("second_opinion_share", text)
-
-
-def hold(text: str) -> float:
-    """How long a language has to last."""
-    return _setting("hold", text)
-
-
-def _setting(name: str, text: str) -> float:
-    from edge.config import checked
-
-    try:
-        return float(checked(name, text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return values
 
 
 def complain(sentence: str) -> None:
     """Tell a person what is wrong, on standard error."""
     if sys.stderr is not None:  # which `print` would take for standard output
-        print(f"edgelid: {sentence}", file=sys.stderr)
+        print(f"edgelid: {printable(sentence)}", file=sys.stderr)
+
+
+class Messages(logging.Formatter):
+    """What is logged, for a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__("edgelid: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))

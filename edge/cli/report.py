@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from edge.cli.options import Parser
+from edge.cli.options import Parser, path
 from edge.outputs.stdout import Output
 
 
@@ -16,10 +15,13 @@ def add(commands: Any, common: Parser) -> None:
         "report", parents=[common], help="what an event log tells of hours, days and weeks"
     )
     sheet.add_argument(
-        "files", nargs="+", type=Path, metavar="EVENTS", help="event logs or --json streams"
+        "files", nargs="+", type=path, metavar="EVENTS", help="event logs or --json streams"
     )
     sheet.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help=".html or .png"
+        "-o", "--output", type=path, required=True, metavar="FILE", help=".html or .png"
+    )
+    sheet.add_argument(
+        "--skip-bad", action="store_true", help="leave out, and count, lines that are no events"
     )
     sheet.set_defaults(run=run_report)
 
@@ -29,7 +31,7 @@ def run_report(options: argparse.Namespace, output: Output) -> int:
     from edge.outputs.report.words import facts
     from edge.outputs.report.write import report, summary
 
-    found = report(options.files, options.output)
+    found = report(options.files, options.output, options.skip_bad)
     if options.json:
         output.record(summary(found))
     else:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser
+from edge.cli.options import Parser, path
 from edge.outputs.stdout import Output
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def add(commands: Any, common: Parser) -> None:
     install = actions.add_parser(
         "install", parents=[common, scope], help="write the unit, and start the service"
     )
-    install.add_argument("--config", type=Path, required=True, metavar="FILE", help="its settings")
+    install.add_argument("--config", type=path, required=True, metavar="FILE", help="its settings")
     install.add_argument("--dry-run", action="store_true", help="only print the unit")
     install.set_defaults(run=run_service_install)
     uninstall = actions.add_parser(

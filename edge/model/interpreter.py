@@ -21,6 +21,7 @@ from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
 from edge.model.modelfile import ModelFile, Quantisation
 from edge.model.trust import admit
+from edge.system.install import how_to_install
 from edge.system.native_stderr import stderr_to_log
 
 log = logging.getLogger(__name__)
@@ -451,9 +452,9 @@ def _open(kind: Build[G], model: ModelFile, threads: int, candidates: Sequence[C
     if failures:
         raise EdgelidError(
             f"no interpreter can run the model {str(model.path)!r} ({'; '.join(failures)}): "
-            'pip install --force-reinstall "edgelid[edge]".'
+            + how_to_install(force=True)
         )
-    raise EdgelidError('no TFLite interpreter is installed: pip install "edgelid[edge]".')
+    raise EdgelidError(f"no TFLite interpreter is installed: {how_to_install()}")
 
 
 def _build(kind: Build[G], candidate: Candidate, model: ModelFile, threads: int) -> G:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge.errors import EdgelidError
-from edge.outputs.stdout import now
+from edge.outputs.stdout import json_text, now
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +71,7 @@ class EventLog:
         except OSError as error:
             self.close()
             if error.errno not in _NO_ROOM:
-                raise EdgelidError(
-                    f"the event log {str(path)!r} cannot be written ({error.strerror}): check its "
-                    "folder and permissions."
-                ) from error
+                raise _unwritable(path, error) from error
         except EdgelidError:
             self.close()
             raise
@@ -137,7 +134,7 @@ class EventLog:
         self._untold = 0
 
     def _append(self, record: dict[str, Any]) -> None:
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        line = (json_text(record) + "\n").encode()
         descriptor = self._opened()
         if self._size_bytes and self._size_bytes + len(line) > self._file_bytes:
             self._rotate()
@@ -215,6 +212,35 @@ class EventLog:
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def check_log(path: Path) -> None:
+    """Find out whether a log can be written there, without writing: it may be in use.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot.
+    """
+    try:
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        _complete_bytes(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> EdgelidError:
+    return EdgelidError(
+        f"the event log {str(path)!r} cannot be written ({error.strerror}): check its folder and "
+        "permissions."
+    )
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:

@@ -143,7 +143,7 @@ def command_words(command: str) -> list[str]:
         If it is none, or its program does not exist.
     """
     try:
-        words = shlex.split(command)
+        words = [_at_home(word) for word in shlex.split(command)]
         fields = [list(string.Formatter().parse(word)) for word in words]
     except ValueError as error:
         raise _unfit(
@@ -164,6 +164,15 @@ def command_words(command: str) -> list[str]:
     if shutil.which(words[0].format()) is None:
         raise _unfit(f"needs a program {words[0]!r}, which is not there")
     return words
+
+
+def _at_home(word: str) -> str:
+    """The word with ``~`` filled in, as a shell would have done; braces in it are no fields."""
+    if not word.startswith("~"):
+        return word
+    name, slash, rest = word.partition("/")
+    home = os.path.expanduser(name)  # noqa: PTH111 - no error where there is none
+    return home.replace("{", "{{").replace("}", "}}") + slash + rest
 
 
 def _unfit(what: str) -> ConfigError:

@@ -21,7 +21,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.listener import Heard
 from edge.opinion.second import Told
-from edge.outputs.timeline import Span, Timeline
+from edge.outputs.timeline import JITTER_S, Span, Timeline
 
 SPANS = 20_000  # of segments and gaps: a day at the pace of an excited market place
 TREND_S = 1.0
@@ -131,6 +131,8 @@ class Monitor:
         What an event log holds of before this start.
     source : AudioSource, optional
         Where the audio comes from: it counts what it loses itself.
+    live : bool
+        Whether it is heard as it comes, see `Timeline`.
 
     Attributes
     ----------
@@ -138,13 +140,16 @@ class Monitor:
     """
 
     def __init__(
-        self, earlier: Iterable[Span] | None = None, source: AudioSource | None = None
+        self,
+        earlier: Iterable[Span] | None = None,
+        source: AudioSource | None = None,
+        live: bool = False,
     ) -> None:
         self.source = source
         self._lock = threading.Lock()
         self._now = Now(time.time())
         self._counts = Counts()
-        self._timeline = Timeline()
+        self._timeline = Timeline(live)
         self._spans: deque[Span] = deque(earlier or (), SPANS)
         self._trends: deque[tuple[float, tuple[int, ...]]] = deque(maxlen=TRENDS)
         self._labels: tuple[str, ...] = ()
@@ -196,6 +201,8 @@ class Monitor:
                     probabilities=dict(zip(labels, values, strict=True)),
                 )
                 self._counts.hops += 1
+                while self._trends and self._trends[-1][0] > moment:  # the clock was set back
+                    self._trends.pop()
                 if not self._trends or moment - self._trends[-1][0] >= TREND_S:
                     self._trends.append((moment, tuple(round(1000 * v) for v in values)))
             self._now = now
@@ -224,6 +231,7 @@ class Monitor:
         with self._lock:
             span = self._timeline.add(record)
             if span is not None:
+                self._forget_the_future(span)
                 self._spans.append(span)
             if kind == "change":
                 self._counts.changes += 1
@@ -236,6 +244,12 @@ class Monitor:
                 self._counts.lost_s[record["reason"]] += record["end_s"] - record["start_s"]
             elif kind == "level":
                 self._now = replace(self._now, level=record["state"])
+
+    def _forget_the_future(self, newest: Span) -> None:
+        """Leave out what lies ahead of what was just heard: the clock was set back."""
+        if self._timeline.live and any(s.end > newest.end + JITTER_S for s in self._spans):
+            kept = [span for span in self._spans if span.end <= newest.end + JITTER_S]
+            self._spans = deque(kept, SPANS)
 
     # --- of the others ------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import json
 import logging
 import os
 import socket
@@ -30,6 +29,7 @@ from edge.languages import UNKNOWN, language_name
 from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE, MqttSettings
 from edge.outputs.outlet import Outlet
 from edge.outputs.outlet_settings import Surroundings
+from edge.outputs.stdout import json_text
 from edge.outputs.timeline import seconds_of, time_of
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ PORTS = {"mqtt": 1883, "mqtts": 8883}
 CONNECT_S = 10.0
 KEEPALIVE_S = 30  # a broker that says nothing for 1.5 times this takes us for dead
 RETRY_S = (1, 60)  # the first wait, which doubles up to the second
+# A broker lets one client of a name in, and throws out the one before. Two of us with one prefix
+# have one name, and do so to each other for ever: so many connections, one after the other, then
+# have ended so soon. They may last for as long as the other one waits.
+BRIEF_S, BRIEF_ENDS = 1.5 * RETRY_S[1], 3
 LEAVE_S = 0.2  # for the last message
 DISCOVERY = "homeassistant"  # the prefix that Home Assistant listens to by default
 # Under which systemd hands the password to the service; see `edge.service.unit`.
@@ -110,8 +114,15 @@ def broker_of(url: str) -> Broker:
         parts, host, port = urlsplit(""), "", None
     prefix = unquote(parts.path).strip("/")
     fits = parts.scheme in PORTS and host and port != 0 and not parts.query and not parts.fragment
+    # An empty query or fragment is in the URL alone.
+    fits = fits and not any(letter in url for letter in "?#")
     if not fits or any(letter in "+#\0" for letter in prefix) or len(prefix) > 200:
-        raise ConfigError([f"mqtt must be mqtt://HOST[:PORT][/PREFIX] or mqtts://, not {url!r}."])
+        raise ConfigError(
+            [
+                "mqtt must be mqtt://HOST[:PORT][/PREFIX] or mqtts://, with neither + nor # in "
+                f"the prefix, not {url!r}."
+            ]
+        )
     tls = parts.scheme == "mqtts"
     return Broker(host, port or PORTS[parts.scheme], tls, prefix or f"edgelid/{_host_name()}")
 
@@ -121,11 +132,12 @@ def check(settings: MqttSettings) -> None:
 
     Raises
     ------
-    ConfigError
+    ConfigError, EdgelidError
     """
     broker = broker_of(settings.mqtt)
     _tls_context(settings, broker)
     _password(settings)
+    _paho()
 
 
 def open_outlet(settings: MqttSettings, surroundings: Surroundings) -> Mqtt:
@@ -171,6 +183,9 @@ class Mqtt:
         self._ending = False
         self._acknowledged: set[int] = set()
         self._troubles: set[str] = set()  # since the last connection
+        self._online_since_s = 0.0
+        self._brief_ends = 0  # connections in a row that ended soon
+        self._contested = False  # and that has been told
         self._client = self._open(settings)
         self._outlet = Outlet(self.name, self._send)
         self._client.connect_async(broker.host, broker.port, KEEPALIVE_S)
@@ -223,6 +238,17 @@ class Mqtt:
             if number not in self._acknowledged:
                 raise EdgelidError(f"{self._broker} did not answer before the end")
             self._acknowledged.clear()  # nobody else waits
+        self._settle()
+
+    def _settle(self) -> None:
+        """Say so once a connection lasts that was contested."""
+        with self._changed:
+            lasts = self._online and time.monotonic() - self._online_since_s > BRIEF_S
+            if not (self._contested and lasts):
+                return
+            self._contested, self._brief_ends = False, 0
+        self._client.reconnect_delay_set(*RETRY_S)
+        logger.warning("mqtt: %s keeps the connection again", self._broker)
 
     # --- of either ----------------------------------------------------------------------------
 
@@ -250,13 +276,10 @@ class Mqtt:
     # --- of the client's thread ---------------------------------------------------------------
 
     def _open(self, settings: MqttSettings) -> Client:
-        try:
-            from paho.mqtt.client import Client, MQTTv311
-            from paho.mqtt.enums import CallbackAPIVersion
-        except ImportError as error:
-            raise EdgelidError(
-                'paho-mqtt is missing, which MQTT needs: pip install "edgelid[mqtt]".'
-            ) from error
+        _paho()
+        from paho.mqtt.client import Client, MQTTv311
+        from paho.mqtt.enums import CallbackAPIVersion
+
         broker = self._broker
         context, password = _tls_context(settings, broker), _password(settings)
         client = Client(
@@ -288,8 +311,9 @@ class Mqtt:
         self._tell_state(anew=True)
         with self._changed:
             self._online = True
+            self._online_since_s = time.monotonic()
             self._changed.notify_all()
-            was_trouble = bool(self._troubles)
+            was_trouble = bool(self._troubles) and not self._contested
             self._troubles.clear()
         if was_trouble:
             logger.warning("mqtt: %s is connected again", self._broker)
@@ -308,7 +332,20 @@ class Mqtt:
     ) -> None:
         with self._changed:
             online, self._online = self._online, False
-        if online:
+            if online:
+                brief = time.monotonic() - self._online_since_s < BRIEF_S
+                self._brief_ends = self._brief_ends + 1 if brief else 0
+            told, self._contested = self._contested, self._brief_ends >= BRIEF_ENDS
+        if self._contested:
+            client.reconnect_delay_set(RETRY_S[1], RETRY_S[1])
+            if online and not told:
+                self._tell_trouble(
+                    f"{self._broker} ends one connection after another: does a second edgelid "
+                    f"send below {self._broker.prefix!r}, or a copy of this machine? Give each a "
+                    "prefix of its own (mqtt://HOST/PREFIX)"
+                )
+        elif online:
+            client.reconnect_delay_set(*RETRY_S)
             self._tell_trouble(f"{self._broker} has gone")
         elif not self._troubles:
             self._tell_trouble(f"{self._broker} hangs up: check host, port, and mqtt or mqtts")
@@ -327,6 +364,16 @@ class Mqtt:
                 return
             self._troubles.add(sentence)
         logger.warning("mqtt: %s; it is tried again", sentence)
+
+
+def _paho() -> None:
+    """Raise an error where the package is missing."""
+    try:
+        import paho.mqtt.client  # noqa: F401
+    except ImportError as error:
+        raise EdgelidError(
+            'paho-mqtt is missing, which MQTT needs: pip install "edgelid[mqtt]".'
+        ) from error
 
 
 def following_state(state: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
@@ -459,7 +506,7 @@ def _password(settings: MqttSettings) -> str | None:
 def _read_password(file: Path) -> str:
     try:
         with file.open("rb") as opened:
-            text = opened.read(MAX_FILE_BYTES).decode().rstrip("\r\n")
+            text = opened.read(MAX_FILE_BYTES).decode("utf-8-sig").rstrip("\r\n")
     except OSError as error:
         raise ConfigError(
             [f"mqtt_password_file: {str(file)!r} cannot be read ({error.strerror})."]
@@ -472,7 +519,7 @@ def _read_password(file: Path) -> str:
 
 
 def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json_text(value)
 
 
 def _host_name() -> str:

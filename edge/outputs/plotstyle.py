@@ -6,7 +6,7 @@ from typing import Any
 
 from edge.errors import EdgelidError
 
-INK, GREY, LIGHT = "#22303c", "#7b8794", "#d9dee3"
+INK, NOTE, GREY, LIGHT = "#22303c", "#5b6774", "#7b8794", "#d9dee3"  # to read: the first two
 COLOURS = ("#1f6f8b", "#b5651d", "#8a4f7d", "#6b8e23")  # of things side by side
 STYLE: dict[str, Any] = {
     "font.size": 10,

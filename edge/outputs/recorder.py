@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,10 +129,10 @@ class Recorder:
         self._make_room()
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         path = self._folder / f"{PREFIX}{stamp}{SUFFIX}"
-        with open(path, "xb") as file:  # libsndfile would not say why it cannot
+        with open(path, "xb"):  # libsndfile would not say why it cannot
             path.chmod(0o600)
             self._sound = self._soundfile.SoundFile(
-                file.name, "w", SAMPLE_RATE_HZ, 1, SUBTYPE, format="WAV"
+                os.fsencode(path), "w", SAMPLE_RATE_HZ, 1, SUBTYPE, format="WAV"
             )
         self._failed = False
 

@@ -30,7 +30,7 @@ def monitor_of(settings: Settings, source: AudioSource, viewed: bool) -> Monitor
     if not looked_on and not viewed:
         return None
     earlier = _earlier(Path(settings.log)) if looked_on and settings.log else ()
-    return Monitor(earlier, source)
+    return Monitor(earlier, source, live=not settings.input)
 
 
 def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:
@@ -66,10 +66,11 @@ def close_outlets(outlets: Sequence[Running]) -> None:
 
 def _earlier(log: Path) -> Iterator[Span]:
     """What an event log holds of the last day."""
-    timeline, since = Timeline(), time.time() - EARLIER_S
+    timeline, now = Timeline(), time.time()
     for record in read_records(log):
         # Whoever has edited it has lost that record.
         with contextlib.suppress(KeyError, TypeError, ValueError):
             span = timeline.add(record)
-            if span is not None and span.end > since:
+            # What lies ahead was told by a clock that was wrong.
+            if span is not None and now - EARLIER_S < span.end <= now:
                 yield span

@@ -7,7 +7,8 @@ which say what it takes, and which module checks and opens it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from edge import config
 from edge.config import ITSELF, PARENT, ConfigError, Keys, ListenSettings, between, key, one_of
 from edge.errors import EdgelidError
+from edge.languages import meant
 from edge.outputs.hook_settings import HookSettings
 from edge.outputs.mqtt_settings import MqttSettings
 from edge.outputs.outlet_settings import OutletSettings
@@ -121,6 +123,12 @@ def reference() -> list[dict[str, Any]]:
     return config.reference(Settings)
 
 
+def contradictions(settings: Settings) -> Iterator[str]:
+    """What does not go together."""
+    if settings.input and settings.device:
+        yield "input and device exclude each other: leave one out."
+
+
 def check_use(settings: Settings, where: str) -> None:
     """Find out whether the settings fit this device, as far as that shows without listening.
 
@@ -133,27 +141,63 @@ def check_use(settings: Settings, where: str) -> None:
     Raises
     ------
     ConfigError
-        If the model does not, a language is not the model's, a folder is missing, or an outlet
-        finds fault with its own.
+        If the model does not, a language is not the model's, settings contradict each other, the
+        input cannot be read, a folder is missing, a file cannot be written, or an outlet finds
+        fault with its own.
     """
+    problems = [*contradictions(settings)]
+    for check in (_check_model, _check_input, _check_writing, *_outlet_checks(settings)):
+        try:
+            check(settings)
+        except ConfigError as error:
+            problems += error.problems
+        except EdgelidError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError([f"{where}: {problem}" for problem in problems])
+
+
+def _check_model(settings: Settings) -> None:
     from edge.classifier import class_mask
     from edge.model.modelfile import DEFAULT_MODEL, read_model
     from edge.opinion.expert import ExpertFile
 
-    problems = []
-    try:
-        labels = read_model(Path(settings.model or DEFAULT_MODEL)).labels
-        class_mask(labels, settings.languages or None)
-        if settings.second_opinion:
-            ExpertFile(settings.second_opinion, labels)
-    except EdgelidError as error:
-        problems.append(str(error))
-    problems += config.missing_folders(settings)
-    for kind in OUTLETS:
-        try:
-            if kind.asked_for(settings):
-                kind.work().check(settings)
-        except ConfigError as error:
-            problems += error.problems
+    labels = read_model(Path(settings.model or DEFAULT_MODEL)).labels
+    class_mask(labels, meant(settings.languages, labels) or None)
+    if settings.second_opinion:
+        ExpertFile(settings.second_opinion, labels)
+
+
+def _check_input(settings: Settings) -> None:
+    from edge.audio.network import is_url
+    from edge.audio.sources import FileSource
+
+    if settings.input not in ("", "-") and not is_url(settings.input):
+        with FileSource(settings.input):
+            pass
+
+
+def _check_writing(settings: Settings) -> None:
+    """What is not there, or not ours to write; a service may be writing it at the moment."""
+    from edge.outputs.eventlog import check_log
+
+    problems = [*config.missing_folders(settings)]
+    if not problems and settings.log and not _is_of_a_service(settings.log):
+        check_log(Path(settings.log))
+    if settings.record_to and not _is_of_a_service(settings.record_to):
+        folder = Path(settings.record_to)
+        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+            problems.append(f"record_to: {str(folder)!r} cannot be written: check its permissions.")
     if problems:
-        raise ConfigError([f"{where}: {problem}" for problem in problems])
+        raise ConfigError(problems)
+
+
+def _is_of_a_service(path: str) -> bool:
+    """Whether a user of its own writes there, and whoever checks the settings need not."""
+    return Path(path).is_relative_to(config.STATE_FOLDER)
+
+
+def _outlet_checks(settings: Settings) -> Iterator[Callable[[Settings], None]]:
+    for kind in OUTLETS:
+        if kind.asked_for(settings):
+            yield kind.work().check

@@ -179,4 +179,6 @@ class Sinks:
     def _start(self) -> dict[str, Any]:
         """Begins a stretch of the log; the stream times after it count from the same zero."""
         heard_s = round(self._heard_samples / SAMPLE_RATE_HZ, 3)
-        return {"type": "start", "start_s": heard_s, "version": __version__, "time": now()}
+        live = not self._settings.input  # a file or pipe may be heard at any pace
+        start = {"type": "start", "start_s": heard_s, "version": __version__, "live": live}
+        return {**start, "time": now()}

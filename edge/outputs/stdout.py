@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ if TYPE_CHECKING:  # `edgelid --help` needs none of these, nor numpy behind them
     from edge.listener import Heard, Lost
 
 BAR_CELLS = 10
+# What a terminal may obey, or show in another order than it stands; of a name that is not UTF-8,
+# Python has its bytes as halves of surrogate pairs.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# The same of JSON, where those below 32 are written so anyway.
+_UNSEEN_IN_JSON = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -46,11 +52,11 @@ class Output:
 
     def line(self, text: str) -> None:
         """Write a line at once: whoever reads is told as things happen."""
-        self.write(text + "\n")
+        self.write(printable(text) + "\n")
 
     def record(self, record: dict[str, Any]) -> None:
         """Write an object of newline-delimited JSON."""
-        self.line(json.dumps(record, ensure_ascii=False))
+        self.write(json_text(record) + "\n")
 
     def write(self, text: str) -> None:
         """Write and flush.
@@ -81,6 +87,28 @@ class Output:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.stream.fileno())
         os.close(null)
+
+
+def printable(text: str) -> str:
+    """The text with whatever a terminal would obey as an escape that can be read."""
+    return _UNSEEN.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is not UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def json_text(value: Any, separators: tuple[str, str] | None = None) -> str:
+    r"""JSON on one line, in UTF-8 whatever is in it.
+
+    A byte of a file's name that is not UTF-8 is written as Python has it, ``"\udcff"`` for
+    0xFF: `os.fsencode` of the string that is read is the name again.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=separators)
+    return _UNSEEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def change_record(change: Change) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Self, TextIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
+from rich.control import Control
 from rich.live import Live
+from rich.segment import ControlType
 from rich.text import Text
 
 from edge.audio.level import HINTS, OK
@@ -24,7 +26,7 @@ from edge.belief import SECOND_OPINION
 from edge.errors import EdgelidError
 from edge.languages import language_name
 from edge.listener import Heard
-from edge.model.modelfile import NONSPEECH, OTHER
+from edge.outputs.colours import colour_of
 from edge.outputs.monitor import Counts, Monitor, Now
 from edge.outputs.stdout import Output, bar, clock, gap_line, segment_line
 
@@ -36,12 +38,9 @@ QUIET_DB = -60.0  # at the left end of the level's bar
 LOUD_DB, CLIPPED_DB = -12.0, -1.0
 SHOWN = 3  # of the probabilities
 
-# The model's languages get these in its order; the names are the terminal's own colours, which fit
-# its background.
-COLOURS = (
-    "green", "cyan", "magenta", "yellow", "blue", "red",
-    "bright_green", "bright_cyan", "bright_magenta", "bright_yellow", "bright_blue", "bright_red",
-)  # fmt: skip
+# Set in terminals that cut lines off instead of wrapping them when they become narrower: xterm and
+# GNU screen.
+WRAPS_NOTHING = frozenset({"XTERM_VERSION", "STY"})
 _PALE = "bright_black"
 
 
@@ -53,24 +52,20 @@ class TerminalView:
     output : Output
         A terminal.
     monitor : Monitor
-    labels : tuple of str
-        Classes of the model.
     """
 
     def __init__(
         self,
         output: Output,
         monitor: Monitor,
-        labels: tuple[str, ...],
     ) -> None:
         # A file of its own, as standard output's would be locked while the terminal is stopped.
         self._file = os.fdopen(os.dup(output.stream.fileno()), "w", encoding="utf-8")
         self._console = Console(file=self._file, highlight=False)
         self._monitor = monitor
-        languages = [label for label in labels if label not in (OTHER, NONSPEECH)]
-        self._colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(languages)}
         self._lines: deque[Text] = deque(maxlen=LINES)
         self._earlier: deque[Counts] = deque([Counts()], LOAD_REFRESHES)
+        self._drawn_cells: list[int] = []  # widths of the lines that were drawn last
         self._failure: OSError | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._draw, name="terminal", daemon=True)
@@ -97,7 +92,7 @@ class TerminalView:
             raise EdgelidError(f"the terminal is gone ({self._failure.strerror}): open another.")
         for segment in heard.finished:
             line = Text(segment_line(segment))
-            line.highlight_words([segment.language], self._colour(segment.language))
+            line.highlight_words([segment.language], colour_of(segment.language))
             self._lines.append(line)
         if heard.lost is not None:
             self._lines.append(Text(gap_line(heard.lost), "dim"))
@@ -113,11 +108,30 @@ class TerminalView:
         try:
             with live, _messages_above():
                 while not self._ending.wait(REFRESH_S):
+                    self._take_back_wrapped()
                     self._scroll()
                     live.update(self._present(), refresh=True)
+                self._take_back_wrapped()
                 self._scroll()
         except OSError as error:
             self._failure = error
+
+    def _take_back_wrapped(self) -> None:
+        """Erase what a terminal that became narrower has wrapped of the lines drawn last.
+
+        `Live` goes up by as many lines as it drew, and would leave the rest standing.
+        """
+        with contextlib.suppress(OSError):
+            # Itself: `Console` would rather believe a COLUMNS that someone has exported.
+            size = os.get_terminal_size(self._file.fileno())
+            if size.columns:
+                self._console.size = ConsoleDimensions(size.columns, size.lines)
+        width = self._console.width
+        more = sum((max(drawn, 1) - 1) // width for drawn in self._drawn_cells)
+        if more and not WRAPS_NOTHING.intersection(os.environ):
+            up = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
+            self._console.control(Control(ControlType.CARRIAGE_RETURN, *up * more))
+        self._drawn_cells = []
 
     def _scroll(self) -> None:
         """Draw the finished lines, which push up what is above them."""
@@ -129,10 +143,11 @@ class TerminalView:
         lines = [self._answer(now), self._probabilities(now), self._state(now, counts)]
         for line in lines:
             line.truncate(self._console.width - 1, overflow="ellipsis")  # what wraps would stay
+        self._drawn_cells = [line.cell_len for line in lines]
         return Group(*lines)
 
     def _answer(self, now: Now) -> Text:
-        colour = self._colour(now.language)
+        colour = colour_of(now.language)
         if now.lost:
             return Text("◌ nothing is heard just now", "bold red")
         return Text.assemble(
@@ -147,7 +162,7 @@ class TerminalView:
         line = Text("  ")
         for label, share in likeliest:
             line.append(f"{label} ")
-            line.append(bar(share), self._colour(label))
+            line.append(bar(share), colour_of(label))
             line.append(f" {share:4.0%}   ")
         return line
 
@@ -178,9 +193,6 @@ class TerminalView:
         earlier = self._earlier[0]
         self._earlier.append(counts)
         return counts.load(earlier) or 0.0
-
-    def _colour(self, label: str) -> str:
-        return self._colours.get(label, _PALE)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 _MOMENTS = {"start": "start_s", "change": "decided_s", "level": "heard_s", "gap": "end_s"}
 DRIFT = 0.01  # of a stream against the clock: more than that of any device
 JITTER_S = 1.0
+PACE_S = 5.0  # of stream, between two moments, before they tell how fast it is heard
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,24 @@ class Timeline:
     """Turns records into spans, in the order they come.
 
     A recording that is heard faster than it would play lies behind its beginning at the pace of
-    its audio.
+    its audio. Of a stream that is heard as it comes, every moment tells what the clock says now,
+    also behind one that was set.
+
+    Parameters
+    ----------
+    live : bool
+        Whether the stream is known to be heard as it comes; else a record ``start``, or two
+        moments, tell.
+
+    Attributes
+    ----------
+    live : bool
+        Whether it is known by now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, live: bool = False) -> None:
+        self.live = self._always_live = live
+        self._last: tuple[float, float] | None = None  # moment of the stream, and the clock then
         self._origin: float | None = None  # of stream time, in seconds since 1970
         self._known_s = 0.0  # the moment of the stream that tells so
         self._end_s = 0.0  # of the newest span, in the stream
@@ -64,6 +79,8 @@ class Timeline:
         kind = record["type"]
         if (moment := _MOMENTS.get(kind)) is not None:
             self._learn(record[moment], seconds_of(record["time"]), kind == "start")
+            if kind == "start":
+                self.live = self._always_live or record.get("live") is True
         if kind == "segment":
             return self._span(record, record["language"], record["confidence"])
         if kind == "gap" and not record["bridged"]:
@@ -75,12 +92,22 @@ class Timeline:
         origin = time - moment_s
         if self._origin is None or anew or moment_s < self._known_s:
             self._end_s = 0.0
+            self.live = self._always_live
         else:
+            self.live = self.live or self._at_pace(moment_s, time)
             early_s, heard_s = self._origin - origin, moment_s - self._known_s
             # Were it earlier by more than was heard, the clock would have been set back.
-            if JITTER_S + DRIFT * heard_s < early_s <= heard_s + JITTER_S:
+            if not self.live and JITTER_S + DRIFT * heard_s < early_s <= heard_s + JITTER_S:
+                self._last = moment_s, time
                 return
-        self._origin, self._known_s = origin, moment_s
+        self._origin, self._known_s, self._last = origin, moment_s, (moment_s, time)
+
+    def _at_pace(self, moment_s: float, time: float) -> bool:
+        """Whether as much time has passed since the moment before as was heard."""
+        if self._last is None:
+            return False
+        heard_s, passed_s = moment_s - self._last[0], time - self._last[1]
+        return heard_s >= PACE_S and abs(passed_s - heard_s) <= JITTER_S + DRIFT * heard_s
 
     def _span(self, record: dict[str, Any], name: str, confidence: float | None) -> Span:
         if record["start_s"] < self._end_s - JITTER_S:

@@ -13,6 +13,7 @@ from edge.config import changed
 from edge.decoder import Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
+from edge.languages import meant
 from edge.listener import Heard, Listener, Lost
 from edge.model.interpreter import open_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
@@ -126,14 +127,14 @@ class ReloadingListener:
                 following = self._open(wanted)
             else:
                 following = self._next
-                class_mask(self.model.labels, wanted.languages or None)
+                class_mask(self.model.labels, _languages(wanted, self.model))
             reloaded(wanted)
         except EdgelidError as error:
             logger.warning("the configuration stays as it was: %s", error)
             return
         self.settings, self._next = wanted, following
         if following[1] is self._listener:
-            self._listener.expect(wanted.languages or None)
+            self._listener.expect(_languages(wanted, self.model))
             self._listener.decide(_threshold(wanted, self.model), wanted.hold)
             self._listener.afford(wanted.second_opinion_share)
         if later:
@@ -146,7 +147,7 @@ class ReloadingListener:
             windows_s = windows_s or model.description.stream.windows_s
         graphs = open_model(model, settings.threads)
         decoder = replace(model.description.decoder, confidence=_threshold(settings, model))
-        languages = settings.languages or None
+        languages = _languages(settings, model)
         second = None
         if settings.second_opinion:
             class_mask(model.labels, languages)  # before a thread of its own finds fault with it
@@ -169,6 +170,10 @@ def is_live(settings: Settings) -> bool:
 
 def _threshold(settings: Settings, model: ModelFile) -> float:
     return settings.threshold or model.description.decoder.confidence
+
+
+def _languages(settings: Settings, model: ModelFile) -> tuple[str, ...] | None:
+    return meant(settings.languages, model.labels) or None
 
 
 def _later(heard: Heard, by_s: float) -> Heard:

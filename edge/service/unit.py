@@ -14,7 +14,7 @@ from pathlib import Path
 
 import edge
 from edge.audio.network import is_url
-from edge.config import STATE_FOLDER
+from edge.config import STATE_FOLDER, of_a_home
 from edge.errors import EdgelidError
 from edge.opinion.expert import LARGE
 from edge.outputs.mqtt import CREDENTIAL as MQTT_CREDENTIAL
@@ -157,8 +157,8 @@ class Service:
         """
         config = config.absolute()
         settings = read_settings(config, {}, {})
-        check_use(settings, str(config))
         self._check(settings, config)
+        check_use(settings, str(config))
         # -P: nothing is imported from the folder that the service happens to start in.
         words = [sys.executable, "-P", "-m", "edge.cli", "listen", "--config", str(config)]
         if self.scope == "system":
@@ -262,6 +262,11 @@ class Service:
             raise EdgelidError(
                 f"{config}: record_to would record everything that is heard, for as long as the "
                 "service runs: leave it empty, or say record_in_service = true."
+            )
+        if self.scope == "system" and (homely := of_a_home(Settings, config)):
+            raise EdgelidError(
+                f"{config}: the system service has no home for ~ to mean: write out the path of "
+                f"{', '.join(homely)}."
             )
         given = os.environ.get(MQTT_PASSWORD_VARIABLE)
         if settings.mqtt and given and not settings.mqtt_password_file:

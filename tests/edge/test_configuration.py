@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import ConfigError, checked, variable
+from edge.config import ConfigError, ListenSettings, parsed, variable
 from edge.decoder import MAX_HOLD_S
+from edge.errors import EdgelidError
+from edge.outputs.eventlog import EventLog
 from edge.outputs.settings import (
     FIELDS,
     NEED_RESTART,
@@ -21,6 +23,7 @@ from edge.outputs.settings import (
     read_settings,
     reference,
 )
+from edge.service.unit import Service
 
 Edgelid = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -58,6 +61,13 @@ def test_every_key_is_explained() -> None:
     [
         ('langauges = ["de"]', "there is no key 'langauges': did you mean 'languages'?"),
         ('logfile = "x"', "did you mean 'log_files'?"),
+        ('colour = "x"', "there is no key 'colour': see `edgelid config show`."),
+        ('[edgelid]\nlog = "x"', "there is no section [edgelid]: leave this line out"),
+        ('input = "-"\ndevice = "USB"', "input and device exclude each other"),
+        ('input = "none.wav"', "none.wav' does not exist"),
+        ('log = "/"', "'/' cannot be written"),
+        ('log = "edgelid.toml"', "is no event log"),
+        ('web = "8080"\nweb_token_file = "edgelid.toml"', "token is no good"),
         ('log_file_bytes = "big"', 'log_file_bytes must be a whole number, not "big".'),
         ("log_file_bytes = 1e6", "log_file_bytes must be a whole number, not 1000000.0."),
         ("threads = true", "threads must be a whole number, not true."),
@@ -102,6 +112,56 @@ def test_one_sentence_a_problem(file: Path, text: str, words: str) -> None:
     assert "\n" not in problem
 
 
+def test_a_package_that_is_missing_is_a_problem(
+    edgelid: Edgelid, environment: dict[str, str], file: Path, tmp_path: Path
+) -> None:
+    for name in ("uvicorn", "paho"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('no', name={name!r})")
+    file.write_text('web = "8080"\nmqtt = "mqtt://localhost"')
+    path = f"{tmp_path}:{environment['PYTHONPATH']}"
+    done = edgelid("config", "check", file, env={**environment, "PYTHONPATH": path})
+    assert done.returncode == 78
+    assert ["edgelid[mqtt]" in line for line in done.stderr.splitlines()] == [True, False]
+    assert "edgelid[web]" in done.stderr
+
+
+def test_a_log_that_is_being_written_is_no_problem(file: Path) -> None:
+    path = file.parent / "events.jsonl"
+    with EventLog(path, 10_000, 2) as log:
+        log.record({"type": "start", "start_s": 0.0})
+        before = path.read_bytes()
+        file.write_text('log = "events.jsonl"')
+        check_use(read_settings(file, {}, {}), str(file))
+        assert path.read_bytes() == before
+
+
+def test_home_is_home(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    at_home = str(tmp_path / "home/x.jsonl")
+    file.write_text('log = "~/x.jsonl"\nrecord_to = "~nobody-of-this-name/x"')
+    found = read_settings(file, {}, {})
+    assert found.log == at_home
+    assert found.record_to == str(tmp_path / "~nobody-of-this-name/x")
+    assert read_settings(None, {"EDGELID_LOG": "~/x.jsonl"}, {}).log == at_home
+    assert read_settings(None, {}, {"log": "~/x.jsonl"}).log == at_home
+    with pytest.raises(EdgelidError, match="has no home for ~ to mean: write out the path of log"):
+        file.write_text('log = "~/x.jsonl"')
+        (tmp_path / "home").mkdir()
+        Service("system").unit(file)
+
+
+def test_a_byte_order_mark_is_no_error(file: Path) -> None:
+    file.write_bytes(b'\xef\xbb\xbflanguages = ["de"]\r\n')
+    assert read_settings(file, {}, {}) == Settings(languages=("de",))
+
+
+def test_a_microphone_that_is_named_must_be_there(edgelid: Edgelid, file: Path) -> None:
+    file.write_text('device = "no microphone has this name"')
+    done = edgelid("config", "check", file)
+    assert done.returncode == 78
+    assert done.stderr.count("\n") == 1
+
+
 def test_all_problems_are_told(file: Path) -> None:
     assert len(problems(file, 'threads = 0\nlogg = ""\nrate = 1\n')) == 3
     assert len(problems(file, 'languages = ["xx"]\nlog = "no/such"\nrecord_to = "no"')) == 3
@@ -117,9 +177,9 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_decoder_can_hold_as_long_as_it_may() -> None:
-    assert checked("hold", f"{MAX_HOLD_S}") == MAX_HOLD_S
+    assert parsed(ListenSettings, "hold", f"{MAX_HOLD_S}") == MAX_HOLD_S
     with pytest.raises(ValueError, match=r"from 0 to 30, not '30\.5'"):
-        checked("hold", f"{MAX_HOLD_S + 0.5}")
+        parsed(ListenSettings, "hold", f"{MAX_HOLD_S + 0.5}")
 
 
 def test_who_overrides_whom(file: Path) -> None:

@@ -90,4 +90,4 @@ def test_the_direction_of_imports(package: str) -> None:
 
 def test_the_runtime_uses_only_what_its_extra_installs() -> None:
     needed = set().union(*(imported(path) for path in (ROOT / "edge").rglob("*.py")))
-    assert needed - set(sys.stdlib_module_names) - {"edge"} <= {"numpy", *LATE, *OUTLETS}
+    assert needed - set(sys.stdlib_module_names) - {"edge"} <= {"numpy", "wyoming", *LATE, *OUTLETS}

@@ -4,13 +4,10 @@ A bank travels: it can be copied in parts to a machine that has an accelerator a
 there be decoded once into one array of samples that fits into the accelerator's memory (an hour is
 115 MB). The clips of a speaker lie one behind another, so that a window of any length can be drawn
 at any place, even of people who only ever say single words.
-
-Run as ``python -m train.waveforms.bank train/configs/large.toml --corpus DIR --output FOLDER``.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -272,9 +269,7 @@ def decode_bank(
     return Segments(samples, np.cumsum(lengths) - lengths, lengths, rows)
 
 
-def entries_of(
-    corpus: Path, development: dict[str, list[str]], sounds: Path, most_per_source_s: float
-) -> Iterator[Entry]:
+def entries_of(corpus: Path, development: dict[str, list[str]], sounds: Path) -> Iterator[Entry]:
     """Entries for a bank: speech of a corpus to train on and to decide on, noise and rooms.
 
     Parameters
@@ -285,54 +280,23 @@ def entries_of(
         Sources held out for decisions, by language, besides the split ``dev``.
     sounds : Path
         Folder that holds ``noise`` and ``rir``.
-    most_per_source_s : float
-        Speech of a language and source taken at most, drawn over its speakers in turn.
     """
-    from train.corpus.manifest import clips_of, open_manifest
+    import polars as pl
+
+    from train.corpus.manifest import TEST, clips_of, open_manifest
     from train.features.noise import read_noise
+    from train.fit.training_data import divide
 
     manifest = open_manifest(corpus)
-    rng = np.random.default_rng(3)
-    clips = list(clips_of(manifest.rows))
-    taken: dict[tuple[str, str], float] = {}
-    for i in rng.permutation(len(clips)):
+    rows = manifest.rows.filter(pl.col("split") != TEST)
+    held_out = set(divide(rows, development)[1].tolist())
+    clips = clips_of(rows)
+    for i in np.random.default_rng(3).permutation(len(clips)).tolist():
         clip = clips[i]
-        if clip.split == "test":
-            continue
-        held = clip.split == "dev" or clip.source in development.get(clip.language, ())
-        key = (clip.language, clip.source)
-        if not held and taken.get(key, 0.0) > most_per_source_s:
-            continue
-        taken[key] = taken.get(key, 0.0) + clip.duration_s
+        role = DEVELOPMENT if i in held_out else TRAIN
         data = (manifest.root / clip.path).read_bytes()
-        role = DEVELOPMENT if held else TRAIN
-        language = clip.language
-        yield Entry(role, language, clip.source, clip.speaker, clip.kind, data)
+        yield Entry(role, clip.language, clip.source, clip.speaker, clip.kind, data)
     for role, name in ((NOISE, "noise"), (ROOM, "rir")):
         for sound in read_noise(sounds / name, "train"):
             data = (sounds / name / sound.path).read_bytes()
             yield Entry(role, "", "", "", sound.kind, data)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
-    import tomllib
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True, help="folder for the parts")
-    parser.add_argument("--part-mb", type=float, default=PART_BYTES / 1e6)
-    parser.add_argument("--most-per-source-s", type=float, default=1e9)
-    given = parser.parse_args(arguments)
-    config = tomllib.loads(given.config.read_text(encoding="utf-8"))
-    development = config["data"].get("development", {})
-    found = entries_of(
-        given.corpus, development, given.corpus.resolve().parent, given.most_per_source_s
-    )
-    parts = write_bank(found, given.output, round(given.part_mb * 1e6))
-    print(f"{parts} parts in {given.output}")
-
-
-if __name__ == "__main__":
-    main()

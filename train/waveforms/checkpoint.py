@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     EdgelidError
         If there is none, or it is damaged or another kind of file.
     """
-    stem = re.sub(r"-0$", "", file.stem)
+    stem = file.stem.removesuffix("-0")
     arrays: dict[str, np.ndarray] = {}
     parts = sorted(file.parent.glob(f"{stem}-[0-9].npz"))
     if not parts:
@@ -82,7 +81,7 @@ def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def is_large(file: Path) -> bool:
     """Whether it names a checkpoint of the large model, by any of its parts."""
-    first = file.with_name(re.sub(r"(-0)?$", "-0", file.stem) + ".npz")
+    first = file.with_name(f"{file.stem.removesuffix('-0')}-0.npz")
     try:
         with np.load(first, allow_pickle=False) as archive:
             return "large/0" in archive.files

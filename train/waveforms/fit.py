@@ -2,19 +2,13 @@
 
 The same program runs on TensorFlow and on JAX (``KERAS_BACKEND``): the step is a pure function of
 the state, and only the taking of its gradient differs.
-
-    python -m train.waveforms.fit large CONFIG --bank DIR --start whisper.npz --output large.npz
-    python -m train.waveforms.fit compact CONFIG --bank DIR --teacher large.npz --output compact.npz
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-import tomllib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -22,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from edge.frontend import FrontEndConfig
-from train.architecture import ModelConfig, Stage
+from train.config import RunConfig, from_dict
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import load_parts, save_parts
 from train.waveforms.draws import Drawer, development_windows, macro_accuracy
@@ -110,7 +104,7 @@ class Stepper:
         else:
             import tensorflow as tf
 
-            self.compiled = tf.function(self._step, autograph=False, reduce_retracing=True)
+            self.compiled = tf.function(self._step, autograph=False)
 
     def begin(self) -> None:
         """Take the state from the models as they are."""
@@ -509,15 +503,39 @@ class Judge:
         }
 
 
+def run_config(config: dict[str, Any]) -> RunConfig:
+    """A compact model's configuration, as every other command knows it.
+
+    Raises
+    ------
+    EdgelidError
+        If a key is missing, unknown or ill-typed.
+    """
+    settings = config["compact"]
+    told = {name: config[name] for name in ("seed", "data", "model")}
+    told["front_end"] = config.get("front_end", {})
+    told["optimiser"] = {
+        "steps": settings["steps"],
+        "warmup_steps": 0,
+        "batch_clips": settings["batch"],
+        "clip_s": settings["clip_s"],
+        "learning_rate": settings["rate"],
+        "weight_decay": settings["weight_decay"],
+        "label_smoothing": settings["label_smoothing"],
+        "average_decay": settings["average_decay"],
+    }
+    return from_dict(RunConfig, told, "the configuration")
+
+
 def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
     """Distil the large model into a compact streaming one."""
+    from train.model.checkpoint import Checkpoint, load_checkpoint, weights_of
     from train.model.network import Head, Trunk, pool
 
     settings = config["compact"]
     labels = [*config["data"]["languages"], "other", "nonspeech"]
-    stages = tuple(Stage(**s) for s in config["model"]["stages"])
-    shape = ModelConfig(**{**config["model"], "stages": stages})
-    front_end = FrontEndConfig(**config.get("front_end", {}))
+    told = run_config(config)
+    shape, front_end = told.model, told.front_end
     teacher_end = large_front_end()
     filters = ops.convert_to_tensor(filterbank(front_end))
     teacher_filters = ops.convert_to_tensor(filterbank(teacher_end))
@@ -539,9 +557,9 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
     evidence_helper = keras.layers.Dense(len(labels), name="evidence_helper")
     evidence_helper.build((None, None, shape.embedding))
     if given.start:
-        with np.load(given.start, allow_pickle=False) as archive:
-            for name, model in (("trunk", trunk), ("head", head)):
-                model.set_weights([archive[f"{name}/{i}"] for i in range(len(model.get_weights()))])
+        begun = load_checkpoint(given.start).arrays
+        for name, model in (("trunk", trunk), ("head", head)):
+            model.set_weights([begun[f"{name}/{i}"] for i in range(len(model.get_weights()))])
 
     drawer = Drawer(segments, labels, config["seed"] + 1, settings.get("tts_weight", 0.6))
     steps = given.steps or settings["steps"]
@@ -550,7 +568,7 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
     embeddings_count = frames // shape.stride
     group = shape.stride // 2  # tokens of the teacher an embedding
     delay = round(shape.delay_frames / shape.stride)
-    windows = [round(s * 100 / shape.stride) for s in settings["windows_s"]]
+    windows = [min(embeddings_count, round(s * 100 / shape.stride)) for s in settings["windows_s"]]
     # The teacher is the dearer of the two where there is no GPU: several augmented variants of a
     # stretch of speech share its one hearing of the clean one.
     variants = settings.get("variants", 1)
@@ -708,35 +726,7 @@ def fit_compact(config: dict[str, Any], segments: Segments, given: Any) -> None:
                 else judge.compact(trunk, head, filters, front_end, bank["bank"])
             )
             print(f"dev {step + 1} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
-            weights = {f"trunk/{i}": x for i, x in enumerate(trunk.get_weights())}
-            weights |= {f"head/{i}": x for i, x in enumerate(head.get_weights())}
-            description = {"config": config, "steps": step + 1, "clips": clips, "scores": score}
-            save_parts(given.output, weights, description, np.float32)
+            checkpoint = Checkpoint(run_config(config), step + 1, score, weights_of(trunk, head))
+            checkpoint.save(given.output)
         if last:
             break
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("large", "compact"))
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--bank", type=Path, required=True, help="folder of a decoded bank")
-    parser.add_argument("--start", type=Path)
-    parser.add_argument("--teacher", type=Path)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--limit-s", type=float, default=1e9)
-    parser.add_argument("--batch-scale", type=float, default=1.0)
-    parser.add_argument("--evaluate-every-s", type=float, default=1e9)
-    parser.add_argument("--log-every", type=int, default=50)
-    parser.add_argument("--most", type=int, default=60, help="development windows a source")
-    parser.add_argument("--precision", default="mixed_bfloat16")
-    given = parser.parse_args(arguments)
-    config = tomllib.loads(given.config.read_text(encoding="utf-8"))
-    segments = Segments.load(given.bank)
-    {"large": fit_large, "compact": fit_compact}[given.what](config, segments, given)
-
-
-if __name__ == "__main__":
-    main()

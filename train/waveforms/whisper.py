@@ -6,7 +6,6 @@ second of stride 2, sinusoidal positions, then layers of attention and feed-forw
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import keras
@@ -134,7 +133,7 @@ class Encoder(keras.Model):  # type: ignore[misc]
         return outputs if every else x
 
     def load(self, arrays: Arrays) -> None:
-        """Take over weights named as in :func:`read_ctranslate2`."""
+        """Take over weights named as in :func:`train.waveforms.published.read_encoder`."""
         for conv, name in ((self.conv1, "conv1"), (self.conv2, "conv2")):
             kernel = arrays[f"encoder/{name}/weight"].astype(np.float32)  # (out, in, 3)
             conv.set_weights([kernel.transpose(2, 1, 0), arrays[f"encoder/{name}/bias"]])
@@ -150,44 +149,3 @@ class Encoder(keras.Model):  # type: ignore[misc]
             ):
                 weight = arrays[f"{name}/weight"].astype(np.float32).T
                 dense.set_weights([weight, arrays[f"{name}/bias"].astype(np.float32)])
-
-
-# CTranslate2's numbers for types of arrays.
-_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
-
-
-def read_ctranslate2(data: bytes) -> Arrays:
-    """Arrays of a model in CTranslate2's format, by name; nothing in it is executed.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged or another kind of file.
-    """
-    at = 0
-
-    def take(form: str) -> Any:
-        nonlocal at
-        values = struct.unpack_from("<" + form, data, at)
-        at += struct.calcsize("<" + form)
-        return values[0] if len(values) == 1 else values
-
-    def text() -> str:
-        nonlocal at
-        length = take("H")
-        at += length
-        return data[at - length : at].rstrip(b"\0").decode()
-
-    try:
-        take("I"), text(), take("I")
-        arrays: Arrays = {}
-        for _ in range(take("I")):
-            name, rank = text(), take("B")
-            shape = [take("I") for _ in range(rank)]
-            kind, size = take("B"), take("I")
-            values = np.frombuffer(data, _TYPES[kind], size // np.dtype(_TYPES[kind]).itemsize, at)
-            arrays[name] = values.reshape(shape)
-            at += size
-    except (struct.error, KeyError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError("not a model in CTranslate2's format, or damaged") from error
-    return arrays

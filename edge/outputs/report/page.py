@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 
 import numpy as np
 
 from edge import __version__
-from edge.outputs.report.colours import OTHERS, colours
-from edge.outputs.report.tally import CELLS, GAP, NO_LANGUAGE, Tally
+from edge.outputs.colours import colour_of
+from edge.outputs.report.tally import CELLS, GAP, GAP_COLOUR, NO_LANGUAGE, Tally
 from edge.outputs.report.words import (
     ROW_NAMES,
     TITLE,
@@ -21,9 +21,7 @@ from edge.outputs.report.words import (
     timeline_note,
 )
 
-WIDTH, MARGIN, RIGHT = 960, 84, 24  # of drawings, in their own units; the margin is for labels
-PLOT = WIDTH - MARGIN - RIGHT
-ROW, BAND = 20, 15  # height of a row of the timeline, and of what is coloured of it
+ROW, BAND = 20, 15  # height of a row of the timeline, and of what is coloured of it, in pixels
 BARS = 130  # height of the bars of changes
 
 _PAGE = """\
@@ -35,10 +33,10 @@ _PAGE = """\
 <title>{title}</title>
 <style>
 :root {{ --ink: #22303c; --grey: #66727f; --line: #d9dee3; --paper: #ffffff; --bar: #7b8794;
-  --nonspeech: {nonspeech}; --unknown: {unknown}; --gap: {gap}; }}
+  --gap: {gap}; }}
 @media (prefers-color-scheme: dark) {{
   :root {{ --ink: #e4e9ee; --grey: #9aa7b3; --line: #36424d; --paper: #161c22; --bar: #8a97a4;
-    --nonspeech: #333d47; --unknown: #5d6975; --gap: #6d3f3b; }}
+    --gap: #6d3f3b; }}
 }}
 @media print {{
   :root {{ --ink: #000; --grey: #555; --line: #ccc; --paper: #fff; --bar: #777; }}
@@ -65,11 +63,27 @@ th, td {{ padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }}
   margin: .2rem 0 .6rem; font-size: .88rem; }}
 .legend i {{ display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
   margin-right: .4rem; vertical-align: -1px; }}
-.wide {{ overflow-x: auto; }}
-svg {{ display: block; width: 100%; min-width: 36rem; height: auto; }}
-svg text {{ fill: var(--grey); font-size: 11px; font-variant-numeric: tabular-nums; }}
+.plot {{ position: relative; margin: 0 1.2rem 0 5.4rem; padding-bottom: 1.4rem; color: var(--grey);
+  font-size: 11px; line-height: 1; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+.plot span {{ position: absolute; }}
+.plot .y {{ right: 100%; margin-right: .5rem; transform: translateY(-50%); }}
+.plot .x {{ bottom: .2rem; transform: translateX(-50%); }}
+.plot .s {{ transform: none; }}
+svg {{ display: block; width: 100%; overflow: visible; }}
+svg path {{ vector-effect: non-scaling-stroke; }}
 svg .g {{ stroke: var(--line); stroke-width: 1; fill: none; }}
 svg .c {{ fill: var(--bar); }}
+@media (max-width: 40rem) {{
+  body {{ padding: 1rem .7rem; }}
+  dl {{ gap: .6rem 1.4rem; }}
+  dd {{ font-size: 1.2rem; }}
+  table {{ font-size: .8rem; }}
+  th {{ font-size: .7rem; }}
+  th, td {{ padding-right: .25rem; overflow-wrap: anywhere; }}
+  .n {{ white-space: normal; padding-left: .25rem; }}
+  .b, .plot .o {{ display: none; }}
+  .plot {{ margin-left: 4.4rem; }}
+}}
 </style>
 {body}
 </html>
@@ -81,18 +95,13 @@ def page(tally: Tally) -> str:
     return _PAGE.format(
         title=TITLE,
         body="\n".join(_body(tally)),
-        nonspeech=OTHERS["nonspeech"],
-        unknown=OTHERS["unknown"],
-        gap=OTHERS[GAP],
+        gap=GAP_COLOUR,
     )
 
 
-# By a rule of the style, as they change with the paper.
-_SHADES = {"nonspeech": "var(--nonspeech)", "unknown": "var(--unknown)", GAP: "var(--gap)"}
-
-
 def _look(tally: Tally) -> dict[str, str]:
-    return {**colours(tally.names()), **_SHADES}
+    # What was not heard has its colour by a rule of the style, as it changes with the paper.
+    return {name: "var(--gap)" if name == GAP else colour_of(name) for name in tally.names()}
 
 
 def _body(tally: Tally) -> Iterator[str]:
@@ -149,46 +158,60 @@ def _timeline(tally: Tally) -> Iterator[str]:
         yield f'<li><i style="background:{look[name]}"></i>{escape(name_of(name))}</li>'
     yield "</ul>"
     height = ROW * len(rows)
-    yield _svg(height + 20, f"Timeline, {ROW_NAMES[tally.row_s]}")
-    grid, texts = [], []
-    for place, text in tally.ticks():
-        x = MARGIN + place * PLOT
-        grid.append(f"M{x:.1f} 0V{height}")
-        texts.append(_text(x, height + 15, text, "middle"))
-    yield f'<path class="g" d="{"".join(grid)}"/>{"".join(texts)}'
-    for index, row in enumerate(rows):
-        yield _text(MARGIN - 8, index * ROW + ROW / 2 + 4, tally.row_label(row), "end")
-    # Runs of cells are strokes, one path a colour: short, and drawn at once.
-    yield f'<g transform="translate({MARGIN} 0) scale({PLOT / CELLS:.5f} 1)" stroke-width="{BAND}">'
+    yield '<div class="plot">'
+    yield _svg(CELLS, height, f"Timeline, {ROW_NAMES[tally.row_s]}")
+    ticks = tally.ticks()
+    grid = "".join(f"M{place * CELLS:g} 0V{height}" for place, _ in ticks)
+    yield f'<path class="g" d="{grid}"/>'
+    # Runs of cells are filled, one path a colour: short, and drawn at once.
     for number, name in enumerate(names):
         runs = []
         for index, strip in enumerate(strips):
             edges = np.flatnonzero(np.diff(strip == number, prepend=False, append=False)).tolist()
-            y = index * ROW + ROW / 2
-            runs += [f"M{a} {y:g}h{b - a}" for a, b in zip(edges[::2], edges[1::2], strict=True)]
-        yield f'<path style="stroke:{look[name]}" d="{"".join(runs)}"/>'
-    yield f"</g></svg></div>\n<p>{escape(timeline_note(tally))}</p>"
+            y = index * ROW + (ROW - BAND) / 2
+            runs += [
+                f"M{a} {y:g}h{b - a}v{BAND}H{a}z"
+                for a, b in zip(edges[::2], edges[1::2], strict=True)
+            ]
+        yield f'<path style="fill:{look[name]}" d="{"".join(runs)}"/>'
+    yield "</svg>"
+    for index, row in enumerate(rows):
+        middle = index * ROW + ROW / 2
+        yield f'<span class="y" style="top:{middle:g}px">{tally.row_label(row)}</span>'
+    yield from _along(ticks, "x", every=2)
+    yield f"</div>\n<p>{escape(timeline_note(tally))}</p>"
 
 
 def _changes(tally: Tally) -> Iterator[str]:
     bars = tally.bars()
     most = max(1, *(count for _, count in bars))
-    width = PLOT / len(bars)
-    yield _svg(BARS + 30, changes_title(tally))
-    for count in sorted({0, most // 2, most}):
-        y = 10 + BARS * (1 - count / most)
-        yield f'<path class="g" d="M{MARGIN} {y:.1f}h{PLOT}"/>'
-        yield _text(MARGIN - 8, y + 4, str(count), "end")
+    yield '<div class="plot">'
+    yield _svg(len(bars), BARS + 10, changes_title(tally))
+    levels = {count: 10 + BARS * (1 - count / most) for count in sorted({0, most // 2, most})}
+    for y in levels.values():
+        yield f'<path class="g" d="M0 {y:.1f}h{len(bars)}"/>'
+    boxes = [
+        f"M{index} {10 + BARS}v-{BARS * count / most:.1f}h.85V{10 + BARS}z"
+        for index, (_, count) in enumerate(bars)
+        if count
+    ]
+    yield f'<path class="c" d="{"".join(boxes)}"/></svg>'
+    for count, y in levels.items():
+        yield f'<span class="y" style="top:{y:.1f}px">{count}</span>'
     step = -(-len(bars) // 8)
-    boxes = []
-    for index, (text, count) in enumerate(bars):
-        x = MARGIN + index * width
-        if count:
-            high = BARS * count / most
-            boxes.append(f"M{x:.1f} {10 + BARS}v-{high:.1f}h{0.85 * width:.2f}v{high:.1f}z")
-        if index % step == 0:
-            yield _text(x, BARS + 26, text, "start")
-    yield f'<path class="c" d="{"".join(boxes)}"/></svg></div>'
+    yield from _along(
+        ((index / len(bars), text) for index, (text, _) in enumerate(bars) if index % step == 0),
+        "x s",
+        every=3,
+    )
+    yield "</div>"
+
+
+def _along(marks: Iterable[tuple[float, str]], kind: str, every: int) -> Iterator[str]:
+    """What stands below a drawing; on a phone, one of so many."""
+    for number, (place, text) in enumerate(marks):
+        classes = f"{kind} o" if number % every else kind
+        yield f'<span class="{classes}" style="left:{100 * place:.2f}%">{escape(text)}</span>'
 
 
 def _gaps(tally: Tally) -> Iterator[str]:
@@ -201,12 +224,9 @@ def _gaps(tally: Tally) -> Iterator[str]:
     yield "</table>"
 
 
-def _svg(height: float, label: str) -> str:
+def _svg(width: float, height: float, label: str) -> str:
+    """A drawing that is as wide as there is room, and as high as it says in pixels."""
     return (
-        f'<div class="wide"><svg viewBox="0 0 {WIDTH} {height:g}" role="img" '
-        f'aria-label="{escape(label)}">'
+        f'<svg viewBox="0 0 {width:g} {height:g}" height="{height:g}" preserveAspectRatio="none" '
+        f'role="img" aria-label="{escape(label)}">'
     )
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

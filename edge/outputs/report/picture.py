@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.outputs.plotstyle import DPI, GREY, INK, LOOK, STYLE
-from edge.outputs.report.colours import colours
-from edge.outputs.report.tally import CELLS, NO_LANGUAGE, Tally
+from edge.outputs.colours import colour_of
+from edge.outputs.plotstyle import DPI, GREY, INK, LOOK, NOTE, STYLE
+from edge.outputs.report.tally import CELLS, GAP, GAP_COLOUR, NO_LANGUAGE, Tally
 from edge.outputs.report.words import (
     ROW_NAMES,
     TITLE,
@@ -49,7 +49,7 @@ def picture(tally: Tally) -> bytes:
         told = "  ·  ".join(f"{figure} {what}" for figure, what in facts(tally))
         for inches, text, look in (
             (0.12, TITLE, {"fontsize": 14, "fontweight": "bold"}),
-            (0.42, span(tally), {"color": GREY}),
+            (0.42, span(tally), {"color": NOTE}),
             (0.63, told, {}),
         ):
             sheet.text(0.01, 1 - inches / height, text, va="top", **look)
@@ -58,9 +58,13 @@ def picture(tally: Tally) -> bytes:
     return buffer.getvalue()
 
 
+def _look(tally: Tally) -> dict[str, str]:
+    return {name: GAP_COLOUR if name == GAP else colour_of(name) for name in tally.names()}
+
+
 def _languages(axes: Axes, tally: Tally) -> None:
     names = [name for name in tally.names() if name in tally.totals]
-    look = colours(tally.names())
+    look = _look(tally)
     # What is no language can last much longer than all that is one: it has no bar.
     bars = [0.0 if name in NO_LANGUAGE else tally.totals[name].seconds for name in names]
     most_s = max(bars, default=0.0)
@@ -91,7 +95,7 @@ def _timeline(axes: Axes, tally: Tally) -> None:
     from matplotlib.patches import Patch
 
     names, rows = tally.names(), tally.rows()
-    look = colours(names)
+    look = _look(tally)
     palette = np.array([*(to_rgb(look[name]) for name in names), (1.0, 1.0, 1.0)])
     cells = palette[tally.strips()]  # (rows, CELLS, 3): -1 is the last, white
     white = np.ones_like(cells)
@@ -111,7 +115,7 @@ def _timeline(axes: Axes, tally: Tally) -> None:
     axes.grid(visible=True, axis="x", alpha=0.5)
     lines = -(-len(names) // LEGEND_COLUMNS)
     axes.set_title(f"Timeline, {ROW_NAMES[tally.row_s]}", pad=10 + 72 * LEGEND_INCHES * lines)
-    axes.set_xlabel(timeline_note(tally), fontsize=9, color=GREY, loc="left")
+    axes.set_xlabel(timeline_note(tally), fontsize=9, color=NOTE, loc="left")
     axes.legend(
         handles=[Patch(color=look[name], label=_plain(name_of(name))) for name in names],
         loc="lower left",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +29,23 @@ SECONDS = {
 }
 
 
-def in_order(paths: Sequence[Path]) -> list[Path]:
+@dataclass
+class Skipped:
+    """Lines to leave out that are no events.
+
+    Attributes
+    ----------
+    wanted : bool
+        Whether they are left out, instead of being an error.
+    lines : int
+        How many were.
+    """
+
+    wanted: bool = False
+    lines: int = 0
+
+
+def in_order(paths: Sequence[Path], skip_bad: bool = False) -> list[Path]:
     """The files in the order of their events, each once.
 
     Raises
@@ -36,42 +54,53 @@ def in_order(paths: Sequence[Path]) -> list[Path]:
         If one cannot be read, or holds no events.
     """
     unique = {path.resolve(): path for path in paths}.values()
-    return sorted(unique, key=lambda path: _first(path)["time"])
+    return sorted(unique, key=lambda path: _first(path, skip_bad)["time"])
 
 
-def events(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def events(files: Sequence[Path], skipped: Skipped | None = None) -> Iterator[dict[str, Any]]:
     """Events of all the files; a last line that was torn by a loss of power is left out.
 
     Raises
     ------
     EdgelidError
-        If any other line is no event.
+        If any other line is no event, unless those are to be skipped.
     """
     for path in files:
         try:
             with path.open("rb") as opened:
-                yield from _lines(opened, path)
+                yield from _lines(opened, path, skipped or Skipped())
         except OSError as error:
             raise EdgelidError(
                 f"{path} cannot be read ({error.strerror}): check the path."
             ) from error
 
 
-def _first(path: Path) -> dict[str, Any]:
-    for record in events([path]):
+def _first(path: Path, skip_bad: bool) -> dict[str, Any]:
+    for record in events([path], Skipped(skip_bad)):
         return record
     raise EdgelidError(f"{path}: there are no events in it.")
 
 
-def _lines(file: BinaryIO, path: Path) -> Iterator[dict[str, Any]]:
+def _lines(file: BinaryIO, path: Path, skipped: Skipped) -> Iterator[dict[str, Any]]:
     number = 0
     while line := file.readline(MAX_LINE_BYTES):
         number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         record = _event(line)
         if record is not None:
             yield record
-        elif number == 1 or file.read(1):
-            raise EdgelidError(f"{path}:{number}: this is no event of edgelid.")
+            continue
+        while len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE_BYTES)
+        if not skipped.wanted:
+            if number > 1 and not file.read(1):
+                return  # torn by a loss of power
+            raise EdgelidError(
+                f"{path}:{number}: this is no event of edgelid: check the file, or leave such "
+                "lines out with --skip-bad."
+            )
+        skipped.lines += 1
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgelidError
-from edge.outputs.report.read import events, in_order
+from edge.outputs.report.read import Skipped, events, in_order
 from edge.outputs.timeline import Span, spans
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
-GAP = "not heard"
+GAP, GAP_COLOUR = "not heard", "#e8b4ae"
 NO_LANGUAGE = ("nonspeech", "unknown")
 # Of the rows of the timeline: the shortest with which there are not too many of them, or days.
 ROWS_S = (MINUTE_S, 10 * MINUTE_S, HOUR_S)
@@ -79,6 +79,8 @@ class Tally:
         Starts of the program, and events that could not be logged.
     zones : dict of str to None
         Time zones, as they came.
+    skipped : int
+        Lines of the files that were no events.
     """
 
     row_s: int
@@ -92,6 +94,7 @@ class Tally:
     starts: int = 0
     unlogged: int = 0
     zones: dict[str, None] = field(default_factory=dict)
+    skipped: int = 0
     _rows: dict[int, dict[str, npt.NDArray[np.float32]]] = field(default_factory=dict)
     _spoken: str = ""
 
@@ -230,27 +233,34 @@ class Tally:
         return cells[name]
 
 
-def tally(paths: Sequence[Path]) -> Tally:
+def tally(paths: Sequence[Path], skip_bad: bool = False) -> Tally:
     """Add up what files of events hold.
 
     They are read twice: how long it all takes decides how finely it is drawn.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    skip_bad : bool
+        Whether lines that are no events are left out and counted, instead of being an error.
 
     Raises
     ------
     EdgelidError
         If there is something else in them, or nothing to add up.
     """
-    files = in_order(paths)
+    files, skipped = in_order(paths, skip_bad), Skipped(skip_bad)
     first, last = math.inf, -math.inf
-    for span in spans(events(files)):
+    for span in spans(events(files, Skipped(skip_bad))):
         first, last = min(first, span.start), max(last, span.end)
     if last < first:
         raise EdgelidError(f"{files[0]}: no segment is over in it, nor a gap.")
     row_s = next((s for s in ROWS_S if (last - first) / s <= FEW_ROWS), DAY_S)
     bar_s = next((s for s in BARS_S if (last - first) / s <= MAX_BARS), DAY_S)
     found = Tally(row_s, bar_s)
-    for span in spans(_noted(events(files), found)):
+    for span in spans(_noted(events(files, skipped), found)):
         found.add(span)
+    found.skipped = skipped.lines
     return found
 
 

@@ -50,6 +50,9 @@ def facts(tally: Tally) -> list[tuple[str, str]]:
         found.append((f"{tally.starts}", "starts of the program"))
     if tally.unlogged:
         found.append((f"{tally.unlogged}", "events that could not be logged"))
+    if tally.skipped:
+        lines = "line that is" if tally.skipped == 1 else "lines that are"
+        found.append((f"{tally.skipped}", f"{lines} no event, left out"))
     return found
 
 

@@ -15,8 +15,15 @@ from edge.outputs.timeline import time_of
 from edge.system.atomic import check_writable, write_atomically
 
 
-def report(files: Sequence[Path], output: Path) -> Tally:
+def report(files: Sequence[Path], output: Path, skip_bad: bool = False) -> Tally:
     """Write a report of files of events, as HTML or PNG by the ending of its name.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    output : Path
+    skip_bad : bool
+        See `tally`.
 
     Raises
     ------
@@ -31,7 +38,7 @@ def report(files: Sequence[Path], output: Path) -> Tally:
     if kind == ".png":
         check_matplotlib("a report in PNG", ", or ask for .html")
     check_writable(output)
-    found = tally(files)
+    found = tally(files, skip_bad)
     write_atomically(output, page(found).encode() if kind == ".html" else picture(found))
     return found
 
@@ -58,4 +65,5 @@ def summary(found: Tally) -> dict[str, Any]:
         },
         "starts": found.starts,
         "unlogged_events": found.unlogged,
+        "skipped_lines": found.skipped,
     }

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge.errors import EdgelidError
 
 DEFAULT_HOST = "127.0.0.1"
+# There while the daemon of multicast DNS runs.
+AVAHI = (Path("/run/avahi-daemon/socket"), Path("/var/run/avahi-daemon/socket"))
 EXPECTED = 'a port, or host and port, such as "8080", "0.0.0.0:8080" or "[::]:8080"'
 
 
@@ -38,7 +42,7 @@ class Address:
         host = self.host
         address = _ip_address(host)
         if address is not None and address.is_unspecified:
-            host = socket.gethostname()
+            host = _name_for_others(address.version)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
 
@@ -69,6 +73,27 @@ def problem(text: str) -> str | None:
     except EdgelidError:
         return EXPECTED
     return None
+
+
+def _name_for_others(version: int) -> str:
+    """Of this device, as others in its network can ask for it.
+
+    The name of the machine alone is known to few networks: its name in multicast DNS, where
+    someone answers to that, or the address from which it would speak to the outside.
+    """
+    name = socket.gethostname()
+    if any(path.exists() for path in AVAHI):
+        return f"{name.partition('.')[0]}.local"
+    # From documentation, and nowhere: choosing a route sends nothing.
+    routes = [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")]
+    for family, elsewhere in routes if version == 6 else routes[:1]:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(family, socket.SOCK_DGRAM) as unconnected,
+        ):
+            unconnected.connect((elsewhere, 9))
+            return str(unconnected.getsockname()[0])
+    return name
 
 
 def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -12,6 +12,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from edge.languages import language_name
+from edge.outputs.colours import script
 from edge.outputs.monitor import Monitor
 from edge.outputs.web.feed import Feed
 from edge.outputs.web.metrics import CONTENT_TYPE, Metrics
@@ -20,12 +21,14 @@ from edge.outputs.web.snapshot import Snapshots, compact, status_of
 ROOT = Path(__file__).parent
 MOST_SEGMENTS = 1_000  # in one answer: making one must not keep the thread that listens waiting
 JSON = "application/json"
+JAVASCRIPT = "text/javascript; charset=utf-8"
+COLOURS = "/colours.js"
 FILES = {
     "/": ("page/index.html", "text/html; charset=utf-8"),
-    "/app.js": ("page/app.js", "text/javascript; charset=utf-8"),
-    "/plots.js": ("page/plots.js", "text/javascript; charset=utf-8"),
-    "/text.js": ("page/text.js", "text/javascript; charset=utf-8"),
-    "/history.js": ("page/history.js", "text/javascript; charset=utf-8"),
+    "/app.js": ("page/app.js", JAVASCRIPT),
+    "/plots.js": ("page/plots.js", JAVASCRIPT),
+    "/text.js": ("page/text.js", JAVASCRIPT),
+    "/history.js": ("page/history.js", JAVASCRIPT),
     "/style.css": ("page/style.css", "text/css; charset=utf-8"),
     "/icon.svg": ("page/icon.svg", "image/svg+xml"),
     "/api/v1/openapi.json": ("openapi.json", JSON),
@@ -49,7 +52,11 @@ class Api:
         self._monitor = monitor
         self._snapshots = snapshots
         self._metrics = metrics
-        routes = [Route(path, _File(*file)) for path, file in FILES.items()]
+        routes = [
+            Route(path, _File((ROOT / name).read_bytes(), kind))
+            for path, (name, kind) in FILES.items()
+        ]
+        routes.append(Route(COLOURS, _File(script().encode(), JAVASCRIPT)))
         routes += [
             Route("/healthz", self.health),
             Route("/metrics", self.metrics),
@@ -98,8 +105,8 @@ class Api:
 class _File:
     """A file that comes along, held in memory; browsers ask whether theirs is still the same."""
 
-    def __init__(self, name: str, kind: str) -> None:
-        self._body = (ROOT / name).read_bytes()
+    def __init__(self, body: bytes, kind: str) -> None:
+        self._body = body
         tag = f'"{hashlib.sha256(self._body).hexdigest()[:16]}"'
         self._headers = {"content-type": kind, "etag": tag, "cache-control": "no-cache"}
 

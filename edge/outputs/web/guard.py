@@ -16,7 +16,9 @@ from edge.outputs.web.connection import HEAD_BYTES
 logger = logging.getLogger(__name__)
 
 TARGET_BYTES = 1_024
-_COOKIE_FLAGS = f"Path=/; Max-Age={30 * 86_400}; HttpOnly; SameSite=Strict"
+# Without a path, a cookie is for what lies below the address of the page: behind a proxy, that may
+# be one path of many.
+_COOKIE_FLAGS = f"Max-Age={30 * 86_400}; HttpOnly; SameSite=Strict"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # What the page is made of tells nothing: anyone may have it, and a health check needs no secret.
 PRIVATE = ("/api/v1/state", "/api/v1/segments", "/api/v1/probabilities", "/api/v1/events")
@@ -101,14 +103,14 @@ class Guard:
         """Take the token out of the address, where histories keep it, into a cookie."""
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if self._token is None:
-            more = [(b"location", b"/")]
+            more = [(b"location", b"./")]
         elif hmac.compare_digest(given.encode(), self._token):
             cookie = f"{_cookie_name(headers)}={given}; {_COOKIE_FLAGS}"
-            more = [(b"location", b"/"), (b"set-cookie", cookie.encode())]
+            more = [(b"location", b"./"), (b"set-cookie", cookie.encode())]
         else:
             await _answer(send, 401, "this is not the token of the page")
             return
-        await _answer(send, 303, "see /", more)
+        await _answer(send, 303, "see the page", more)
 
     def _knows_token(self, headers: dict[str, str]) -> bool:
         if self._token is None:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+from types import ModuleType
+
 from edge.errors import EdgelidError
 from edge.outputs.outlet_settings import Running, Surroundings
+from edge.outputs.web.address import parse_address
+from edge.outputs.web.secret import token_of
 from edge.outputs.web.settings import WebSettings
 
 
 def check(settings: WebSettings) -> None:
-    """Nothing: that the address is one shows when the settings are read."""
+    """Find out whether the page could be served; a port that is taken comes free some day.
+
+    Raises
+    ------
+    EdgelidError
+        If a package is missing, the token is no good, or the port is not ours to have.
+    """
+    server = _server()
+    if settings.web_token_file and Path(settings.web_token_file).exists():
+        token_of(Path(settings.web_token_file))
+    with contextlib.suppress(OSError), server.bound_socket(parse_address(settings.web)):
+        pass
 
 
 def open_outlet(settings: WebSettings, surroundings: Surroundings) -> Running:
@@ -19,13 +36,18 @@ def open_outlet(settings: WebSettings, surroundings: Surroundings) -> Running:
     EdgelidError
         If a package is missing, or the settings are no good.
     """
+    assert surroundings.monitor is not None
+    server: Running = _server().WebServer(settings, surroundings.monitor, surroundings.outlets)
+    return server
+
+
+def _server() -> ModuleType:
     try:
-        from edge.outputs.web.server import WebServer
+        from edge.outputs.web import server
     except ImportError as error:
         if (error.name or "").partition(".")[0] in ("edge", ""):
             raise
         raise EdgelidError(
             f"the web page needs the package {error.name}: pip install 'edgelid[web]'."
         ) from error
-    assert surroundings.monitor is not None
-    return WebServer(settings, surroundings.monitor, surroundings.outlets)
+    return server

@@ -28,13 +28,13 @@ def token_of(path: Path) -> str:
         If it can be neither, or is too short to be worth anything.
     """
     try:
-        token = path.read_text(encoding="ascii").strip()
+        token = path.read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError:
         token = new_token()
         write_atomically(path, f"{token}\n".encode(), mode=0o600)
         return token
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not ASCII"
+        reason = getattr(error, "strerror", None) or "it is no text"
         raise EdgelidError(
             f"the token of the web page cannot be read: {path}: {reason}."
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import functools
 import logging
 import socket
@@ -18,7 +17,7 @@ import uvicorn
 
 from edge.errors import EdgelidError
 from edge.outputs.monitor import Monitor
-from edge.outputs.web.address import parse_address
+from edge.outputs.web.address import Address, parse_address
 from edge.outputs.web.api import Api
 from edge.outputs.web.connection import CONNECTIONS, HEAD_BYTES, Connection
 from edge.outputs.web.feed import Feed
@@ -110,27 +109,9 @@ class WebServer:
         EdgelidError
             If trying again does not help.
         """
-        host, port = self.address.host, self.address.port
         try:
-            family, kind, protocol, _, place = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            bound = socket.socket(family, kind, protocol)
-            try:
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
-                bound.bind(place)
-                bound.listen(CONNECTIONS)
-                bound.setblocking(False)
-            except OSError:
-                bound.close()
-                raise
+            bound = bound_socket(self.address)
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM):
-                raise EdgelidError(
-                    f"the web page may not have port {port} ({error.strerror}): choose one from "
-                    "1024 on."
-                ) from error
             self._tell_failure(error.strerror or str(error))
             return None
         self.address = replace(self.address, port=bound.getsockname()[1])
@@ -192,6 +173,38 @@ class WebServer:
 
     def _count_stuck(self) -> None:
         self._feed.lost += 1
+
+
+def bound_socket(address: Address) -> socket.socket:
+    """A socket that listens.
+
+    Raises
+    ------
+    EdgelidError
+        If trying again does not help.
+    OSError
+        If it may.
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+            bound.bind(place)
+            bound.listen(CONNECTIONS)
+            bound.setblocking(False)
+        except OSError:
+            bound.close()
+            raise
+    except PermissionError as error:
+        raise EdgelidError(
+            f"the web page may not have port {address.port} ({error.strerror}): choose one from "
+            "1024 on."
+        ) from error
+    return bound
 
 
 def _say_little(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ from edge.audio.level import HINTS, OK
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.languages import language_name
 from edge.outputs.monitor import Counts, Monitor, Now
+from edge.outputs.stdout import json_text
 from edge.system.machine import memory_bytes, zone_temperature_c
 
 # Spectra follow one another no faster than this, whoever asks how often: loudness in bands that
@@ -118,4 +118,4 @@ def status_of(monitor: Monitor) -> str:
 
 def compact(value: Any) -> bytes:
     """JSON of one line, without blanks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return json_text(value, (",", ":")).encode()

@@ -173,6 +173,19 @@ def test_what_keeps_it_from_connecting_is_said_once(
     assert PASSWORD not in caplog.text
 
 
+def test_two_with_one_prefix_find_out(broker: MqttBroker, caplog: pytest.LogCaptureFixture) -> None:
+    def told() -> list[str]:
+        return [line for line in warnings(caplog) if "does a second edgelid" in line]
+
+    with sending(settings(broker)), sending(settings(broker)):
+        wait_until(told)
+        before = len(warnings(caplog))
+        time.sleep(5.0)
+        assert len(warnings(caplog)) <= before + 3  # of the other one, and no more for ever
+    assert "send below 'test/pi'" in told()[0]
+    assert len(told()) <= 2
+
+
 def test_a_broker_that_is_killed_and_comes_again(
     broker: MqttBroker, caplog: pytest.LogCaptureFixture
 ) -> None:

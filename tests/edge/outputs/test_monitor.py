@@ -62,6 +62,32 @@ def test_a_hop_is_the_answer_of_now() -> None:
     assert now.probabilities == pytest.approx({"de": 0.9, "en": 0.1})
 
 
+def test_a_clock_that_is_set_back_leaves_nothing_ahead_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([1_000.0, *range(1_000, 1_010), *range(500, 510)])
+    monkeypatch.setattr("time.time", lambda: float(next(clock)))
+    monitor = Monitor([Span("segment", "en", 900.0, 950.0, 0.5)], live=True)
+    for hop in range(20):
+        monitor.heard(heard(0.0, hop + 1.0), LABELS)
+    assert [time for time, _ in monitor.trends()[1]] == [float(time) for time in range(500, 510)]
+
+    def over(end_s: float, at: float) -> None:
+        change = {"language": "en", "previous": "de", "start_s": end_s, "confidence": 0.8}
+        monitor.record(
+            {"type": "change", **change, "decided_s": end_s + 2, "time": time_of(at + 2)}
+        )
+        segment = {"language": "de", "start_s": end_s - 100, "end_s": end_s, "confidence": 0.8}
+        monitor.record({"type": "segment", **segment, "time": time_of(at + 2)})
+
+    over(100.0, 1_000.0)
+    assert [span.end for span in monitor.spans()] == [950.0, 1_000.0]
+    over(200.0, 1_040.0)  # set back by a minute
+    assert [span.end for span in monitor.spans()] == [950.0, 1_000.0, 1_040.0]
+    over(300.0, 840.0)  # by five
+    assert [(span.start, span.end) for span in monitor.spans()] == [(740.0, 840.0)]
+
+
 def test_probabilities_are_kept_a_second_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(np.arange(100.0, 110.0, 0.16))
     monkeypatch.setattr("time.time", lambda: float(next(clock)))

@@ -55,6 +55,9 @@ def test_urls(url: str, host: str, port: int, tls: bool, prefix: str | None) -> 
         "mqtt://broker/a+b",
         "mqtt://broker/a%23",
         "mqtt://broker/a#b",
+        "mqtt://broker/a#",
+        "mqtt://broker/#",
+        "mqtt://broker/a?",
         "mqtt://broker/a?b",
         "mqtt://.broker",
         "mqtt://[::1",
@@ -156,6 +159,57 @@ def test_nobody_waits_for_a_broker_that_is_not_there(
         "mqtt: 127.0.0.1:PORT cannot be reached ".replace("PORT", url.rpartition(":")[2]),
         "mqtt: events are lost ",
     ]
+
+
+class _Client:
+    """Remembers how long it is told to wait, and sends nothing."""
+
+    def __init__(self) -> None:
+        self.waits_s: list[tuple[float, float]] = []
+
+    def reconnect_delay_set(self, *wait_s: float) -> None:
+        self.waits_s.append((wait_s[0], wait_s[1]))
+
+    def disconnect(self) -> None:
+        """Be none already."""
+
+    def publish(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    mid = 1
+
+
+def test_a_broker_that_hangs_up_again_and_again_is_told_once(
+    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does where a second one has our name; the real one is in test_broker.py."""
+    monkeypatch.setattr("paho.mqtt.client.Client.loop_start", lambda _: None)
+    outlet = Mqtt(replace(settings, mqtt="mqtts://127.0.0.1:1/home/hall"), ("de",))
+    client: Any = _Client()
+    outlet._client = client
+    caplog.clear()
+    clock_s = 0.0
+    monkeypatch.setattr(mqtt.time, "monotonic", lambda: clock_s)
+
+    class Success:
+        is_failure = False
+
+    code: Any = Success()
+    for _ in range(20):
+        outlet._on_connect(client, None, code, code, None)
+        clock_s += 1.5
+        outlet._on_disconnect(client, None, code, code, None)
+    lines = [line for line in caplog.messages if "events" not in line]
+    assert [line.split(" ")[2] for line in lines] == ["has", "is", "has", "is", "ends"]
+    assert "does a second edgelid send below 'home/hall'" in lines[-1]
+    assert client.waits_s[-1] == (60, 60)
+    outlet._on_connect(client, None, code, code, None)
+    clock_s += 100.0
+    outlet._settle()
+    assert caplog.messages[-1].endswith("keeps the connection again")
+    assert client.waits_s[-1] == mqtt.RETRY_S
+    monkeypatch.undo()
+    outlet.close()
 
 
 def change(language: str) -> dict[str, Any]:

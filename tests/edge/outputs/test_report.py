@@ -87,6 +87,7 @@ def test_what_is_added_up(events: Path) -> None:
         "gaps": {"overrun": {"times": 1, "seconds": 7200.0}},
         "starts": 1,
         "unlogged_events": 0,
+        "skipped_lines": 0,
     }
 
 
@@ -189,9 +190,50 @@ def test_a_bad_line_is_told_with_its_number(events: Path, line: str, tmp_path: P
     lines = events.read_text().splitlines()
     lines.insert(2, line)
     events.write_text("\n".join(lines) + "\n")
-    with pytest.raises(EdgelidError, match=re.escape(f"{events}:3: this is no event of edgelid.")):
+    with pytest.raises(EdgelidError, match=re.escape(f"{events}:3: this is no event of edgelid: ")):
         report([events], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+    found = report([events], tmp_path / "report.html", skip_bad=True)
+    assert (found.skipped, found.heard_s) == (1, 34 * HOUR_S + 60)
+    assert "line that is no event, left out" in (tmp_path / "report.html").read_text()
+
+
+def test_bad_lines_are_skipped_wherever_they_are(
+    events: Path, edgelid: Edgelid, tmp_path: Path
+) -> None:
+    whole = events.read_bytes()
+    events.write_bytes(b"hello\n" + whole + b"\n" + b"x" * (1 << 20) + b"\nhello\n")
+    done = edgelid("report", events, "-o", tmp_path / "r.html")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(
+        ":1: this is no event of edgelid: check the file, or leave such "
+        "lines out with --skip-bad.\n"
+    )
+    done = edgelid("report", "--skip-bad", "--json", events, "-o", tmp_path / "r.html")
+    told = json.loads(done.stdout)
+    assert (told["skipped_lines"], told["heard_s"]) == (4, 34 * HOUR_S + 60.0)
+    (tmp_path / "text").write_text("hello\n")
+    done = edgelid("report", "--skip-bad", tmp_path / "text", "-o", tmp_path / "r.html")
+    assert "there are no events in it" in done.stderr
+
+
+def test_a_byte_order_mark_is_no_error(events: Path) -> None:
+    events.write_bytes(b"\xef\xbb\xbf" + events.read_bytes())
+    assert tally([events]).heard_s == 34 * HOUR_S + 60
+
+
+@pytest.mark.parametrize("told", [{}, {"live": True}])
+def test_a_clock_that_is_set_back_in_a_run(tmp_path: Path, told: dict[str, Any]) -> None:
+    """Ten hours of stretches of ten minutes; after one of them the clock goes back by half."""
+    records: list[dict[str, Any]] = [{**start(), **told}]
+    for number in range(60):
+        begin, end, back = number * 600, number * 600 + 600, 300 if number >= 12 else 0
+        records += stretch("de" if number % 2 else "en", begin, end, T0)
+        for record in records[-2:]:
+            record["time"] = time_of(T0 + end - back)
+    found = summary(tally([write(tmp_path / "e", records)]))
+    assert found["end"] == time_of(T0 + 36_000 - 300)
+    assert found["heard_s"] == 36_000.0
 
 
 def test_files_and_names_that_do_not_do(events: Path, tmp_path: Path) -> None:
@@ -334,4 +376,7 @@ def test_the_command_of_a_stream_that_was_saved(
 def test_the_command_of_something_else(edgelid: Edgelid, sample: Path, tmp_path: Path) -> None:
     done = edgelid("report", sample, "-o", tmp_path / "report.html")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"edgelid: {sample}:1: this is no event of edgelid.\n"
+    assert done.stderr == (
+        f"edgelid: {sample}:1: this is no event of edgelid: check the file, or leave such lines "
+        "out with --skip-bad.\n"
+    )

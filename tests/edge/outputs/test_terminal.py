@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edge.model.modelfile import DEFAULT_MODEL
+from edge.outputs.colours import colour_of
 from tests.edge.pseudo_terminal import PATIENCE_S, PseudoTerminal, pseudo_terminal
 
 pytest.importorskip("rich", reason="needs the package rich")
 
-SAMPLE = Path(__file__).parents[3] / "edge/samples/languages.opus"
+from rich.color import Color, ColorSystem
+
+ROOT = Path(__file__).parents[3]
+SAMPLE = ROOT / "edge/samples/languages.opus"
 LISTEN = [sys.executable, "-m", "edge.cli", "listen", "--input", str(SAMPLE)]
 FIRST = "   0:01.0 –    0:09.3  en        English         ████████▉   89%"
+
+
+# As bold text of the colour that it has everywhere, or of the next that a terminal has.
+_CODES = Color.parse(colour_of("en")).downgrade(ColorSystem.EIGHT_BIT).get_ansi_codes()
+ENGLISH = f"\x1b[1;{';'.join(_CODES)}m".encode()
 
 
 def seen(terminal: PseudoTerminal, pattern: str) -> bool:
@@ -40,8 +53,7 @@ def test_now_stands_below_what_is_over() -> None:
         assert seen(terminal, r"^  en █+\S* +\d+%   \w\w ")
         assert seen(terminal, r"^  ▕.{10}▏ -\d\d dB   load \d+\.\d%$")
         assert terminal.text().splitlines()[0].startswith("   0:00.0 –    0:01.0  unknown")
-        assert b"\x1b[1;32m" not in terminal.sent  # English is the second of the model's
-        assert b"\x1b[1;36m" in terminal.sent
+        assert ENGLISH in terminal.sent
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.wait() == -signal.SIGINT
         lines = terminal.text().splitlines()
@@ -98,3 +110,42 @@ def test_a_terminal_that_is_stopped_holds_nobody_up(tmp_path: Path) -> None:
         terminal.process.terminate()
         assert terminal.process.wait(PATIENCE_S) == -signal.SIGTERM
         assert [json.loads(line)["type"] for line in log.open()][-1] == "segment"
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux from apt")
+def test_a_window_that_becomes_narrower_leaves_no_ghosts(tmp_path: Path) -> None:
+    """In a terminal that wraps what stands there when it becomes narrower, as most do."""
+    # Below what was there before, as in a shell.
+    listen = shlex.join([*LISTEN, "--realtime"])
+    command = f"seq 40; cd {shlex.quote(str(ROOT))}; {listen}"
+    tmux = ["tmux", "-S", str(tmp_path / "socket")]
+
+    def ask(*words: str) -> str:
+        done = subprocess.run([*tmux, *words], check=True, capture_output=True, timeout=PATIENCE_S)
+        return done.stdout.decode()
+
+    def shown() -> list[str]:
+        lines = ask("capture-pane", "-p", "-J", "-S", "-", "-t", "0").splitlines()
+        return [line for line in lines if line.strip()]
+
+    def wait_until(condition: Callable[[], object]) -> None:
+        until_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < until_s, shown()
+            time.sleep(0.05)
+
+    ask("-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", command)
+    try:
+        wait_until(lambda: any("English" in line for line in shown()))
+        for columns in (60, 37, 20, 90, 24):
+            ask("resize-window", "-t", "0", "-x", str(columns))
+            time.sleep(1.0)
+            now = [line for line in shown() if line.startswith("●")]
+            level = [line for line in shown() if line.startswith("  ▕")]
+            assert (len(now), len(level)) == (1, 1), shown()
+            # Finished lines may be wrapped; nothing stands below the three of now.
+            assert shown()[-3].startswith("●"), shown()
+            assert sum("unknown" in line for line in shown()) == 1
+            assert shown()[:40] == [str(number) for number in range(1, 41)]
+    finally:
+        ask("kill-server")

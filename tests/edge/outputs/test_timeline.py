@@ -54,6 +54,27 @@ def test_a_clock_that_is_set_counts_from_then_on(set_s: float) -> None:
     assert span.start == pytest.approx(T0 + 105 + set_s)
 
 
+def test_a_clock_that_is_set_back_by_less_than_was_heard() -> None:
+    """Of a stream that is known to be live, from the moment on that tells of it."""
+    back_s = 1_800.0
+    late = [change(3_600.0, 3_600.0 - back_s), segment(100.0, 3_598.0, 3_600.0 - back_s)]
+    start = {"type": "start", "start_s": 0.0, "version": "1", "live": True, "time": time_of(T0)}
+    before = [change(50.0, 50.0), change(100.0, 100.0)]  # as much time passed as was heard
+    for records in ([start, *late], [*before, *late]):
+        (span,) = spans(records)
+        assert span.end == pytest.approx(T0 + 3_598 - back_s)
+    timeline = Timeline(live=True)
+    (span,) = [found for record in late if (found := timeline.add(record))]
+    assert span.end == pytest.approx(T0 + 3_598 - back_s)
+
+
+def test_a_file_that_is_read_in_fits_and_starts_keeps_its_pace() -> None:
+    """Two moments close together in the stream do not make it a live one."""
+    records = [change(10.0, 60.0), change(11.5, 61.0), change(3_600.0, 90.0)]
+    (span,) = spans([*records, segment(100.0, 3_598.0, 90.0)])
+    assert span.end == pytest.approx(T0 + 50 + 3_598)
+
+
 def test_a_clock_that_drifts_is_followed() -> None:
     day = [change(3600.0 * hour, 3599.5 * hour) for hour in range(1, 25)]
     (span,) = spans([*day, segment(86_000.0, 86_400.0, 86_388.0)])

@@ -67,7 +67,7 @@ def test_a_closed_standard_error_stays_closed(environment: dict[str, str]) -> No
     """Its descriptor may belong to the very file that is being read."""
     script = """
 import os
-from edge.system.native_stderr import stderr_to_log
+from edge.system.native_stderr import stderr_to_log, threads_stderr_to_log
 descriptor = os.open(os.devnull, os.O_WRONLY)
 with stderr_to_log("ALSA"):
     print(descriptor, os.readlink("/proc/self/fd/2"))
@@ -98,3 +98,44 @@ with stderr_to_log("ALSA"):
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, check=True, env=environment, capture_output=True, timeout=60)
     assert done.stderr == b"the broker has gone\nand on\n"
+
+
+def test_what_threads_of_a_library_print_goes_to_the_log(environment: dict[str, str]) -> None:
+    """More than a pipe holds, and none of what Python prints or a traceback says."""
+    script = """
+import logging, os, sys, threading
+from edge.system.native_stderr import log_stream, stderr_to_log, threads_stderr_to_log
+logging.basicConfig(format="%(message)s", stream=log_stream(), level=logging.WARNING)
+seen = []
+log = logging.getLogger("edge.system.native_stderr")
+log.setLevel(logging.DEBUG)
+log.propagate = False
+handler = logging.Handler()
+handler.emit = lambda record: seen.append(record.getMessage())
+log.addHandler(handler)
+descriptors = len(os.listdir("/proc/self/fd"))
+with threads_stderr_to_log("ALSA"):
+    thread = threading.Thread(target=lambda: [os.write(2, b"lost %d\\n" % i) for i in range(99)])
+    thread.start()
+    thread.join()
+    with stderr_to_log("libsndfile"):
+        os.write(2, b"a header\\n")
+    os.write(2, b"and on\\n")
+    print("ours", file=sys.stderr)
+    logging.warning("logged")
+    failing = threading.Thread(target=lambda: 1 / 0)
+    failing.start()
+    failing.join()
+os.write(2, b"the end\\n")
+assert len(os.listdir("/proc/self/fd")) == descriptors
+assert sorted(seen) == sorted(
+    [*(f"ALSA: lost {i}" for i in range(99)), "libsndfile: a header", "ALSA: and on"]
+)
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.decode().splitlines()
+    assert lines[:2] == ["ours", "logged"]
+    assert lines[-2:] == ["ZeroDivisionError: division by zero", "the end"]
+    assert "ALSA" not in done.stderr.decode()

@@ -1,12 +1,12 @@
 // Connects, keeps what comes, and shows it.
 
+import { colourOf } from "./colours.js";
 import { History, Locked } from "./history.js";
 import { drawLevel, drawSpectrum, drawTimeline, drawTrend } from "./plots.js";
-import { Colours, clock, decibels, duration, percent, spoken } from "./text.js";
+import { clock, decibels, duration, percent, spoken } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
 const history = new History();
-const colours = new Colours();
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const SILENT_MS = 5000; // without a state: the connection is dead, whatever the browser thinks
 const AGAIN_MS = 2000;
@@ -61,7 +61,6 @@ function later() {
 async function fill() {
   try {
     await history.fill();
-    colours.use(history.labels);
     drawSlow();
   } catch (error) {
     if (error instanceof Locked) lock();
@@ -98,7 +97,6 @@ function take(newest) {
   offset = newest.time - Date.now() / 1000;
   history.names[newest.language] = newest.name;
   history.addState(newest);
-  if (!colours.order.length) colours.use(history.labels);
   link("live", "live");
   $("main").classList.remove("stale");
   if (newest.lost) showLanguage(null, "Nothing is heard");
@@ -122,7 +120,7 @@ function showLanguage(language, name) {
     $("language").textContent = text;
     document.title = `${text} – edgelid`;
   }
-  $("swatch").style.background = language ? colours.of(language) : "";
+  $("swatch").style.background = language ? colourOf(language) : "";
 }
 
 function showDetail() {
@@ -163,7 +161,7 @@ function showBars() {
     head.textContent = history.name(label);
     row.classList.toggle("best", label === best);
     fillBar.style.width = `${100 * values[label]}%`;
-    fillBar.style.background = colours.of(label);
+    fillBar.style.background = colourOf(label);
     number.textContent = percent(values[label]);
   }
   $("window").textContent = labels.length ? `of the last ${state.window_s} s` : "";
@@ -191,17 +189,17 @@ function drawSlow() {
   }
   const order = [...history.labels, "unknown"];
   const lanes = [...totals.keys()].sort((a, b) => (order.indexOf(a) + 1 || 99) - (order.indexOf(b) + 1 || 99));
-  drawTimeline($("timeline"), lanes, spans, history, colours, from, until);
+  drawTimeline($("timeline"), lanes, spans, history, from, until);
   const parts = [...totals].sort((a, b) => b[1] - a[1]).map(([label, length]) => [label, `${history.name(label)} ${duration(length)}`]);
   if (lost) parts.push([null, `not heard ${duration(lost)}`]);
   $("totals").replaceChildren(...parts.map(([label, text]) => {
     const item = document.createElement("span"), key = Object.assign(document.createElement("i"), { className: "key" });
-    key.style.background = label ? colours.of(label) : "repeating-linear-gradient(135deg, gray 0 1px, transparent 1px 4px)";
+    key.style.background = label ? colourOf(label) : "repeating-linear-gradient(135deg, gray 0 1px, transparent 1px 4px)";
     item.append(key, text);
     return item;
   }));
   $("timeline").setAttribute("aria-label", `timeline of the last ${spoken(timelineLength)}: ${parts.map((part) => part[1]).join(", ") || "nothing"}`);
-  drawTrend($("trend"), history, colours, until - trendLength, until);
+  drawTrend($("trend"), history, until - trendLength, until);
   const now = state ? Object.entries(state.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 3) : [];
   $("trend").setAttribute("aria-label", `probabilities of the last ${spoken(trendLength)}, stacked; now ${now.map(([label, share]) => `${history.name(label)} ${percent(share)}`).join(", ")}`);
   showTable(spans);
@@ -290,7 +288,7 @@ function choose() {
 $("unlock").addEventListener("submit", unlock);
 $("segments").closest("details").addEventListener("toggle", drawSlow);
 addEventListener("resize", drawSlow);
-colours.dark.addEventListener("change", drawSlow);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawSlow);
 setInterval(tick, 1000);
 
 choose();

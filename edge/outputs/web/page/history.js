@@ -18,6 +18,7 @@ export class History {
     this.names = {};
     this.points = []; // [time, thousandths ...], a second apart
     this.spectra = []; // [time, dB ...]
+    this.now = 0; // of the device's clock, as told last
   }
 
   // Everything since the newest that is here.
@@ -55,6 +56,8 @@ export class History {
   }
 
   addState(state) {
+    if (state.time < this.now - 1) this.setBack(state.time);
+    this.now = state.time;
     const labels = Object.keys(state.probabilities);
     if (labels.length && labels.join() !== this.labels.join()) this.use(labels, labels.map((label) => this.name(label)));
     const newest = this.points.length ? this.points.at(-1)[0] : 0;
@@ -63,6 +66,13 @@ export class History {
     }
     if (!state.lost) this.spectra.push([state.time, ...state.spectrum_db]);
     this.forget(state.time);
+  }
+
+  // The clock was set back: nothing of what lies ahead of it now has been yet.
+  setBack(now) {
+    this.spans = this.spans.filter((span) => span.end <= now);
+    this.points = this.points.filter((point) => point[0] <= now);
+    this.spectra = this.spectra.filter((spectrum) => spectrum[0] <= now);
   }
 
   forget(now) {

@@ -1,5 +1,6 @@
 // The canvases. Each function draws one from scratch.
 
+import { colourOf } from "./colours.js";
 import { clock, dayClock, percent, shortClock } from "./text.js";
 
 const FONT = "12px system-ui, sans-serif";
@@ -110,7 +111,7 @@ export function drawSpectrum(canvas, spectra, until) {
 }
 
 // Stacked, as probabilities are shares of one.
-export function drawTrend(canvas, history, colours, from, until) {
+export function drawTrend(canvas, history, from, until) {
   const [pen, width, height] = prepared(canvas);
   const left = 46, right = width - 8, top = 6, bottom = height - 24;
   const x = (time) => left + (right - left) * (time - from) / (until - from);
@@ -128,7 +129,7 @@ export function drawTrend(canvas, history, colours, from, until) {
     let below = run.map(() => 0);
     history.labels.forEach((label, i) => {
       const above = below.map((share, at) => share + run[at][i + 1] / 1000);
-      pen.fillStyle = colours.of(label);
+      pen.fillStyle = colourOf(label);
       pen.beginPath();
       run.forEach((point, at) => pen.lineTo(x(point[0]), y(above[at])));
       for (let at = run.length - 1; at >= 0; at -= 1) pen.lineTo(x(run[at][0]), y(below[at]));
@@ -143,9 +144,7 @@ export function drawTrend(canvas, history, colours, from, until) {
     pen.fillStyle = ink("--faint");
     pen.fillText(percent(share), left - 6, y(share) + (share === 1 ? 3 : 0));
   }
-  pen.globalAlpha = 0.6;
   timeAxis(pen, left, right, bottom, bottom + 3, from, until);
-  pen.globalAlpha = 1;
 }
 
 // Stretches without a hole, one after the other.
@@ -161,7 +160,7 @@ function runs(points) {
 const LANE = 26;
 
 // A lane a language; what was lost is hatched across all.
-export function drawTimeline(canvas, lanes, spans, history, colours, from, until) {
+export function drawTimeline(canvas, lanes, spans, history, from, until) {
   const height = Math.max(1, lanes.length) * LANE + 30;
   const [pen, width] = prepared(canvas, height);
   const narrow = width < 500;
@@ -184,7 +183,7 @@ export function drawTimeline(canvas, lanes, spans, history, colours, from, until
       hatched(pen, start, top, wide, bottom - top);
       continue;
     }
-    pen.fillStyle = colours.of(span.name);
+    pen.fillStyle = colourOf(span.name);
     pen.fillRect(start, top + lanes.indexOf(span.name) * LANE + 4, wide, LANE - 9);
   }
 }

@@ -1,4 +1,4 @@
-// Times, lengths and colours, the same everywhere.
+// Times and lengths, the same everywhere.
 
 const second = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
@@ -26,26 +26,3 @@ export function spoken(seconds) {
 export const decibels = (db) => `${Math.round(db)} dB`.replace("-", "−");
 
 export const percent = (share) => `${Math.round(100 * share)} %`;
-
-// One hue a language, far from those of its neighbours in the list; none for what is no language.
-const HUES = [255, 25, 75, 320, 150, 55, 195, 350, 105, 285, 225, 0, 130, 300, 175, 90];
-const PLAIN = { // lightness by day and by night, chroma, hue
-  nonspeech: [0.72, 0.5, 0.012, 260], other: [0.58, 0.58, 0.03, 60], unknown: [0.84, 0.4, 0.008, 260],
-};
-
-export class Colours {
-  constructor() { this.dark = matchMedia("(prefers-color-scheme: dark)"); this.order = []; }
-
-  use(labels) { this.order = labels.filter((label) => !(label in PLAIN)); }
-
-  of(label) {
-    if (label in PLAIN) {
-      const [day, night, chroma, hue] = PLAIN[label];
-      return `oklch(${this.dark.matches ? night : day} ${chroma} ${hue})`;
-    }
-    let place = this.order.indexOf(label);
-    if (place < 0) { this.order.push(label); place = this.order.length - 1; }
-    const turn = Math.floor(place / HUES.length);
-    return `oklch(${(this.dark.matches ? 0.7 : 0.64) - 0.1 * (turn % 3)} 0.135 ${HUES[place % HUES.length]})`;
-  }
-}

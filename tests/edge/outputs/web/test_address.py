@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
+from pathlib import Path
 
 import pytest
 
 from edge.errors import EdgelidError
+from edge.outputs.web import address
 from edge.outputs.web.address import Address, parse_address, problem
 
 
@@ -26,9 +29,9 @@ from edge.outputs.web.address import Address, parse_address, problem
     ],
 )
 def test_what_is_an_address(text: str, host: str, port: int, loopback: bool) -> None:
-    address = parse_address(text)
-    assert address == Address(host, port)
-    assert address.is_loopback is loopback
+    found = parse_address(text)
+    assert found == Address(host, port)
+    assert found.is_loopback is loopback
     assert problem(text) is None
 
 
@@ -58,5 +61,19 @@ def test_what_is_none(text: str) -> None:
 def test_urls() -> None:
     assert parse_address("8080").url() == "http://127.0.0.1:8080/"
     assert parse_address("[::1]:80").url() == "http://[::1]:80/"
-    assert parse_address("0.0.0.0:80").url() == f"http://{socket.gethostname()}:80/"
+    assert parse_address("192.0.2.1:80").url() == "http://192.0.2.1:80/"
     assert problem("") is None
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:80", "[::]:80"])
+def test_the_address_for_others_is_one_they_can_open(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "hall.example")
+    monkeypatch.setattr(address, "AVAHI", (tmp_path / "socket",))
+    host = parse_address(text).url().removeprefix("http://").removesuffix(":80/").strip("[]")
+    if host != "hall.example":  # of a machine without a network
+        assert not ipaddress.ip_address(host).is_loopback
+        assert not ipaddress.ip_address(host).is_unspecified
+    (tmp_path / "socket").touch()
+    assert parse_address(text).url() == "http://hall.local:80/"

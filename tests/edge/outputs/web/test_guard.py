@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import http.cookiejar
+import http.server
+import threading
+import urllib.request
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -146,10 +153,52 @@ def test_bad_tokens(locked: Served, tmp_path: Path) -> None:
 
 def test_a_browser_keeps_the_token_in_a_cookie(locked: Served, tmp_path: Path) -> None:
     answer = locked.ask(f"/?token={token(tmp_path)}")
-    assert (answer.status, answer.headers["location"]) == (303, "/")
+    assert (answer.status, answer.headers["location"]) == (303, "./")
     cookie, _, flags = answer.headers["set-cookie"].partition("; ")
-    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(flags.split("; "))
+    assert {"HttpOnly", "SameSite=Strict"} <= set(flags.split("; "))
     assert locked.ask("/api/v1/state", Cookie=f"other=1; {cookie}").status == 200
+
+
+class _Proxy(http.server.BaseHTTPRequestHandler):
+    """Has the page below a path of its own, which the page is not told of."""
+
+    port: ClassVar[int]
+
+    def do_GET(self) -> None:
+        inner = http.client.HTTPConnection("127.0.0.1", self.port)
+        with contextlib.closing(inner):
+            inner.request("GET", self.path.removeprefix("/hall"), headers=dict(self.headers))
+            answer = inner.getresponse()
+            body = answer.read()
+        self.send_response(answer.status if self.path.startswith("/hall/") else 418)
+        for name in ("location", "set-cookie"):
+            if name in answer.headers:
+                self.send_header(name, answer.headers[name])
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_below_a_path_of_a_proxy(locked: Served, tmp_path: Path) -> None:
+    """A browser is led back below the path, and tells its cookie to nothing else there."""
+    _Proxy.port = locked.port
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Proxy)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    jar = http.cookiejar.CookieJar()
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+    url = f"http://127.0.0.1:{proxy.server_port}/hall/"
+    try:
+        with browser.open(f"{url}?token={token(tmp_path)}") as page:
+            assert (page.status, page.url) == (200, url)
+        with browser.open(f"{url}api/v1/state") as state:
+            assert state.status == 200
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+    (cookie,) = jar
+    assert cookie.path == "/hall"
 
 
 def test_the_token_stays(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +15,11 @@ from typing import Any
 import pytest
 
 from edge.languages import language_name
-from edge.outputs.timeline import seconds_of
+from edge.outputs.colours import colour_of
+from edge.outputs.report.write import report
+from edge.outputs.timeline import seconds_of, time_of
 from edge.outputs.web.guard import POLICY
+from tests.edge.outputs.test_colours import contrast
 from tests.edge.outputs.web.conftest import Served
 from tests.edge.outputs.web.viewers import listening
 
@@ -172,6 +177,73 @@ def test_what_a_screen_reader_and_a_phone_get(full: Served) -> None:
         browser.find_element("css selector", "summary").click()
         wait_for(lambda: "not heard: device lost" in text(browser, "segments"))
         assert complaints(browser) == []
+
+
+# Notes what is written on the canvases, and how faintly.
+WRITTEN = """
+window.written = [];
+const fillText = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, ...more) {
+  window.written.push([text, this.fillStyle, this.globalAlpha]);
+  return fillText.call(this, text, ...more);
+};
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_times_on_plots_can_be_read(full: Served, scheme: str) -> None:
+    with chromium(prefers_color_scheme=scheme) as browser:
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WRITTEN})
+        browser.get(f"http://127.0.0.1:{full.port}/")
+        wait_for(lambda: "English" in label(browser, "trend"))
+        card = "getComputedStyle(document.documentElement).getPropertyValue('--card').trim()"
+        card = browser.execute_script(f"return {card}")
+        written = browser.execute_script("return window.written")
+        times = [line for line in written if re.fullmatch(r"\d\d:\d\d(:\d\d)?", line[0])]
+        assert times
+        for _, colour, alpha in written:
+            assert alpha == 1
+            assert contrast(colour, card) >= 4.5
+
+
+def test_colours_are_those_of_everything_else(full: Served) -> None:
+    labels = ["de", "zh", "other", "nonspeech", "unknown", "pt-BR", "Klingon", "toString", "Größe"]
+    script = """
+    const [labels, done] = arguments;
+    import("./colours.js").then((module) => done(labels.map(module.colourOf)));
+    """
+    with chromium() as browser:
+        browser.get(f"http://127.0.0.1:{full.port}/")
+        found = browser.execute_async_script(script, labels)
+    assert found == [colour_of(label) for label in labels]
+
+
+def test_a_report_fits_a_phone(tmp_path: Path) -> None:
+    t0, records = seconds_of("2026-11-16T00:00:00.000+00:00"), []
+    languages = ("de", "en", "unknown", "es", "nonspeech", "pt")
+    for number in range(200):
+        segment = {"start_s": 1000 * number, "end_s": 1000 * number + 1000, "confidence": 0.9}
+        told = {"language": languages[number % 6], "time": time_of(t0 + segment["end_s"])}
+        records.append({"type": "segment", **segment, **told})
+    (tmp_path / "events").write_text("".join(json.dumps(each) + "\n" for each in records))
+    report([tmp_path / "events"], tmp_path / "report.html")
+    for width in (320, 390, 1200):
+        with chromium(width, 844) as browser:
+            browser.get((tmp_path / "report.html").as_uri())
+            scrolled = "return document.documentElement.scrollWidth"
+            assert browser.execute_script(scrolled) <= width
+            # No text is smaller than can be read, nor over another.
+            boxes = browser.execute_script(
+                "return [...document.querySelectorAll('.plot span')].filter((e) => e.offsetWidth)"
+                ".map((e) => { const b = e.getBoundingClientRect();"
+                " return [b.left, b.top, b.right, b.bottom, parseFloat(getComputedStyle(e)"
+                ".fontSize)]; })"
+            )
+            assert all(box[4] >= 11 for box in boxes)
+            for one, other in itertools.combinations(boxes, 2):
+                apart = one[2] <= other[0] or other[2] <= one[0]
+                assert apart or one[3] <= other[1] or other[3] <= one[1], (one, other)
+            assert all(box[0] >= -1 and box[2] <= width + 1 for box in boxes)
 
 
 def test_the_token_opens_the_page(locked: Served, tmp_path: Path) -> None:

@@ -107,15 +107,15 @@ def test_what_fails_within_is_told_once(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--web", "x"), "'x' is no place for a web page"),
-        (("--web", "65536"), "is no place for a web page"),
+        (("--web", "x"), "--web: must be a port, or host and port"),
+        (("--web", "65536"), "must be a port, or host and port"),
     ],
 )
 def test_what_is_refused(
     edgelid: Edgelid, sample: Path, options: tuple[str, ...], words: str
 ) -> None:
     done = edgelid("listen", "--input", sample, *options)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert words in done.stderr
 
 

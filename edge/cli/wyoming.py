@@ -1,0 +1,47 @@
+"""``edgelid wyoming``: answer voice satellites."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from edge.cli.options import Parser, complain, model_options
+from edge.errors import EdgelidError
+from edge.outputs.stdout import Output
+
+
+def add(commands: Any, common: Parser) -> None:
+    """Add the command to the grammar."""
+    serve = commands.add_parser(
+        "wyoming",
+        parents=[common, model_options(threads=1)],
+        help="answer voice satellites, of Home Assistant and others, over their protocol",
+    )
+    serve.add_argument(
+        "--uri",
+        default="tcp://127.0.0.1:10700",
+        metavar="tcp://HOST:PORT",
+        help="where (default: port 10700, for this device alone)",
+    )
+    serve.set_defaults(run=run_wyoming)
+
+
+def run_wyoming(options: argparse.Namespace, output: Output) -> int:
+    """``edgelid wyoming``."""
+    from edge.model.modelfile import DEFAULT_MODEL
+
+    try:
+        from edge.wyoming_server import Wyoming
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "wyoming":
+            raise
+        raise EdgelidError(
+            'the package wyoming is missing: pip install "edgelid[wyoming]".'
+        ) from error
+
+    server = Wyoming(
+        options.uri, options.model or DEFAULT_MODEL, options.languages, options.threads
+    )
+    complain(f"answering satellites at {options.uri}; Ctrl-C or SIGTERM ends it.")
+    server.run()
+    return 0

@@ -1,0 +1,360 @@
+"""A server of Wyoming, the protocol of Home Assistant's and Rhasspy's voice satellites.
+
+Of the protocol's own events two suit what there is to tell. An audio stream behind ``transcribe``
+is a recording, and answered like one by ``edgelid classify``: a ``transcript`` with its language.
+One behind ``detect`` is followed like a microphone by ``edgelid listen``: a ``detection`` for every
+language that begins, as a wake word's is.
+
+The protocol knows no passwords: whoever reaches the server may ask it. Each connection has a thread
+that works and a queue of fixed size before it; a client that is faster waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import queue
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.error import Error
+from wyoming.event import Event, Eventable
+from wyoming.info import (
+    AsrModel,
+    AsrProgram,
+    Attribution,
+    Describe,
+    Info,
+    WakeModel,
+    WakeProgram,
+)
+from wyoming.ping import Ping, Pong
+from wyoming.server import AsyncEventHandler, AsyncServer
+from wyoming.wake import Detect, Detection, NotDetected
+
+from edge import __version__
+from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
+from edge.audio.sources import PCM_BYTES, PCM_FULL_SCALE, AudioSource
+from edge.errors import EdgelidError
+from edge.frontend import Float32Array
+from edge.languages import language_name, meant
+from edge.listener import Listener
+from edge.model.interpreter import open_model
+from edge.model.modelfile import ModelFile, read_model
+from edge.offline import RecordingClassifier
+
+logger = logging.getLogger(__name__)
+
+CONNECTIONS = 8  # each has an interpreter of its own
+CHUNKS = 64  # that wait to be heard
+LEAVE_S = 1.0  # for a client that is one too many
+POLL_S = 0.05  # between looks at a queue that is full
+MAX_EVENT_BYTES = 1 << 20  # half a minute of audio; satellites send a tenth of a second
+MAX_CHANNELS = 64
+NAME = "edgelid"
+
+
+class Wyoming:
+    """Serves one model.
+
+    Parameters
+    ----------
+    uri : str
+        ``tcp://HOST:PORT`` or ``unix:///PATH``.
+    model : Path
+    languages : sequence of str, optional
+        The only languages to expect.
+    threads : int
+        Of each interpreter.
+
+    Raises
+    ------
+    EdgelidError
+        If the address is none, or the model cannot be used.
+    """
+
+    def __init__(
+        self, uri: str, model: Path, languages: Sequence[str] | None = None, threads: int = 1
+    ) -> None:
+        if not uri.startswith(("tcp://", "unix://")):
+            raise EdgelidError(f"{uri!r} is no address: give tcp://HOST:PORT or unix:///PATH.")
+        try:
+            self._server = AsyncServer.from_uri(uri)
+        except ValueError as error:
+            raise EdgelidError(
+                f"{uri!r} is no address: give tcp://HOST:PORT or unix:///PATH."
+            ) from error
+        self._uri = uri
+        self.model = read_model(model)
+        self.languages = languages and meant(languages, self.model.labels)
+        self.threads = threads
+        self.connections = 0
+        self.recordings()  # or the first to ask would find out what is wrong
+
+    def run(self) -> None:
+        """Serve until a signal ends the program.
+
+        Raises
+        ------
+        EdgelidError
+            If the address cannot be had.
+        """
+        try:
+            asyncio.run(self._server.run(functools.partial(_Connection, self)))
+        except OSError as error:
+            raise EdgelidError(
+                f"{self._uri} cannot be served ({error.strerror or error}): choose another address."
+            ) from error
+
+    def recordings(self) -> RecordingClassifier:
+        """What answers for whole streams."""
+        graphs = open_model(self.model, self.threads)
+        return RecordingClassifier(self.model, graphs, self.languages)
+
+    def listener(self) -> Listener:
+        """What follows a stream."""
+        graphs = open_model(self.model, self.threads)
+        return Listener(self.model, graphs, self.model.description.decoder, self.languages)
+
+    def info(self) -> Info:
+        """What there is, for ``describe``."""
+        spoken = _languages(self.model)
+        common: dict[str, Any] = {
+            "attribution": Attribution("edgelid", ""),
+            "installed": True,
+            "version": __version__,
+        }
+        about = "Tells which language is spoken, not what is said"
+        name = self.model.description.name
+        transcriber = AsrModel(name=name, description=about, languages=spoken, **common)
+        detectors = [
+            WakeModel(
+                name=label,
+                description=f"{language_name(label)} is spoken",
+                languages=[label],
+                phrase=language_name(label),
+                **common,
+            )
+            for label in spoken
+        ]
+        return Info(
+            asr=[AsrProgram(name=NAME, description=about, models=[transcriber], **common)],
+            wake=[WakeProgram(name=NAME, description=about, models=detectors, **common)],
+        )
+
+
+class _Stream(AudioSource):
+    """The audio of a client, from one thread to another."""
+
+    def __init__(self, rate_hz: int, channels: int) -> None:
+        self.name = "the audio"
+        self.rate_hz = rate_hz
+        self._channels = channels
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(CHUNKS)
+
+    async def put(self, chunk: bytes | None) -> None:
+        """Hand over a chunk, or the end; waits while too many do."""
+        while not self._stopping:
+            if not self._chunks.full():  # which only we fill
+                self._chunks.put_nowait(chunk)
+                return
+            await asyncio.sleep(POLL_S)
+
+    def blocks(self) -> Iterator[Float32Array]:
+        """See `AudioSource.blocks`."""
+        return resampled(self._frames(), self.rate_hz, self._channels)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""
+
+    def _frames(self) -> Iterator[Float32Array]:
+        frame_bytes = PCM_BYTES * self._channels
+        rest = b""
+        while not self._stopping:
+            try:
+                chunk = self._chunks.get(timeout=10 * POLL_S)
+            except queue.Empty:
+                continue
+            if chunk is None:
+                return
+            data = rest + chunk
+            whole_bytes = len(data) - len(data) % frame_bytes
+            rest = data[whole_bytes:]
+            if whole_bytes:
+                samples = np.frombuffer(data, "<i2", whole_bytes // PCM_BYTES)
+                frames = samples.reshape(-1, self._channels)  # (n, channels)
+                yield frames.astype(np.float32) / np.float32(PCM_FULL_SCALE)
+
+
+class _Bounded:
+    """A reader that refuses what would take all memory; `ValueError` ends the connection."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self.readline = reader.readline  # bounded by itself
+        self.feed_eof = reader.feed_eof
+        self._reader = reader
+
+    async def readexactly(self, count: int) -> bytes:
+        if not 0 <= count <= MAX_EVENT_BYTES:
+            raise ValueError(f"{count} bytes")
+        return await self._reader.readexactly(count)
+
+
+class _Connection(AsyncEventHandler):
+    """One client."""
+
+    def __init__(
+        self, server: Wyoming, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        bounded: Any = _Bounded(reader)
+        super().__init__(bounded, writer)
+        self._server = server
+        self._names: tuple[str, ...] | None = None  # to detect; None to transcribe
+        self._stream: _Stream | None = None
+        self._work: asyncio.Future[Eventable] | None = None
+        server.connections += 1
+
+    async def run(self) -> None:
+        """Answer until the client leaves, however it does."""
+        try:
+            if self._server.connections > CONNECTIONS:
+                await self._tell(Error(f"there are {CONNECTIONS} connections already", "busy"))
+                # Hanging up on what the client sends could take the answer from it.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.reader.readline(), LEAVE_S)
+                self.writer.close()
+                return
+            await super().run()
+        except (OSError, EOFError, KeyError, TypeError, AttributeError) as error:
+            # Of a connection that breaks, or an event that lacks something.
+            logger.info("wyoming: a client has gone (%r)", error)
+        finally:
+            self._server.connections -= 1
+
+    async def disconnect(self) -> None:
+        if self._stream is not None:
+            self._stream.stop()
+        if self._work is not None:
+            # Whatever comes of it, nobody wants to know any longer.
+            await asyncio.gather(self._work, return_exceptions=True)
+
+    async def handle_event(self, event: Event) -> bool:
+        """Answer an event; what is not known is passed over, as the protocol wants."""
+        kind = event.type
+        if Describe.is_type(kind):
+            await self._tell(self._server.info())
+        elif Ping.is_type(kind):
+            await self._tell(Pong(text=Ping.from_event(event).text))
+        elif Transcribe.is_type(kind):
+            self._names = None
+        elif Detect.is_type(kind):
+            labels = self._server.model.labels
+            self._names = meant(Detect.from_event(event).names or (), labels)
+        elif AudioStart.is_type(kind):
+            start = AudioStart.from_event(event)
+            return await self._begin(start.rate, start.width, start.channels, start.timestamp)
+        elif AudioChunk.is_type(kind):
+            chunk = AudioChunk.from_event(event)
+            # Some clients begin without a start.
+            begun = self._stream is not None or await self._begin(
+                chunk.rate, chunk.width, chunk.channels, chunk.timestamp
+            )
+            if begun and self._stream is not None:
+                await self._stream.put(chunk.audio)
+            return begun
+        elif AudioStop.is_type(kind) and self._stream is not None and self._work is not None:
+            await self._stream.put(None)
+            try:
+                await self._tell(await self._work)
+            except EdgelidError as error:
+                await self._tell(Error(str(error)))
+            self._stream = self._work = None
+        return True
+
+    async def _begin(self, rate_hz: int, width: int, channels: int, at_ms: int | None) -> bool:
+        """Take a stream on; whether that is possible."""
+        if not (
+            width == PCM_BYTES
+            and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ
+            and 1 <= channels <= MAX_CHANNELS
+        ):
+            await self._tell(
+                Error(
+                    f"audio must be of 2 bytes a sample, {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz and 1 "
+                    f"to {MAX_CHANNELS} channels"
+                )
+            )
+            return False
+        if self._work is not None:  # a second start without an end: the first is given up
+            await self.disconnect()
+        self._stream = stream = _Stream(rate_hz, channels)
+        loop = asyncio.get_running_loop()
+        if self._names is None:
+            work = functools.partial(_transcript, self._server, stream)
+        else:
+            work = functools.partial(self._follow, stream, self._names, at_ms or 0, loop)
+        self._work = loop.run_in_executor(None, work)
+        return True
+
+    def _follow(
+        self,
+        stream: _Stream,
+        names: Sequence[str],
+        at_ms: int,
+        loop: asyncio.AbstractEventLoop,
+    ) -> Eventable:
+        """Tell of each language that begins; in a thread of its own."""
+        wanted = set(names or _languages(self._server.model))
+        found = False
+        for heard in self._server.listener().hear(stream.blocks()):
+            if heard.change is not None and heard.change.language in wanted:
+                found = True
+                timestamp = at_ms + round(1000 * heard.change.decided_s)
+                told = self._tell(Detection(heard.change.language, timestamp))
+                asyncio.run_coroutine_threadsafe(told, loop)
+        return _Nothing() if found else NotDetected()
+
+    async def _tell(self, event: Eventable) -> None:
+        if not isinstance(event, _Nothing):
+            await self.write_event(event.event())
+
+
+class _Nothing(Eventable):
+    """No event: all has been told."""
+
+    @staticmethod
+    def is_type(event_type: str) -> bool:
+        return False
+
+    def event(self) -> Event:
+        raise NotImplementedError
+
+    @staticmethod
+    def from_event(event: Event) -> _Nothing:
+        return _Nothing()
+
+
+def _transcript(server: Wyoming, stream: _Stream) -> Eventable:
+    """The language of a whole stream."""
+    answer = server.recordings().classify(stream)
+    is_language = answer.language in _languages(server.model)
+    shares = {label: round(share, 4) for label, share in answer.probabilities.items()}
+    return Transcript(
+        text=language_name(answer.language) if is_language else "",
+        language=answer.language if is_language else None,
+        context={
+            "answer": answer.language,
+            "confidence": round(answer.confidence, 4),
+            "probabilities": shares,
+        },
+    )
+
+
+def _languages(model: ModelFile) -> list[str]:
+    return list(model.languages)

@@ -1,0 +1,273 @@
+"""The server of Wyoming, as the protocol's own client meets it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("wyoming", reason="needs the package wyoming")
+
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncClient
+from wyoming.error import Error
+from wyoming.event import Event
+from wyoming.info import Describe, Info
+from wyoming.ping import Ping, Pong
+from wyoming.wake import Detect, Detection, NotDetected
+
+from edge import wyoming_server
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.model.modelfile import ModelFile
+from tests.broker import free_port
+
+Edgelid = Callable[..., subprocess.CompletedProcess[str]]
+PATIENCE_S = 60.0
+
+
+@contextlib.contextmanager
+def serving(environment: dict[str, str], *options: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "edge.cli", "wyoming", *options]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def uri(environment: dict[str, str]) -> Iterator[str]:
+    """Of a server that listens."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    with serving(environment, "--uri", address) as process:
+        assert process.stderr is not None
+        assert "answering satellites at" in process.stderr.readline()
+        until_s = time.monotonic() + PATIENCE_S
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                asked(address, Ping(text="there?").event())
+                break
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+        yield address
+        assert process.poll() is None
+
+
+def audio(samples: Float32Array, rate_hz: int = SAMPLE_RATE_HZ, channels: int = 1) -> list[Event]:
+    """The events of a stream, in chunks that end within a frame."""
+    pcm = np.repeat((samples * 32_767).astype("<i2"), channels).tobytes()
+    shape = {"rate": rate_hz, "width": 2, "channels": channels}
+    chunks = [
+        AudioChunk(**shape, audio=pcm[at : at + 4_097]).event() for at in range(0, len(pcm), 4_097)
+    ]
+    return [AudioStart(**shape, timestamp=500).event(), *chunks, AudioStop().event()]
+
+
+def asked(uri: str, *events: Event, answers: int = 1) -> list[Event]:
+    """What comes back for some events; less than is wanted if the server hangs up."""
+
+    found: list[Event] = []
+
+    async def ask() -> None:
+        async with AsyncClient.from_uri(uri) as client:
+            with contextlib.suppress(ConnectionError):
+                for event in events:
+                    await client.write_event(event)
+            while len(found) < answers:
+                event = await asyncio.wait_for(client.read_event(), PATIENCE_S)
+                if event is None:
+                    break
+                found.append(event)
+
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        asyncio.run(ask())
+    return found
+
+
+def part(speech: Float32Array, start_s: float, end_s: float) -> Float32Array:
+    return speech[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
+
+
+def test_what_it_says_of_itself(uri: str, model: ModelFile) -> None:
+    (answer,) = asked(uri, Describe().event())
+    info = Info.from_event(answer)
+    assert info.asr[0].models[0].languages == list(model.languages)
+    assert {detector.name for detector in info.wake[0].models} == set(model.languages)
+    (answer,) = asked(uri, Ping(text="still there?").event())
+    assert Pong.from_event(answer).text == "still there?"
+
+
+@pytest.mark.parametrize(("start_s", "language"), [(2.0, "en"), (14.0, "es"), (23.0, "fr")])
+def test_the_language_of_a_command(
+    uri: str, speech: Float32Array, start_s: float, language: str
+) -> None:
+    told = audio(part(speech, start_s, start_s + 6))
+    (answer,) = asked(uri, Transcribe().event(), *told)
+    transcript = Transcript.from_event(answer)
+    assert transcript.language == language
+    assert transcript.context is not None
+    assert 0.5 < transcript.context["confidence"] <= 1
+    assert transcript.text in ("English", "Spanish", "French")
+
+
+def test_any_rate_and_channels_without_a_request(uri: str, speech: Float32Array) -> None:
+    """And one after the other on one connection."""
+    once = audio(part(speech, 2, 8)[::2], 8_000, 2)
+    answers = asked(uri, *once, *once[1:], answers=2)
+    assert [Transcript.from_event(answer).language for answer in answers] == ["en", "en"]
+
+
+def test_silence_is_no_language(uri: str) -> None:
+    (answer,) = asked(uri, *audio(np.zeros(3 * SAMPLE_RATE_HZ, np.float32)))
+    transcript = Transcript.from_event(answer)
+    assert (transcript.text, transcript.language) == ("", None)
+
+
+def test_languages_are_detected_as_they_begin(uri: str, speech: Float32Array) -> None:
+    told = audio(part(speech, 0, 34))
+    answers = asked(uri, Detect().event(), *told, answers=3)
+    found = [Detection.from_event(answer) for answer in answers]
+    assert [detection.name for detection in found] == ["en", "es", "fr"]
+    times = [detection.timestamp or 0 for detection in found]
+    assert 2_000 < times[0] < 8_000 < 14_000 < times[1] < 20_000 < 23_000 < times[2] < 30_000
+    (answer,) = asked(uri, Detect(names=["Spanish"]).event(), *told)
+    assert Detection.from_event(answer).name == "es"
+    (answer,) = asked(uri, Detect(names=["ru"]).event(), *told)
+    assert NotDetected.is_type(answer.type)
+
+
+BAD: list[tuple[Sequence[Event], str]] = [
+    ([AudioStart(16_000, 4, 1).event()], "2 bytes a sample"),
+    ([AudioStart(10, 2, 1).event()], "1000 to 384000 Hz"),
+    ([AudioStart(16_000, 2, 100_000_000).event()], "1 to 64 channels"),
+    ([AudioStart(16_000, 2, 1).event(), AudioStop().event()], "gave no audio"),
+]
+
+
+@pytest.mark.parametrize(("events", "words"), BAD)
+def test_audio_that_does_not_do(uri: str, events: Sequence[Event], words: str) -> None:
+    (answer,) = asked(uri, *events)
+    assert words in Error.from_event(answer).text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello\n",
+        b"\xff\xfe\n",
+        b"{}\n",
+        b"[]\n",
+        b'{"type": "audio-start", "data": {}}\n',
+        b'{"type": "audio-chunk", "payload_length": 100000000000}\n',
+        b'{"type": "ping", "data_length": -1}\n',
+        b"x" * 1_000_000,
+    ],
+)
+def test_what_is_no_event_ends_the_connection_and_nothing_else(uri: str, data: bytes) -> None:
+    host, _, port = uri.removeprefix("tcp://").partition(":")
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection((host, int(port)), PATIENCE_S) as client,
+    ):
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(1 << 16):
+            pass
+    assert asked(uri, Ping(text="x").event())
+
+
+def test_what_is_not_known_is_passed_over(uri: str) -> None:
+    answers = asked(uri, Event("sing"), AudioStop().event(), Ping(text="x").event())
+    assert [answer.type for answer in answers] == ["pong"]
+
+
+def test_clients_that_leave_make_room(uri: str, speech: Float32Array) -> None:
+    """In the middle of their audio, more of them than there may be at once."""
+    for _ in range(2 * wyoming_server.CONNECTIONS):
+        asked(uri, *audio(part(speech, 2, 4))[:-1], answers=0)
+    until_s = time.monotonic() + PATIENCE_S
+    while [each.type for each in asked(uri, Ping(text="x").event())] != ["pong"]:
+        assert time.monotonic() < until_s
+        time.sleep(0.1)
+
+
+def test_too_many_at_once_are_told(uri: str) -> None:
+    async def ask() -> list[str]:
+        async with contextlib.AsyncExitStack() as stack:
+            kinds = []
+            for _ in range(wyoming_server.CONNECTIONS + 1):
+                client = await stack.enter_async_context(AsyncClient.from_uri(uri))
+                wait: Awaitable[None] = client.write_event(Ping(text="x").event())
+                await wait
+                answer = await asyncio.wait_for(client.read_event(), PATIENCE_S)
+                kinds.append(answer.type if answer else "")
+            return kinds
+
+    kinds = asyncio.run(ask())
+    assert kinds == ["pong"] * wyoming_server.CONNECTIONS + ["error"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_with_a_stream_under_way(
+    environment: dict[str, str], speech: Float32Array, number: int, tmp_path: Path
+) -> None:
+    address = f"unix://{tmp_path / 'socket'}"
+    with serving(environment, "--uri", address, "--languages", "German,en") as process:
+        until_s = time.monotonic() + PATIENCE_S
+        while not (tmp_path / "socket").exists():
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+
+        async def ask() -> None:
+            async with AsyncClient.from_uri(address) as client:
+                for event in audio(part(speech, 2, 6))[:-1]:
+                    await client.write_event(event)
+                process.send_signal(number)
+                await asyncio.to_thread(process.wait, PATIENCE_S)
+
+        with contextlib.suppress(ConnectionError):
+            asyncio.run(ask())
+        assert process.wait(PATIENCE_S) == (0 if number == signal.SIGTERM else -signal.SIGINT)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--uri", "http://x"], "give tcp://HOST:PORT or unix:///PATH"),
+        (["--uri", "tcp://localhost"], "give tcp://HOST:PORT or unix:///PATH"),
+        (["--uri", "tcp://192.0.2.1:10700"], "cannot be served"),
+        (["--languages", "xx"], "does not know xx"),
+    ],
+)
+def test_what_cannot_be_served(edgelid: Edgelid, options: list[str], words: str) -> None:
+    done = edgelid("wyoming", *options)
+    assert done.returncode == 1
+    assert words in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_package_is_missing(
+    edgelid: Edgelid, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "wyoming.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'wyoming'\", name='wyoming')"
+    )
+    path = f"{tmp_path}:{environment['PYTHONPATH']}"
+    done = edgelid("wyoming", env={**environment, "PYTHONPATH": path})
+    assert done.returncode == 1
+    assert re.search(r'pip install "edgelid\[wyoming\]"', done.stderr)
+    assert json.dumps(done.stdout) == '""'

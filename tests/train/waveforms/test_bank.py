@@ -1,0 +1,160 @@
+"""A bank keeps every recording, and a speaker's speech together."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from train.waveforms.bank import (
+    DEVELOPMENT,
+    NOISE,
+    ROOM,
+    TRAIN,
+    Entry,
+    Segments,
+    decode,
+    decode_bank,
+    entries_of,
+    read_part,
+    transcode,
+    trimmed,
+    write_bank,
+)
+from train.waveforms.draws import Drawer, development_windows, macro_accuracy
+
+RATE = 16_000
+
+
+def tone(hz: float, seconds: float) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * hz * np.arange(round(RATE * seconds)) / RATE)).astype(
+        np.float32
+    )
+
+
+def encoded(samples: np.ndarray, kind: str = "FLAC", rate: int = RATE) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def entries() -> list[Entry]:
+    made = [
+        Entry(TRAIN, "de", "attic", f"p{i % 2}", "human", encoded(tone(200 + i, 1.0)))
+        for i in range(6)
+    ]
+    made += [Entry(TRAIN, "en", "attic", "q", "tts", encoded(tone(300, 4.0)))]
+    made += [Entry(TRAIN, "sv", "attic", "r", "human", encoded(tone(350, 2.0)))]
+    made += [Entry(DEVELOPMENT, "en", "cellar", "s", "human", encoded(tone(400, 2.5)))]
+    made += [Entry(NOISE, "", "", "", "rain", encoded(tone(50, 3.0))) for _ in range(2)]
+    made += [Entry(ROOM, "", "", "", "real", encoded(np.r_[0, 0, 0.9, np.zeros(500), 0.3]))]
+    return made
+
+
+@pytest.fixture(scope="module")
+def segments(entries: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> Segments:
+    folder = tmp_path_factory.mktemp("bank")
+    assert write_bank(entries, folder / "parts", part_bytes=100_000) > 1
+    decoded = decode_bank(sorted((folder / "parts").iterdir()), coded_share=1.0, workers=1)
+    decoded.save(folder / "decoded")
+    return Segments.load(folder / "decoded")
+
+
+def test_parts_hold_what_was_put_in(entries: list[Entry], tmp_path: Path) -> None:
+    write_bank(entries, tmp_path, part_bytes=50_000)
+    found = [e for part in sorted(tmp_path.iterdir()) for e in read_part(part)]
+    assert found == entries
+
+
+def test_the_speech_of_a_speaker_lies_together(segments: Segments) -> None:
+    plain = {
+        (r["role"], r["language"], r["speaker"]): n / RATE
+        for r, n in zip(segments.rows, segments.lengths, strict=True)
+        if not r["coded"]
+    }
+    assert plain[TRAIN, "de", "p0"] == pytest.approx(3.0, abs=0.05)
+    assert plain[TRAIN, "de", "p1"] == pytest.approx(3.0, abs=0.05)
+    assert plain[DEVELOPMENT, "en", "s"] == pytest.approx(2.5, abs=0.05)
+
+
+def test_codecs_are_for_training_alone(segments: Segments) -> None:
+    assert {r["role"] for r in segments.rows if r["coded"]} == {TRAIN}
+
+
+def test_each_noise_and_room_is_one_segment(segments: Segments) -> None:
+    roles = [r["role"] for r in segments.rows]
+    assert (roles.count(NOISE), roles.count(ROOM)) == (2, 1)
+    at = roles.index(ROOM)
+    room = segments.samples[segments.starts[at] :][: segments.lengths[at]]
+    assert np.abs(room).argmax() == 0  # the direct sound comes at once
+
+
+def test_other_rates_and_channels_are_heard() -> None:
+    stereo = np.stack([tone(440, 1.0), tone(440, 1.0)], axis=1)[::2]
+    found = decode(encoded(stereo, "WAV", 8_000))
+    assert len(found) == pytest.approx(RATE, abs=20)
+
+
+def test_all_of_a_chained_stream_is_heard() -> None:
+    parts = [encoded(tone(hz, 1.0), "OGG") for hz in (300, 500)]
+    found = decode(b"".join(parts))
+    assert len(found) == pytest.approx(2 * RATE, abs=200)
+
+
+def test_what_was_read_before_a_damaged_end_is_kept() -> None:
+    whole = encoded(tone(300, 6.0), "FLAC")
+    assert len(decode(whole[: len(whole) // 2])) > RATE
+
+
+def test_silence_at_the_ends_is_left_out() -> None:
+    padded = np.r_[np.zeros(RATE), tone(300, 1.0), np.zeros(RATE)].astype(np.float32)
+    assert len(trimmed(padded)) == pytest.approx(RATE * 1.16, abs=400)
+    assert len(trimmed(np.zeros(RATE, np.float32))) == 0
+
+
+def test_codecs_keep_the_length() -> None:
+    clip = tone(300, 1.0)
+    for seed in range(8):
+        assert transcode(clip, np.random.default_rng(seed)).shape == clip.shape
+
+
+def test_draws_stay_within_their_segments(segments: Segments) -> None:
+    drawer = Drawer(segments, ["de", "en", "other", "nonspeech"], seed=1)
+    draw = drawer.batch(256, RATE, 98, 64)
+    assert set(np.unique(draw["labels"])) == {0, 1, 2, 3}
+    ends = segments.starts + segments.lengths
+    at = np.searchsorted(segments.starts, draw["starts"], side="right") - 1
+    assert (draw["starts"] + draw["counts"] <= ends[at]).all()
+    languages = {"de": 0, "en": 1, "sv": 2, "": 3}
+    assert [languages[segments.rows[i]["language"]] for i in at] == draw["labels"].tolist()
+    assert all(segments.rows[i]["role"] in (TRAIN, NOISE) for i in at)
+
+
+def test_equal_seeds_draw_the_same(segments: Segments) -> None:
+    one, other = (
+        Drawer(segments, ["de", "en", "other", "nonspeech"], seed=4).batch(8, RATE, 98, 64)
+        for _ in range(2)
+    )
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_decisions_are_made_on_held_out_speech(segments: Segments) -> None:
+    starts, labels, sources = development_windows(segments, ["de", "en", "other", "x"], RATE)
+    assert (labels.tolist(), set(sources)) == ([1, 1], {"en/cellar"})
+    scores = np.array([[0.0, 1, 5, 5], [1, 0, 0, 0]])
+    assert macro_accuracy(scores, labels, sources, 2)["macro"] == 0.5
+    assert len(starts) == 2
+
+
+def test_a_corpus_becomes_entries(tiny_corpus: Path) -> None:
+    held = {"de": ["attic"], "en": ["attic"]}
+    found = list(entries_of(tiny_corpus, held, tiny_corpus.parent))
+    roles = [e.role for e in found]
+    assert set(roles) == {TRAIN, DEVELOPMENT, NOISE, ROOM}
+    assert {e.source for e in found if e.role == DEVELOPMENT and e.language == "de"} == {"attic"}
+    speakers = {role: {e.speaker for e in found if e.role == role} for role in (TRAIN, DEVELOPMENT)}
+    assert not speakers[TRAIN] & speakers[DEVELOPMENT]

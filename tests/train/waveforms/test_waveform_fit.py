@@ -1,0 +1,194 @@
+"""Both models are trained on a small bank, kept, and converted."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.errors import EdgelidError
+from edge.model.modelfile import read_model
+from tests.conftest import TINY
+from train.model.checkpoint import load_checkpoint, restore_model
+from train.waveforms.bank import Segments, decode_bank, entries_of, write_bank
+from train.waveforms.checkpoint import is_large, load_parts, save_parts
+from train.waveforms.large import Large, large_front_end
+from train.waveforms.whisper import Encoder, normalised
+
+HELD_OUT = {"de": ["attic"], "en": ["attic"], "sv": ["attic"]}
+LARGE = """
+seed = 1
+[data]
+languages = ["de", "en"]
+[data.development]
+de = ["attic"]
+en = ["attic"]
+sv = ["attic"]
+[large]
+layers = 1
+steps = 2
+batch_s = 24.0
+lengths_s = [1.0, 3.0]
+head_batches = 6
+head_penalty = 0.5
+encoder_rate = 1e-6
+head_rate = 1e-5
+"""
+COMPACT = """
+[compact]
+steps = 3
+batch = 16
+variants = 2
+clip_s = 2.0
+windows_s = [1.0, 2.0]
+rate = 1e-3
+weight_decay = 0.01
+label_smoothing = 0.05
+average_decay = 0.9
+[compact.weights]
+frames = 1.0
+evidence = 1.0
+classes = 1.0
+posteriors = 1.0
+statistics = 1.0
+"""
+
+
+def options(**changes: Any) -> argparse.Namespace:
+    usual = {
+        "start": None,
+        "teacher": None,
+        "steps": None,
+        "limit_s": 1e9,
+        "batch_scale": 1.0,
+        "evaluate_every_s": 1e9,
+        "log_every": 1,
+        "most": 2,
+        "precision": "float32",
+    }
+    return argparse.Namespace(**usual | changes)
+
+
+@pytest.fixture(scope="module")
+def bank(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Segments:
+    folder = tmp_path_factory.mktemp("bank")
+    write_bank(entries_of(tiny_corpus, HELD_OUT, tiny_corpus.parent), folder)
+    return decode_bank(sorted(folder.iterdir()), workers=1)
+
+
+@pytest.fixture(scope="module")
+def large(bank: Segments, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of a large model that began with random weights."""
+    from train.waveforms.fit import fit_large
+
+    folder = tmp_path_factory.mktemp("large")
+    encoder = Encoder(1)
+    layer = encoder.stack[0]
+    start = {}
+    for name, conv in (("conv1", encoder.conv1), ("conv2", encoder.conv2)):
+        kernel, bias = conv.get_weights()
+        start |= {f"encoder/{name}/weight": kernel.transpose(2, 1, 0), f"encoder/{name}/bias": bias}
+    attention, feed = "encoder/layer_0/self_attention", "encoder/layer_0/ffn"
+    for name, norm in ((attention, layer.attention_norm), (feed, layer.feed_norm)):
+        gamma, beta = norm.get_weights()
+        start |= {f"{name}/layer_norm/gamma": gamma, f"{name}/layer_norm/beta": beta}
+    for name, dense in (
+        (f"{attention}/linear_0", layer.qkv),
+        (f"{attention}/linear_1", layer.out),
+        (f"{feed}/linear_0", layer.up),
+        (f"{feed}/linear_1", layer.down),
+    ):
+        kernel, bias = dense.get_weights()
+        start |= {f"{name}/weight": kernel.T, f"{name}/bias": bias}
+    np.savez(folder / "start.npz", **start)
+    given = options(start=folder / "start.npz", output=folder / "large.npz")
+    fit_large(tomllib.loads(LARGE), bank, given)
+    return folder / "large.npz"
+
+
+def test_parts_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.waveforms.checkpoint.PART_BYTES", 100)
+    arrays = {f"large/{i}": np.full(30, i, np.float32) for i in range(4)}
+    told = {"config": {"data": {"languages": ["de"]}}}
+    save_parts(tmp_path / "x.npz", arrays, told)
+    assert len(list(tmp_path.iterdir())) == 4
+    found, description = load_parts(tmp_path / "x.npz")
+    assert description == told
+    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+    assert is_large(tmp_path / "x-0.npz") and is_large(tmp_path / "x.npz")
+    assert not is_large(tmp_path / "y.npz")
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 nothing", b"\0" * 100])
+def test_damaged_parts_are_one_sentence(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x-0.npz").write_bytes(data)
+    with pytest.raises(EdgelidError, match="damaged"):
+        load_parts(tmp_path / "x.npz")
+    with pytest.raises(EdgelidError, match="there is no checkpoint"):
+        load_parts(tmp_path / "y.npz")
+
+
+def test_features_are_whispers() -> None:
+    """Its logarithm, its range of 80 dB below the loudest of the window, its scale."""
+    power = np.random.default_rng(0).uniform(0, 1, (1, 20, 80)) ** 8
+    log_mel = np.log(1 + power / large_front_end().floor).astype(np.float32)
+    decades = np.log10(np.maximum(power, 1e-10))
+    wanted = (np.maximum(decades, decades.max() - 8) + 4) / 4
+    assert np.abs(np.asarray(normalised(log_mel)) - wanted).max() < 2e-3
+
+
+def test_pooling_counts_what_the_mask_keeps() -> None:
+    model = Large(1, 3, dim=16, heads=2)
+    tokens = np.random.default_rng(1).normal(size=(2, 10, 16)).astype(np.float32)
+    mask = np.zeros((2, 10), np.float32)
+    mask[:, 2:7] = 1
+    whole, part = model.pool(tokens, mask), model.pool(tokens[:, 2:7])
+    np.testing.assert_allclose(np.asarray(whole), np.asarray(part), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_large_learns_and_is_kept(large: Path) -> None:
+    arrays, told = load_parts(large)
+    assert told["scores"].keys() == {"1s", "3s", "10s"}
+    model = Large(1, 4)
+    model.load_arrays(arrays)
+    assert np.isfinite(np.asarray(model(np.zeros((1, 300, 80), np.float32)))).all()
+
+
+@pytest.mark.slow
+def test_large_becomes_a_model_file(large: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    from convert.from_large import convert_large
+    from convert.proof import Limits
+
+    # Random weights answer with near ties: what they say is not the matter here.
+    limits = Limits(0.5, 0.1, 1.0)
+    output = tmp_path / "large.tflite"
+    proof = convert_large(large, tiny_corpus, output, "tiny-large", limits, None)
+    model = read_model(output)
+    assert model.description.mode == "window"
+    assert model.labels == ("de", "en", "other", "nonspeech")
+    assert proof.windows["3"].mean_difference < 0.1
+    assert output.stat().st_size < 6_000_000
+
+
+@pytest.mark.slow
+def test_compact_learns_from_large(large: Path, bank: Segments, tmp_path: Path) -> None:
+    from train.waveforms.fit import fit_compact
+
+    tiny = TINY[: TINY.index("[optimiser]")].replace("variants = 1", "")
+    config = tomllib.loads(tiny + COMPACT)
+    fit_compact(config, bank, options(teacher=large, output=tmp_path / "compact.npz"))
+    checkpoint = load_checkpoint(tmp_path / "compact.npz")
+    trunk, _ = restore_model(checkpoint)
+    assert checkpoint.step == 3
+    assert all(np.isfinite(w).all() for w in trunk.get_weights())
+    # A run that begins with these weights changes none of them before its helpers are learnt.
+    given = {"start": tmp_path / "compact.npz", "output": tmp_path / "next.npz", "steps": 1}
+    fit_compact(config, bank, options(teacher=large, **given))
+    again, _ = restore_model(load_checkpoint(tmp_path / "next.npz"))
+    for ours, theirs in zip(trunk.trainable_variables, again.trainable_variables, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6)

@@ -1,0 +1,154 @@
+r"""The commands of training from waveforms: parse, call one function, print.
+
+    python -m train.waveforms pack train/configs/large.toml --corpus DIR --output PARTS
+    python -m train.waveforms decode PARTS --output BANK
+    python -m train.waveforms whisper model.bin --output whisper.npz
+    python -m train.waveforms large train/configs/large.toml --bank BANK --start whisper.npz \
+        --output large.npz
+    python -m train.waveforms compact train/configs/compact.toml --bank BANK \
+        --teacher large.npz --output compact.npz
+
+The parts of a bank can be copied to a machine with an accelerator; the commands after it need no
+corpus. ``KERAS_BACKEND=jax`` runs the last two on JAX.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EdgelidError
+from train.command import run
+
+LAYERS = 4  # of Whisper's encoder that the large model has
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the commands."""
+    top = argparse.ArgumentParser(
+        prog="python -m train.waveforms",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    pack = commands.add_parser("pack", help="put the recordings of a corpus into a few files")
+    pack.add_argument("config", type=Path)
+    pack.add_argument("--corpus", type=Path, required=True, metavar="DIR")
+    pack.add_argument("--output", type=Path, required=True, metavar="PARTS")
+    pack.add_argument("--part-mb", type=float, default=50.0, help="of a file, at most (default 50)")
+    pack.set_defaults(run_command=run_pack)
+    decode = commands.add_parser("decode", help="make one array of samples of them")
+    decode.add_argument("parts", type=Path)
+    decode.add_argument("--output", type=Path, required=True, metavar="BANK")
+    decode.add_argument("--coded-share", type=float, default=0.45, metavar="SHARE")
+    decode.set_defaults(run_command=run_decode)
+    whisper = commands.add_parser("whisper", help="take the encoder out of Whisper's weights")
+    whisper.add_argument("weights", type=Path, help="model.bin, model.safetensors or base.pt")
+    whisper.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    whisper.set_defaults(run_command=run_whisper)
+    for name, what in (
+        ("large", "fine-tune the large model"),
+        ("compact", "distil the compact one"),
+    ):
+        fit = commands.add_parser(name, help=what)
+        fit.add_argument("config", type=Path)
+        fit.add_argument("--bank", type=Path, required=True, metavar="BANK")
+        fit.add_argument("--start", type=Path, metavar="FILE.npz", help="weights to begin with")
+        if name == "compact":
+            fit.add_argument("--teacher", type=Path, required=True, metavar="LARGE.npz")
+        fit.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+        fit.add_argument("--steps", type=int, help="instead of the configuration's")
+        fit.add_argument("--limit-s", type=float, default=1e9, help="end the run in this time")
+        fit.add_argument("--batch-scale", type=float, default=1.0, help="of the configuration's")
+        fit.add_argument("--evaluate-every-s", type=float, default=1e9)
+        fit.add_argument("--log-every", type=int, default=50, help="steps (default 50)")
+        fit.add_argument("--most", type=int, default=60, help="development windows a source")
+        fit.add_argument(
+            "--precision", default="mixed_bfloat16", help="float32 where there is no GPU"
+        )
+        fit.set_defaults(run_command=run_large if name == "large" else run_compact)
+    return top
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A configuration.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EdgelidError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EdgelidError(f"the configuration {path} is not valid TOML: {error}") from error
+
+
+def run_pack(options: argparse.Namespace) -> None:
+    """``pack``."""
+    from train.features.synthetic_noise import sounds_of
+    from train.waveforms.bank import entries_of, write_bank
+
+    development = read_toml(options.config)["data"].get("development", {})
+    sounds = sounds_of(options.corpus)
+    found = entries_of(options.corpus, development, sounds)
+    print(f"{write_bank(found, options.output, round(options.part_mb * 1e6))} parts written")
+
+
+def run_decode(options: argparse.Namespace) -> None:
+    """``decode``."""
+    from train.waveforms.bank import decode_bank
+
+    files = sorted(options.parts.glob("part-*.npz"))
+    if not files:
+        raise EdgelidError(f"there are no parts of a bank in {options.parts}")
+    segments = decode_bank(files, options.coded_share)
+    segments.save(options.output)
+    print(f"{len(segments.samples) / 16_000 / 3600:.1f} hours in {options.output}")
+
+
+def run_whisper(options: argparse.Namespace) -> None:
+    """``whisper``."""
+    import numpy as np
+
+    from edge.system.atomic import atomic_file
+    from train.waveforms.published import read_encoder
+
+    arrays = read_encoder(options.weights, LAYERS)
+    with atomic_file(options.output) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def run_large(options: argparse.Namespace) -> None:
+    """``large``."""
+    from train.waveforms.bank import Segments
+    from train.waveforms.fit import fit_large
+
+    if options.start is None:
+        raise EdgelidError("the large model begins with Whisper's weights: give --start")
+    fit_large(read_toml(options.config), Segments.load(options.bank), options)
+
+
+def run_compact(options: argparse.Namespace) -> None:
+    """``compact``."""
+    from train.waveforms.bank import Segments
+    from train.waveforms.fit import fit_compact
+
+    fit_compact(read_toml(options.config), Segments.load(options.bank), options)
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    options = parser().parse_args()
+    return run(
+        "python -m train.waveforms", lambda: options.run_command(options), "it can be run again"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

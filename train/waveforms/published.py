@@ -1,0 +1,250 @@
+"""Whisper's published weights, from three kinds of file; nothing in them is executed.
+
+CTranslate2's ``model.bin``, Hugging Face's ``model.safetensors`` and OpenAI's ``base.pt`` all
+become arrays with the names of the first.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import EdgelidError
+
+Arrays = dict[str, np.ndarray]
+
+# CTranslate2's numbers for types of arrays.
+_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
+_SAFE_TYPES = {"F32": "<f4", "F16": "<f2"}
+MAX_HEADER_BYTES = 16 << 20
+# What goes wrong in reading a file of another kind, or a damaged one.
+_UNREADABLE = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+
+
+def read_encoder(file: Path, layers: int) -> Arrays:
+    """The first layers of the encoder.
+
+    Parameters
+    ----------
+    file : Path
+        ``model.bin``, ``model.safetensors`` or ``base.pt``.
+    layers : int
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``encoder/conv1/weight``, ``encoder/layer_0/self_attention/linear_0/weight`` and so on.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read, or has fewer layers.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise EdgelidError(f"cannot read the weights {file}: {error.strerror}") from error
+    try:
+        arrays = _reader(data)(data)
+    except _UNREADABLE as error:
+        raise EdgelidError(
+            f"{file} holds no weights of Whisper that can be read: give CTranslate2's model.bin, "
+            "Hugging Face's model.safetensors or OpenAI's .pt"
+        ) from error
+    wanted = [f"encoder/layer_{i}/" for i in range(layers)] + ["encoder/conv"]
+    missing = [name for name in wanted if not any(key.startswith(name) for key in arrays)]
+    if missing:
+        raise EdgelidError(f"{file} has no {missing[0].rstrip('/')}: is it Whisper's?")
+    return {k: v for k, v in arrays.items() if k.startswith(tuple(wanted))}
+
+
+def _reader(data: bytes) -> Callable[[bytes], Arrays]:
+    if data.startswith(b"PK\x03\x04"):
+        return read_torch
+    if len(data) > 9 and data[8:9] == b"{":
+        return read_safetensors
+    return read_ctranslate2
+
+
+def read_ctranslate2(data: bytes) -> Arrays:
+    """Arrays of a model in CTranslate2's format: a plain list of names, shapes and numbers.
+
+    Raises
+    ------
+    ValueError, struct.error, KeyError
+        If it is damaged or another kind of file.
+    """
+    at = 0
+
+    def take(form: str) -> int:
+        nonlocal at
+        (value,) = struct.unpack_from("<" + form, data, at)
+        at += struct.calcsize("<" + form)
+        return int(value)
+
+    def text() -> str:
+        nonlocal at
+        length = take("H")
+        at += length
+        return data[at - length : at].rstrip(b"\0").decode()
+
+    take("I")
+    text()
+    take("I")
+    arrays: Arrays = {}
+    for _ in range(take("I")):
+        name, rank = text(), take("B")
+        shape = [take("I") for _ in range(rank)]
+        kind, size = np.dtype(_TYPES[take("B")]), take("I")
+        values = np.frombuffer(data, kind, size // kind.itemsize, at)
+        arrays[name] = values.reshape(shape)
+        at += size
+    return arrays
+
+
+def read_safetensors(data: bytes) -> Arrays:
+    """The encoder of a model in the format of safetensors, under CTranslate2's names."""
+    (length,) = struct.unpack_from("<Q", data)
+    if length > MAX_HEADER_BYTES:
+        raise ValueError("its header is too long")
+    told = json.loads(data[8 : 8 + length])
+    told.pop("__metadata__", None)
+    plain = {}
+    for name, entry in told.items():
+        if entry["dtype"] in _SAFE_TYPES:
+            start, stop = (8 + length + offset for offset in entry["data_offsets"])
+            values = np.frombuffer(data[start:stop], _SAFE_TYPES[entry["dtype"]])
+            plain[name] = values.reshape(entry["shape"])
+    names = {
+        "attention": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "linear_1": "self_attn.out_proj",
+        "attention_norm": "self_attn_layer_norm",
+        "up": "fc1",
+        "down": "fc2",
+        "feed_norm": "final_layer_norm",
+    }
+    return _renamed(plain, r"(?:model\.)?encoder\.", "layers", names)
+
+
+def read_torch(data: bytes) -> Arrays:
+    """The encoder of a checkpoint that PyTorch wrote, under CTranslate2's names.
+
+    The pickle in it may only name tensors: whatever else it asks for is refused.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        (pickled,) = (n for n in archive.namelist() if n.endswith("data.pkl"))
+        folder = pickled.removesuffix("data.pkl") + "data/"
+        loaded = _Tensors(io.BytesIO(archive.read(pickled)), archive, folder).load()
+    plain = loaded.get("model_state_dict", loaded)
+    names = {
+        "attention": ("attn.query", "attn.key", "attn.value"),
+        "linear_1": "attn.out",
+        "attention_norm": "attn_ln",
+        "up": "mlp.0",
+        "down": "mlp.2",
+        "feed_norm": "mlp_ln",
+    }
+    return _renamed(plain, r"encoder\.", "blocks", names)
+
+
+class _Storage:
+    """Stands for a class of PyTorch's storages, of which the type of numbers matters alone."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
+class _Tensors(pickle.Unpickler):
+    """Reads a dictionary of tensors; classes other than those of plain tensors are refused."""
+
+    def __init__(self, file: io.BytesIO, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(file)
+        self._archive, self._folder = archive, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {
+            ("collections", "OrderedDict"): OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            ("torch", "FloatStorage"): _Storage("<f4"),
+            ("torch", "HalfStorage"): _Storage("<f2"),
+        }
+        try:
+            return allowed[module, name]
+        except KeyError as error:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from error
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        _, storage, key, *_ = pid
+        if not isinstance(storage, _Storage) or not re.fullmatch(r"\w+", str(key)):
+            raise pickle.UnpicklingError("it holds something else than numbers")
+        return np.frombuffer(self._archive.read(self._folder + str(key)), storage.kind)
+
+
+def _tensor(
+    values: np.ndarray, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> np.ndarray:
+    count = int(np.prod(shape))
+    ordinary = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
+    if tuple(stride) != ordinary:
+        raise ValueError("a tensor is not stored row by row")
+    return values[offset : offset + count].reshape(shape)
+
+
+def _renamed(plain: dict[str, Any], root: str, layers: str, names: dict[str, Any]) -> Arrays:
+    """CTranslate2's names, with query, key (which has no bias) and value in one matrix."""
+    encoder = {
+        re.sub(f"^{root}", "", name): value for name, value in plain.items() if re.match(root, name)
+    }
+    out: Arrays = {}
+    for conv in ("conv1", "conv2"):
+        for part in ("weight", "bias"):
+            out[f"encoder/{conv}/{part}"] = encoder[f"{conv}.{part}"]
+    found = (re.match(rf"{layers}\.(\d+)\.", name) for name in encoder)
+    for i in sorted({int(match[1]) for match in found if match}):
+        here = {
+            name.removeprefix(f"{layers}.{i}."): value
+            for name, value in encoder.items()
+            if name.startswith(f"{layers}.{i}.")
+        }
+        attention, feed = (f"encoder/layer_{i}/{part}" for part in ("self_attention", "ffn"))
+        weights = [here[f"{name}.weight"] for name in names["attention"]]
+        biases = [
+            here.get(f"{name}.bias", np.zeros(len(weights[0]), weights[0].dtype))
+            for name in names["attention"]
+        ]
+        out[f"{attention}/linear_0/weight"] = np.concatenate(weights)
+        out[f"{attention}/linear_0/bias"] = np.concatenate(biases)
+        for name, ours in (
+            ("linear_1", f"{attention}/linear_1"),
+            ("up", f"{feed}/linear_0"),
+            ("down", f"{feed}/linear_1"),
+        ):
+            for part in ("weight", "bias"):
+                out[f"{ours}/{part}"] = here[f"{names[name]}.{part}"]
+        for name, ours in (("attention_norm", attention), ("feed_norm", feed)):
+            out[f"{ours}/layer_norm/gamma"] = here[f"{names[name]}.weight"]
+            out[f"{ours}/layer_norm/beta"] = here[f"{names[name]}.bias"]
+    return out
