@@ -71,6 +71,8 @@ def _earlier(log: Path) -> Iterator[Span]:
         # Whoever has edited it has lost that record.
         with contextlib.suppress(KeyError, TypeError, ValueError):
             span = timeline.add(record)
-            # What lies ahead was told by a clock that was wrong.
-            if span is not None and now - EARLIER_S < span.end <= now:
+            # A microphone that was heard ahead of now had a clock that was wrong; a file that was
+            # heard fast lies ahead anyway.
+            ahead = span is not None and timeline.live and span.end > now
+            if span is not None and span.end > now - EARLIER_S and not ahead:
                 yield span

@@ -232,7 +232,7 @@ def test_the_constant_of_the_pooling_is_that_of_the_training() -> None:
     constants = {
         target.id: ast.literal_eval(node.value)
         for node in ast.parse(source.read_text()).body
-        if isinstance(node, ast.Assign)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
         for target in node.targets
         if isinstance(target, ast.Name)
     }

@@ -215,7 +215,11 @@ def test_too_many_at_once_are_told(uri: str) -> None:
                 kinds.append(answer.type if answer else "")
             return kinds
 
-    kinds = asyncio.run(ask())
+    until_s = time.monotonic() + PATIENCE_S
+    # Clients of other tests may still be on their way out.
+    while (kinds := asyncio.run(ask())).count("error") > 1:
+        assert time.monotonic() < until_s
+        time.sleep(0.2)
     assert kinds == ["pong"] * wyoming_server.CONNECTIONS + ["error"]
 
 

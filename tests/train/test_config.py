@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import train
 from edge.errors import EdgelidError
 from train.config import RunConfig, from_dict, read_config
 
-CONFIGS = sorted((Path(train.__file__).parent / "configs").glob("*.toml"))
+FOLDER = Path(train.__file__).parent / "configs"
+OF_WAVEFORMS = ("compact", "large")  # train.waveforms reads more in them
+CONFIGS = sorted(path for path in FOLDER.glob("*.toml") if path.stem not in OF_WAVEFORMS)
 BY_MANIFEST = {"finetune-malayalam": {"ml"}}  # languages whose manifest divides their one source
 
 
@@ -25,6 +28,15 @@ def test_shipped_configurations(path: Path) -> None:
     assert not held_out or set(config.data.languages) - held_out == BY_MANIFEST.get(
         path.stem, set()
     )
+
+
+def test_configurations_of_waveforms_hold_out_the_same() -> None:
+    pytest.importorskip("tensorflow", reason="needs the extra `train`")
+    from train.waveforms.fit import run_config
+
+    compact, large = (tomllib.loads((FOLDER / f"{n}.toml").read_text()) for n in OF_WAVEFORMS)
+    assert run_config(compact).data.labels == (*large["data"]["languages"], "other", "nonspeech")
+    assert compact["data"] == large["data"]
 
 
 def test_there_are_shipped_configurations() -> None:
