@@ -386,7 +386,7 @@ class StreamingClassifier:
         last = self._embeddings
         first = max(0, last - count)
         scores = self._memory.scores(first, last)
-        probabilities = _probabilities(scores, temperature)
+        probabilities = calibrated(scores, temperature)
         apart: Float64Array | None = None
         if self._mask is not None:
             if OTHER in self.labels:
@@ -401,7 +401,7 @@ class StreamingClassifier:
         )
 
 
-def _probabilities(scores: list[float], temperature: float) -> list[float]:
+def calibrated(scores: list[float], temperature: float) -> list[float]:
     """Calibrated probabilities of one window, none of them zero.
 
     In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.

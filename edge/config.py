@@ -55,6 +55,7 @@ def key(
     meaning: str,
     check: Check | None = None,
     path: bool = False,
+    words: tuple[str, ...] = (),
     folder: str = "",
     restart: bool = False,
 ) -> Any:
@@ -68,6 +69,8 @@ def key(
     check : callable, optional
     path : bool
         Whether it is relative to the file of settings.
+    words : tuple of str
+        What is no path then.
     folder : str
         `ITSELF` or `PARENT`: which folder has to exist if it is set.
     restart : bool
@@ -77,6 +80,7 @@ def key(
         "meaning": meaning,
         "check": check,
         "path": path,
+        "words": words,
         "folder": folder,
         "restart": restart,
     }
@@ -118,6 +122,18 @@ class ListenSettings(Keys):
         "Seconds that a language must last before it is announced, and that the one before is "
         "kept while the answer is not sure. More of them are fewer events, as much later.",
         between(0, 30),
+    )
+    second_opinion: str = key(
+        "",
+        'Large model to ask where the answer is not sure: a model file, or "large" for the one '
+        'that comes along; "" asks none.',
+        path=True,
+        words=("large",),
+    )
+    second_opinion_share: float = key(
+        0.25,
+        "Of one processor core: what second opinions may take of any minute.",
+        between(0.01, 1),
     )
     threads: int = key(1, "Threads of the interpreter; 1 is best for small models.", between(1, 64))
     input: str = key(
@@ -307,7 +323,11 @@ def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, A
             value = float(value)
         if (problem := _problem(types[name], fields[name], value)) is not None:
             problems.append(f"{file}: {name} must be {problem}, not {_toml(value)}.")
-        elif fields[name].metadata["path"] and value not in ("", "-") and not _is_url(value):
+        elif (
+            fields[name].metadata["path"]
+            and value not in ("", "-", *fields[name].metadata["words"])
+            and not _is_url(value)
+        ):
             home = os.path.expanduser(value)  # noqa: PTH111 - no error where there is no home
             values[name] = str(file.parent.absolute() / home)
         else:

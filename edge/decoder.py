@@ -1,10 +1,8 @@
 """The online decoder: from window probabilities to segments of one language.
 
-A hidden Markov forward filter (Rabiner 1989, section III.A) whose states are the classes. Its
-prior is sticky: languages last. Languages that are not expected are states of their own all the
-same, and together one answer, ``other``, as likely beforehand as each expected language. On top
-stands a rule for what to say aloud: a class is announced once the filter is confident of it, and
-when it stops being confident of anything the answer is ``unknown``.
+A hidden Markov forward filter whose states are the classes (`edge.belief`). On top stands a rule
+for what to say aloud: a class is announced once the filter is confident of it, and when it stops
+being confident of anything the answer is ``unknown``.
 
 What is said aloud comes late, and its times are right all the same: when an answer is known, the
 short windows of the last seconds tell where it began (`edge.borders`). So a segment is finished
@@ -21,15 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.borders import (
-    FINE_S,
-    HISTORY_S,
-    MIN_LIKELIHOOD,
-    PAUSE_S,
-    find_borders,
-    heard_as,
-)
-from edge.classifier import Window, masked
+from edge.belief import COMPACT, SECOND_OPINION, Belief, Opinion, RevisableBelief
+from edge.borders import FINE_S, HISTORY_S, PAUSE_S, find_borders, heard_as
+from edge.classifier import Window
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
 from edge.model.modelfile import NONSPEECH, OTHER, DecoderDefaults, ModelFile
@@ -69,12 +61,15 @@ class Segment:
         Stream time.
     confidence : float
         Mean smoothed probability of the class; for ``unknown``, of the likeliest one.
+    by : str or None
+        Who decided on it, where there are two: ``compact`` or ``second opinion``.
     """
 
     language: str
     start_s: float
     end_s: float
     confidence: float
+    by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +85,10 @@ class Change:
         Where in the stream that became clear.
     confidence : float
         Smoothed probability at the decision.
+    by : str or None
+        Who decided on it, where there are two: ``compact`` if it would have done so alone.
+    took_s : float or None
+        Processor time of the newest second opinion, if that decided.
     """
 
     language: str
@@ -97,6 +96,8 @@ class Change:
     start_s: float
     decided_s: float
     confidence: float
+    by: str | None = None
+    took_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,13 @@ class _Stretch:
     confidence_sum : float
         Over the hops at which it was the answer.
     hops : int
+    by : str or None
+        Who decided on it.
     """
 
     language: str
     start_s: float
+    by: str | None = None
     confidence_sum: float = 0.0
     hops: int = 0
 
@@ -141,7 +145,7 @@ class _Stretch:
     def until(self, end_s: float) -> Segment:
         """The segment that it is if it ends there."""
         confidence = self.confidence_sum / max(1, self.hops)
-        return Segment(self.language, self.start_s, end_s, confidence)
+        return Segment(self.language, self.start_s, end_s, confidence, self.by)
 
 
 class Decoder:
@@ -157,6 +161,8 @@ class Decoder:
     hold_s : float
         How long another class must have been the answer before it is announced, and how long the
         one before is kept while there is none; at most `MAX_HOLD_S`.
+    second_opinion : bool
+        Whether it is to `consider` any.
     """
 
     def __init__(
@@ -165,15 +171,19 @@ class Decoder:
         settings: DecoderDefaults,
         hop_s: float,
         hold_s: float = 0.0,
+        second_opinion: bool = False,
     ) -> None:
         self._labels = tuple(labels)
         self._hop_s = hop_s
         self.decide(settings.confidence, hold_s)
         self._nonspeech, self._other = self._index(NONSPEECH), self._index(OTHER)
-        self._expect([True] * len(self._labels))
-        # Windows overlap: each brings only the evidence of its newest hop.
-        self._evidence = hop_s / settings.window_s
-        self._leave = min(0.5, hop_s / settings.stay_s)
+        self._second = second_opinion
+        filtering = len(self._labels), min(0.5, hop_s / settings.stay_s), hop_s / settings.window_s
+        self._belief = (
+            RevisableBelief(*filtering, hop_s, self._other)
+            if second_opinion
+            else Belief(*filtering, self._other)
+        )
         self._history: deque[Window] = deque(maxlen=math.ceil((HISTORY_S + MAX_HOLD_S) / hop_s))
         self.reset()
 
@@ -191,11 +201,11 @@ class Decoder:
 
     def reset(self) -> None:
         """Start a new stream."""
-        self._states = self._prior  # what is believed of each class, expected or not
-        self._belief = self._merged(self._states)  # and of each answer
+        self._belief.reset()
         self._history.clear()
-        self._end_s = 0.0
-        self._settled = _Stretch(UNKNOWN, 0.0)
+        self._before_s = self._end_s = 0.0
+        self._took_s: float | None = None
+        self._settled = _Stretch(UNKNOWN, 0.0, COMPACT if self._second else None)
         # After a language, while it is not known what follows or whether it goes on.
         self._doubt: _Stretch | None = None
         self._doubt_since_s = 0.0
@@ -206,7 +216,14 @@ class Decoder:
     @property
     def belief(self) -> Float64Array:
         """Smoothed probabilities, shape (classes,)."""
-        return np.array(self._belief)
+        return np.array(self._belief.values)
+
+    @property
+    def alone(self) -> Float64Array:
+        """The same without second opinions."""
+        if isinstance(self._belief, RevisableBelief):
+            return np.array(self._belief.alone.values)
+        return self.belief
 
     @property
     def current(self) -> Segment:
@@ -229,21 +246,45 @@ class Decoder:
         Decision or None
             If anything is decided.
         """
-        self._filter(window)
-        before_s, self._end_s = self._end_s, window.end_s
+        self.advance(window, fine)
+        return self.conclude()
+
+    def advance(self, window: Window, fine: Window | None = None) -> None:
+        """The first half of `update`: take the next window, and decide nothing yet."""
+        if window.apart is None:
+            self._belief.update(window.probabilities, window.end_s)
+        else:
+            expected = tuple(probability > 0 for probability in window.probabilities.tolist())
+            self._belief.update(window.apart, window.end_s, expected)
+        self._before_s, self._end_s = self._end_s, window.end_s
         self._history.append(window if fine is None else fine)
-        confidence = max(self._belief)
-        leader = self._labels[self._belief.index(confidence)]
-        answer = leader if confidence >= self._threshold else UNKNOWN
-        answer = self._held(answer, before_s)
+
+    def conclude(self) -> Decision | None:
+        """The second half of `update`, once for every window."""
+        answer, confidence = self._says(self._belief)
+        answer = self._held(answer, self._before_s)
         if answer != self._answer.language:
             return self._change(answer, confidence)
         # Of what is said, which others may lead while it is held.
         said = self._index(answer)
-        self._answer.add(confidence if said is None else self._belief[said])
+        self._answer.add(confidence if said is None else self._belief.values[said])
         if self._doubt is not None and self._end_s - self._doubt_since_s >= DOUBT_S:
             return self._give_up(self._doubt)
         return None
+
+    def consider(self, opinion: Opinion) -> bool:
+        """Take another model's opinion of what was heard; the next conclusion counts it in.
+
+        Returns
+        -------
+        bool
+            Whether it came soon enough to count.
+        """
+        assert isinstance(self._belief, RevisableBelief)
+        counts = self._belief.revise(opinion)
+        if counts:
+            self._took_s = opinion.took_s
+        return counts
 
     def finish(self, end_s: float) -> tuple[Segment, ...]:
         """End the stream.
@@ -273,6 +314,18 @@ class Decoder:
     def _answer(self) -> _Stretch:
         return self._settled if self._doubt is None else self._doubt
 
+    def _says(self, belief: Belief) -> tuple[str, float]:
+        """The answer by a belief if nothing is held, and how likely its likeliest class is."""
+        confidence = max(belief.values)
+        leader = self._labels[belief.values.index(confidence)]
+        return leader if confidence >= self._threshold else UNKNOWN, confidence
+
+    def _by(self, answer: str) -> str | None:
+        """Who decides on an answer, where there are two."""
+        if not isinstance(self._belief, RevisableBelief):
+            return None
+        return COMPACT if self._says(self._belief.alone)[0] == answer else SECOND_OPINION
+
     def _index(self, label: str) -> int | None:
         return self._labels.index(label) if label in self._labels else None
 
@@ -287,12 +340,12 @@ class Decoder:
         return answer if self._end_s - since_s >= self._hold_s else said
 
     def _change(self, answer: str, confidence: float) -> Decision:
-        previous, last = self._answer.language, self._settled
+        previous, last, by = self._answer.language, self._settled, self._by(answer)
         self._doubted_since_s = self._end_s
         finished: list[Segment] = []
         if answer == UNKNOWN:
             old_end_s, _, _ = self._borders(last, UNKNOWN)
-            self._doubt = _Stretch(UNKNOWN, old_end_s)
+            self._doubt = _Stretch(UNKNOWN, old_end_s, by)
             self._doubt_since_s = self._end_s
         elif answer == last.language:
             self._doubt = None
@@ -303,13 +356,14 @@ class Decoder:
             if pause_end_s > old_end_s:
                 finished.append(self._pause(old_end_s, pause_end_s, last.language, answer))
             if start_s > pause_end_s:
-                unclear = self._doubt or _Stretch(UNKNOWN, 0.0)
+                unclear = self._doubt or _Stretch(UNKNOWN, 0.0, by)
                 unclear.start_s = pause_end_s
                 finished.append(unclear.until(start_s))
-            self._settled, self._doubt = _Stretch(answer, start_s), None
+            self._settled, self._doubt = _Stretch(answer, start_s, by), None
         now = self._answer
         now.add(confidence)
-        change = Change(answer, previous, now.start_s, self._end_s, confidence)
+        took_s = self._took_s if by == SECOND_OPINION else None
+        change = Change(answer, previous, now.start_s, self._end_s, confidence, by, took_s)
         return Decision(change, tuple(finished))
 
     def _give_up(self, doubt: _Stretch) -> Decision:
@@ -346,7 +400,8 @@ class Decoder:
 
     def _pause(self, start_s: float, end_s: float, *languages: str) -> Segment:
         """A pause beside languages, as sure as the short windows told it from them."""
-        pause = _Stretch(NONSPEECH, start_s)
+        # Short windows tell it, which are the compact model's.
+        pause = _Stretch(NONSPEECH, start_s, COMPACT if self._second else None)
         windows = [
             window
             for window in self._history
@@ -359,44 +414,3 @@ class Decoder:
             for confidence in silence / likely.sum(axis=0):
                 pause.add(float(confidence))
         return pause.until(end_s)
-
-    def _filter(self, window: Window) -> None:
-        """One step of the forward recursion; the answers' priors are equal.
-
-        In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
-        """
-        probabilities = window.probabilities.tolist()
-        if window.apart is None:
-            expected = [True] * len(probabilities)
-        else:
-            expected = [probability > 0 for probability in probabilities]
-            probabilities = window.apart.tolist()
-        if expected != self._expected:
-            self._expect(expected)
-            if not self._history:
-                self._states = self._prior
-        stay, leave, evidence = 1 - self._leave, self._leave, self._evidence
-        states = [
-            # What no answer can be stays impossible.
-            (stay * before + leave * prior) * max(now, MIN_LIKELIHOOD) ** evidence
-            if now > 0
-            else 0.0
-            for before, prior, now in zip(self._states, self._prior, probabilities, strict=True)
-        ]
-        total = math.fsum(states)
-        self._states = [value / total for value in states]
-        self._belief = self._merged(self._states)
-
-    def _expect(self, expected: list[bool]) -> None:
-        """Take note of which classes are answers of their own."""
-        self._expected = expected
-        merged = [
-            not answer or label == OTHER
-            for answer, label in zip(expected, self._labels, strict=True)
-        ]
-        share = 1.0 / (len(expected) - expected.count(False))
-        of_other = share / max(1, sum(merged))
-        self._prior = [of_other if part else share for part in merged]
-
-    def _merged(self, states: list[float]) -> list[float]:
-        return states if all(self._expected) else masked(states, self._labels, self._expected)

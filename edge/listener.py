@@ -27,6 +27,7 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.interpreter import Graphs, WindowGraph
 from edge.model.modelfile import DecoderDefaults, ModelFile
+from edge.opinion.second import PART_SAMPLES, SecondOpinion, Told
 
 BRIDGED_S = 0.5
 UNDECIDED = Decision(None, ())
@@ -69,6 +70,8 @@ class Heard:
         A gap that is over.
     level : Level or None
         The level changes for the worse or the better.
+    second : Told or None
+        What has come of second opinions, if any are asked for.
     """
 
     windows: list[Window]
@@ -77,6 +80,7 @@ class Heard:
     current: Segment
     lost: Lost | None = None
     level: Level | None = None
+    second: Told | None = None
 
 
 class Listener:
@@ -93,6 +97,8 @@ class Listener:
         Windows to report besides the decoder's own.
     hold_s : float
         See `Decoder`.
+    second : SecondOpinion, optional
+        For this stream; it is closed with the listener.
     """
 
     def __init__(
@@ -103,13 +109,17 @@ class Listener:
         languages: Sequence[str] | None = None,
         more_windows_s: Sequence[float] = (),
         hold_s: float = 0.0,
+        second: SecondOpinion | None = None,
     ) -> None:
         reported = list(dict.fromkeys([settings.window_s, *more_windows_s]))
         fine_s = decoder_windows_s(model, settings.window_s)[-1]
         lengths_s = reported if fine_s in reported else [*reported, fine_s]
         self._reported, self._fine = len(reported), lengths_s.index(fine_s)
         self._classifier = StreamingClassifier(model, graphs, lengths_s, languages)
-        self._decoder = Decoder(model.labels, settings, self._classifier.hop_s, hold_s)
+        self._second = second
+        self._decoder = Decoder(
+            model.labels, settings, self._classifier.hop_s, hold_s, second is not None
+        )
         self._samples = 0  # of the stream, with its gaps
         self._origin_samples = 0  # where classifier and decoder began
 
@@ -120,10 +130,22 @@ class Listener:
     def expect(self, languages: Sequence[str] | None) -> None:
         """Go on with these as the only languages to expect; see `StreamingClassifier.expect`."""
         self._classifier.expect(languages)
+        if self._second is not None:
+            self._second.expect(languages)
 
     def decide(self, threshold: float, hold_s: float) -> None:
         """Decide so from now on, see `Decoder.decide`."""
         self._decoder.decide(threshold, hold_s)
+
+    def afford(self, share: float) -> None:
+        """Go on with another share of a core for second opinions."""
+        if self._second is not None:
+            self._second.afford(share)
+
+    def close(self) -> None:
+        """End what runs beside the audio."""
+        if self._second is not None:
+            self._second.close()
 
     def hear(self, blocks: Iterable[Sound]) -> Iterator[Heard]:
         """Listen until the audio ends.
@@ -170,7 +192,13 @@ class Listener:
 
     def _hear(self, samples: Float32Array) -> Iterator[Heard]:
         self._samples += len(samples)
-        yield from map(self._heard, self._classifier.process(samples))
+        if self._second is None:
+            yield from map(self._heard, self._classifier.process(samples))
+            return
+        for start in range(0, len(samples), PART_SAMPLES):
+            part = samples[start : start + PART_SAMPLES]
+            self._second.hear(part)
+            yield from map(self._heard, self._classifier.process(part))
 
     def _lose(self, gap: Gap) -> Iterator[Heard]:
         """Take note of a gap that may not be over yet."""
@@ -195,6 +223,8 @@ class Listener:
     def _begin(self, samples: int) -> None:
         self._classifier.reset()
         self._decoder.reset()
+        if self._second is not None:
+            self._second.reset()
         self._origin_samples = samples
 
     def _finish(self) -> Iterator[Heard]:
@@ -208,7 +238,7 @@ class Listener:
             yield Heard([], None, tuple(finished), replace(self._current(), end_s=end_s))
 
     def _heard(self, windows: list[Window]) -> Heard:
-        decided = self._decoder.update(windows[0], windows[self._fine]) or UNDECIDED
+        decided = self._decide(windows[0], windows[self._fine]) or UNDECIDED
         change, finished = decided.change, decided.finished
         windows = windows[: self._reported]
         current = self._decoder.current
@@ -224,7 +254,15 @@ class Listener:
                 start_s=origin_s + change.start_s,
                 decided_s=origin_s + change.decided_s,
             )
-        return Heard(windows, change, finished, current)
+        told = None if self._second is None else self._second.told()
+        return Heard(windows, change, finished, current, second=told)
+
+    def _decide(self, window: Window, fine: Window) -> Decision | None:
+        if self._second is None:
+            return self._decoder.update(window, fine)
+        self._decoder.advance(window, fine)
+        self._second.attend(self._decoder, fine)
+        return self._decoder.conclude()
 
     def _current(self) -> Segment:
         return self._in_stream(self._decoder.current)

@@ -18,6 +18,9 @@ from edge.frontend import SAMPLE_RATE_HZ, Float64Array
 from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs, WindowGraph
 from edge.model.modelfile import NONSPEECH, ModelFile
+from edge.opinion.expert import ExpertFile
+from edge.opinion.recordings import Hearing
+from edge.opinion.second import PART_SAMPLES
 
 # A window, short or long, is of speech unless it is more likely to be of none.
 SPEECH = 0.5
@@ -45,6 +48,15 @@ class Classification:
         Where languages change, in order, without holes; empty where there is but one.
     shortfall : str or None
         What of a file was not read, as a sentence.
+    by : str or None
+        Who decided on the language, where there are two: ``compact`` if it would have done so
+        alone.
+    compact : (str, float) or None
+        What that would have answered, and its confidence.
+    opinions : int
+        How many stretches the large model was asked about.
+    took_s : float
+        Processor time of these.
     """
 
     language: str
@@ -54,6 +66,10 @@ class Classification:
     speech_s: float
     stretches: tuple[Segment, ...]
     shortfall: str | None = None
+    by: str | None = None
+    compact: tuple[str, float] | None = None
+    opinions: int = 0
+    took_s: float = 0.0
 
 
 def shares(stretches: Sequence[Segment]) -> dict[str, float]:
@@ -160,6 +176,8 @@ class RecordingClassifier:
         The only languages to expect.
     threshold : float, optional
         Probability below which the answer is ``unknown``; the model file's, unless given.
+    second : ExpertFile, optional
+        A large model to ask about the speech.
     """
 
     def __init__(
@@ -168,6 +186,7 @@ class RecordingClassifier:
         graphs: Graphs | WindowGraph,
         languages: Sequence[str] | None = None,
         threshold: float | None = None,
+        second: ExpertFile | None = None,
     ) -> None:
         settings = model.description.decoder
         if threshold is not None:
@@ -178,7 +197,12 @@ class RecordingClassifier:
         lengths_s = list(dict.fromkeys([self._longest_s, *decoder_s]))
         self._of_decoder = [lengths_s.index(length_s) for length_s in decoder_s]
         self._classifier = StreamingClassifier(model, graphs, lengths_s, languages)
-        self._decoder = Decoder(model.labels, settings, self._classifier.hop_s)
+        self._decoder = Decoder(
+            model.labels, settings, self._classifier.hop_s, second_opinion=second is not None
+        )
+        self._hearing: Hearing | None = None
+        if second is not None:
+            self._hearing = Hearing(second, model, languages)
 
     def classify(self, source: AudioSource) -> Classification:
         """Classify all that a source gives.
@@ -195,6 +219,9 @@ class RecordingClassifier:
         speech = _Speech(self._longest_s, nonspeech, len(labels))
         stretches: list[Segment] = []
         samples = 0
+        hearing = self._hearing
+        if hearing is not None:
+            hearing.reset()
 
         def windows() -> Iterator[list[Window]]:
             nonlocal samples
@@ -202,23 +229,34 @@ class RecordingClassifier:
                 if not isinstance(block, np.ndarray):  # what was lost says nothing
                     continue
                 samples += len(block)
-                yield from self._classifier.process(block)
+                if hearing is None:
+                    yield from self._classifier.process(block)
+                    continue
+                for start in range(0, len(block), PART_SAMPLES):
+                    hearing.hear(block[start : start + PART_SAMPLES])
+                    yield from self._classifier.process(block[start : start + PART_SAMPLES])
             yield from self._classifier.flush()
 
         for hop in windows():
             fed = [hop[index] for index in self._of_decoder]
             speech.add(hop[0], fed[-1])
-            decided = self._decoder.update(*fed)
+            self._decoder.advance(*fed)
+            if hearing is not None:
+                hearing.attend(self._decoder, fed[-1])
+            decided = self._decoder.conclude()
             if decided is not None:
                 stretches += decided.finished
         probabilities = speech.probabilities()
         if probabilities is None:
             raise EdgelidError(f"{source.name!r} gave no audio: see what feeds it.")
         duration_s = samples / SAMPLE_RATE_HZ
+        if hearing is not None:
+            hearing.rest(self._decoder, duration_s)
         stretches += self._decoder.finish(duration_s)
-        best = int(probabilities.argmax())
-        confidence = float(probabilities[best])
-        language = labels[best] if confidence >= self._threshold else UNKNOWN
+        compact = self._answer(probabilities)
+        if hearing is not None:
+            probabilities = hearing.combined(probabilities)
+        language, confidence = self._answer(probabilities)
         if not _several(stretches):
             stretches = []
         elif shares(stretches).get(language, 0.0) < self._threshold:
@@ -230,7 +268,15 @@ class RecordingClassifier:
             duration_s=duration_s,
             speech_s=min(speech.speech_s, duration_s),
             stretches=tuple(stretches),
+            **({} if hearing is None else hearing.facts(language, compact)),
         )
+
+    def _answer(self, probabilities: Float64Array) -> tuple[str, float]:
+        """What is said where these are the probabilities of the speech, and how sure that is."""
+        best = int(probabilities.argmax())
+        confidence = float(probabilities[best])
+        label = self._classifier.labels[best]
+        return label if confidence >= self._threshold else UNKNOWN, confidence
 
 
 def _several(stretches: Sequence[Segment]) -> bool:

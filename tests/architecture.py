@@ -26,7 +26,9 @@ ROOMS = {
         model audio
         classifier
         borders
+        belief
         decoder
+        opinion
         listener offline
         interface outputs
         service bench wyoming_server

@@ -108,6 +108,12 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--yardstick", type=Path, help="report of train.evaluation.yardstick, to compare"
     )
+    evaluate.add_argument(
+        "--second-opinion",
+        default="",
+        metavar="MODEL",
+        help="score both together: a large model is asked, too; a file, or `large`",
+    )
     evaluate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     evaluate.add_argument("--json", type=Path, help="write the full report to this file")
     evaluate.add_argument("--html", type=Path, help="write it with plots, for a browser")
@@ -282,6 +288,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
             yardstick=options.yardstick,
             workers=options.workers,
             sounds=options.sounds,
+            second_opinion=options.second_opinion,
         )
     )
     if options.json:

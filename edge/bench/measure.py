@@ -20,6 +20,7 @@ import numpy as np
 
 from edge import __version__
 from edge.audio.sources import FileSource
+from edge.bench.opinion import measure_opinion
 from edge.bench.passes import (
     Cost,
     Paced,
@@ -38,6 +39,7 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.interpreter import Graphs, open_model
 from edge.model.modelfile import ModelFile, read_model
+from edge.opinion.expert import ExpertFile
 from edge.outputs.stdout import now
 from edge.system.machine import Times, describe_machine, processor_times, read_state
 
@@ -73,6 +75,8 @@ class Wanted:
         Of the interpreter, each measured.
     hops_ms : sequence of int or None
         Between answers, each measured; None for each model's own.
+    second_opinion : str
+        Model to measure beside the first of these; empty for none.
     """
 
     models: Sequence[Path]
@@ -80,6 +84,7 @@ class Wanted:
     seconds: float | None = None
     threads: Sequence[int] = (1,)
     hops_ms: Sequence[int] | None = None
+    second_opinion: str = ""
 
 
 @dataclass
@@ -123,6 +128,8 @@ def measure(wanted: Wanted, say: Say) -> dict[str, Any]:
     _check(wanted)
     say("opening models")
     setups, left_out = _setups(wanted)
+    if wanted.second_opinion:  # what is wrong with it is told before minutes of measuring
+        ExpertFile(wanted.second_opinion, setups[0].model.labels)
     samples = _audio(wanted, max(setup.samples(1) for setup in setups))
     machine = describe_machine()
     runs = [_Run(setup) for setup in setups]
@@ -164,6 +171,9 @@ def measure(wanted: Wanted, say: Say) -> dict[str, Any]:
         "left_out": left_out,
         "runs": [_told(run) for run in runs],
     }
+    if wanted.second_opinion:
+        first = setups[0].model
+        document["second_opinion"] = measure_opinion(wanted.second_opinion, first, samples, say)
     document["warnings"] = warnings(document)
     rounded: dict[str, Any] = _rounded(document)
     return rounded

@@ -39,6 +39,8 @@ def table(document: dict[str, Any]) -> list[str]:
         lines += ["", *_run(run)]
     if len(document["runs"]) > 1:
         lines += ["", *_side_by_side(document["runs"])]
+    if "second_opinion" in document:
+        lines += ["", *_second_opinion(document["second_opinion"])]
     lines += ["", *textwrap.wrap(LEGEND, WIDTH)]
     for sentence in (*document["left_out"], *document["warnings"]):
         lines += ["", *_row("warning", sentence)]
@@ -113,6 +115,22 @@ def _machine(document: dict[str, Any]) -> list[str]:
         "other load": f"{figure(load['others_cores'])} cores busy with other programs, "
         f"{figure(load['stolen_cores'])} withheld by a host",
         "audio": f"{Path(document['input']['path']).name}, in {document['rounds']} rounds",
+    }
+    return [line for label, text in rows.items() for line in _row(label, text)]
+
+
+def _second_opinion(found: dict[str, Any]) -> list[str]:
+    """A large model beside the first."""
+    answer, listening = found["answer"], found["listening"]
+    rows = {
+        "second": f"{found['model']['name']}, {megabytes(found['model']['size_bytes'])}, opened in "
+        f"{figure(found['opening_wall_s'])} s",
+        "one answer": f"{figure(answer['cpu_ms'])} ms of a core; after "
+        f"{figure(answer['wall_ms']['p50'])} ms (p95 {figure(answer['wall_ms']['p95'])} ms); "
+        f"{share(found['share'])} of a core is for {found['affordable_a_minute']:.0f} a minute",
+        "listening": f"{figure(listening['answers_a_minute'])} answers a minute of this audio; "
+        f"{share(listening['core_share_together'])} of a core, and "
+        f"{share(listening['core_share_alone'])} without them",
     }
     return [line for label, text in rows.items() for line in _row(label, text)]
 

@@ -47,6 +47,12 @@ def add(commands: Any, common: Parser) -> None:
         metavar="160,320",
         help="between answers, each: of models of whole windows; others have theirs",
     )
+    bench.add_argument(
+        "--second-opinion",
+        default="",
+        metavar="MODEL",
+        help="measure a large model beside the first, too: a file, or `large`",
+    )
     bench.add_argument("--plot", type=path, metavar="FILE.png", help="draw the figures, too")
     bench.set_defaults(run=run_bench)
 
@@ -77,6 +83,7 @@ def run_bench(options: argparse.Namespace, output: Output) -> int:
         options.seconds,
         options.threads,
         options.hop_ms,
+        options.second_opinion,
     )
     with progress() as say:
         document = measure(wanted, say)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, complain, model_of, model_options, path, setting
+from edge.cli.options import (
+    Parser,
+    add_second_opinion,
+    complain,
+    model_of,
+    model_options,
+    path,
+    setting,
+)
 from edge.errors import EdgelidError
 from edge.languages import language_name, meant
 from edge.outputs.stdout import Output, probabilities_record
+
+if TYPE_CHECKING:
+    from edge.offline import Classification
 
 
 def add(commands: Any, common: Parser) -> None:
@@ -35,7 +46,21 @@ def add(commands: Any, common: Parser) -> None:
         metavar="DB",
         help="decibels to amplify by (default 0)",
     )
+    add_second_opinion(one)
     one.set_defaults(run=run_classify)
+
+
+def second_record(answer: Classification) -> dict[str, Any]:
+    """Keys that come with a second opinion only."""
+    if answer.by is None or answer.compact is None:
+        return {}
+    language, confidence = answer.compact
+    return {
+        "by": answer.by,
+        "compact": {"language": language, "confidence": round(confidence, 4)},
+        "second_opinions": answer.opinions,
+        "took_s": round(answer.took_s, 3),
+    }
 
 
 def run_classify(options: argparse.Namespace, output: Output) -> int:
@@ -45,13 +70,18 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     from edge.audio.mixing import Ear
     from edge.model.interpreter import open_model
     from edge.offline import RecordingClassifier, classify_file, shares
+    from edge.opinion.expert import ExpertFile
 
     model = model_of(options)
     languages = options.languages
     if languages is not None:
         languages = meant(languages, model.labels)
     classifier = RecordingClassifier(
-        model, open_model(model, options.threads), languages, options.threshold or None
+        model,
+        open_model(model, options.threads),
+        languages,
+        options.threshold or None,
+        ExpertFile(options.second_opinion, model.labels) if options.second_opinion else None,
     )
     ear = Ear(options.channel or None, options.gain, math.inf)
     status = 0
@@ -84,6 +114,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
                             "start_s": round(stretch.start_s, 3),
                             "end_s": round(stretch.end_s, 3),
                             "confidence": round(stretch.confidence, 4),
+                            **({} if stretch.by is None else {"by": stretch.by}),
                         }
                         for stretch in answer.stretches
                     ],
@@ -92,6 +123,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
                         for language, share in shares(answer.stretches).items()
                     },
                     **({"shortfall": answer.shortfall} if answer.shortfall else {}),
+                    **second_record(answer),
                 }
             )
         else:
@@ -103,6 +135,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
             output.line(
                 f"{name} {answer.confidence:4.0%}  {answer.duration_s:7.1f} s  {shown}"
                 + (f"  (languages: {several})" if several else "")
+                + (f"  by {answer.by}" if answer.by == "second opinion" else "")
             )
     if need_ffmpeg:
         complain(str(need_ffmpeg[0].together(len(need_ffmpeg))))

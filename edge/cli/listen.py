@@ -12,7 +12,15 @@ import sys
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, complain, lengths, model_options, path, setting
+from edge.cli.options import (
+    Parser,
+    add_second_opinion,
+    complain,
+    lengths,
+    model_options,
+    path,
+    setting,
+)
 from edge.cli.signals import reloaded_by_signal, stopped_by_signals
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output, People, heard_records
@@ -62,6 +70,13 @@ def add(commands: Any, common: Parser) -> None:
         help="that a language must last before it is announced, and that the one before is kept "
         "while the answer is not sure (default 0)",
     )
+    add_second_opinion(listen)
+    listen.add_argument(
+        "--second-opinion-share",
+        type=setting("second_opinion_share"),
+        metavar="SHARE",
+        help="of one processor core, that second opinions may take (default 0.25)",
+    )
     listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
     listen.add_argument(
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
@@ -110,8 +125,13 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     settings = read()
     if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
-    listener = ReloadingListener(settings, options.windows)
-    with _quiet(settings), _source(settings) as source, stopped_by_signals(source):
+    listener = ReloadingListener(settings, options.windows, options.realtime)
+    with (
+        contextlib.closing(listener),
+        _quiet(settings),
+        _source(settings) as source,
+        stopped_by_signals(source),
+    ):
         if not settings.input:
             _tell_start(source)
         viewed = settings.output == "text" and output.is_terminal

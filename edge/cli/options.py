@@ -52,6 +52,16 @@ def model_options(threads: int | None = None) -> Parser:
     return model
 
 
+def add_second_opinion(command: argparse.ArgumentParser) -> None:
+    """Add the option of the commands that can ask a second model."""
+    command.add_argument(
+        "--second-opinion",
+        metavar="MODEL",
+        help="a large model to ask where the answer is not sure: a file, or `large` for the one "
+        "that comes along",
+    )
+
+
 def model_of(options: argparse.Namespace) -> ModelFile:
     """The model file that the options name."""
     from edge.model.modelfile import DEFAULT_MODEL, read_model

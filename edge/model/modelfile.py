@@ -44,6 +44,7 @@ NONSPEECH = "nonspeech"  # noise, music, silence
 
 MODELS = Path(__file__).parents[1] / "models"
 DEFAULT_MODEL = MODELS / "edgelid-9.tflite"
+LARGE_MODEL = MODELS / "edgelid-9-large.tflite"  # for second opinions
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ import sys
 
 from edge.errors import EdgelidError
 from edge.model.graphcheck import UnfitGraph, check_graph
-from edge.model.modelfile import DEFAULT_MODEL, ModelFile
+from edge.model.modelfile import DEFAULT_MODEL, LARGE_MODEL, ModelFile
 
 MEMBER_SIGNATURE = b"PK\x03\x04"  # where the ZIP behind a graph begins
 MAX_SENTENCE_LETTERS = 1_000
@@ -69,11 +69,16 @@ def admit(model: ModelFile, threads: int) -> None:
 
 
 def _comes_along(graph: bytes) -> bool:
-    try:
-        shipped = DEFAULT_MODEL.read_bytes()
-    except OSError:
-        return False
-    return shipped.startswith(graph) and shipped.startswith(MEMBER_SIGNATURE, len(graph))
+    for path in (DEFAULT_MODEL, LARGE_MODEL):
+        try:
+            if path.stat().st_size <= len(graph):
+                continue
+            shipped = path.read_bytes()
+        except OSError:
+            continue
+        if shipped.startswith(graph) and shipped.startswith(MEMBER_SIGNATURE, len(graph)):
+            return True
+    return False
 
 
 def _try(model: ModelFile, threads: int) -> None:

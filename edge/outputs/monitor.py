@@ -20,6 +20,7 @@ from edge.audio.sources import AudioSource
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.listener import Heard
+from edge.opinion.second import Told
 from edge.outputs.timeline import JITTER_S, Span, Timeline
 
 SPANS = 20_000  # of segments and gaps: a day at the pace of an excited market place
@@ -58,6 +59,10 @@ class Now:
         Power in `BANDS` bands of the newest block.
     level : str
         ``ok`` or what is wrong with the level, a key of `edge.audio.level.HINTS`.
+    by : str or None
+        Who decided on the language, where there are two.
+    second : Told or None
+        What has come of second opinions, if any are asked for.
     lost : bool
         Nothing is heard just now.
     """
@@ -74,6 +79,8 @@ class Now:
     spectrum_db: tuple[int, ...] = (round(FLOOR_DB),) * BANDS
     level: str = OK
     lost: bool = False
+    by: str | None = None
+    second: Told | None = None
 
 
 @dataclass
@@ -83,6 +90,8 @@ class Counts:
     Attributes
     ----------
     hops, changes : int
+    changes_by : Counter
+        The same by who decided, where there are two.
     language_s : Counter
         Seconds of finished segments, by language.
     gaps, lost_s : Counter
@@ -98,6 +107,7 @@ class Counts:
 
     hops: int = 0
     changes: int = 0
+    changes_by: Counter[str] = field(default_factory=Counter)
     language_s: Counter[str] = field(default_factory=Counter)
     gaps: Counter[str] = field(default_factory=Counter)
     lost_s: Counter[str] = field(default_factory=Counter)
@@ -179,6 +189,8 @@ class Monitor:
                 language=current.language,
                 since=moment - (current.end_s - current.start_s),
                 confidence=current.confidence,
+                by=current.by,
+                second=heard.second or self._now.second,
             )
             if heard.windows:
                 window = heard.windows[0]
@@ -223,6 +235,8 @@ class Monitor:
                 self._spans.append(span)
             if kind == "change":
                 self._counts.changes += 1
+                if "by" in record:
+                    self._counts.changes_by[record["by"]] += 1
             elif kind == "segment":
                 self._counts.language_s[record["language"]] += record["end_s"] - record["start_s"]
             elif kind == "gap":
@@ -255,6 +269,7 @@ class Monitor:
             c = self._counts
             return replace(
                 c,
+                changes_by=Counter(c.changes_by),
                 language_s=Counter(c.language_s),
                 gaps=Counter(c.gaps),
                 lost_s=Counter(c.lost_s),

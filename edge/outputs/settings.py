@@ -160,9 +160,12 @@ def check_use(settings: Settings, where: str) -> None:
 def _check_model(settings: Settings) -> None:
     from edge.classifier import class_mask
     from edge.model.modelfile import DEFAULT_MODEL, read_model
+    from edge.opinion.expert import ExpertFile
 
     labels = read_model(Path(settings.model or DEFAULT_MODEL)).labels
     class_mask(labels, meant(settings.languages, labels) or None)
+    if settings.second_opinion:
+        ExpertFile(settings.second_opinion, labels)
 
 
 def _check_input(settings: Settings) -> None:

@@ -18,7 +18,7 @@ from edge.languages import language_name
 if TYPE_CHECKING:  # `edgelid --help` needs none of these, nor numpy behind them
     from edge.audio.level import Level
     from edge.classifier import Window
-    from edge.decoder import Segment
+    from edge.decoder import Change, Segment
     from edge.listener import Heard, Lost
 
 BAR_CELLS = 10
@@ -111,6 +111,21 @@ def json_text(value: Any, separators: tuple[str, str] | None = None) -> str:
     return _UNSEEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def change_record(change: Change) -> dict[str, Any]:
+    """``change`` event."""
+    return {
+        "type": "change",
+        "language": change.language,
+        "previous": change.previous,
+        "start_s": round(change.start_s, 3),
+        "decided_s": round(change.decided_s, 3),
+        "confidence": round(change.confidence, 4),
+        **({} if change.by is None else {"by": change.by}),
+        **({} if change.took_s is None else {"took_s": round(change.took_s, 3)}),
+        "time": now(),
+    }
+
+
 def segment_record(segment: Segment) -> dict[str, Any]:
     """``segment`` event."""
     return {
@@ -119,6 +134,7 @@ def segment_record(segment: Segment) -> dict[str, Any]:
         "start_s": round(segment.start_s, 3),
         "end_s": round(segment.end_s, 3),
         "confidence": round(segment.confidence, 4),
+        **({} if segment.by is None else {"by": segment.by}),
         "time": now(),
     }
 
@@ -170,15 +186,7 @@ def heard_records(heard: Heard, labels: tuple[str, ...], windows: bool) -> Itera
     if windows:
         yield from (window_record(window, labels) for window in heard.windows)
     if heard.change is not None:
-        yield {
-            "type": "change",
-            "language": heard.change.language,
-            "previous": heard.change.previous,
-            "start_s": round(heard.change.start_s, 3),
-            "decided_s": round(heard.change.decided_s, 3),
-            "confidence": round(heard.change.confidence, 4),
-            "time": now(),
-        }
+        yield change_record(heard.change)
     yield from map(segment_record, heard.finished)
     if heard.lost is not None:
         yield gap_record(heard.lost)
@@ -210,7 +218,10 @@ def bar(share: float) -> str:
 def segment_line(segment: Segment) -> str:
     """A finished segment, for people."""
     name = f"{segment.language:<9} {language_name(segment.language):<15}"
-    return f"{_span(segment)}  {name} {bar(segment.confidence)} {segment.confidence:4.0%}"
+    from edge.belief import SECOND_OPINION
+
+    by = f"  by {SECOND_OPINION}" if segment.by == SECOND_OPINION else ""
+    return f"{_span(segment)}  {name} {bar(segment.confidence)} {segment.confidence:4.0%}{by}"
 
 
 def gap_line(lost: Lost) -> str:

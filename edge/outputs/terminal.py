@@ -22,6 +22,7 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from edge.audio.level import HINTS, OK
+from edge.belief import SECOND_OPINION
 from edge.errors import EdgelidError
 from edge.languages import language_name
 from edge.listener import Heard
@@ -153,6 +154,7 @@ class TerminalView:
             ("● ", colour),
             (f"{language_name(now.language):<15}", f"bold {colour}"),
             f" {now.confidence:4.0%}  for {clock(max(0.0, now.time - now.since))}",
+            ("  by second opinion" if now.by == SECOND_OPINION else "", _PALE),
         )
 
     def _probabilities(self, now: Now) -> Text:
@@ -175,6 +177,13 @@ class TerminalView:
         if counts.lost_s:
             gaps, lost_s = sum(counts.gaps.values()), sum(counts.lost_s.values())
             line.append(f"   {gaps} gaps, {lost_s:.1f} s lost", "yellow")
+        if now.second is not None and now.second.newest is not None:
+            opinion = now.second.newest
+            line.append(
+                f"   second opinion: {now.second.language} {opinion.probabilities.max():.0%} "
+                f"in {opinion.took_s:.2f} s",
+                _PALE,
+            )
         if now.level != OK:
             line.append(f"   {HINTS[now.level]}", "yellow")
         return line

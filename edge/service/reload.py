@@ -17,6 +17,7 @@ from edge.languages import meant
 from edge.listener import Heard, Listener, Lost
 from edge.model.interpreter import open_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.opinion.second import SecondOpinion
 from edge.outputs.settings import NEED_RESTART, Settings
 
 S = TypeVar("S", Segment, Window, Lost)
@@ -27,14 +28,17 @@ logger = logging.getLogger(__name__)
 class ReloadingListener:
     """A listener for one stream, that takes new settings between two blocks of audio.
 
-    Other languages apply to what comes next. Another model, or number of threads, begins with
-    nothing heard: the segment that goes on is finished there, and stream time continues.
+    Other languages apply to what comes next. Another model, of whichever kind, or number of
+    threads, begins with nothing heard: the segment that goes on is finished there, and stream time
+    continues.
 
     Parameters
     ----------
     settings : Settings
     windows_s : sequence of float or None
         Windows to report; none of them, or with an empty sequence those of the model.
+    is_paced : bool
+        Whether even a file is read no faster than it would play.
 
     Attributes
     ----------
@@ -47,8 +51,14 @@ class ReloadingListener:
         If the model cannot be used.
     """
 
-    def __init__(self, settings: Settings, windows_s: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        windows_s: Sequence[float] | None = None,
+        is_paced: bool = False,
+    ) -> None:
         self.settings = settings
+        self._is_paced = is_paced
         self._windows_s = windows_s
         self._wanted: Callable[[], Settings] | None = None
         self._next = self.model, self._listener = self._open(settings)
@@ -82,7 +92,13 @@ class ReloadingListener:
             start_s = self._heard_samples / SAMPLE_RATE_HZ
             for heard in self._listener.hear(self._until_other_model(rest, reloaded)):
                 yield _later(heard, start_s) if start_s else heard
+            if self._next[1] is not self._listener:
+                self._listener.close()
             self.model, self._listener = self._next
+
+    def close(self) -> None:
+        """End what runs beside the audio."""
+        self._listener.close()
 
     def _until_other_model(
         self, blocks: Iterator[Sound], reloaded: Callable[[Settings], None]
@@ -107,7 +123,7 @@ class ReloadingListener:
             names = set(changed(before, wanted))
             later = {name: getattr(before, name) for name in names & NEED_RESTART}
             wanted = replace(wanted, **later)
-            if names & {"model", "threads"}:
+            if names & {"model", "threads", "second_opinion"}:
                 following = self._open(wanted)
             else:
                 following = self._next
@@ -120,6 +136,7 @@ class ReloadingListener:
         if following[1] is self._listener:
             self._listener.expect(_languages(wanted, self.model))
             self._listener.decide(_threshold(wanted, self.model), wanted.hold)
+            self._listener.afford(wanted.second_opinion_share)
         if later:
             logger.warning("only a restart can change %s", ", ".join(sorted(later)))
 
@@ -131,7 +148,24 @@ class ReloadingListener:
         graphs = open_model(model, settings.threads)
         decoder = replace(model.description.decoder, confidence=_threshold(settings, model))
         languages = _languages(settings, model)
-        return model, Listener(model, graphs, decoder, languages, windows_s or (), settings.hold)
+        second = None
+        if settings.second_opinion:
+            class_mask(model.labels, languages)  # before a thread of its own finds fault with it
+            second = SecondOpinion(
+                settings.second_opinion,
+                model,
+                settings.second_opinion_share,
+                languages,
+                at_once=not (self._is_paced or is_live(settings)),
+            )
+        return model, Listener(
+            model, graphs, decoder, languages, windows_s or (), settings.hold, second
+        )
+
+
+def is_live(settings: Settings) -> bool:
+    """Whether audio comes when it likes: from a microphone, a pipe or a network."""
+    return settings.input in ("", "-") or "://" in settings.input
 
 
 def _threshold(settings: Settings, model: ModelFile) -> float:

@@ -16,6 +16,7 @@ import edge
 from edge.audio.network import is_url
 from edge.config import STATE_FOLDER, of_a_home
 from edge.errors import EdgelidError
+from edge.opinion.expert import LARGE
 from edge.outputs.mqtt import CREDENTIAL as MQTT_CREDENTIAL
 from edge.outputs.mqtt import broker_of
 from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE
@@ -323,7 +324,8 @@ def default_scope() -> str:
 
 def _needed(settings: Settings, config: Path) -> list[Path]:
     """Files that the service reads."""
-    others = [Path(name) for name in (settings.model, settings.mqtt_ca_file) if name]
+    second = "" if settings.second_opinion == LARGE else settings.second_opinion
+    others = [Path(name) for name in (settings.model, second, settings.mqtt_ca_file) if name]
     return [Path(sys.executable), Path(edge.__file__), config, *others]
 
 

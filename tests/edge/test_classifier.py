@@ -222,7 +222,7 @@ def test_the_running_sums_are_the_sums_of_the_window() -> None:
         scores = real(GRAPHS.head(pooled), GRAPHS.scores)
         temperature = MODEL.description.calibration.temperature(1.0)
         found = windows[index][0].probabilities
-        expected = np.array(module._probabilities(scores.tolist(), temperature))
+        expected = np.array(module.calibrated(scores.tolist(), temperature))
         assert found.tobytes() == expected.tobytes()
         np.testing.assert_allclose(found, softmax(scores / temperature), rtol=1e-12)
 

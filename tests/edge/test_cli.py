@@ -267,6 +267,56 @@ def test_impossible_thresholds(
     assert words in done.stderr
 
 
+# --- with a second opinion; the compact model serves as its own -------------------------------
+
+
+def without_times(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in each.items() if k not in ("time", "took_s")} for each in found]
+
+
+def test_listening_to_a_file_with_a_second_opinion(edgelid: Edgelid, sample: Path) -> None:
+    command = ["listen", "--json", "--windows", "--input", sample]
+    second = ["--second-opinion", DEFAULT_MODEL, "--second-opinion-share", "0.5"]
+    plain = records(edgelid(*command))
+    runs = [records(edgelid(*command, *second)) for _ in range(2)]
+    assert without_times(runs[0]) == without_times(runs[1])
+    of_windows = [[r for r in run if r["type"] == "window"] for run in (plain, runs[0])]
+    assert without_times(of_windows[0]) == without_times(of_windows[1])
+    assert not any({"by", "took_s"} & {*record} for record in plain)
+    told = [record for record in runs[0] if record["type"] != "window"]
+    assert {record["by"] for record in told} == {"compact", "second opinion"}
+    for record in told:
+        expected = record["type"] == "change" and record["by"] == "second opinion"
+        assert ("took_s" in record) == expected
+    people = edgelid("listen", "--input", sample, *second)
+    assert (people.returncode, people.stderr) == (0, "")
+    assert "  by second opinion" in people.stdout
+
+
+def test_classify_with_a_second_opinion(edgelid: Edgelid, sample: Path) -> None:
+    (plain,) = records(edgelid("classify", "--json", sample))
+    (record,) = records(edgelid("classify", "--json", "--second-opinion", DEFAULT_MODEL, sample))
+    assert list(record) == [*plain, "by", "compact", "second_opinions", "took_s"]
+    assert record["compact"] == {key: plain[key] for key in ("language", "confidence")}
+    assert record["second_opinions"] > 10
+
+
+@pytest.mark.parametrize("command", ["listen", "classify"])
+def test_a_second_opinion_that_cannot_be_had(
+    edgelid: Edgelid, sample: Path, tmp_path: Path, command: str
+) -> None:
+    inputs = ["--input", sample] if command == "listen" else [sample]
+    done = edgelid(command, *inputs, "--second-opinion", tmp_path / "none.tflite")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "does not exist: check the path." in sentence(done)
+
+
+def test_an_impossible_share(edgelid: Edgelid, sample: Path) -> None:
+    done = edgelid("listen", "--input", sample, "--second-opinion-share", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--second-opinion-share: must be from 0.01 to 1" in done.stderr
+
+
 def test_a_hold_leaves_fewer_events(edgelid: Edgelid, sample: Path) -> None:
     changes = [
         [

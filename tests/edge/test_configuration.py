@@ -79,6 +79,9 @@ def test_every_key_is_explained() -> None:
         ("hold = -1", "hold must be from 0 to 30, not -1.0."),
         ("hold = 30.5", "hold must be from 0 to 30, not 30.5."),
         ("gain = 61", "gain must be from -60 to 60, not 61."),
+        ("second_opinion_share = 0", "second_opinion_share must be from 0.01 to 1, not 0.0."),
+        ("second_opinion = 1", "second_opinion must be a text in quotes, not 1."),
+        ('second_opinion = "none.tflite"', "none.tflite' does not exist: check the path."),
         ("record_mb = 7", "record_mb must be from 8 to 1000000, not 7."),
         ("languages = 3", "languages must be a list of texts, not 3."),
         ('languages = "de"', 'languages must be a list of texts, not "de".'),
@@ -232,6 +235,13 @@ def test_paths_are_relative_to_the_file(file: Path) -> None:
     settings = read_settings(file, {}, {})
     assert settings.log == str(file.parent / "events.jsonl")
     assert (settings.record_to, settings.input, settings.model) == ("/var/heard", "-", "")
+
+
+def test_the_large_model_that_comes_along_is_no_path(file: Path) -> None:
+    file.write_text('second_opinion = "large"\n')
+    assert read_settings(file, {}, {}).second_opinion == "large"
+    file.write_text('second_opinion = "other.tflite"\n')
+    assert read_settings(file, {}, {}).second_opinion == str(file.parent / "other.tflite")
 
 
 # --- the command -----------------------------------------------------------------------------

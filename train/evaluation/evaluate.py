@@ -14,6 +14,7 @@ import polars as pl
 from edge.errors import EdgelidError
 from edge.frontend import Float64Array
 from edge.model.modelfile import DecoderDefaults, ModelFile, read_model
+from edge.opinion.expert import ExpertFile
 from train.corpus.cuts import SEED, Cut, balanced, cuts
 from train.corpus.manifest import Clip, Manifest, check_files, open_manifest
 from train.evaluation.conditions import CLEAN, SPLIT, TITLES, Sounds, choose, find_sounds
@@ -78,6 +79,9 @@ class Evaluation:
         Processes.
     sounds : Path or None
         Folder that holds ``noise`` and ``rir``: see `train.features.synthetic_noise`.
+    second_opinion : str
+        Large model that is asked, too, as in `edgelid classify` and `edgelid listen`, which then
+        is what is scored; empty for none.
     """
 
     model: Path
@@ -90,6 +94,7 @@ class Evaluation:
     yardstick: Path | None = None
     workers: int = 1
     sounds: Path | None = None
+    second_opinion: str = ""
 
     def check(self) -> None:
         """Raise EdgelidError unless there is something to do."""
@@ -160,7 +165,10 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     material = _material(evaluation, model)
     if yardstick:
         _check_yardstick(yardstick, evaluation, material)
-    setup = Setup(evaluation.model, material.manifest.root, material.sounds, material.noise)
+    second = evaluation.second_opinion
+    if second:  # its faults are told before work begins
+        ExpertFile(second, model.labels)
+    setup = Setup(evaluation.model, material.manifest.root, material.sounds, material.noise, second)
     with Workers(setup, evaluation.workers) as workers:
         scored, strangers = _score(evaluation, material, model.labels, workers)
         noise = _score_noise(evaluation, material, workers)
@@ -215,6 +223,7 @@ def _origin(
         "per_language": evaluation.per_language,
         "bootstrap_draws": DRAWS,
         "yardstick": yardstick.name if yardstick else None,
+        **({"second_opinion": evaluation.second_opinion} if evaluation.second_opinion else {}),
     }
 
 

@@ -119,6 +119,11 @@ def _head(report: dict[str, Any]) -> Iterator[str]:
         f'<span class="sha">{report["sha256"]}</span><br>Corpus manifest, sha256 '
         f'<span class="sha">{report["manifest_sha256"]}</span></p>'
     )
+    if "second_opinion" in report:
+        yield (
+            f'<p class="note">With second opinions of {escape(report["second_opinion"])}: what is '
+            "scored is both models together.</p>"
+        )
     if report["per_language"] is not None:
         yield (
             f'<p class="note">Only a sample: at most {report["per_language"]} cuts of each '

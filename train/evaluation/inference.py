@@ -17,12 +17,18 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from edge.audio.sources import AudioSource
 from edge.classifier import StreamingClassifier, softmax
+from edge.config import ListenSettings
 from edge.decoder import Change, Segment, decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array, FrontEnd
-from edge.model.interpreter import WindowGraph, open_model
+from edge.listener import Listener
+from edge.model.interpreter import WindowGraph, open_model, run_model
 from edge.model.modelfile import ModelFile, read_model
+from edge.offline import RecordingClassifier
+from edge.opinion.expert import ExpertFile
+from edge.opinion.second import SecondOpinion
 from train.corpus.cuts import Cut, load_cuts, read_audio
 from train.corpus.manifest import Clip
 from train.evaluation.conditions import Sounds, disturb
@@ -107,12 +113,15 @@ class Setup:
         For the conditions other than clean.
     noise : Path
         Folder of the noise in streams.
+    second : str
+        Model for second opinions, as `edgelid classify --second-opinion` takes it; empty for none.
     """
 
     model: Path
     corpus: Path
     sounds: Sounds
     noise: Path
+    second: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,8 +171,16 @@ class Scorer:
         self._model = read_model(setup.model)
         self._graphs = open_model(self._model, 1)
         self._classifiers: dict[tuple[float, ...], StreamingClassifier] = {}
+        self._both: RecordingClassifier | None = None
+        if setup.second:
+            file = ExpertFile(setup.second, self._model.labels)
+            self._both = RecordingClassifier(self._model, self._graphs, second=file)
 
     def _score(self, samples: Float32Array) -> Float64Array:
+        if self._both is not None:
+            probabilities = self._both.classify(_Samples(samples)).probabilities
+            both: Float64Array = np.log(np.array([*probabilities.values()]) + TINY)
+            return both
         if isinstance(self._graphs, WindowGraph):
             return score_whole_windows(self._model, self._graphs, samples)
         duration_s = len(samples) / SAMPLE_RATE_HZ
@@ -227,10 +244,41 @@ class Scorer:
             recipe.duration_s,
             recipe.seed,
         )
+        if self._setup.second:
+            return stream.spans, self._follow_with_both(stream.samples)
         windows_s = decoder_windows_s(self._model, settings.window_s)
         classifier = self._classifier(*windows_s)
         windows = windows_of(classifier, stream)
         return stream.spans, decode(windows, labels, settings, classifier.hop_s)
+
+    def _follow_with_both(self, samples: Float32Array) -> tuple[list[Change], list[Segment]]:
+        """As `edgelid listen --second-opinion` reads a file."""
+        model = self._model
+        share = ListenSettings.second_opinion_share
+        second = SecondOpinion(self._setup.second, model, share, at_once=True)
+        graphs = run_model(model, 1)  # which remember what they have heard
+        listener = Listener(model, graphs, model.description.decoder, second=second)
+        changes: list[Change] = []
+        segments: list[Segment] = []
+        for heard in listener.hear(_Samples(samples).blocks()):
+            changes += [heard.change] if heard.change else []
+            segments += heard.finished
+        return changes, segments
+
+
+class _Samples(AudioSource):
+    """Samples as a source of audio."""
+
+    name = "the samples"
+
+    def __init__(self, samples: Float32Array) -> None:
+        self._samples = samples
+
+    def blocks(self) -> Iterator[Float32Array]:
+        yield self._samples
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class _Worker:

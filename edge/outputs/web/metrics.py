@@ -19,7 +19,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from edge import __version__
+from edge.belief import COMPACT, SECOND_OPINION
 from edge.frontend import SAMPLE_RATE_HZ
+from edge.opinion.asking import REFUSALS
 from edge.outputs.monitor import LATENCIES_S, Counts, Monitor
 from edge.outputs.web.feed import Feed
 from edge.system.machine import memory_bytes, zone_temperature_c
@@ -61,6 +63,7 @@ class Metrics(Collector):
         counts = self._monitor.counts()
         yield InfoMetricFamily("edgelid_build", "What runs.", {"version": __version__})
         yield from self._answers(counts)
+        yield from self._second(counts)
         yield from self._losses(counts)
         yield _latencies(counts)
         memory, temperature_c = memory_bytes("VmRSS"), zone_temperature_c()
@@ -99,6 +102,29 @@ class Metrics(Collector):
         yield _gauge(
             "edgelid_level_rms_decibels", "Of the newest block, full scale at 0.", now.rms_db
         )
+
+    def _second(self, counts: Counts) -> Iterator[Metric]:
+        """Of second opinions, if any are asked for."""
+        told = self._monitor.now().second
+        if told is None:
+            return
+        yield _counter("edgelid_second_opinions", "Answers of the large model.", told.answers)
+        yield _counter("edgelid_second_opinion_seconds", "Processor time of these.", told.took_s)
+        yield _counter("edgelid_second_opinions_late", "Those too late to count.", told.late)
+        refused = CounterMetricFamily(
+            "edgelid_second_opinions_refused",
+            "How often one was wanted and not asked for.",
+            labels=["reason"],
+        )
+        for reason in REFUSALS:
+            refused.add_metric([reason], told.refused.get(reason, 0))
+        yield refused
+        changes = CounterMetricFamily(
+            "edgelid_changes_by", "Changes of the language, by who decided.", labels=["by"]
+        )
+        for by in (COMPACT, SECOND_OPINION):
+            changes.add_metric([by], counts.changes_by[by])
+        yield changes
 
     def _losses(self, counts: Counts) -> Iterator[Metric]:
         source = self._monitor.source

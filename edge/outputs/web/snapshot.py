@@ -9,7 +9,7 @@ from edge import __version__
 from edge.audio.level import HINTS, OK
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.languages import language_name
-from edge.outputs.monitor import Counts, Monitor
+from edge.outputs.monitor import Counts, Monitor, Now
 from edge.outputs.stdout import json_text
 from edge.system.machine import memory_bytes, zone_temperature_c
 
@@ -58,6 +58,7 @@ class Snapshots:
             "window_s": now.window_s,
             "probabilities": {label: round(p, 4) for label, p in now.probabilities.items()},
             "lost": now.lost,
+            **_second(now),
             "level": {
                 "state": now.level,
                 "hint": None if now.level == OK else HINTS[now.level],
@@ -85,6 +86,24 @@ class Snapshots:
             "started": round(self._started, 3),
             "version": __version__,
         }
+
+
+def _second(now: Now) -> dict[str, Any]:
+    """Of second opinions, if any are asked for."""
+    if now.second is None:
+        return {}
+    newest = now.second.newest
+    return {
+        "by": now.by,
+        "second_opinion": None
+        if newest is None
+        else {
+            "language": now.second.language,
+            "confidence": round(float(newest.probabilities.max()), 4),
+            "took_s": round(newest.took_s, 3),
+            "answers": now.second.answers,
+        },
+    }
 
 
 STUCK_S = 10.0  # blocks, and parts of gaps, come several times a second

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.model.modelfile import DEFAULT_MODEL
 from edge.outputs.colours import colour_of
 from tests.edge.pseudo_terminal import PATIENCE_S, PseudoTerminal, pseudo_terminal
 
@@ -58,6 +59,15 @@ def test_now_stands_below_what_is_over() -> None:
         lines = terminal.text().splitlines()
         assert len(lines) == 2
         assert "  en        English " in lines[1]
+
+
+def test_the_second_opinion_stands_below() -> None:
+    command = [*LISTEN, "--realtime", "--second-opinion", str(DEFAULT_MODEL)]  # it is its own
+    with pseudo_terminal(command, columns=120) as terminal:
+        pattern = r"load \d+\.\d%   second opinion: \w+ \d+% in \d\.\d\d s"
+        terminal.wait_until(lambda: seen(terminal, pattern))
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.wait() == -signal.SIGINT
 
 
 @pytest.mark.slow

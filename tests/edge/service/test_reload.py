@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -10,6 +11,7 @@ import numpy as np
 
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
+from edge.model.modelfile import DEFAULT_MODEL
 from edge.outputs.settings import Settings
 from edge.service.reload import ReloadingListener
 
@@ -37,3 +39,33 @@ def test_threshold_and_hold_apply_to_what_comes_next(speech: Float32Array) -> No
     segments = [segment for each in heard for segment in each.finished]
     assert (segments[0].start_s, segments[-1].end_s) == (0.0, 60.0)
     assert all(one.end_s == other.start_s for one, other in pairwise(segments))
+
+
+def test_a_second_opinion_is_taken_up_and_left_without_losing_audio(speech: Float32Array) -> None:
+    before = Settings(input="file.wav")
+    listener = ReloadingListener(before)
+    model = str(DEFAULT_MODEL)  # it serves as its own
+    wanted = {
+        10: replace(before, second_opinion=model),
+        25: replace(before, second_opinion=model, second_opinion_share=0.5),
+        40: replace(before, second_opinion="none.tflite"),
+        45: before,
+    }
+    applied: list[Settings] = []
+
+    def blocks() -> Iterator[Float32Array]:
+        for second, block in enumerate(np.split(speech[: 60 * SAMPLE_RATE_HZ], 60)):
+            if second in wanted:
+                listener.reload(functools.partial(wanted.__getitem__, second))
+            yield block
+
+    heard = list(listener.hear(blocks(), applied.append))
+    listener.close()
+    assert applied == [wanted[10], wanted[25], wanted[45]]  # there is no such file at 40 s
+    segments = [segment for each in heard for segment in each.finished]
+    assert (segments[0].start_s, segments[-1].end_s) == (0.0, 60.0)
+    assert all(one.end_s == other.start_s for one, other in pairwise(segments))
+    for segment in segments:
+        assert (segment.by is not None) == (11 <= segment.start_s < 46)
+    answers = [each.second.answers for each in heard if each.second is not None]
+    assert answers[-1] > 3

@@ -18,11 +18,13 @@ from edge.frontend import SAMPLE_RATE_HZ, Float64Array
 from edge.model.interpreter import open_graphs
 from edge.model.modelfile import read_model
 from edge.offline import RecordingClassifier, classify_file
+from edge.opinion.expert import ExpertFile
 from tests.conftest import Conversion
 from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
 from train.corpus.manifest import read_manifest
+from train.evaluation.conditions import CLEAN, find_sounds
 from train.evaluation.evaluate import Evaluation, evaluate_model
-from train.evaluation.inference import score_audio
+from train.evaluation.inference import Scorer, Setup, Trial, score_audio
 from train.evaluation.report import table, write_json
 from train.evaluation.scores import Scored, among
 from train.evaluation.yardstick import cut_key
@@ -132,6 +134,32 @@ def test_a_report_is_the_same_from_any_number_of_processes(
     report: dict[str, Any], tiny_conversion: Conversion, tiny_corpus: Path, short_stream: None
 ) -> None:
     assert evaluate_model(evaluation(tiny_conversion, tiny_corpus, workers=2)) == report
+
+
+def test_both_models_together(
+    report: dict[str, Any],
+    tiny_conversion: Conversion,
+    tiny_corpus: Path,
+    short_stream: None,
+    test_cuts: list[Cut],
+    tmp_path: Path,
+) -> None:
+    path = str(tiny_conversion.path)  # it serves as its own second opinion
+    both = evaluate_model(evaluation(tiny_conversion, tiny_corpus, second_opinion=path))
+    assert both["second_opinion"] == path
+    assert "second_opinion" not in report
+    assert both["durations"].keys() == report["durations"].keys()
+    assert both["streams"]["decoder"] == report["streams"]["decoder"]
+    assert both["durations"] != report["durations"]
+    model = read_model(path)
+    classifier = RecordingClassifier(model, open_graphs(model), second=ExpertFile(path, LABELS))
+    beside = tiny_corpus.parent
+    setup = Setup(tiny_conversion.path, tiny_corpus, find_sounds(beside), beside / "noise", path)
+    (scores,) = Scorer(setup).trials([Trial(test_cuts[0], CLEAN)])
+    file = tmp_path / "cut.wav"
+    soundfile.write(file, load_cut(test_cuts[0], tiny_corpus), SAMPLE_RATE_HZ, subtype="FLOAT")
+    answer = classify_file(classifier, file)
+    np.testing.assert_allclose(np.exp(scores), [*answer.probabilities.values()], rtol=1e-9)
 
 
 def test_all_conditions_that_there_are_sounds_for(

@@ -129,7 +129,9 @@ function showDetail() {
     const likeliest = Object.entries(state.probabilities).reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0]);
     const sure = state.language !== "unknown" ? `${percent(state.confidence)} sure, `
       : likeliest[1] ? `perhaps ${history.name(likeliest[0])}, ` : "";
-    $("detail").textContent = `${sure}for ${duration(lasted)}, since ${clock(state.since)}`;
+    const opinion = state.second_opinion;
+    const second = opinion ? `; second opinion: ${history.name(opinion.language)}, ${percent(opinion.confidence)} sure` : "";
+    $("detail").textContent = `${sure}for ${duration(lasted)}, since ${clock(state.since)}${second}`;
   } else $("detail").textContent = "";
 }
 

@@ -1,0 +1,276 @@
+"""What is believed of a stream: a hidden Markov forward filter that hindsight can correct.
+
+The recursion is Rabiner's (1989, section III.A) with a sticky prior: languages last. Languages that
+are not expected are states of their own all the same, and together one answer, ``other``, as likely
+beforehand as each expected language. What a second
+model says of a stretch comes late. It is evidence about the hops of that stretch all the same: the
+filter goes back to where the stretch begins, and runs over it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from edge.borders import MIN_LIKELIHOOD
+from edge.frontend import Float64Array
+
+Expected = tuple[bool, ...]  # of each class, whether it is an answer of its own
+
+COMPACT, SECOND_OPINION = "compact", "second opinion"  # who decides
+# Both models hear the same audio, so that what they say must not count twice, and about strangers
+# the large one is right far more often: the compact one counts for a part, where the large one has
+# heard and for a while behind, as it is the same person who speaks. Chosen on development speech,
+# see docs/second-opinion.md.
+COMPACT_WEIGHT = 0.25
+OPINION_WEIGHT = 1.5
+TRUST_S = 18.0  # a little longer than it takes until an answer is confirmed
+MEMORY_S = 20.0  # how old what an opinion is about may be; a slow machine needs seconds for one
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What another model says of a stretch.
+
+    Attributes
+    ----------
+    start_s, end_s : float
+        Stream time of what it heard.
+    window_s : float
+        How much it can hear at most: what heard less says less.
+    probabilities : ndarray, shape (classes,), float64
+        Of the same classes, calibrated, summing to one.
+    took_s : float
+        Processor time.
+    """
+
+    start_s: float
+    end_s: float
+    window_s: float
+    probabilities: Float64Array
+    took_s: float
+
+
+class Belief:
+    """Forward filter over the classes, the priors of whose answers are equal.
+
+    Parameters
+    ----------
+    classes : int
+    leave : float
+        Probability of a change from one hop to the next.
+    evidence : float
+        Exponent of the probabilities of a window: windows overlap, and each brings only the
+        evidence of its newest hop.
+    other : int, optional
+        Index of the answer that classes which are not expected are together.
+    """
+
+    def __init__(
+        self, classes: int, leave: float, evidence: float, other: int | None = None
+    ) -> None:
+        self._leave, self._evidence, self._other = leave, evidence, other
+        self._expect((True,) * classes)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        self._states = self._prior  # what is believed of each class, expected or not
+        self._fresh = True
+
+    @property
+    def values(self) -> list[float]:
+        """Smoothed probabilities of the answers."""
+        if all(self._expected) or self._other is None:
+            return self._states
+        values = [
+            state if expected else 0.0
+            for state, expected in zip(self._states, self._expected, strict=True)
+        ]
+        values[self._other] = math.fsum(
+            state
+            for index, (state, expected) in enumerate(
+                zip(self._states, self._expected, strict=True)
+            )
+            if index == self._other or not expected
+        )
+        return values
+
+    def update(
+        self, probabilities: Float64Array, end_s: float, expected: Expected | None = None
+    ) -> None:
+        """One step of the recursion.
+
+        Parameters
+        ----------
+        probabilities : ndarray, shape (classes,)
+            Of a window, of each class by itself.
+        end_s : float
+            Stream time of its end.
+        expected : tuple of bool, shape (classes,), optional
+            Which classes are answers of their own; all of them by default.
+        """
+        self._take(expected or (True,) * len(probabilities))
+        self._step(probabilities, self._evidence)
+
+    def _take(self, expected: Expected) -> None:
+        if expected != self._expected:
+            self._expect(expected)
+            if self._fresh:
+                self._states = self._prior
+        self._fresh = False
+
+    def _expect(self, expected: Expected) -> None:
+        """Take note of which classes are answers of their own."""
+        self._expected = expected
+        merged = [not answer or index == self._other for index, answer in enumerate(expected)]
+        share = 1.0 / (len(expected) - expected.count(False))
+        of_other = share / max(1, sum(merged))
+        self._prior = [of_other if part else share for part in merged]
+
+    def _step(self, probabilities: Float64Array, evidence: float) -> None:
+        """The same with any exponent.
+
+        In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
+        """
+        stay, leave = 1 - self._leave, self._leave
+        states = [
+            # What no answer can be stays impossible.
+            (stay * before + leave * prior) * max(now, MIN_LIKELIHOOD) ** evidence
+            if now > 0
+            else 0.0
+            for before, prior, now in zip(
+                self._states, self._prior, probabilities.tolist(), strict=True
+            )
+        ]
+        total = math.fsum(states)
+        self._states = [value / total for value in states]
+
+
+@dataclass
+class _Hop:
+    """What is remembered of a hop.
+
+    Attributes
+    ----------
+    end_s : float
+    before : list of float
+        What was believed of the classes before it.
+    probabilities : ndarray, shape (classes,)
+        Of the compact model's window.
+    opinions : list of ndarray, shape (classes,)
+        Of all that have been heard of it.
+    weight : float
+        Exponent of these, together.
+    heard_s : float
+        Up to where opinions have heard, of the stream before it.
+    """
+
+    end_s: float
+    before: list[float]
+    probabilities: Float64Array
+    opinions: list[Float64Array]
+    heard_s: float
+    weight: float = 0.0
+
+
+class RevisableBelief(Belief):
+    """The same, that takes opinions about what it has heard.
+
+    Without any it believes what :class:`Belief` does, bit for bit.
+
+    Parameters
+    ----------
+    classes, leave, evidence, other
+        As for `Belief`.
+    hop_s : float
+
+    Attributes
+    ----------
+    alone : Belief
+        What would be believed without opinions.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        leave: float,
+        evidence: float,
+        hop_s: float,
+        other: int | None = None,
+    ) -> None:
+        self._hop_s = hop_s
+        self._hops: deque[_Hop] = deque(maxlen=math.ceil(MEMORY_S / hop_s))
+        self.alone = Belief(classes, leave, evidence, other)
+        super().__init__(classes, leave, evidence, other)
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        super().reset()
+        self.alone.reset()
+        self._hops.clear()
+        self._heard_s = -math.inf
+
+    def update(
+        self, probabilities: Float64Array, end_s: float, expected: Expected | None = None
+    ) -> None:
+        """One step of the recursion, as in `Belief`."""
+        self.alone.update(probabilities, end_s, expected)
+        self._take(expected or (True,) * len(probabilities))
+        hop = _Hop(end_s, self._states, probabilities, [], self._heard_s)
+        self._hops.append(hop)
+        self._hear(hop)
+
+    def revise(self, opinion: Opinion) -> bool:
+        """Take an opinion, whenever it comes: the same is believed as if it had come in time.
+
+        Returns
+        -------
+        bool
+            Whether anything that it is about is still remembered.
+        """
+        first = None
+        for index, hop in enumerate(self._hops):
+            if opinion.start_s < hop.end_s - self._hop_s / 2 <= opinion.end_s:
+                first = index if first is None else first
+                hop.opinions.append(opinion.probabilities)
+                hop.weight = OPINION_WEIGHT * self._hop_s / opinion.window_s
+        if first is None:
+            return False
+        hops = list(self._hops)
+        self._states, self._heard_s = hops[first].before, hops[first].heard_s
+        for hop in hops[first:]:
+            hop.before, hop.heard_s = self._states, self._heard_s
+            self._hear(hop)
+        return True
+
+    def _hear(self, hop: _Hop) -> None:
+        """The step over a hop."""
+        if hop.opinions:
+            self._heard_s = hop.end_s
+            self._weigh(hop)
+        elif hop.end_s - self._heard_s <= TRUST_S:
+            self._step(hop.probabilities, COMPACT_WEIGHT * self._evidence)
+        else:
+            self._step(hop.probabilities, self._evidence)
+
+    def _weigh(self, hop: _Hop) -> None:
+        """The step over a hop of which there are opinions."""
+        stay, leave = 1 - self._leave, self._leave
+        # Stretches overlap as windows do: what several say of a hop is one evidence, their mean.
+        share, compact = hop.weight / len(hop.opinions), COMPACT_WEIGHT * self._evidence
+        states = []
+        rows = zip(self._states, self._prior, hop.probabilities.tolist(), strict=True)
+        for index, (before, prior, now) in enumerate(rows):
+            value = 0.0
+            if now > 0:
+                value = (stay * before + leave * prior) * max(now, MIN_LIKELIHOOD) ** compact
+                # An opinion has one number for all that is not expected.
+                alone = self._expected[index] or self._other is None
+                answer = index if alone else self._other
+                for opinion in hop.opinions:
+                    value *= max(float(opinion[answer]), MIN_LIKELIHOOD) ** share
+            states.append(value)
+        total = math.fsum(states)
+        self._states = [value / total for value in states]

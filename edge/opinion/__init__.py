@@ -1,0 +1,1 @@
+"""A second opinion: a large model that is asked about what the compact one has heard."""

@@ -1,0 +1,54 @@
+"""How much processor time second opinions may take."""
+
+from __future__ import annotations
+
+from collections import deque
+
+SPAN_S = 60.0
+FEW = 10  # opinions a minute: a machine that cannot afford them is too slow for the share
+
+
+class Budget:
+    """A share of one core, over any minute.
+
+    What the next answer will take is not known: it is expected to take as long as the longest so
+    far.
+
+    Parameters
+    ----------
+    share : float
+        Above 0, at most 1.
+    expected_s : float
+        Of the first answer.
+    """
+
+    def __init__(self, share: float, expected_s: float) -> None:
+        self._share = share
+        self._expected_s = expected_s
+        self._longest_s = 0.0
+        self._spent: deque[tuple[float, float]] = deque()  # when, and how much
+
+    def change(self, share: float) -> None:
+        """Go on with another share."""
+        self._share = share
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether it is for fewer than `FEW` answers a minute."""
+        return self._next_s() * FEW > self._share * SPAN_S
+
+    def allows(self, now_s: float) -> bool:
+        """Whether another answer fits into the minute that ends now."""
+        while self._spent and self._spent[0][0] <= now_s - SPAN_S:
+            self._spent.popleft()
+        spent_s = sum(took_s for _, took_s in self._spent)
+        return spent_s + self._next_s() <= self._share * SPAN_S
+
+    def spend(self, now_s: float, took_s: float, is_answer: bool = True) -> None:
+        """Take note of what an answer, or something else, took until now."""
+        self._spent.append((now_s, took_s))
+        if is_answer:
+            self._longest_s = max(self._longest_s, took_s)
+
+    def _next_s(self) -> float:
+        return self._longest_s or self._expected_s

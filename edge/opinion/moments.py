@@ -1,0 +1,88 @@
+"""When a second opinion is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SPEECH = 0.5  # a short window is of speech unless it is more likely to be of none
+PAUSE_S = 1.0  # behind a longer silence another person may speak
+FIRST_S = 2.0  # of speech, before which even a large model is often wrong
+UNSURE_S = 1.0  # of new speech, before it is asked again while the answer is not sure
+DISPUTE_S = 3.0  # the same while the compact model alone would answer otherwise
+CONFIRM_S = 15.0  # the same while both agree
+SURE = 0.8  # smoothed probability below which an answer may soon be another
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is known at a hop.
+
+    Attributes
+    ----------
+    end_s : float
+        Stream time.
+    nonspeech : float
+        Its probability in the newest short window.
+    short_s : float
+        Length of that.
+    sure : float
+        Smoothed probability of the likeliest class.
+    is_announced : bool
+        Whether that class is what is announced.
+    is_disputed : bool
+        Whether the compact model alone finds another one likeliest.
+    """
+
+    end_s: float
+    nonspeech: float
+    short_s: float
+    sure: float
+    is_announced: bool
+    is_disputed: bool
+
+
+class Moments:
+    """Follows a stream, and says of which stretches an opinion is wanted.
+
+    Parameters
+    ----------
+    window_s : float
+        The most that the model hears.
+    """
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        self._speech_s: float | None = None  # since when there is speech, but for short pauses
+        self._pause_s: float | None = None  # since when there is a pause
+        self._asked_s = 0.0  # up to where opinions have heard
+
+    def wanted(self, moment: Moment) -> float | None:
+        """Where the stretch begins that an opinion is wanted of, which ends now; or None."""
+        end_s = moment.end_s
+        if moment.nonspeech >= SPEECH:
+            self._pause_s = end_s if self._pause_s is None else self._pause_s
+            if end_s - self._pause_s >= PAUSE_S:
+                self._speech_s = None
+            return None
+        self._pause_s = None
+        if self._speech_s is None:
+            self._speech_s = max(0.0, end_s - moment.short_s)
+        if end_s - self._speech_s < min(FIRST_S, self._window_s):
+            return None
+        new_s = end_s - max(self._asked_s, self._speech_s)
+        is_first = self._asked_s <= self._speech_s
+        if moment.sure < SURE or not moment.is_announced:
+            least_s = UNSURE_S
+        else:
+            least_s = DISPUTE_S if moment.is_disputed else CONFIRM_S
+        if not is_first and new_s < least_s:
+            return None
+        return max(self._speech_s, end_s - self._window_s)
+
+    def asked(self, end_s: float) -> None:
+        """Take note that an opinion has been asked for."""
+        self._asked_s = end_s

@@ -1,0 +1,120 @@
+"""Second opinions of a recording: of its speech, stretch by stretch, and fewer the longer it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edge.belief import COMPACT, COMPACT_WEIGHT, SECOND_OPINION
+from edge.borders import MIN_LIKELIHOOD
+from edge.classifier import Window
+from edge.decoder import Decoder
+from edge.frontend import Float32Array, Float64Array
+from edge.model.modelfile import NONSPEECH, ModelFile
+from edge.opinion.expert import Expert, ExpertFile
+from edge.opinion.moments import SPEECH
+from edge.opinion.second import RecentAudio
+
+# All stretches of the first two minutes of speech are asked about, every second one of the next
+# two, and so on: so many answers for each doubling of the length.
+OFTEN = 40
+LEAST_S = 1.0  # a shorter rest is not worth a question, unless there is nothing else
+
+
+class Hearing:
+    """Asks a large model about the speech of one recording after another.
+
+    From where speech begins it is cut into stretches as long as the model hears. A stretch ends
+    early where a silence follows it.
+
+    Parameters
+    ----------
+    file : ExpertFile
+    model : ModelFile
+        The compact one.
+    languages : sequence of str, optional
+        The only ones to expect.
+
+    Raises
+    ------
+    EdgelidError
+        If the large model cannot be run.
+    """
+
+    def __init__(self, file: ExpertFile, model: ModelFile, languages: Sequence[str] | None) -> None:
+        self._file, self._model, self._languages = file, model, languages
+        self._expert: Expert = file.open()
+        self._audio = RecentAudio(model.description.front_end, file)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin another recording."""
+        self._audio.reset()
+        self._covered_s = self._speech_s = 0.0  # asked or silent, and the end of the last speech
+        self._stretches = self._answers = 0
+        self._sum, self._weight = np.zeros(len(self._model.labels)), 0.0
+        self._took_s = 0.0
+
+    def hear(self, samples: Float32Array) -> None:
+        """Take the next samples, before they are classified."""
+        self._audio.add(samples)
+
+    def attend(self, decoder: Decoder, short: Window) -> None:
+        """At a hop: ask about a stretch that is over, and have the decoder consider the answer."""
+        labels, end_s = self._model.labels, short.end_s
+        if NONSPEECH not in labels or short.probabilities[labels.index(NONSPEECH)] < SPEECH:
+            self._speech_s = end_s
+            if end_s - self._covered_s >= self._file.window_s:
+                self._ask(decoder, end_s)
+            return
+        # A short window without speech holds a silence as long as itself.
+        if self._speech_s - self._covered_s >= LEAST_S:
+            self._ask(decoder, min(end_s, self._covered_s + self._file.window_s))
+        self._covered_s = max(self._covered_s, end_s - (short.end_s - short.start_s) / 2)
+
+    def rest(self, decoder: Decoder, end_s: float) -> None:
+        """At the end: ask about what is left."""
+        left_s = self._speech_s - self._covered_s
+        if left_s >= LEAST_S or (left_s > 0 and not self._answers):
+            self._ask(decoder, end_s)
+
+    def combined(self, compact: Float64Array) -> Float64Array:
+        """Probabilities of the recording by both models, from those by the compact one."""
+        if not self._weight:
+            return compact
+        large = np.maximum(self._sum / self._weight, MIN_LIKELIHOOD)
+        both = np.maximum(compact, MIN_LIKELIHOOD) ** COMPACT_WEIGHT * large
+        both[compact == 0] = 0.0  # masked languages stay impossible
+        combined: Float64Array = both / both.sum()
+        return combined
+
+    def facts(self, language: str, compact: tuple[str, float]) -> dict[str, Any]:
+        """What a `Classification` says of who decided."""
+        return {
+            "by": COMPACT if language == compact[0] else SECOND_OPINION,
+            "compact": compact,
+            "opinions": self._answers,
+            "took_s": self._took_s,
+        }
+
+    def _ask(self, decoder: Decoder, end_s: float) -> None:
+        start_s, self._covered_s = self._covered_s, end_s
+        every = 1
+        while self._stretches >= OFTEN * (2 * every - 1):
+            every *= 2
+        self._stretches += 1
+        if (self._stretches - 1) % every:
+            return
+        samples = self._audio.of(start_s, end_s)
+        opinion = self._expert.asked(samples, end_s, self._languages)
+        decoder.consider(opinion)
+        labels = self._model.labels
+        share = every * (opinion.end_s - opinion.start_s)
+        if NONSPEECH in labels:
+            share *= 1.0 - float(opinion.probabilities[labels.index(NONSPEECH)])
+        self._sum += share * opinion.probabilities
+        self._weight += share
+        self._answers += 1
+        self._took_s += opinion.took_s

@@ -1,0 +1,214 @@
+"""The second opinion of a stream: which audio, when to ask, and what has come of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.belief import Opinion
+from edge.classifier import Window
+from edge.decoder import Decoder
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEndConfig
+from edge.model.modelfile import NONSPEECH, ModelFile
+from edge.opinion.asking import ASKED, Asker, AtOnce, InBackground, Question
+from edge.opinion.expert import ExpertFile
+from edge.opinion.moments import UNSURE_S, Moment, Moments
+
+PART_SAMPLES = SAMPLE_RATE_HZ  # the most that is heard at once: so much may lie behind a hop
+
+
+@dataclass(frozen=True)
+class Told:
+    """What has come of second opinions so far.
+
+    Attributes
+    ----------
+    answers : int
+    took_s : float
+        Processor time of all of them.
+    late : int
+        How many came too late to count.
+    refused : mapping of str to int
+        How often one was wanted that there was none of, at most once a second, by reason:
+        ``busy`` or ``budget``, or ``gone`` after the model has failed.
+    newest : Opinion or None
+        Times are of the stream since its last long gap.
+    language : str or None
+        Likeliest class of that.
+    """
+
+    answers: int
+    took_s: float
+    late: int
+    refused: Mapping[str, int]
+    newest: Opinion | None
+    language: str | None
+
+
+class SecondOpinion:
+    """Keeps the audio of the last seconds, and has a large model asked about it.
+
+    Parameters
+    ----------
+    name : str
+        See :class:`edge.opinion.expert.ExpertFile`.
+    model : ModelFile
+        The compact one.
+    share : float
+        Of one core that it may take, over any minute.
+    languages : sequence of str, optional
+        The only ones to expect.
+    at_once : bool
+        Whether audio waits for the answers, as that of a file can.
+
+    Raises
+    ------
+    EdgelidError
+        If the file cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: ModelFile,
+        share: float,
+        languages: Sequence[str] | None = None,
+        at_once: bool = False,
+    ) -> None:
+        file = ExpertFile(name, model.labels)
+        self._asker: Asker = AtOnce(file, share) if at_once else InBackground(file, share)
+        self._labels = model.labels
+        self._audio = RecentAudio(model.description.front_end, file)
+        self._moments = Moments(file.window_s)
+        self._stream = 0
+        self._before_samples = 0  # of streams that are over
+        self._answers, self._took_s, self._late = 0, 0.0, 0
+        self._refused: Counter[str] = Counter()
+        self._refused_s = -UNSURE_S
+        self._newest: Opinion | None = None
+        self.expect(languages)
+
+    def expect(self, languages: Sequence[str] | None) -> None:
+        """Go on with these as the only languages to expect."""
+        self._languages = None if languages is None else tuple(languages)
+
+    def afford(self, share: float) -> None:
+        """Go on with another share of a core."""
+        self._asker.afford(share)
+
+    def reset(self) -> None:
+        """Start a new stream: nothing that was heard before counts."""
+        self._stream += 1
+        self._before_samples += self._audio.total_samples
+        self._audio.reset()
+        self._moments.reset()
+
+    def hear(self, samples: Float32Array) -> None:
+        """Take the next samples, shape (n,), at most `PART_SAMPLES`, before they are classified."""
+        self._audio.add(samples)
+
+    def attend(self, decoder: Decoder, short: Window) -> None:
+        """At a hop: have the decoder consider what has come, and ask if that is wanted.
+
+        Parameters
+        ----------
+        decoder : Decoder
+            Has advanced to this hop.
+        short : Window
+            The newest short one.
+        """
+        self._consider(decoder)
+        moment = self._moment(decoder, short)
+        start_s = self._moments.wanted(moment)
+        if start_s is None:
+            return
+        samples = self._audio.of(start_s, moment.end_s)
+        question = Question(samples, moment.end_s, self._languages, self._stream)
+        now_s = (self._before_samples + self._audio.total_samples) / SAMPLE_RATE_HZ
+        outcome = self._asker.ask(question, now_s)
+        if outcome == ASKED:
+            self._moments.asked(moment.end_s)
+        elif now_s - self._refused_s >= UNSURE_S:  # it is wanted at every hop until it is asked
+            self._refused[outcome] += 1
+            self._refused_s = now_s
+        self._consider(decoder)
+
+    def told(self) -> Told:
+        """What has come of it so far."""
+        newest = self._newest
+        language = None if newest is None else self._labels[int(newest.probabilities.argmax())]
+        return Told(self._answers, self._took_s, self._late, dict(self._refused), newest, language)
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._asker.close()
+
+    def _consider(self, decoder: Decoder) -> None:
+        for stream, opinion in self._asker.take():
+            self._answers += 1
+            self._took_s += opinion.took_s
+            self._newest = opinion
+            if stream != self._stream or not decoder.consider(opinion):
+                self._late += 1
+
+    def _moment(self, decoder: Decoder, short: Window) -> Moment:
+        labels = self._labels
+        nonspeech = 0.0
+        if NONSPEECH in labels:
+            nonspeech = float(short.probabilities[labels.index(NONSPEECH)])
+        belief, alone = decoder.belief, decoder.alone
+        leader = int(belief.argmax())
+        return Moment(
+            end_s=short.end_s,
+            nonspeech=nonspeech,
+            short_s=short.end_s - short.start_s,
+            sure=float(belief[leader]),
+            is_announced=labels[leader] == decoder.current.language,
+            is_disputed=int(alone.argmax()) != leader,
+        )
+
+
+class RecentAudio:
+    """The audio that a large model may be asked about.
+
+    Parameters
+    ----------
+    front_end : FrontEndConfig
+        Of the compact model: what it has heard at the end of a window.
+    file : ExpertFile
+
+    Attributes
+    ----------
+    total_samples : int
+        Of the stream so far.
+    """
+
+    def __init__(self, front_end: FrontEndConfig, file: ExpertFile) -> None:
+        self._ahead_samples = front_end.window_samples - front_end.hop_samples
+        self._most_samples = file.samples
+        self._more_samples = file.samples - round(file.window_s * SAMPLE_RATE_HZ)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        self._samples: Float32Array = np.empty(0, np.float32)
+        self.total_samples = 0
+
+    def add(self, samples: Float32Array) -> None:
+        """Take the next samples, shape (n,), at most `PART_SAMPLES`."""
+        kept = self._most_samples + 2 * PART_SAMPLES
+        self._samples = np.concatenate([self._samples, samples])[-kept:]
+        self.total_samples += len(samples)
+
+    def of(self, start_s: float, end_s: float) -> Float32Array:
+        """A copy of a stretch, shape (n,), as far as it is kept."""
+        # What follows it has been heard at the end of a window, and is the same however the audio
+        # was cut on its way here.
+        end = min(self.total_samples, round(end_s * SAMPLE_RATE_HZ) + self._ahead_samples)
+        wanted = round((end_s - start_s) * SAMPLE_RATE_HZ) + self._more_samples
+        first = self.total_samples - len(self._samples)
+        start = max(first, end - min(wanted, self._most_samples))
+        return self._samples[start - first : end - first].copy()

@@ -1,0 +1,137 @@
+"""The large model alone: what it says is what its graph says, in the classes of the compact one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.classifier import StreamingClassifier, masked, softmax
+from edge.errors import EdgelidError
+from edge.frontend import Float32Array, FrontEnd
+from edge.model.interpreter import WindowGraph, open_model, run_model
+from edge.model.modelfile import LARGE_MODEL, ModelFile, pack_model, read_model
+from edge.opinion.expert import LARGE, Expert, ExpertFile, check_labels
+
+
+def test_a_model_of_whole_windows(window_path: str, speech: Float32Array) -> None:
+    model = read_model(window_path)
+    file = ExpertFile(window_path, model.labels)
+    samples = speech[16_000 : 16_000 + file.samples]
+    graph = open_model(model)
+    assert isinstance(graph, WindowGraph)
+    frames = FrontEnd(model.description.front_end, model.filterbank).log_mel(samples)
+    assert len(frames) == model.description.stream.receptive_field_frames
+    opinion = file.open().asked(samples, 2.0, None)
+    np.testing.assert_allclose(opinion.probabilities, softmax(graph.scores(frames)), rtol=1e-9)
+    assert (opinion.end_s, opinion.window_s) == (2.0, file.window_s)
+    assert opinion.end_s - opinion.start_s == pytest.approx(file.window_s)
+    assert opinion.took_s > 0
+
+
+def test_what_is_too_short_has_silence_before_it(window_path: str, speech: Float32Array) -> None:
+    model = read_model(window_path)
+    graph = run_model(model, 1)
+    assert isinstance(graph, WindowGraph)
+    front_end = model.description.front_end
+    samples = speech[16_000 : 16_000 + front_end.window_samples + 4 * front_end.hop_samples]
+    frames = np.zeros((20, front_end.mels), np.float32)
+    frames[-5:] = FrontEnd(front_end, model.filterbank).log_mel(samples)
+    opinion = ExpertFile(window_path, model.labels).open().asked(samples, 9.0, None)
+    np.testing.assert_allclose(opinion.probabilities, softmax(graph.scores(frames)), rtol=1e-9)
+    assert opinion.start_s == pytest.approx(9.0 - len(samples) / 16_000)
+
+
+def test_a_model_that_streams(expert_path: str, model: ModelFile, speech: Float32Array) -> None:
+    file = ExpertFile(expert_path, model.labels)
+    samples = speech[160_000 : 160_000 + file.samples]
+    classifier = StreamingClassifier(model, run_model(model, 1), [file.window_s])
+    windows = [*classifier.process(samples), *classifier.flush()]
+    expert = file.open()
+    for _ in range(2):  # each stretch by itself
+        opinion = expert.asked(samples, 20.0, None)
+        np.testing.assert_array_equal(opinion.probabilities, windows[-1][0].probabilities)
+
+
+def test_the_languages_to_expect_mask_it_as_they_mask_the_compact_one(
+    expert_path: str, model: ModelFile, speech: Float32Array
+) -> None:
+    expert = ExpertFile(expert_path, model.labels).open()
+    samples = speech[160_000:208_000]
+    everything = expert.asked(samples, 3.0, None).probabilities
+    mask = [label in ("de", "en", "other", "nonspeech") for label in model.labels]
+    expected = masked(everything.tolist(), model.labels, mask)
+    found = expert.asked(samples, 3.0, ("de", "en")).probabilities
+    np.testing.assert_array_equal(found, expected)
+
+
+def reordered(model: ModelFile, labels: tuple[str, ...]) -> ModelFile:
+    return replace(model, labels=labels)
+
+
+def test_it_answers_in_the_order_of_the_compact_model(
+    window_path: str, speech: Float32Array
+) -> None:
+    model = read_model(window_path)
+    samples = speech[16_000:20_000]
+    turned = model.labels[::-1]
+    one = Expert(model, run_model(model, 1), model.labels).asked(samples, 1.0, None)
+    other = Expert(model, run_model(model, 1), turned).asked(samples, 1.0, None)
+    np.testing.assert_array_equal(other.probabilities, one.probabilities[::-1])
+
+
+def test_languages_that_only_it_knows_are_other(window_path: str, speech: Float32Array) -> None:
+    model = reordered(read_model(window_path), ("de", "en", "other", "nonspeech"))
+    samples = speech[16_000:20_000]
+    everything = Expert(model, run_model(model, 1), model.labels).asked(samples, 1.0, None)
+    fewer = Expert(model, run_model(model, 1), ("de", "other", "nonspeech"))
+    de, en, other, nonspeech = everything.probabilities
+    np.testing.assert_allclose(
+        fewer.asked(samples, 1.0, None).probabilities, [de, other + en, nonspeech], rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "word"),
+    [
+        (("de", "fr", "other", "nonspeech"), "'fr'"),
+        (("de", "en", "other"), "'nonspeech'"),
+        (("de", "en", "nonspeech"), "'other'"),
+    ],
+)
+def test_models_that_do_not_fit_each_other(
+    window_path: str, labels: tuple[str, ...], word: str
+) -> None:
+    with pytest.raises(EdgelidError, match=f"disagree about the class {word}: .*\\.$"):
+        check_labels(read_model(window_path), labels)
+
+
+def test_files_that_cannot_be_used(tmp_path: Path, window_path: str) -> None:
+    labels = read_model(window_path).labels
+    with pytest.raises(EdgelidError, match="does not exist"):
+        ExpertFile(str(tmp_path / "none.tflite"), labels)
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(Path(window_path).read_bytes()[:-100])
+    with pytest.raises(EdgelidError, match="truncated"):
+        ExpertFile(str(broken), labels)
+
+
+def test_a_graph_that_does_not_run_is_not_admitted(tmp_path: Path, window_path: str) -> None:
+    model = read_model(window_path)
+    graph = bytearray(model.graph)
+    graph[len(graph) // 2 :] = bytes(len(graph) - len(graph) // 2)
+    path = tmp_path / "odd.tflite"
+    packed = pack_model(bytes(graph), model.labels, model.description, model.filterbank)
+    path.write_bytes(packed)
+    file = ExpertFile(str(path), model.labels)
+    with pytest.raises(EdgelidError):
+        file.open()
+
+
+@pytest.mark.skipif(not LARGE_MODEL.exists(), reason="the large model does not come along")
+def test_the_large_model_that_comes_along(model: ModelFile, speech: Float32Array) -> None:
+    file = ExpertFile(LARGE, model.labels)
+    opinion = file.open().asked(speech[48_000 : 48_000 + file.samples], 6.0, None)
+    assert model.labels[int(opinion.probabilities.argmax())] == "en"

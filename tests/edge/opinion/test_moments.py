@@ -1,0 +1,69 @@
+"""When it is asked: not in silence, not too early, often in doubt, and rarely to confirm."""
+
+from __future__ import annotations
+
+from edge.opinion.moments import (
+    CONFIRM_S,
+    DISPUTE_S,
+    FIRST_S,
+    PAUSE_S,
+    UNSURE_S,
+    Moment,
+    Moments,
+)
+
+HOP_S = 0.1
+WINDOW_S = 3.0
+SURE = {"sure": 0.95, "is_announced": True, "is_disputed": False}
+UNSURE = {"sure": 0.5, "is_announced": False, "is_disputed": True}
+DISPUTED = {"sure": 0.95, "is_announced": True, "is_disputed": True}
+
+
+def asked(script: list[tuple[float, bool, dict[str, object]]]) -> list[tuple[float, float]]:
+    """Stretches that are asked about, of a script: until when, whether speech, and how sure."""
+    moments = Moments(WINDOW_S)
+    found: list[tuple[float, float]] = []
+    hop = 0
+    for until_s, is_speech, state in script:
+        while hop * HOP_S < until_s - 1e-9:
+            hop += 1
+            end_s = hop * HOP_S
+            nonspeech = 0.1 if is_speech else 0.9
+            moment = Moment(end_s, nonspeech, min(0.5, end_s), **state)  # type: ignore[arg-type]
+            start_s = moments.wanted(moment)
+            if start_s is not None:
+                moments.asked(end_s)
+                found.append((round(start_s, 3), round(end_s, 3)))
+    return found
+
+
+def test_silence_is_never_asked_about() -> None:
+    assert asked([(60.0, False, UNSURE)]) == []
+
+
+def test_first_once_there_is_enough_speech() -> None:
+    stretches = asked([(5.0, False, UNSURE), (20.0, True, SURE)])
+    (start_s, end_s), *_ = stretches
+    assert FIRST_S <= end_s - start_s <= FIRST_S + 2 * HOP_S
+    assert start_s >= 5.0 - 0.5  # nothing of the silence before, but for a short window
+    assert len(stretches) == 1 + int((20.0 - end_s) // CONFIRM_S)
+
+
+def test_often_in_doubt_less_in_dispute_rarely_to_confirm() -> None:
+    counts = [len(asked([(61.0, True, state)])) for state in (UNSURE, DISPUTED, SURE)]
+    expected = [(61.0 - FIRST_S) / step_s + 1 for step_s in (UNSURE_S, DISPUTE_S, CONFIRM_S)]
+    for count, most in zip(counts, expected, strict=True):
+        assert 0.85 * most - 1 <= count <= most
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_no_stretch_is_longer_than_the_model_hears() -> None:
+    assert all(b - a <= WINDOW_S + 1e-6 for a, b in asked([(30.0, True, UNSURE)]))
+
+
+def test_behind_a_pause_only_what_follows_it() -> None:
+    pause_s = 2 * PAUSE_S
+    stretches = asked([(10.0, True, SURE), (10.0 + pause_s, False, SURE), (20.0, True, SURE)])
+    behind = [start_s for start_s, end_s in stretches if end_s > 10.0]
+    assert behind
+    assert min(behind) >= 10.0 + pause_s - 0.5

@@ -1,0 +1,98 @@
+"""Second opinions of recordings: of the speech alone, all of it at first, and less of long ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from edge.audio.sources import AudioSource
+from edge.belief import COMPACT, SECOND_OPINION
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.languages import UNKNOWN
+from edge.model.interpreter import Graphs
+from edge.model.modelfile import ModelFile
+from edge.offline import Classification, RecordingClassifier
+from edge.opinion.expert import ExpertFile
+from edge.opinion.recordings import OFTEN
+
+
+class Audio(AudioSource):
+    """Samples as a source."""
+
+    name = "audio"
+
+    def __init__(self, samples: Float32Array, length: int = 1_600) -> None:
+        self._samples, self._length = samples, length
+
+    def blocks(self) -> Iterator[Float32Array]:
+        for start in range(0, len(self._samples), self._length):
+            yield self._samples[start : start + self._length]
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def alone(model: ModelFile, graphs: Graphs) -> RecordingClassifier:
+    return RecordingClassifier(model, graphs)
+
+
+@pytest.fixture(scope="module")
+def both(model: ModelFile, graphs: Graphs, expert_path: str) -> RecordingClassifier:
+    return RecordingClassifier(model, graphs, second=ExpertFile(expert_path, model.labels))
+
+
+def test_without_it_nothing_is_told_of_it(alone: RecordingClassifier, speech: Float32Array) -> None:
+    answer = alone.classify(Audio(speech))
+    assert (answer.by, answer.compact, answer.opinions) == (None, None, 0)
+    assert all(stretch.by is None for stretch in answer.stretches)
+
+
+def test_the_compact_answer_stays_visible(
+    alone: RecordingClassifier, both: RecordingClassifier, speech: Float32Array
+) -> None:
+    part = speech[20 * SAMPLE_RATE_HZ : 28 * SAMPLE_RATE_HZ]
+    one, other = alone.classify(Audio(part)), both.classify(Audio(part))
+    assert other.compact == (one.language, one.confidence)
+    assert other.by == (COMPACT if other.language == one.language else SECOND_OPINION)
+    assert other.opinions in (2, 3)
+    assert other.took_s > 0
+    assert sum(other.probabilities.values()) == pytest.approx(1.0)
+
+
+def facts(answer: Classification) -> tuple[object, ...]:
+    return answer.language, answer.probabilities, answer.stretches, answer.opinions
+
+
+def test_the_answer_does_not_depend_on_blocks_or_on_what_was_before(
+    both: RecordingClassifier, speech: Float32Array
+) -> None:
+    first = both.classify(Audio(speech))
+    for length in (777, len(speech)):
+        assert facts(both.classify(Audio(speech, length))) == facts(first)
+    assert first.language == UNKNOWN  # it is in six
+    assert first.opinions > 10
+
+
+def test_silence_is_not_asked_about(both: RecordingClassifier) -> None:
+    noise = np.random.default_rng(0).normal(0, 1e-4, 10 * SAMPLE_RATE_HZ).astype(np.float32)
+    answer = both.classify(Audio(noise))
+    assert (answer.opinions, answer.by) == (0, COMPACT)
+
+
+def test_the_shortest_recordings_are_asked_about_too(
+    both: RecordingClassifier, speech: Float32Array
+) -> None:
+    answer = both.classify(Audio(speech[32_000:44_000]))
+    assert answer.opinions == 1
+
+
+def test_a_long_recording_is_asked_about_less_often(
+    both: RecordingClassifier, speech: Float32Array
+) -> None:
+    part = speech[20 * SAMPLE_RATE_HZ : 28 * SAMPLE_RATE_HZ]
+    stretches = 3 * OFTEN  # the first forty, and every second one of the next eighty
+    answer = both.classify(Audio(np.tile(part, 1 + stretches * 3 // 8)))
+    assert OFTEN < answer.opinions <= 2 * OFTEN + 4

@@ -1,0 +1,97 @@
+"""Evidence that comes late: what is believed is as if it had come in time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.belief import MEMORY_S, Belief, Opinion, RevisableBelief
+from edge.frontend import Float64Array
+
+HOP_S = 0.1
+CLASSES = 4
+FILTERING = (CLASSES, HOP_S / 30.0, HOP_S / 3.0)
+
+
+def stream(hops: int) -> Float64Array:
+    """Windows of a compact model that knows little: shape (hops, classes)."""
+    return np.random.default_rng(1).dirichlet(np.full(CLASSES, 3.0), hops)
+
+
+def opinion(start_s: float, end_s: float, favoured: int, share: float = 0.94) -> Opinion:
+    probabilities = np.full(CLASSES, (1 - share) / (CLASSES - 1))
+    probabilities[favoured] = share
+    return Opinion(start_s, end_s, 3.0, probabilities, 0.1)
+
+
+def heard(hops: int, opinions: dict[int, list[Opinion]]) -> RevisableBelief:
+    """Hear windows, and take opinions after so many of them."""
+    belief = RevisableBelief(*FILTERING, HOP_S)
+    for number, probabilities in enumerate(stream(hops), 1):
+        belief.update(probabilities, number * HOP_S)
+        for each in opinions.get(number, []):
+            belief.revise(each)
+    return belief
+
+
+def test_without_opinions_it_is_the_plain_filter_bit_for_bit() -> None:
+    plain = Belief(*FILTERING)
+    for number, probabilities in enumerate(stream(500), 1):
+        plain.update(probabilities, number * HOP_S)
+    belief = heard(500, {})
+    assert belief.values == plain.values == belief.alone.values
+
+
+@pytest.mark.parametrize("delay_hops", [1, 7, 60])
+def test_late_is_as_good_as_in_time(delay_hops: int) -> None:
+    said = opinion(2.0, 5.0, favoured=2)
+    in_time = heard(120, {50: [said]})
+    late = heard(120, {50 + delay_hops: [said]})
+    assert late.values == in_time.values
+    assert late.alone.values == in_time.alone.values
+
+
+def test_the_order_in_which_opinions_come_does_not_matter() -> None:
+    first, second = opinion(1.0, 4.0, 0), opinion(3.0, 6.0, 1)
+    one = heard(80, {60: [first, second]})
+    other = heard(80, {61: [second], 75: [first]})
+    np.testing.assert_allclose(one.values, other.values, rtol=1e-12)
+
+
+def test_an_opinion_moves_the_belief_and_leaves_that_of_the_compact_model_alone() -> None:
+    before, after = heard(60, {}), heard(60, {60: [opinion(3.0, 6.0, favoured=3)]})
+    assert int(np.argmax(after.values)) == 3
+    assert after.values[3] > 0.8
+    assert after.alone.values == before.values
+
+
+def test_the_same_stretch_heard_twice_is_no_second_evidence() -> None:
+    said = opinion(3.0, 6.0, favoured=3)
+    once, twice = heard(60, {60: [said]}), heard(60, {60: [said, said]})
+    np.testing.assert_allclose(twice.values, once.values, rtol=1e-12)
+
+
+def test_less_that_was_heard_says_less() -> None:
+    shares = [
+        heard(60, {60: [opinion(start_s, 6.0, favoured=3)]}).values[3]
+        for start_s in (5.5, 5.0, 4.0, 3.0)
+    ]
+    assert shares == sorted(shares)
+
+
+def test_what_is_too_old_does_not_count() -> None:
+    hops = round(2 * MEMORY_S / HOP_S)
+    belief = heard(hops, {})
+    before = belief.values
+    assert not belief.revise(opinion(0.0, 3.0, favoured=1))
+    assert belief.values == before
+
+
+def test_masked_classes_stay_impossible() -> None:
+    belief = RevisableBelief(*FILTERING, HOP_S)
+    masked = np.array([0.5, 0.5, 0.0, 0.0])
+    for number in range(1, 40):
+        belief.update(masked, number * HOP_S)
+    belief.revise(Opinion(1.0, 3.9, 3.0, np.array([0.9, 0.1, 0.0, 0.0]), 0.1))
+    assert belief.values[2:] == [0.0, 0.0]
+    assert sum(belief.values) == pytest.approx(1.0)
