@@ -30,8 +30,9 @@ def tables(report: Report) -> Iterator[str]:
     yield ""
     yield from _by_language(report)
     yield ""
-    yield from _yardstick(report)
-    yield ""
+    if any(row.get("yardstick") for row in report["durations"].values()):
+        yield from _yardstick(report)
+        yield ""
     yield from _conditions(report)
     yield ""
     yield from _rejection(report)
@@ -106,8 +107,12 @@ def _rejection(report: Report) -> Iterator[str]:
     noise = report["noise"]
     accepted = _percent(noise["called_a_language"])
     yield f"- {accepted} of {noise['windows']} windows of noise accepted"
-    streams = report["streams"]
-    yield (
+    if "streams" in report:
+        yield _streams(report["streams"])
+
+
+def _streams(streams: Report) -> str:
+    return (
         f"- {streams['changes']:.0f} changes: {streams['median_delay_s']:.1f} s median delay, "
         f"{streams['p95_delay_s']:.1f} s at 95 %, {_percent(streams['missed'])} missed, "
         f"{streams['false_changes_per_hour']:.0f} false an hour, "

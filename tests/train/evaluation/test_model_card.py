@@ -9,15 +9,15 @@ import pytest
 from train.evaluation.model_card import main
 
 ROOT = Path(__file__).parents[3]
-REPORT = ROOT / "docs/results/edgelid-9-test.json"
-CARD = ROOT / "edge/models/edgelid-9.md"
+NAMES = ("edgelid-9", "edgelid-9-large")
 
 
-def test_the_card_says_what_the_report_says(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(REPORT)]) == 0
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_says_what_the_report_says(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(ROOT / f"docs/results/{name}-test.json")]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(rows) > 20
-    card = CARD.read_text().splitlines()
+    card = (ROOT / f"edge/models/{name}.md").read_text().splitlines()
     assert [row for row in rows if row not in card] == []
 
 
