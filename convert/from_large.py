@@ -58,7 +58,7 @@ LICENCE = (
 def convert_large(
     checkpoint: Path, corpus: Path, output: Path, name: str, limits: Limits, sounds: Path | None
 ) -> Proof:
-    """Convert a checkpoint of `train.waveforms.fit large`.
+    """Convert a checkpoint of ``python -m train.waveforms large``.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def test_shipped_configurations(path: Path) -> None:
 
 def test_configurations_of_waveforms_hold_out_the_same() -> None:
     pytest.importorskip("tensorflow", reason="needs the extra `train`")
-    from train.waveforms.fit import run_config
+    from train.waveforms.compact_fit import run_config
 
     compact, large = (tomllib.loads((FOLDER / f"{n}.toml").read_text()) for n in OF_WAVEFORMS)
     assert run_config(compact).data.labels == (*large["data"]["languages"], "other", "nonspeech")

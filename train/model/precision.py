@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 
 import keras
-import tensorflow as tf
 
 AUTO, FLOAT32 = "auto", "float32"
 BFLOAT16, FLOAT16 = "mixed_bfloat16", "mixed_float16"
@@ -19,6 +18,8 @@ def choose(wanted: str) -> str:
     """Precision of the trunk's arithmetic: what is wanted, or what suits all GPUs here."""
     if wanted != AUTO:
         return wanted
+    import tensorflow as tf  # checkpoints are read where there is none
+
     return by_capability(
         [
             tf.config.experimental.get_device_details(device).get("compute_capability") or (0, 0)

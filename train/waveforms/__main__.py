@@ -124,21 +124,31 @@ def run_whisper(options: argparse.Namespace) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
+def _check_output(file: Path) -> None:
+    """Find out before the work whether its result can be kept."""
+    from edge.system.atomic import check_writable
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(file)
+
+
 def run_large(options: argparse.Namespace) -> None:
     """``large``."""
     from train.waveforms.bank import Segments
-    from train.waveforms.fit import fit_large
+    from train.waveforms.large_fit import fit_large
 
     if options.start is None:
         raise EdgelidError("the large model begins with Whisper's weights: give --start")
+    _check_output(options.output)
     fit_large(read_toml(options.config), Segments.load(options.bank), options)
 
 
 def run_compact(options: argparse.Namespace) -> None:
     """``compact``."""
     from train.waveforms.bank import Segments
-    from train.waveforms.fit import fit_compact
+    from train.waveforms.compact_fit import fit_compact
 
+    _check_output(options.output)
     fit_compact(read_toml(options.config), Segments.load(options.bank), options)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 
 PART_BYTES = 50_000_000
@@ -204,9 +205,20 @@ class Segments:
 
     @classmethod
     def load(cls, folder: Path) -> Segments:
-        """Read what :meth:`save` wrote."""
-        table = json.loads((folder / "segments.json").read_text(encoding="utf-8"))
-        samples = np.load(folder / "samples.npy", mmap_mode="r")
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        EdgelidError
+            If it is not there, or damaged.
+        """
+        try:
+            table = json.loads((folder / "segments.json").read_text(encoding="utf-8"))
+            samples = np.load(folder / "samples.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise EdgelidError(
+                f"there is no decoded bank in {folder}, or it is damaged: make it with `decode`"
+            ) from error
         return cls(samples, np.array(table["starts"]), np.array(table["lengths"]), table["rows"])
 
 

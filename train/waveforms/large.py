@@ -81,6 +81,14 @@ class Large(keras.Model):  # type: ignore[misc]
         x = self.centre(pooled, training=False)
         return self.scores(x if drop is None else x * drop)
 
+    def evidence(self) -> np.ndarray:
+        """What a token says for each class by itself, shape (dim, classes): the linear layer on
+        the mean.
+        """
+        deviation = np.sqrt(np.asarray(self.centre.moving_variance)[: self.dim] + 1e-5)
+        kernel: np.ndarray = np.asarray(self.scores.kernel)[: self.dim] / deviation[:, None]
+        return kernel
+
     def call(self, log_mel: Any, training: bool = False, drop: Any | None = None) -> Any:
         """Scores of windows.
 

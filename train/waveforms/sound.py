@@ -176,3 +176,24 @@ def masked(features: Any, times: Any, bands: Any) -> Any:
     out_f = ops.any(ops.logical_and(f >= bands[..., :1], f < bands[..., 1:]), axis=1)
     out = ops.logical_or(out_t[:, :, None], out_f[:, None, :])
     return ops.where(out, ops.zeros_like(features), features)
+
+
+def filterbank(config: FrontEndConfig) -> np.ndarray:
+    """Mel filters, shape (bins, mels); the same as `train.features.filterbank`, without librosa."""
+
+    # Slaney's scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998).
+    def to_mel(hz: Any) -> Any:
+        hz = np.asarray(hz, np.float64)
+        return np.where(
+            hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1) / 1000) / (np.log(6.4) / 27)
+        )
+
+    def to_hz(mel: Any) -> Any:
+        return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
+
+    edges = to_hz(np.linspace(to_mel(config.low_hz), to_mel(config.high_hz), config.mels + 2))
+    hz = np.fft.rfftfreq(config.fft_samples, 1 / config.sample_rate_hz)
+    rise = (hz[None, :] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    fall = (edges[2:, None] - hz[None, :]) / (edges[2:] - edges[1:-1])[:, None]
+    filters = np.maximum(0, np.minimum(rise, fall)) * (2 / (edges[2:] - edges[:-2]))[:, None]
+    return np.asarray(filters.T, np.float32)

@@ -10,11 +10,11 @@ from edge.frontend import FrontEnd, FrontEndConfig
 from tests.synthetic import speech
 from train.features.filterbank import mel_filterbank
 from train.waveforms.draws import EQ_POINTS
-from train.waveforms.fit import filterbank
 from train.waveforms.large import large_front_end
 from train.waveforms.sound import (
     augmented,
     eq_basis,
+    filterbank,
     log_mel,
     masked,
     room_spectra,

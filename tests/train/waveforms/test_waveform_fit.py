@@ -83,7 +83,7 @@ def bank(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Segment
 @pytest.fixture(scope="module")
 def large(bank: Segments, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint of a large model that began with random weights."""
-    from train.waveforms.fit import fit_large
+    from train.waveforms.large_fit import fit_large
 
     folder = tmp_path_factory.mktemp("large")
     encoder = Encoder(1)
@@ -177,7 +177,7 @@ def test_large_becomes_a_model_file(large: Path, tiny_corpus: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_compact_learns_from_large(large: Path, bank: Segments, tmp_path: Path) -> None:
-    from train.waveforms.fit import fit_compact
+    from train.waveforms.compact_fit import fit_compact
 
     tiny = TINY[: TINY.index("[optimiser]")].replace("variants = 1", "")
     config = tomllib.loads(tiny + COMPACT)

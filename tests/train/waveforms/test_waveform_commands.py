@@ -1,0 +1,75 @@
+"""The commands of training from waveforms: one sentence where something is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from train.waveforms.__main__ import main
+
+NEEDS_LITTLE = """
+import sys
+for name in ("tensorflow", "polars", "librosa", "tqdm", "matplotlib"):
+    sys.modules[name] = None
+import train.waveforms.compact_fit, train.waveforms.large_fit, train.waveforms.bank
+"""
+
+
+def said(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["train.waveforms", *arguments])
+    return main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["decode", "{0}", "--output", "{0}/bank"], "there are no parts of a bank"),
+        (["whisper", "{0}/none.bin", "--output", "{0}/w.npz"], "cannot read the weights"),
+        (["pack", "{0}/none.toml", "--corpus", "{0}", "--output", "{0}/p"], "cannot read"),
+        (["pack", "{0}/bad.toml", "--corpus", "{0}", "--output", "{0}/p"], "is not valid TOML"),
+        (["large", "{0}/none.toml", "--bank", "{0}", "--output", "{0}/l.npz"], "give --start"),
+    ],
+)
+def test_one_sentence(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "bad.toml").write_text("= 1")
+    assert said([text.format(tmp_path) for text in arguments], monkeypatch) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_a_bank_of_nothing_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text("")
+    given = ["--bank", str(tmp_path / "none"), "--output", str(tmp_path / "l.npz")]
+    start = ["--start", str(tmp_path / "w.npz")]
+    assert said(["large", str(config), *given, *start], monkeypatch) == 1
+    assert "there is no decoded bank" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX (pip install jax)")
+def test_the_accelerators_machine_needs_little() -> None:
+    """Neither TensorFlow, where JAX computes, nor what reads a corpus."""
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    done = subprocess.run(
+        [sys.executable, "-c", NEEDS_LITTLE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,110 @@
+"""Scores on the speech held out for decisions, while training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from edge.frontend import FrontEndConfig
+from train.waveforms.bank import Segments
+from train.waveforms.draws import development_windows, macro_accuracy
+from train.waveforms.sound import log_mel, samples_of
+from train.waveforms.stepper import compiled, with_values
+
+LENGTHS_S = (1.0, 3.0, 10.0)
+WINDOW_FRAMES, WINDOW_HOP_FRAMES = 300, 175  # of the large model, over what is longer
+MOST_PER_SPEAKER = 12  # windows
+
+
+class _Together:
+    """Models as one, for their variables."""
+
+    def __init__(self, models: list[Any]) -> None:
+        self.variables = [v for m in models for v in m.variables]
+
+
+def select(score: dict[str, Any]) -> float:
+    """The one number that picks a checkpoint."""
+    return round(float(np.mean([v["macro"] for v in score.values()])), 4)
+
+
+class Judge:
+    """Scores on the speech held out for decisions."""
+
+    def __init__(self, segments: Segments, labels: list[str], most: int, batch: int = 64) -> None:
+        self.labels, self.batch = labels, batch
+        self.windows = {
+            s: development_windows(
+                segments, labels, samples_of(round(s * 100)), MOST_PER_SPEAKER, most
+            )
+            for s in LENGTHS_S
+        }
+        self._fast: Callable[..., Any] | None = None
+
+    def waves(self, bank: Any, s: float) -> Any:
+        """Batches of waveforms, at a common level."""
+        starts = self.windows[s][0]
+        samples = samples_of(round(s * 100))
+        for i in range(0, len(starts), self.batch):
+            some = np.resize(starts[i : i + self.batch], self.batch)
+            index = some[:, None] + np.arange(samples)[None]
+            wave = ops.cast(ops.take(bank, index.astype(np.int32)), "float32") / 32768.0
+            yield wave, min(self.batch, len(starts) - i)
+
+    def scores(self, call: Callable[[Any], Any], bank: Any, s: float) -> dict[str, Any]:
+        """Macro accuracy of a function from waveforms to scores."""
+        found = [np.asarray(call(w))[:n] for w, n in self.waves(bank, s)]
+        _, labels, sources = self.windows[s]
+        return macro_accuracy(np.concatenate(found), labels, sources, len(self.labels) - 2)
+
+    def _compiled(self, models: list[Any], call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The same function, compiled once for all weights that the models will ever have."""
+
+        def pure(values: list[Any], wave: Any) -> Any:
+            # One scope for all: scopes replace each other.
+            with with_values(_Together(models), values):
+                return call(wave)
+
+        if self._fast is None:
+            self._fast = compiled(pure)
+        fast = self._fast
+        return lambda wave: fast([v.value for m in models for v in m.variables], wave)
+
+    def large(
+        self, model: Any, filters: Any, front_end: FrontEndConfig, bank: Any
+    ) -> dict[str, Any]:
+        """Scores of the large model; 10 s as the mean over windows of 3 s."""
+
+        def call(wave: Any) -> Any:
+            features = log_mel(wave, front_end, filters)
+            if features.shape[1] <= WINDOW_FRAMES:
+                return model(features)
+            last = features.shape[1] - WINDOW_FRAMES
+            starts = range(0, last + 1, WINDOW_HOP_FRAMES)
+            parts = [features[:, i : i + WINDOW_FRAMES] for i in starts]
+            return sum(ops.log_softmax(model(p)) for p in parts) / len(parts)
+
+        return self._all(self._compiled([model], call), bank)
+
+    def compact(
+        self, trunk: Any, head: Any, filters: Any, front_end: FrontEndConfig, bank: Any
+    ) -> dict[str, Any]:
+        """Scores of the compact model."""
+        from train.model.network import pool
+
+        def call(wave: Any) -> Any:
+            frames = log_mel(wave, front_end, filters)
+            embeddings, weights, _ = trunk(frames[:, :, None, :])
+            return head(pool(ops.cast(embeddings, "float32"), ops.cast(weights, "float32")))
+
+        return self._all(self._compiled([trunk, head], call), bank)
+
+    def _all(self, call: Callable[[Any], Any], bank: Any) -> dict[str, Any]:
+        found = {f"{s:g}s": self.scores(call, bank, s) for s in self.windows}
+        return {
+            k: (v if k == "3s" else {x: v[x] for x in ("macro", "by_language", "n")})
+            for k, v in found.items()
+        }

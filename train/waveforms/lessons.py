@@ -1,0 +1,74 @@
+"""What both models learn from: stretches of the bank, clean and augmented, and losses on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from train.waveforms.bank import Segments
+from train.waveforms.draws import Drawer
+from train.waveforms.sound import augmented, eq_basis, room_spectra, stretch, transform_size
+
+
+def room_constants(segments: Segments, drawer: Drawer, samples: int) -> dict[str, Any]:
+    """Rooms and equaliser for windows of so many samples."""
+    rooms = [
+        segments.samples[segments.starts[i] : segments.starts[i] + segments.lengths[i]] / 32768.0
+        for i in drawer.rooms
+    ]
+    real, imaginary = room_spectra(rooms, samples)
+    return {
+        "real": ops.convert_to_tensor(real),
+        "imaginary": ops.convert_to_tensor(imaginary),
+        "basis": ops.convert_to_tensor(eq_basis(transform_size(samples))),
+    }
+
+
+def heard(
+    draw: Any, constants: Any, samples: int, mixed: Any | None = None, variants: int = 1
+) -> tuple[Any, Any]:
+    """Clean and augmented waveforms of a draw.
+
+    `mixed`, shape (batch,), is how loud the neighbour in the batch speaks into a clip: for lessons
+    of a teacher, who says what is to be heard in it.
+    """
+    bank = constants["bank"]
+    clean = stretch(bank, draw["starts"], draw["counts"], draw["lead"], draw["rate"], samples)
+    if mixed is not None:
+        clean = clean + mixed[:, None] * ops.roll(clean, variants, axis=0)
+    ones = ops.ones_like(draw["rate"])
+    noise = stretch(
+        bank,
+        draw["noise_starts"],
+        draw["noise_counts"],
+        ops.zeros_like(draw["lead"]),
+        ones,
+        samples,
+    )
+    rooms = (constants["real"], constants["imaginary"])
+    return clean, augmented(clean, noise, draw, rooms, constants["basis"])
+
+
+def cross_entropy(logits: Any, labels: Any, smooth: float, counted: Any | float = 1.0) -> Any:
+    """Mean over the batch, of labels smoothed over all classes."""
+    classes = logits.shape[-1]
+    wanted = ops.one_hot(labels, classes) * (1 - smooth) + smooth / classes
+    return -ops.mean(counted * ops.sum(wanted * ops.log_softmax(logits), axis=-1))
+
+
+def standardised(x: Any, axes: tuple[int, ...]) -> Any:
+    """Less the mean and over the deviation, of a batch."""
+    mean = ops.mean(x, axis=axes, keepdims=True)
+    return (x - mean) / ops.sqrt(ops.var(x, axis=axes, keepdims=True) + 1e-6)
+
+
+def hits(logits: Any, labels: Any) -> Any:
+    """Share of a batch whose likeliest class is the right one."""
+    right = ops.equal(ops.argmax(logits, -1), ops.cast(labels, "int32"))
+    return ops.mean(ops.cast(right, "float32"))
+
+
+def unlike(said: Any, told: Any) -> Any:
+    """One less the cosine between vectors along the last axis."""
+    return 1 - ops.sum(ops.normalize(said, -1) * ops.normalize(told, -1), axis=-1)
