@@ -110,6 +110,7 @@ def test_values_stay_within_what_the_docstring_says() -> None:
     assert loud.max() < 30
 
 
+@pytest.mark.slow  # the first import of librosa compiles
 def test_librosa_computes_the_same(speech: Float32Array) -> None:
     librosa = pytest.importorskip("librosa")
     audio = np.concatenate([speech[16_000:48_000], noise(16_000)])

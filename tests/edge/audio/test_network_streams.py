@@ -63,6 +63,7 @@ def url_of(server: Server, scheme: str) -> str:
     return f"{scheme}://user:geheim@127.0.0.1:{server.port}/sound?token=geheim"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
 def test_a_stream_that_breaks_is_connected_to_again(
     server: Server, scheme: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +95,7 @@ def test_a_stream_that_breaks_is_connected_to_again(
     assert "geheim" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_stream_that_falls_silent_without_a_word(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_stream_that_falls_silent_without_a_word(
     assert isinstance(sounds[-1], np.ndarray)
 
 
+@pytest.mark.slow
 def test_a_stream_that_stays_away_is_a_gap_that_grows(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_terminal_that_is_stopped_holds_nobody_up(tmp_path: Path) -> None:
         assert [json.loads(line)["type"] for line in log.open()][-1] == "segment"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux from apt")
 def test_a_window_that_becomes_narrower_leaves_no_ghosts(tmp_path: Path) -> None:
     """In a terminal that wraps what stands there when it becomes narrower, as most do."""
