@@ -29,6 +29,7 @@ from edge.audio.formats import SYNC_BYTES, kind_of
 from edge.audio.sections import Section, Window, sections
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
+from edge.system.install import how_to_install
 from edge.system.native_stderr import stderr_to_log
 
 logger = logging.getLogger(__name__)
@@ -382,8 +383,7 @@ def import_soundfile() -> Any:
         return importlib.import_module("soundfile")
     except ImportError as error:
         raise EdgelidError(
-            "audio files need the package soundfile, which cannot be imported: "
-            'pip install "edgelid[edge]".'
+            "audio files need the package soundfile, which cannot be imported: " + how_to_install()
         ) from error
     except OSError as error:
         raise EdgelidError(

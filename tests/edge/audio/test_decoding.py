@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -401,3 +402,14 @@ def test_it_can_be_stopped_while_it_waits(other_ffmpeg: Callable[[str], Path]) -
         for _ in source.samples():
             source.stop()
         assert time.monotonic() - start_s < 5
+
+
+@pytest.mark.parametrize(("largest", "extra"), [(2**63 - 1, "edge"), (2**31 - 1, "edge-legacy")])
+def test_a_missing_package_is_named_as_there_is_one(
+    largest: int, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    monkeypatch.setattr(sys, "maxsize", largest)
+    monkeypatch.setattr(sys, "hexversion", 0x030B0000)  # as on Raspberry Pi OS bookworm
+    with pytest.raises(EdgelidError, match=rf'pip install "edgelid\[{extra}\]"'):
+        decoding.import_soundfile()
