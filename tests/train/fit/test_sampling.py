@@ -291,7 +291,10 @@ def children() -> set[tuple[int, str]]:
     """Processes that this one has started, with their command lines."""
     found = set()
     for task in Path("/proc/self/task").iterdir():
-        for child in (task / "children").read_text().split():
+        started = ""
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            started = (task / "children").read_text()
+        for child in started.split():
             with contextlib.suppress(OSError):
                 found.add((int(child), Path(f"/proc/{child}/cmdline").read_text()))
     return found
