@@ -210,14 +210,7 @@ def window_to_tflite(
     EdgelidError
         If the converter gives up.
     """
-
-    def run(inputs: dict[str, Any]) -> dict[str, Any]:
-        return {"scores": network(inputs["frames"])}
-
-    network(np.zeros((1, *shape), np.float32))  # Keras builds a layer when it is first called
-    function = tf.function(
-        run, input_signature=[{"frames": tf.TensorSpec((1, *shape), name="frames")}]
-    )
+    function = _window_function(network, shape)
     operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
     samples = None
     if windows is not None:
@@ -250,12 +243,19 @@ def float_window_to_tflite(network: Any, shape: tuple[int, ...]) -> bytes:
     EdgelidError
         If the converter gives up.
     """
-    function = tf.function(
-        lambda inputs: {"scores": network(inputs["frames"])},
-        input_signature=[{"frames": tf.TensorSpec((1, *shape), name="frames")}],
-    )
+    function = _window_function(network, shape)
     operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
     return _to_tflite([network], {"window": function}, None, operators, int8_weights=True)
+
+
+def _window_function(network: Any, shape: tuple[int, ...]) -> Any:
+    """The endpoint of a network of whole windows."""
+
+    def run(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"scores": network(inputs["frames"])}
+
+    network(np.zeros((1, *shape), np.float32))  # Keras builds a layer when it is first called
+    return tf.function(run, input_signature=[{"frames": tf.TensorSpec((1, *shape), name="frames")}])
 
 
 def _to_tflite(

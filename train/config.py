@@ -179,13 +179,23 @@ def read_config(path: str | os.PathLike[str]) -> RunConfig:
         If it is missing, not TOML, or has unknown, missing or ill-typed keys.
     """
     file = Path(path)
+    return from_dict(RunConfig, read_toml(file), str(file))
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Values of a TOML file, whatever they are.
+
+    Raises
+    ------
+    EdgelidError
+        If it is missing or not TOML.
+    """
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise EdgelidError(f"cannot read the configuration {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EdgelidError(f"the configuration {file} is not valid TOML: {error}") from error
-    return from_dict(RunConfig, values, str(file))
 
 
 def from_dict(kind: type[T], values: Any, where: str) -> T:

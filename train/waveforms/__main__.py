@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from edge.errors import EdgelidError
 from train.command import run
+from train.config import read_toml
 
 LAYERS = 4  # of Whisper's encoder that the large model has
 
@@ -71,22 +70,6 @@ def parser() -> argparse.ArgumentParser:
         )
         fit.set_defaults(run_command=run_large if name == "large" else run_compact)
     return top
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A configuration.
-
-    Raises
-    ------
-    EdgelidError
-        If it cannot be read.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EdgelidError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EdgelidError(f"the configuration {path} is not valid TOML: {error}") from error
 
 
 def run_pack(options: argparse.Namespace) -> None:

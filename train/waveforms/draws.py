@@ -116,10 +116,7 @@ class Drawer:
         # Of what is no speech, some is nearly or wholly silent.
         silent = ~speech & (rng.random(clips) < 0.2)
         peak_db = np.where(silent, uniform(-110, -60, clips), peak_db)
-        times = np.sort(
-            np.stack([uniform(0, masks_frames, (clips, MASKS)), np.zeros((clips, MASKS))], axis=-1),
-            axis=-1,
-        )
+        times = np.empty((clips, MASKS, 2))
         times[..., 0] = uniform(0, masks_frames, (clips, MASKS))
         times[..., 1] = times[..., 0] + uniform(0, min(30, masks_frames // 6), (clips, MASKS))
         bands = np.empty((clips, MASKS, 2))

@@ -109,15 +109,13 @@ class Encoder(keras.Model):  # type: ignore[misc]
             layer.build((None, None, dim))
         self.built = True
 
-    def call(self, features: Any, every: bool = False) -> Any:
+    def call(self, features: Any) -> Any:
         """Tokens of windows.
 
         Parameters
         ----------
         features : tensor, shape (batch, frames, MELS)
             As :func:`normalised` gives them; an even number of frames.
-        every : bool
-            Whether to return what each layer gave, in a list, instead of the last.
 
         Returns
         -------
@@ -126,11 +124,9 @@ class Encoder(keras.Model):  # type: ignore[misc]
         x = ops.gelu(self.conv1(features), approximate=True)
         x = ops.gelu(self.conv2(ops.pad(x, ((0, 0), (1, 1), (0, 0)))), approximate=True)
         x = x + ops.cast(ops.convert_to_tensor(positions(x.shape[1], self.dim)), x.dtype)
-        outputs = []
         for layer in self.stack:
             x = layer(x)
-            outputs.append(x)
-        return outputs if every else x
+        return x
 
     def load(self, arrays: Arrays) -> None:
         """Take over weights named as in :func:`train.waveforms.published.read_encoder`."""
