@@ -316,8 +316,9 @@ class Decoder:
 
     def _says(self, belief: Belief) -> tuple[str, float]:
         """The answer by a belief if nothing is held, and how likely its likeliest class is."""
-        confidence = max(belief.values)
-        leader = self._labels[belief.values.index(confidence)]
+        values = belief.values
+        confidence = max(values)
+        leader = self._labels[values.index(confidence)]
         return leader if confidence >= self._threshold else UNKNOWN, confidence
 
     def _by(self, answer: str) -> str | None:
