@@ -27,7 +27,7 @@ from edge.audio.gaps import Reason
 from edge.audio.level import Level
 from edge.audio.mixing import Ear, Mixer
 from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
-from edge.audio.wakeup import WAKE_S
+from edge.audio.wakeup import WAKE_S, PipePace
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 
@@ -333,9 +333,15 @@ class PcmSource(AudioSource):
             )
 
     def _chunks(self, frame_bytes: int) -> Iterator[bytes]:
-        block_bytes = frame_bytes * round(self.rate_hz * BLOCK_S)
+        # More than comes while it is left alone.
+        block_bytes = frame_bytes * round(self.rate_hz * 2 * WAKE_S)
+        block_bytes = min(block_bytes, PCM_BYTES * MAX_BLOCK_VALUES)
+        pace: PipePace | None = None
+        if self._descriptor is not None:
+            pace = PipePace(self._descriptor, frame_bytes * self.rate_hz)
         while not self._stopping:
-            if self._descriptor is not None:
+            if self._descriptor is not None and pace is not None:
+                pace.rest()
                 # A read could block for ever and keep `stop` from being noticed.
                 ready, _, _ = select.select([self._descriptor], [], [], STOP_POLL_S)
                 if not ready:
@@ -350,6 +356,8 @@ class PcmSource(AudioSource):
                 continue
             if not chunk:
                 return
+            if pace is not None:
+                pace.took(len(chunk), len(chunk) < block_bytes)
             yield chunk
 
     def _without_header(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
