@@ -20,7 +20,7 @@ from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from tests.edge.test_cli import DEVICES, ahead, sounddevice
 
 AUDIO_S = 60
-LEFT_ON_S = 2.0
+LEFT_ON_S = 1.5
 MAX_PEAK_BYTES = 70_000_000
 
 
@@ -110,4 +110,4 @@ def test_what_is_left_on_sleeps_longer_than_a_hop(
             process.terminate()
             process.communicate()
     # Some more, if a busy machine makes it wait for memory or a file.
-    assert 1 <= count < 5 * elapsed_s
+    assert 1 <= count < 6 * elapsed_s

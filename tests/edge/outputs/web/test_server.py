@@ -100,7 +100,7 @@ def test_it_sleeps_while_nobody_asks(served: Served) -> None:
         return int(found)
 
     before, start_s = sleeps(), time.monotonic()
-    time.sleep(1.5)
+    time.sleep(1.0)
     assert sleeps() - before <= 2 + 2 * (time.monotonic() - start_s)
 
 
