@@ -18,6 +18,9 @@ from train.architecture import ModelConfig
 
 T = TypeVar("T")
 
+# Of the shipped models: what speech is made in, and what a yardstick answers in.
+LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pt", "ru", "zh")
+
 # Each clip of a batch is also scored by its first second and by random parts of up to two.
 MIN_CLIP_S = 2.0
 
