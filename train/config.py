@@ -201,6 +201,18 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise EdgelidError(f"the configuration {file} is not valid TOML: {error}") from error
 
 
+def development_of(file: Path) -> dict[str, list[str]]:
+    """Sources by language that a configuration, of any program, holds out for decisions.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read, or its table ``[data]`` does not fit.
+    """
+    data = read_toml(file).get("data", {})
+    return from_dict(DataConfig, data, f"the configuration {file}, data").development
+
+
 def from_dict(kind: type[T], values: Any, where: str) -> T:
     """Build a dataclass from plain values, checking every name and type.
 

@@ -124,6 +124,7 @@ class ExpertFile:
 
     Attributes
     ----------
+    path : Path
     window_s : float
         The most that the model hears of a stretch.
     samples : int
@@ -138,9 +139,9 @@ class ExpertFile:
     """
 
     def __init__(self, name: str, labels: Sequence[str]) -> None:
-        self._path = LARGE_MODEL if name == LARGE else Path(name)
+        self.path = LARGE_MODEL if name == LARGE else Path(name)
         self._labels = tuple(labels)
-        model = read_model(self._path)
+        model = read_model(self.path)
         check_labels(model, labels)
         config = model.description.front_end
         self.window_s = model.description.decoder.window_s
@@ -156,7 +157,7 @@ class ExpertFile:
         EdgelidError
             If it cannot be run.
         """
-        model = read_model(self._path)
+        model = read_model(self.path)
         # One thread: its processor time is that of the thread which asks.
         return Expert(model, open_model(model, 1), self._labels)
 

@@ -123,7 +123,7 @@ def open_corpus(config: RunConfig, place: Place, teachers: Sequence[Path] = ()) 
     """
     parts = _read_manifests(place.corpora)
     rows = pl.concat([part.rows for part in parts])
-    _check_sources(rows, config.data.development)
+    check_sources(rows, config.data.development)
     train, development = divide(rows, config.data.development)
     if not len(development):
         raise EdgelidError(
@@ -227,7 +227,7 @@ def _warn_of_lone_speakers(rows: pl.DataFrame, languages: Sequence[str]) -> None
         log.warning("only one speaker of %s: the model may learn the voice", ", ".join(lone))
 
 
-def _check_sources(rows: pl.DataFrame, development: Mapping[str, Sequence[str]]) -> None:
+def check_sources(rows: pl.DataFrame, development: Mapping[str, Sequence[str]]) -> None:
     """Refuse a misspelt source, which would silently be trained on."""
     for language, sources in development.items():
         known = rows.filter(pl.col("language") == language)["source"].unique().to_list()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from edge.errors import EdgelidError
 from train.command import run
-from train.config import read_toml
+from train.config import development_of, read_toml
 
 LAYERS = 4  # of Whisper's encoder that the large model has
 
@@ -77,9 +77,8 @@ def run_pack(options: argparse.Namespace) -> None:
     from train.features.synthetic_noise import sounds_of
     from train.waveforms.bank import entries_of, write_bank
 
-    development = read_toml(options.config)["data"].get("development", {})
     sounds = sounds_of(options.corpus)
-    found = entries_of(options.corpus, development, sounds)
+    found = entries_of(options.corpus, development_of(options.config), sounds)
     print(f"{write_bank(found, options.output, round(options.part_mb * 1e6))} parts written")
 
 
