@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.belief import Opinion
-from edge.classifier import StreamingClassifier, calibrated, class_mask, masked
+from edge.classifier import StreamingClassifier, calibrated, class_mask, filled, masked
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEnd
 from edge.model.interpreter import Graphs, WindowGraph, open_model
@@ -103,12 +103,8 @@ class Expert:
             values: list[float] = heard[-1][0].probabilities.tolist()
             return values
         assert isinstance(self._graphs, WindowGraph)
-        config, stream = self._model.description.front_end, self._model.description.stream
-        # Zero is silence: what is too short for a window has it before itself.
-        frames = np.zeros((stream.receptive_field_frames, config.mels), np.float32)
-        heard_frames = self._front_end.log_mel(samples)[-len(frames) :]
-        if len(heard_frames):
-            frames[-len(heard_frames) :] = heard_frames
+        count = self._model.description.stream.receptive_field_frames
+        frames = filled(self._front_end.log_mel(samples), count)
         return calibrated(self._graphs.scores(frames).tolist(), self._temperature)
 
 
