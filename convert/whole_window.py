@@ -44,6 +44,23 @@ def windows_of_clips(clips: Sequence[Float32Array], frames: int) -> list[Float32
     ]
 
 
+def whole_windows(frames: Float32Array, length: int) -> list[Float32Array]:
+    """Windows of a clip as a stream has them that is older than a window: as many as differ.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n, mels)
+    length : int
+        Frames of a window.
+    """
+    more = len(frames) - length
+    if more <= 0:
+        return [last_window(frames, length)]
+    count = min(WINDOWS_A_CLIP, 1 + 2 * more // length)
+    ends = np.linspace(length, len(frames), count).astype(int) if count > 1 else [len(frames)]
+    return [frames[end - length : end] for end in ends]
+
+
 def window_scores(network: Any, front_end: FrontEnd, frames: int) -> Score:
     """What a float network says of recordings: of the window that each ends with."""
 
