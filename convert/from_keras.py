@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import re
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from convert.flatbuffer import operator_name
 from convert.from_checkpoint import versions
 from convert.network_file import load_network
 from convert.output import check_output, write_model
+from convert.own_description import NetworkDescription, filterbank_of, read_description
 from convert.own_network import (
     COLOURS,
     SIGMOIDS,
@@ -41,6 +39,7 @@ from convert.whole_window import whole_windows, window_spec, windows_of_clips
 from edge.audio.formats import find_recordings
 from edge.classifier import softmax
 from edge.errors import EdgelidError
+from edge.features import open_front_end
 from edge.frontend import (
     HOP_SAMPLES,
     SAMPLE_RATE_HZ,
@@ -51,17 +50,14 @@ from edge.frontend import (
 )
 from edge.model.interpreter import WINDOW_SIGNATURE, WindowGraph, open_model
 from edge.model.modelfile import (
-    FLOORS,
-    WINDOW_FORMAT_VERSION,
     Calibration,
     DecoderDefaults,
     Description,
     ModelFile,
     model_of_bytes,
     pack_model,
+    window_version,
 )
-from train.config import from_dict
-from train.features.filterbank import mel_filterbank
 
 log = logging.getLogger(__name__)
 
@@ -72,35 +68,6 @@ LONGEST_FRAMES = 6_000  # a minute; an axis beyond that is of samples
 KIND_NOTES = {
     SIGMOIDS: ("one sigmoid a class: what they give is divided by its sum",),
 }
-
-
-@dataclass(frozen=True)
-class NetworkDescription:
-    """What a Keras file does not say.
-
-    Attributes
-    ----------
-    labels : tuple of str
-        Classes in the order of the scores; `other` and `nonspeech` have their usual meaning.
-    front_end : FrontEndConfig
-        Whatever differs from edgelid's own.
-    licence : str
-        Of the network.
-    bands_first : bool
-        Whether the network takes (bands, frames); only asked for where both are as many.
-    """
-
-    labels: tuple[str, ...]
-    front_end: FrontEndConfig = USUAL_FRONT_END
-    licence: str = "not told"
-    bands_first: bool = False
-
-    def __post_init__(self) -> None:
-        labels = self.labels
-        if len(labels) < 2 or len(set(labels)) < len(labels):
-            raise ValueError("labels must be two or more, each named once")
-        if not all(label.isprintable() and label.split() == [label] for label in labels):
-            raise ValueError("labels must be printable words without spaces")
 
 
 def convert_network(
@@ -137,15 +104,15 @@ def convert_network(
     spec = window_spec(told.front_end, fed.frames, _hop_frames(settings, told.front_end))
     (window_s,) = spec.windows_s
     own = own_recordings(folder, told.labels, window_s, SEED)
-    front_end = FrontEnd(told.front_end, filterbank)
+    front_end = open_front_end(told.front_end, filterbank)
     shown = [front_end.log_mel(samples) for samples in own.representative()]
     chosen = Representative(shown, (*(each.name for each in own.shown), "silence"))
-    windows = windows_of_clips(shown, fed.frames)
+    windows = windows_of_clips(shown, fed.frames, front_end.silence)
     scores = as_scores(plain(network), fed, told.labels, windows)
     log.info("converting with %d windows of %d recordings", len(windows), len(own.shown))
     apart = _converted(scores, windows, settings)
     description = Description(
-        format_version=WINDOW_FORMAT_VERSION,
+        format_version=window_version(told.front_end),
         name=name,
         front_end=told.front_end,
         front_end_hash=front_end_hash(told.front_end, filterbank),
@@ -179,48 +146,6 @@ def _hop_frames(settings: Settings, config: FrontEndConfig) -> int:
     """The hop is told in frames of 10 ms; those of this front end may be others."""
     hop_s = settings.hop_frames * HOP_SAMPLES / SAMPLE_RATE_HZ
     return max(1, round(hop_s * config.sample_rate_hz / config.hop_samples))
-
-
-def filterbank_of(config: FrontEndConfig) -> Float32Array:
-    """The mel filters of a description.
-
-    Raises
-    ------
-    EdgelidError
-        If the front end is impossible.
-    """
-    where = "the description's front end"
-    highest = config.sample_rate_hz / 2
-    if config.sample_rate_hz != SAMPLE_RATE_HZ:
-        raise EdgelidError(f"{where}: sample_rate_hz must be {SAMPLE_RATE_HZ}")
-    if not 0 < config.hop_samples <= config.window_samples <= config.fft_samples:
-        raise EdgelidError(
-            f"{where}: a hop of {config.hop_samples}, a window of {config.window_samples} and a "
-            f"transform of {config.fft_samples} samples must be above 0 and not shrink in this "
-            "order"
-        )
-    if not 0 <= config.low_hz < config.high_hz <= highest:
-        raise EdgelidError(
-            f"{where}: bands from {config.low_hz:g} to {config.high_hz:g} Hz must lie between 0 "
-            f"and {highest:g} Hz, half of the sample rate"
-        )
-    if config.mels < 1 or config.mels > config.bins:
-        raise EdgelidError(
-            f"{where}: {config.mels} mel bands must be 1 to {config.bins}, the bins of a transform "
-            f"of {config.fft_samples}"
-        )
-    if not FLOORS[0] <= config.floor <= FLOORS[1]:
-        raise EdgelidError(f"{where}: floor {config.floor:g} must be above 0")
-    with warnings.catch_warnings():  # librosa's, of empty filters
-        warnings.simplefilter("ignore")
-        filterbank = mel_filterbank(config)
-    if not (filterbank > 0).any(axis=1).all():
-        raise EdgelidError(
-            f"{where}: {config.mels} mel bands are too many for a transform of "
-            f"{config.fft_samples} samples, as some would be empty: give fewer mels, or a larger "
-            "fft_samples"
-        )
-    return filterbank
 
 
 def _recordings(settings: Settings) -> Path:
@@ -321,7 +246,9 @@ def _compared(
     """The network against what it was converted to, on files that it was not quantised with."""
     windows, of = [], []
     for each in own.held_out:
-        for window in whole_windows(front_end.log_mel(each.samples), scores.fed.frames):
+        for window in whole_windows(
+            front_end.log_mel(each.samples), scores.fed.frames, front_end.silence
+        ):
             windows.append(window)
             of.append(each)
     log.info(
@@ -357,23 +284,6 @@ def _proof(
     )
 
 
-def read_description(path: Path) -> NetworkDescription:
-    """Read the JSON beside a network.
-
-    Raises
-    ------
-    EdgelidError
-        If it is missing, no JSON, or has unknown, missing or ill-typed fields.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EdgelidError(f"cannot read the description {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise EdgelidError(f"the description {path} is not JSON: {error}") from error
-    return from_dict(NetworkDescription, values, str(path))
-
-
 def how_fed(network: Any, told: NetworkDescription) -> Fed:
     """How the network takes a window.
 
@@ -383,7 +293,7 @@ def how_fed(network: Any, told: NetworkDescription) -> Fed:
         If its input is not of frames and mel bands, or its output not of the labels.
     """
     taken = single_input(network)
-    shape, mels = taken[1:], told.front_end.mels
+    shape, mels = taken[1:], told.front_end.features
     sizes = [n for n in (shape[:-1] if shape[-1:] == (COLOURS,) else shape) if n != 1]
     if len(sizes) == 1 and (sizes[0] is None or sizes[0] > LONGEST_FRAMES):
         raise EdgelidError(

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgelidError
-from edge.frontend import Float32Array, Float64Array, FrontEnd
+from edge.features import most_samples, open_front_end
+from edge.frontend import Float32Array, Float64Array
 from edge.model.interpreter import Graphs, WindowGraph, quantise
 from edge.model.modelfile import MAX_WINDOW_S, NONSPEECH, OTHER, ModelFile, Quantisation, StreamSpec
 
@@ -205,22 +206,24 @@ class _WholeWindows:
     Parameters
     ----------
     graph : WindowGraph
-    frames, mels : int
+    frames : int
         Of a window.
+    silence : ndarray, shape (features,)
+        A frame of it.
     """
 
-    def __init__(self, graph: WindowGraph, frames: int, mels: int) -> None:
+    def __init__(self, graph: WindowGraph, frames: int, silence: Float32Array) -> None:
         self._graph = graph
-        self._shape = (frames, mels)
+        self._silence = np.tile(silence, (frames, 1))
         self.reset()
 
     def reset(self) -> None:
-        # Zero is silence: what a stream that starts has behind it.
-        self._frames = np.zeros(self._shape, np.float32)
+        # What a stream that starts has behind it.
+        self._frames = self._silence
 
     def advance(self, frames: Float32Array, count: int) -> None:
         """Take a hop of frames, (hop_frames, mels), and keep the first of it."""
-        self._frames = np.concatenate([self._frames, frames[:count]])[-self._shape[0] :]
+        self._frames = np.concatenate([self._frames, frames[:count]])[-len(self._silence) :]
 
     def scores(self, first: int, last: int) -> list[float]:
         """Of the newest window; of a young stream, with silence before it."""
@@ -258,8 +261,10 @@ class StreamingClassifier:
         config, stream = description.front_end, description.stream
         self.labels = model.labels
         self.expect(languages)
-        self._front_end = FrontEnd(config, model.filterbank)
+        self._front_end = open_front_end(config, model.filterbank)
         self._hop_frames = stream.hop_frames
+        self._pace = self._front_end.pace(stream.hop_frames)
+        self._most_samples = most_samples(config, stream.hop_frames)
         self._per_hop = stream.hop_frames // stream.stride_frames
         self._embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
         self.hop_s = self._per_hop * self._embedding_s
@@ -287,9 +292,7 @@ class StreamingClassifier:
                 f"the model takes windows of {only_s:g} s only: ask for no others, or convert it "
                 "with --mode stream."
             )
-        return _WholeWindows(
-            graphs, stream.receptive_field_frames, model.description.front_end.mels
-        )
+        return _WholeWindows(graphs, stream.receptive_field_frames, self._front_end.silence)
 
     def stages(self) -> dict[str, tuple[object, str]]:
         """What does the work of each stage: an object, and the name of its method."""
@@ -313,11 +316,11 @@ class StreamingClassifier:
         """Start a new stream at time zero."""
         self._front_end.reset()
         self._memory.reset()
-        config = self._front_end.config
         # Samples are gathered until they complete a hop: the front end costs as much for a frame
-        # as for three. The first frame of a stream needs more than the others.
-        first_hop_samples = config.window_samples + (self._hop_frames - 1) * config.hop_samples
-        self._audio = np.empty(first_hop_samples, np.float32)
+        # as for three. The first frame of a stream needs more than the others, or, where silence
+        # counts as heard before it, less.
+        first_hop_samples = self._front_end.missing_samples(self._hop_frames)
+        self._audio = np.empty(self._most_samples, np.float32)
         self._gathered_samples, self._wanted_samples = 0, first_hop_samples
         self._embeddings = 0  # of the stream so far
 
@@ -358,22 +361,21 @@ class StreamingClassifier:
         config = self._front_end.config
         stride = self._hop_frames // self._per_hop
         if not self._embeddings and self._gathered_samples:
-            needed_samples = (stride - 1) * config.hop_samples + config.window_samples
+            needed_samples = self._front_end.missing_samples(stride)
             self._audio[self._gathered_samples : needed_samples] = 0
             self._gathered_samples = max(self._gathered_samples, needed_samples)
         frames = self._gathered_frames()
         count = len(frames) // stride
         if count == 0:
             return
-        hop = np.zeros((self._hop_frames, config.mels), np.float32)
+        hop = np.zeros((self._hop_frames, config.features), np.float32)
         hop[: count * stride] = frames[: count * stride]
         yield self._advance(hop, count)
 
     def _gathered_frames(self) -> Float32Array:
         """Frames of the samples gathered."""
         frames = self._front_end.process(self._audio[: self._gathered_samples])
-        config = self._front_end.config
-        self._gathered_samples, self._wanted_samples = 0, self._hop_frames * config.hop_samples
+        self._gathered_samples, self._wanted_samples = 0, self._pace.samples
         return frames
 
     def _advance(self, frames: Float32Array, count: int) -> list[Window]:

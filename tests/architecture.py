@@ -23,6 +23,7 @@ ROOMS = {
     "edge": """
         errors languages
         system frontend config
+        features
         model audio
         classifier
         borders
@@ -44,7 +45,7 @@ ROOMS = {
         cli
     """,
     "convert": """
-        flatbuffer representative_audio output network_file own_network
+        flatbuffer representative_audio output network_file own_network own_description
         streaming_graph held_out_audio inspection own_recordings
         apart
         parity tensor_errors

@@ -22,7 +22,8 @@ from edge.classifier import StreamingClassifier, softmax
 from edge.config import ListenSettings
 from edge.decoder import Change, Segment, decoder_windows_s
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array, FrontEnd
+from edge.features import open_front_end
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.listener import Listener
 from edge.model.interpreter import WindowGraph, open_model, run_model
 from edge.model.modelfile import ModelFile, read_model
@@ -86,7 +87,7 @@ def score_whole_windows(
     ndarray, shape (classes,)
     """
     description = model.description
-    frames = FrontEnd(description.front_end, model.filterbank).log_mel(samples)
+    frames = open_front_end(description.front_end, model.filterbank).log_mel(samples)
     window = description.stream.receptive_field_frames
     if len(frames) < window:
         frames = np.resize(frames, (window, frames.shape[1]))
