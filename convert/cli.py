@@ -164,6 +164,13 @@ def _proof(options: argparse.Namespace, settings: Settings) -> Proof:
         return convert_network(
             options.checkpoint, options.description, options.output, name, settings
         )
+    if options.checkpoint.suffix in (".keras", ".h5", ".hdf5"):
+        raise EdgelidError(
+            f"{options.checkpoint} is a Keras network: tell its labels and its features with "
+            "--description FILE.json (docs/converting.md)"
+        )
+    if options.floats:
+        raise EdgelidError("--float is for a Keras network: leave it out")
     from convert.from_checkpoint import convert
     from train.corpus.manifest import corpus_dir
     from train.model.checkpoint import load_checkpoint

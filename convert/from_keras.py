@@ -223,14 +223,16 @@ def _admitted(draft: ModelFile, network: Any) -> WindowGraph:
     try:
         graph = open_model(draft)
     except EdgelidError as error:
-        number = re.search(r"operator \(number (\d+)\)", str(error))
-        if number is None:
-            raise
+        said = str(error).partition("as its graph ")[2] or str(error)
+        reason = re.sub(
+            r"\(number (\d+)\)",
+            lambda found: operator_name(int(found[1])),
+            said.removesuffix(": convert it again."),
+        )
         kinds = dict.fromkeys(type(layer).__name__ for layer in network.layers)
         raise EdgelidError(
             f"the device would refuse what this network of {', '.join(kinds)} becomes, as its "
-            f"graph has an operator {operator_name(int(number[1]))}: build it of other layers; "
-            "nothing was written"
+            f"graph {reason}: build it of other layers; nothing was written"
         ) from error
     assert isinstance(graph, WindowGraph)
     return graph

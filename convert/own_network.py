@@ -22,9 +22,10 @@ SCORE, PROBABILITY = "score", "probability"  # of the second of two classes
 # Linear outputs leave the range of probabilities when their inputs grow; sigmoids do not.
 STRETCHES = (1.0, 10.0, 100.0, -10.0)
 DRAWN = 4  # windows that are stretched, of real ones and of noise each
-RECURRENT = ("GRU", "LSTM", "SimpleRNN")
+RECURRENT = ("GRU", "LSTM", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D")
 # Tensors that a step of an unrolled layer makes, measured on what TensorFlow converts; the device
 # admits 10 000 in a graph.
+USUAL_STEP_TENSORS = 20
 STEP_TENSORS = {"GRU": 18, "LSTM": 16, "SimpleRNN": 4}
 MAX_UNROLLED_TENSORS = 9_000
 BATCH = 32  # windows at a time
@@ -153,7 +154,7 @@ def _plain_config(node: Any) -> Any:
         if changed.get("class_name") == "InputLayer" and changed["config"].get(key):
             shape = (None, *changed["config"][key][1:])
             changed["config"] = {**changed["config"], key: type(node["config"][key])(shape)}
-    if changed.get("class_name") in RECURRENT:
+    if changed.get("class_name") in RECURRENT and "unroll" in changed["config"]:
         changed["config"] = {**changed["config"], "unroll": True, "stateful": False}
     return changed
 
@@ -166,7 +167,7 @@ def _check_length(network: Any) -> None:
         if kind not in RECURRENT:
             continue
         steps = _steps(layer, network)
-        tensors += STEP_TENSORS[kind] * steps
+        tensors += STEP_TENSORS.get(kind, USUAL_STEP_TENSORS) * steps
         longest = max(longest, steps)
         kinds.append(kind)
     if tensors > MAX_UNROLLED_TENSORS:

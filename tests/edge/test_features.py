@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from convert.own_description import filterbank_of, front_end_of
+from convert.whole_window import window_spec
 from edge.errors import EdgelidError
 from edge.features import ForeignConfig, ForeignFrontEnd, Resampler, audio_samples, open_front_end
-from edge.frontend import Float32Array, FrontEnd, FrontEndConfig
+from edge.frontend import Float32Array, FrontEnd, FrontEndConfig, front_end_hash
+from edge.model.modelfile import (
+    DEFAULT_MODEL,
+    FOREIGN_FORMAT_VERSION,
+    model_of_bytes,
+    pack_model,
+    read_model,
+)
 
 SEED = 3
 SAMPLES = (
@@ -194,3 +204,29 @@ def test_impossible_files_are_refused() -> None:
                   {"sample_rate_hz": 10**9}, {"cepstra": -1}, {"mean": (1.0, 2.0)}):  # fmt: skip
         with pytest.raises(ValueError):
             ForeignConfig(**wrong).check()
+
+
+def packed(config: ForeignConfig) -> bytes:
+    """A model file that says that its features are these."""
+    shipped = read_model(DEFAULT_MODEL)
+    filterbank = filterbank_of(front_end_of({**AT_16_KHZ, "scale": "db"}, "here"))
+    description = dataclasses.replace(
+        shipped.description,
+        format_version=FOREIGN_FORMAT_VERSION,
+        front_end=config,
+        front_end_hash=front_end_hash(config, filterbank),
+        stream=window_spec(config, 40, 7),
+    )
+    return pack_model(shipped.graph, shipped.labels, description, filterbank)
+
+
+def test_a_model_file_of_them() -> None:
+    config = front_end_of({**AT_16_KHZ, "scale": "db", "mean": -40, "std": [20.0] * 64}, "here")
+    assert isinstance(config, ForeignConfig)
+    found = model_of_bytes(Path("a.tflite"), packed(config)).description
+    assert found.front_end == config
+    assert found.mode == "window"
+    for wrong in ({"scale": "dB"}, {"power": 3.0}, {"mean": (1.0, 2.0)}, {"floor": 0.0}):
+        with pytest.raises(EdgelidError, match="its front end") as refused:
+            model_of_bytes(Path("a.tflite"), packed(dataclasses.replace(config, **wrong)))
+        assert str(refused.value).startswith("the model 'a.tflite' cannot be used")
