@@ -72,6 +72,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE.json",
         help="labels and front end of a Keras model of your own, in place of a checkpoint",
     )
+    top.add_argument(
+        "--float",
+        dest="floats",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="LAYER,LAYER",
+        help="layers of a Keras model that stay float32 in int8",
+    )
     limits = top.add_argument_group("limits", "past which nothing is written")
     limits.add_argument("--min-agreement", type=float, default=0.9, metavar="SHARE")
     limits.add_argument("--max-mean-difference", type=float, default=0.05, metavar="PROBABILITY")
@@ -138,6 +146,7 @@ def run_convert(options: argparse.Namespace) -> None:
         limits=Limits(
             options.min_agreement, options.max_mean_difference, options.max_accuracy_loss
         ),
+        floats=options.floats,
     )
     try:
         proof = _proof(options, settings)
@@ -155,6 +164,13 @@ def _proof(options: argparse.Namespace, settings: Settings) -> Proof:
         return convert_network(
             options.checkpoint, options.description, options.output, name, settings
         )
+    if options.checkpoint.suffix in (".keras", ".h5", ".hdf5"):
+        raise EdgelidError(
+            f"{options.checkpoint} is a Keras network: tell its labels and its features with "
+            "--description FILE.json (docs/converting.md)"
+        )
+    if options.floats:
+        raise EdgelidError("--float is for a Keras network: leave it out")
     from convert.from_checkpoint import convert
     from train.corpus.manifest import corpus_dir
     from train.model.checkpoint import load_checkpoint

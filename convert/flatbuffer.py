@@ -144,6 +144,13 @@ def read_graphs(flatbuffer: bytes) -> list[Graph]:
     return sorted(found, key=lambda graph: graph.name)
 
 
+def operator_name(number: int) -> str:
+    """Kind of an operator, as the schema calls it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return _names(schema.BuiltinOperator).get(number, f"number {number}")
+
+
 def _names(enumeration: Any) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 

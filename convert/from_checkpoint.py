@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from convert.held_out_audio import HeldOut, held_out_audio
+from convert.output import check_output, write_model
 from convert.parity import Parity, Score, compare, features, trained_scores
 from convert.proof import Proof
 from convert.representative_audio import (
@@ -55,7 +56,6 @@ from edge.model.modelfile import (
     model_of_bytes,
     pack_model,
 )
-from edge.system.atomic import check_writable, write_atomically
 from train.architecture import ModelConfig
 from train.config import RunConfig
 from train.corpus.manifest import CLIPS_A_LANGUAGE, TEST, Clip, clips_of, open_manifest, thinned
@@ -177,7 +177,7 @@ def convert(
     config = checkpoint.config
     settings.check(config.model)
     settings = settings.fitted(config.model)
-    check_writable(output)  # what follows takes a minute
+    check_output(output, [corpus])  # what follows takes a minute
     source = _Source.of(checkpoint, name, output)
     log.info("reading speech and noise")
     material = gather(config, corpus, sounds, settings, source.front_end)
@@ -215,8 +215,7 @@ def convert(
         },
     )
     data = source.packed(converted, description)
-    model_of_bytes(output, data)  # what the device will check
-    write_atomically(output, data)
+    write_model(output, data)
     return description, proof
 
 

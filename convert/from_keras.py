@@ -4,74 +4,75 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
-from dataclasses import dataclass
+import re
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
+from convert.apart import Apart, Plan, convert_apart, mark_layers
+from convert.flatbuffer import operator_name
 from convert.from_checkpoint import versions
-from convert.parity import agreement
-from convert.proof import Limits, Proof
-from convert.representative_audio import Representative, of_folder, representative
+from convert.network_file import load_network
+from convert.output import check_output, write_model
+from convert.own_description import NetworkDescription, filterbank_of, read_description
+from convert.own_network import (
+    COLOURS,
+    SIGMOIDS,
+    Fed,
+    Scores,
+    as_scores,
+    log_probabilities,
+    output_key,
+    plain,
+    reason_of,
+    single_input,
+)
+from convert.own_recordings import OwnRecordings, own_recordings
+from convert.parity import Agreement, Judged, agreement, judged
+from convert.proof import Limits, OwnProof
+from convert.representative_audio import Representative
 from convert.settings import Settings
-from convert.streaming_graph import window_to_tflite
-from convert.whole_window import log_probabilities, window_spec, windows_of_clips
+from convert.streaming_graph import save_graph, window_function
+from convert.whole_window import whole_windows, window_spec, windows_of_clips
+from edge.audio.formats import find_recordings
 from edge.classifier import softmax
 from edge.errors import EdgelidError
-from edge.frontend import HOP_SAMPLES, Float32Array, FrontEnd, FrontEndConfig, front_end_hash
-from edge.model.interpreter import WindowGraph, run_model
+from edge.features import open_front_end
+from edge.frontend import (
+    HOP_SAMPLES,
+    SAMPLE_RATE_HZ,
+    Float32Array,
+    FrontEnd,
+    FrontEndConfig,
+    front_end_hash,
+)
+from edge.model.interpreter import WINDOW_SIGNATURE, WindowGraph, open_model
 from edge.model.modelfile import (
-    WINDOW_FORMAT_VERSION,
     Calibration,
     DecoderDefaults,
     Description,
     ModelFile,
     model_of_bytes,
     pack_model,
+    window_version,
 )
-from edge.system.atomic import check_writable, write_atomically
-from train.config import from_dict
-from train.features.filterbank import mel_filterbank
 
 log = logging.getLogger(__name__)
 
+MEASURED_ON = "own recordings, held out"
 SEED = 0  # of the choice among the recordings
 USUAL_FRONT_END = FrontEndConfig()
-
-
-@dataclass(frozen=True)
-class NetworkDescription:
-    """What a Keras file does not say.
-
-    Attributes
-    ----------
-    labels : tuple of str
-        Classes in the order of the scores; `other` and `nonspeech` have their usual meaning.
-    front_end : FrontEndConfig
-        Whatever differs from edgelid's own.
-    licence : str
-        Of the network.
-    """
-
-    labels: tuple[str, ...]
-    front_end: FrontEndConfig = USUAL_FRONT_END
-    licence: str = "not told"
-
-    def __post_init__(self) -> None:
-        labels = self.labels
-        if len(labels) < 2 or len(set(labels)) < len(labels):
-            raise ValueError("labels must be two or more, each named once")
-        if not all(label.isprintable() and label.split() == [label] for label in labels):
-            raise ValueError("labels must be printable words without spaces")
+LONGEST_FRAMES = 6_000  # a minute; an axis beyond that is of samples
+KIND_NOTES = {
+    SIGMOIDS: ("one sigmoid a class: what they give is divided by its sum",),
+}
 
 
 def convert_network(
     network_file: Path, description_file: Path, output: Path, name: str, settings: Settings
-) -> Proof:
+) -> OwnProof:
     """Convert a Keras model to a model file of whole windows.
 
     Parameters
@@ -94,42 +95,57 @@ def convert_network(
         If anything is missing or damaged or does not fit, or (as NotProven) the converted model
         answers differently; nothing is written then.
     """
-    recordings = _recordings(settings)
-    check_writable(output)
+    folder = _recordings(settings)
+    check_output(output, [network_file, description_file, *find_recordings([folder])])
     told = read_description(description_file)
+    filterbank = filterbank_of(told.front_end)
     network, contents = load_network(network_file)
-    shape = window_shape(network, told)
-    frames = next(n for n in shape if n != 1)
-    filterbank = mel_filterbank(told.front_end)
-    files = of_folder(recordings, SEED)
-    chosen = representative(files, FrontEnd(told.front_end, filterbank))
-    windows = [window.reshape(shape) for window in windows_of_clips(chosen.frames, frames)]
-    # Quantised with one half and proven on the other, as far as there are two.
-    shown, held_out = windows[::2], windows[1::2]
-    log.info("converting with %d windows", len(shown))
-    graph = window_to_tflite(network, shape, None if settings.type == "float32" else shown)
-    # The hop is told in frames of 10 ms; those of this front end may be others.
-    hop_frames = round(settings.hop_frames * HOP_SAMPLES / told.front_end.hop_samples)
-    spec = window_spec(told.front_end, frames, max(1, hop_frames))
+    fed = how_fed(network, told)
+    spec = window_spec(told.front_end, fed.frames, _hop_frames(settings, told.front_end))
+    (window_s,) = spec.windows_s
+    own = own_recordings(folder, told.labels, window_s, SEED)
+    front_end = open_front_end(told.front_end, filterbank)
+    shown = [front_end.log_mel(samples) for samples in own.representative()]
+    chosen = Representative(shown, (*(each.name for each in own.shown), "silence"))
+    windows = windows_of_clips(shown, fed.frames, front_end.silence)
+    scores = as_scores(plain(network), fed, told.labels, windows)
+    log.info("converting with %d windows of %d recordings", len(windows), len(own.shown))
+    apart = _converted(scores, windows, settings)
     description = Description(
-        format_version=WINDOW_FORMAT_VERSION,
+        format_version=window_version(told.front_end),
         name=name,
         front_end=told.front_end,
         front_end_hash=front_end_hash(told.front_end, filterbank),
         stream=spec,
-        calibration=Calibration({f"{spec.windows_s[0]:g}": 1.0}),
-        decoder=DecoderDefaults(window_s=spec.windows_s[0]),
+        calibration=Calibration({f"{window_s:g}": 1.0}),
+        decoder=DecoderDefaults(window_s=window_s),
         provenance=_provenance(contents, chosen),
         licence=told.licence,
     )
-    draft = model_of_bytes(output, pack_model(graph, told.labels, description, filterbank))
-    proof = _proof(network, draft, held_out, settings.limits)
+
+    def packed(described: Description) -> bytes:
+        return pack_model(apart.graph, told.labels, described, filterbank)
+
+    graph = _admitted(model_of_bytes(output, packed(description)), network)
+    found = _compared(scores, graph, own, front_end, told.labels)
+    notes = (*own.notes, *KIND_NOTES.get(scores.kind, ()))
+    proof = _proof(f"{window_s:g}", found, notes, apart, settings.limits)
     proof.check()
     description = dataclasses.replace(description, metrics={"proof": proof.as_dict()})
-    data = pack_model(graph, told.labels, description, filterbank)
-    model_of_bytes(output, data)  # what the device will check
-    write_atomically(output, data)
+    if isinstance(found, Judged):
+        description.calibration.temperatures[f"{window_s:g}"] = found.temperature_converted
+        description.metrics.update(
+            measured_on=MEASURED_ON,
+            accuracy_by_duration={f"{window_s:g}": round(found.accuracy_converted, 4)},
+        )
+    write_model(output, packed(description))
     return proof
+
+
+def _hop_frames(settings: Settings, config: FrontEndConfig) -> int:
+    """The hop is told in frames of 10 ms; those of this front end may be others."""
+    hop_s = settings.hop_frames * HOP_SAMPLES / SAMPLE_RATE_HZ
+    return max(1, round(hop_s * config.sample_rate_hz / config.hop_samples))
 
 
 def _recordings(settings: Settings) -> Path:
@@ -161,92 +177,139 @@ def _provenance(contents: bytes, chosen: Representative) -> dict[str, Any]:
     }
 
 
-def _proof(network: Any, draft: ModelFile, held_out: list[Float32Array], limits: Limits) -> Proof:
-    """The network against what it was converted to, on windows that it was not quantised with."""
-    converted = run_model(draft, 1)
-    assert isinstance(converted, WindowGraph)
-    told = log_probabilities(network, np.stack(held_out))
-    length = f"{draft.description.stream.windows_s[0]:g}"
-    return Proof({length: agreement(told, _run(converted, held_out))}, [], [], None, {}, limits)
-
-
-def _run(graph: WindowGraph, windows: list[Float32Array]) -> Any:
-    return np.log(softmax(np.stack([graph.scores(window) for window in windows])) + 1e-30)
-
-
-def read_description(path: Path) -> NetworkDescription:
-    """Read the JSON beside a network.
-
-    Raises
-    ------
-    EdgelidError
-        If it is missing, no JSON, or has unknown, missing or ill-typed fields.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EdgelidError(f"cannot read the description {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise EdgelidError(f"the description {path} is not JSON: {error}") from error
-    return from_dict(NetworkDescription, values, str(path))
-
-
-def load_network(path: Path) -> tuple[Any, bytes]:
-    """Read a Keras model, without the softmax at its end.
-
-    Returns
-    -------
-    keras.Model
-    bytes
-        Of the file.
-
-    Raises
-    ------
-    EdgelidError
-        If there is none, it is damaged, or it needs code to be run.
-    """
-    try:
-        contents = path.read_bytes()
-    except OSError as error:
-        raise EdgelidError(f"cannot read the network {path}: {error.strerror}") from error
-    try:
-        network = keras.saving.load_model(path, compile=False)
-    # Foreign bytes: what the parsers of ZIP, JSON, HDF5 and Keras may raise is no closed list.
-    except Exception as error:
+def _converted(scores: Scores, windows: list[Float32Array], settings: Settings) -> Apart:
+    """The graph, made in a process of its own."""
+    kinds = mark_layers(scores.network)
+    unknown = sorted(set(settings.floats) - set(kinds))
+    if unknown:
         raise EdgelidError(
-            f"{path} is not a Keras model that can be loaded, or is damaged"
+            f"the network has no layer {', '.join(unknown)}: of --float, choose from "
+            f"{', '.join(kinds)}"
+        )
+    limits = settings.limits
+    plan = Plan(
+        settings.type == "int8",
+        limits.min_agreement,
+        limits.max_mean_difference,
+        settings.floats,
+        kinds,
+    )
+    truth = log_probabilities(scores, windows)
+
+    def save(folder: str) -> None:
+        try:
+            function = window_function(scores, windows[0].shape)
+            save_graph(folder, [scores], {WINDOW_SIGNATURE: function})
+        except EdgelidError:
+            raise
+        # Foreign layers: what they may raise when they are traced is no closed list.
+        except Exception as error:
+            raise EdgelidError(
+                f"Keras cannot export the network, of {', '.join(dict.fromkeys(kinds.values()))} "
+                f"({reason_of(error)}): save it without the layers that it names"
+            ) from error
+
+    return convert_apart(save, plan, windows, truth)
+
+
+def _admitted(draft: ModelFile, network: Any) -> WindowGraph:
+    """The graph as the device opens it.
+
+    Raises
+    ------
+    EdgelidError
+        If the device would refuse it.
+    """
+    try:
+        graph = open_model(draft)
+    except EdgelidError as error:
+        said = str(error).partition("as its graph ")[2] or str(error)
+        reason = re.sub(
+            r"\(number (\d+)\)",
+            lambda found: operator_name(int(found[1])),
+            said.removesuffix(": convert it again."),
+        )
+        kinds = dict.fromkeys(type(layer).__name__ for layer in network.layers)
+        raise EdgelidError(
+            f"the device would refuse what this network of {', '.join(kinds)} becomes, as its "
+            f"graph {reason}: build it of other layers; nothing was written"
         ) from error
-    return _scores_only(network), contents
+    assert isinstance(graph, WindowGraph)
+    return graph
 
 
-def _scores_only(network: Any) -> Any:
-    last = network.layers[-1]
-    if isinstance(last, keras.layers.Softmax):
-        return keras.Model(network.inputs, last.input)
-    if getattr(last, "activation", None) is keras.activations.softmax:
-        last.activation = keras.activations.linear
-    return network
+def _compared(
+    scores: Scores,
+    graph: WindowGraph,
+    own: OwnRecordings,
+    front_end: FrontEnd,
+    labels: tuple[str, ...],
+) -> Agreement:
+    """The network against what it was converted to, on files that it was not quantised with."""
+    windows, of = [], []
+    for each in own.held_out:
+        for window in whole_windows(
+            front_end.log_mel(each.samples), scores.fed.frames, front_end.silence
+        ):
+            windows.append(window)
+            of.append(each)
+    log.info(
+        "comparing before and after over %d windows of %d other recordings",
+        len(windows),
+        len(own.held_out),
+    )
+    floats = log_probabilities(scores, windows)
+    found = np.stack([graph.scores(window) for window in windows])
+    converted = np.log(softmax(found) + 1e-30)
+    if not own.labelled:
+        return agreement(floats, converted)
+    wanted = np.array([labels.index(str(each.label)) for each in of])
+    return judged(floats, converted, wanted, [each.speaker for each in of])
 
 
-def window_shape(network: Any, told: NetworkDescription) -> tuple[int, ...]:
-    """Shape of a window as the network takes it, without the batch.
+def _proof(
+    window: str, found: Agreement, notes: tuple[str, ...], apart: Apart, limits: Limits
+) -> OwnProof:
+    return OwnProof(
+        {window: found},
+        [],
+        [],
+        None,
+        {},
+        limits,
+        notes=notes,
+        floats=apart.floats,
+        suffering=tuple(
+            f"{each.name} (mean difference {each.mean_difference:g} without)"
+            for each in apart.suffering
+        ),
+    )
+
+
+def how_fed(network: Any, told: NetworkDescription) -> Fed:
+    """How the network takes a window.
 
     Raises
     ------
     EdgelidError
-        If it is not of frames and mel bands, or the scores are not of the labels.
+        If its input is not of frames and mel bands, or its output not of the labels.
     """
-    taken, given = network.input_shape, network.output_shape
-    mels = told.front_end.mels
-    sizes = [n for n in taken[1:] if n != 1] if isinstance(taken, tuple) else []
-    if len(sizes) != 2 or None in sizes or sizes[1] != mels:
+    taken = single_input(network)
+    shape, mels = taken[1:], told.front_end.features
+    sizes = [n for n in (shape[:-1] if shape[-1:] == (COLOURS,) else shape) if n != 1]
+    if len(sizes) == 1 and (sizes[0] is None or sizes[0] > LONGEST_FRAMES):
         raise EdgelidError(
-            f"the network takes {taken}, which must be (batch, frames, {mels}): a fixed number "
-            "of frames, and as many mel bands as the description's front end"
+            f"the network takes {taken}, which looks like audio itself: save the part that follows "
+            "its features, and describe those (docs/converting.md)"
         )
-    if given[1:] != (len(told.labels),):
+    if len(sizes) != 2 or None in sizes or mels not in sizes:
         raise EdgelidError(
-            f"the network gives {given}, which does not fit {len(told.labels)} labels: "
-            f"{', '.join(told.labels)}"
+            f"the network takes {taken}, which must be (batch, frames, {mels}) or (batch, {mels}, "
+            "frames): a fixed number of frames, and as many mel bands as the description's front "
+            "end"
         )
-    return tuple(int(n) for n in taken[1:])
+    output_key(network, told.labels)
+    turned = sizes[1] != mels or (sizes[0] == mels and told.bands_first)
+    frames = sizes[0] if not turned else sizes[1]
+    assert frames is not None
+    return Fed(tuple(int(n) for n in shape if n is not None), int(frames), turned)

@@ -17,6 +17,7 @@ import polars as pl
 
 from convert.from_checkpoint import MIN_DEVELOPMENT_CLIP_S, versions
 from convert.held_out_audio import HeldOut, held_out_audio
+from convert.output import check_output, write_model
 from convert.parity import compare
 from convert.proof import Limits, Proof
 from convert.streaming_graph import float_window_to_tflite
@@ -35,7 +36,6 @@ from edge.model.modelfile import (
     model_of_bytes,
     pack_model,
 )
-from edge.system.atomic import check_writable, write_atomically
 from train.corpus.manifest import CLIPS_A_LANGUAGE, TEST, clips_of, open_manifest, thinned
 from train.features.filterbank import mel_filterbank
 from train.features.noise import read_noise
@@ -80,7 +80,7 @@ def convert_large(
         If anything is missing or damaged, or (as NotProven) the converted model answers
         differently; nothing is written then.
     """
-    check_writable(output)
+    check_output(output, [checkpoint, corpus])
     arrays, told = load_parts(checkpoint)
     data = told["config"]["data"]
     labels = (*data["languages"], OTHER, NONSPEECH)
@@ -125,8 +125,7 @@ def convert_large(
         proof=proof.as_dict(),
     )
     contents = pack_model(graph, labels, description, filterbank)
-    model_of_bytes(output, contents)  # what the device will check
-    write_atomically(output, contents)
+    write_model(output, contents)
     return proof
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from train.fit.development import logits
 from train.model.network import Head, Trunk
 
 BOOTSTRAP_SEED = 0
+LEAST_SKILL = 0.25  # of the way from chance to always right
 
 # Log-probabilities of recordings, (clips, samples) to (clips, classes).
 Score = Callable[[Float32Array], Float64Array]
@@ -49,7 +50,7 @@ class Agreement:
         """Names and values for people."""
         rows = {}
         for name, value in asdict(self).items():
-            text = f"{value[0]:.4g} to {value[1]:.4g}" if name == "interval" else f"{value:.4g}"
+            text = f"{value[0]:.4g} to {value[1]:.4g}" if "interval" in name else f"{value:.4g}"
             rows[name.replace("_", " ")] = text
         return rows
 
@@ -82,6 +83,28 @@ class Parity(Agreement):
     ece_converted: float
     temperature_trained: float
     temperature_converted: float
+
+
+@dataclass(frozen=True)
+class Judged(Parity):
+    """The same of a network that nothing is known of: it may have learnt from other features.
+
+    Attributes
+    ----------
+    accuracy_interval : list of float
+        Of the converted network's accuracy, 95 %, from a bootstrap by speaker.
+    chance : float
+        Accuracy of always giving the commonest answer.
+    """
+
+    accuracy_interval: list[float]
+    chance: float
+
+    @property
+    def near_chance(self) -> bool:
+        """Whether it may be guessing, or is hardly better."""
+        skill = (self.accuracy_converted - self.chance) / max(1 - self.chance, 1e-9)
+        return self.accuracy_interval[0] <= self.chance or skill < LEAST_SKILL
 
 
 def trained_scores(trunk: Trunk, head: Head, front_end: FrontEnd) -> Score:
@@ -122,11 +145,25 @@ def compare(
     ndarray, shape (clips, classes)
         Log-probabilities of the converted model.
     """
-    wanted = held.wanted
     floats = trained(held.audio)
     converted = np.stack([score_audio(classifier, clip) for clip in held.audio])
-    draws = bootstrap_weights([str(k) for k in wanted], held.speakers, BOOTSTRAP_SEED)
-    weights = np.concatenate([np.ones((1, len(wanted))), draws])
+    return parity(floats, converted, held.wanted, held.speakers), converted
+
+
+def parity(
+    floats: Float64Array, converted: Float64Array, wanted: np.ndarray, speakers: Sequence[str]
+) -> Parity:
+    """Compare log-probabilities of clips, both (clips, classes), that it is known what they say.
+
+    Parameters
+    ----------
+    floats, converted : ndarray, shape (clips, classes)
+    wanted : ndarray, shape (clips,)
+        Class of each.
+    speakers : sequence of str
+        Of each.
+    """
+    weights = _draws(wanted, speakers)
     trained_accuracy, converted_accuracy = (
         accuracies(np.exp(scores), wanted, weights)["balanced_accuracy"]
         for scores in (floats, converted)
@@ -137,7 +174,7 @@ def compare(
     def calibration_error(scores: Float64Array, temperature: float) -> float:
         return round(expected_calibration_error(softmax(scores / temperature), wanted), 4)
 
-    parity = Parity(
+    return Parity(
         **asdict(agreement(floats, converted)),
         accuracy_trained=float((floats.argmax(1) == wanted).mean()),
         accuracy_converted=float((converted.argmax(1) == wanted).mean()),
@@ -149,7 +186,25 @@ def compare(
         temperature_trained=temperatures[0],
         temperature_converted=temperatures[1],
     )
-    return parity, converted
+
+
+def judged(
+    floats: Float64Array, converted: Float64Array, wanted: np.ndarray, speakers: Sequence[str]
+) -> Judged:
+    """The same, and whether the network is any better than chance."""
+    drawn = accuracies(np.exp(converted), wanted, _draws(wanted, speakers)[1:])["accuracy"]
+    shares = np.bincount(wanted) / len(wanted)
+    return Judged(
+        **asdict(parity(floats, converted, wanted, speakers)),
+        accuracy_interval=interval(drawn),
+        chance=round(float(shares.max()), 4),
+    )
+
+
+def _draws(wanted: np.ndarray, speakers: Sequence[str]) -> Float64Array:
+    """Weights of the clips: once each, then those of a bootstrap."""
+    draws = bootstrap_weights([str(k) for k in wanted], speakers, BOOTSTRAP_SEED)
+    return np.concatenate([np.ones((1, len(wanted))), draws])
 
 
 def agreement(trained: Float64Array, converted: Float64Array) -> Agreement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from convert.parity import Agreement, Parity
+from convert.parity import Agreement, Judged, Parity
 from convert.stream_vs_window import WindowCheck
 from convert.tensor_errors import StreamCheck, TensorError
 from convert.weight_errors import WeightError
@@ -145,6 +145,62 @@ class Proof:
                 {f"{window} s": check.rows() for window, check in self.apart.items()},
             )
         return lines
+
+
+@dataclass(frozen=True)
+class OwnProof(Proof):
+    """Of a network of the user's.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        What a reader should know of the recordings and of what the network was taken for.
+    floats : tuple of str
+        Layers of an int8 graph that stayed float32.
+    suffering : tuple of str
+        What would help where it differs too much.
+    """
+
+    notes: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
+    suffering: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise NotProven past the limits, with what would help."""
+        try:
+            super().check()
+        except NotProven as refused:
+            if not self.suffering:
+                raise
+            words = str(refused).removesuffix("; nothing was written")
+            raise NotProven(
+                f"{words}; int8 hurts {' and '.join(self.suffering)}: give --float "
+                f"{','.join(name.partition(' ')[0] for name in self.suffering)} to leave them in "
+                "float32, or --type float32; nothing was written",
+                self,
+            ) from refused
+
+    def table(self) -> list[str]:
+        """As lines for people, with a summary."""
+        lines = super().table()
+        if self.floats:
+            lines.append(f"in float32, for which 8 bits are too few: {', '.join(self.floats)}")
+        return lines + [f"note: {note}" for note in (*self.notes, *self.warnings())]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return super().as_dict() | {"warnings": self.warnings()}
+
+    def warnings(self) -> list[str]:
+        """What makes the model useless though it was converted faithfully."""
+        return [
+            f"NEAR CHANCE: right for {found.accuracy_converted:.0%} of the held-out windows, where "
+            f"always giving the commonest answer is right for {found.chance:.0%}. A network that "
+            "was better in training hears other features here: name them in the description "
+            "(docs/converting.md)"
+            for found in self.windows.values()
+            if isinstance(found, Judged) and found.near_chance
+        ]
 
 
 def _side_by_side(title: str, columns: dict[str, dict[str, str]]) -> list[str]:

@@ -36,6 +36,8 @@ class Settings:
     representative : Path or None
         Folder of recordings to quantise with instead of the corpus's speech.
     limits : Limits
+    floats : tuple of str
+        Layers of a Keras network that stay float32 in int8.
     """
 
     mode: str = "stream"
@@ -44,6 +46,7 @@ class Settings:
     hop_frames: int = HOP_FRAMES
     representative: Path | None = None
     limits: Limits = field(default_factory=Limits)
+    floats: tuple[str, ...] = ()
 
     @property
     def lengths_s(self) -> tuple[float, ...]:

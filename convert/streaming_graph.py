@@ -19,7 +19,7 @@ import tensorflow as tf
 from convert.flatbuffer import read_graphs
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
-from edge.model.interpreter import HEAD_SIGNATURE, TRUNK_SIGNATURE
+from edge.model.interpreter import HEAD_SIGNATURE, TRUNK_SIGNATURE, WINDOW_SIGNATURE
 from edge.system.native_stderr import stderr_to_log
 from train.model.network import Head, Trunk, pool
 
@@ -210,17 +210,20 @@ def window_to_tflite(
     EdgelidError
         If the converter gives up.
     """
-    function = _window_function(network, shape)
-    operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    samples = None
-    if windows is not None:
-        given = windows
-        operators.insert(0, tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
+    function = window_function(network, shape)
+    samples, operators = _quantisation(windows)
+    return _to_tflite([network], {WINDOW_SIGNATURE: function}, samples, operators)
 
-        def samples() -> Iterator[tuple[str, Tensors]]:
-            yield from (("window", {"frames": window[None]}) for window in given)
 
-    return _to_tflite([network], {"window": function}, samples, operators)
+def _quantisation(windows: Sequence[Float32Array] | None) -> tuple[Samples | None, list[Any]]:
+    """Representative dataset and operators of a graph of whole windows."""
+    if windows is None:
+        return None, [tf.lite.OpsSet.TFLITE_BUILTINS]
+
+    def samples() -> Iterator[tuple[str, Tensors]]:
+        yield from ((WINDOW_SIGNATURE, {"frames": window[None]}) for window in windows)
+
+    return samples, [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
 
 
 def float_window_to_tflite(network: Any, shape: tuple[int, ...]) -> bytes:
@@ -243,12 +246,12 @@ def float_window_to_tflite(network: Any, shape: tuple[int, ...]) -> bytes:
     EdgelidError
         If the converter gives up.
     """
-    function = _window_function(network, shape)
+    function = window_function(network, shape)
     operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return _to_tflite([network], {"window": function}, None, operators, int8_weights=True)
+    return _to_tflite([network], {WINDOW_SIGNATURE: function}, None, operators, int8_weights=True)
 
 
-def _window_function(network: Any, shape: tuple[int, ...]) -> Any:
+def window_function(network: Any, shape: tuple[int, ...]) -> Any:
     """The endpoint of a network of whole windows."""
 
     def run(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -266,38 +269,82 @@ def _to_tflite(
     int8_weights: bool = False,
 ) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        # An export archive freezes the weights; a plain SavedModel of a Keras layer keeps them as
-        # variables, which the calibrator cannot read.
-        archive = keras.export.ExportArchive()
-        for layer in tracked:
-            archive.track(layer)
-        for name, function in endpoints.items():
-            archive.add_endpoint(name, function)
-        try:
-            with stderr_to_log("TensorFlow"):
-                archive.write_out(folder, verbose=False)
-        except (OSError, tf.errors.OpError) as error:
-            raise EdgelidError(
-                f"TensorFlow cannot write its temporary files in {tempfile.gettempdir()}: make "
-                "room there, or set TMPDIR; nothing was written"
-            ) from error
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(endpoints))
-        converter.target_spec.supported_ops = list(operators)
+        save_graph(folder, tracked, endpoints)
+        converter = _converter(folder, list(endpoints), samples, operators)
         if int8_weights:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if samples is not None:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = samples
-            converter.inference_input_type = tf.int8
-            converter.inference_output_type = tf.int8
-        try:
-            with stderr_to_log("TensorFlow"):
-                if samples is not None and any(isinstance(each, WholeWindow) for each in tracked):
-                    return _int8_around_pooling(converter)
-                return bytes(converter.convert())
-        except (ValueError, RuntimeError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-            raise EdgelidError(f"TensorFlow could not convert the model: {first}") from error
+        around = samples is not None and any(isinstance(each, WholeWindow) for each in tracked)
+        return converted(lambda: (_int8_around_pooling if around else _convert)(converter))
+
+
+def save_graph(folder: str, tracked: Sequence[Any], endpoints: dict[str, Any]) -> None:
+    """Write a SavedModel with frozen weights.
+
+    Raises
+    ------
+    EdgelidError
+        If there is no room for it.
+    """
+    # An export archive freezes the weights; a plain SavedModel of a Keras layer keeps them as
+    # variables, which the calibrator cannot read.
+    archive = keras.export.ExportArchive()
+    for layer in tracked:
+        archive.track(layer)
+    for name, function in endpoints.items():
+        archive.add_endpoint(name, function)
+    try:
+        with stderr_to_log("TensorFlow"):
+            archive.write_out(folder, verbose=False)
+    except (OSError, tf.errors.OpError) as error:
+        raise EdgelidError(
+            f"TensorFlow cannot write its temporary files in {tempfile.gettempdir()}: make "
+            "room there, or set TMPDIR; nothing was written"
+        ) from error
+
+
+def saved_window_converter(folder: str, windows: Sequence[Float32Array] | None) -> Any:
+    """A converter of what `save_graph` wrote of a network of whole windows.
+
+    Parameters
+    ----------
+    folder : str
+    windows : sequence of ndarray, or None
+        As for :func:`window_to_tflite`.
+    """
+    return _converter(folder, [WINDOW_SIGNATURE], *_quantisation(windows))
+
+
+def converted(convert: Callable[[], bytes]) -> bytes:
+    """Convert, and say in a sentence why TensorFlow gave up.
+
+    Raises
+    ------
+    EdgelidError
+        If it did.
+    """
+    try:
+        with stderr_to_log("TensorFlow"):
+            return convert()
+    except (ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        raise EdgelidError(f"TensorFlow could not convert the model: {first}") from error
+
+
+def _convert(converter: Any) -> bytes:
+    return bytes(converter.convert())
+
+
+def _converter(
+    folder: str, signatures: list[str], samples: Samples | None, operators: Sequence[Any]
+) -> Any:
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=signatures)
+    converter.target_spec.supported_ops = list(operators)
+    if samples is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = samples
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+    return converter
 
 
 def _int8_around_pooling(converter: Any) -> bytes:

@@ -27,21 +27,54 @@ def window_spec(config: FrontEndConfig, frames: int, hop_frames: int) -> StreamS
     )
 
 
-def last_window(clip: Float32Array, frames: int) -> Float32Array:
-    """The newest frames of a clip, (frames, mels), with silence before one that is too short."""
+def last_window(
+    clip: Float32Array, frames: int, silence: Float32Array | None = None
+) -> Float32Array:
+    """The newest frames of a clip, (frames, mels), with silence before one that is too short.
+
+    Parameters
+    ----------
+    clip : ndarray, shape (n, mels)
+    frames : int
+    silence : ndarray, shape (mels,), optional
+        A frame of it, where that is not zero.
+    """
     window: Float32Array = clip[-frames:]
     missing = frames - len(window)
-    return np.pad(window, ((missing, 0), (0, 0)))
+    if silence is None:
+        return np.pad(window, ((missing, 0), (0, 0)))
+    return np.concatenate([np.tile(silence, (missing, 1)), window])
 
 
-def windows_of_clips(clips: Sequence[Float32Array], frames: int) -> list[Float32Array]:
+def windows_of_clips(
+    clips: Sequence[Float32Array], frames: int, silence: Float32Array | None = None
+) -> list[Float32Array]:
     """Windows that a stream of each clip goes through while it fills, and after that."""
     return [
-        last_window(clip[:end], frames)
+        last_window(clip[:end], frames, silence)
         for clip in clips
         for end in np.linspace(0, len(clip), WINDOWS_A_CLIP + 1).astype(int)[1:]
         if end > 0
     ]
+
+
+def whole_windows(frames: Float32Array, length: int, silence: Float32Array) -> list[Float32Array]:
+    """Windows of a clip as a stream has them that is older than a window: as many as differ enough.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n, mels)
+    length : int
+        Frames of a window.
+    silence : ndarray, shape (mels,)
+        A frame of it, for a clip that is shorter.
+    """
+    more = len(frames) - length
+    if more <= 0:
+        return [last_window(frames, length, silence)]
+    count = min(WINDOWS_A_CLIP, 1 + 2 * WINDOWS_A_CLIP * more // length)
+    ends = np.linspace(len(frames), length, count).astype(int)
+    return [frames[end - length : end] for end in ends]
 
 
 def window_scores(network: Any, front_end: FrontEnd, frames: int) -> Score:

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import EdgelidError
-from edge.frontend import Float32Array, Float64Array, FrontEnd
+from edge.features import most_samples, open_front_end
+from edge.frontend import Float32Array, Float64Array
 from edge.model.interpreter import Graphs, WindowGraph, quantise
 from edge.model.modelfile import MAX_WINDOW_S, NONSPEECH, OTHER, ModelFile, Quantisation, StreamSpec
 
@@ -199,7 +200,7 @@ class _Totals:
         return [scale * (score - zero_point) for score in quantised]
 
 
-def filled(frames: Float32Array, count: int) -> Float32Array:
+def filled(frames: Float32Array, count: int, silence: Float32Array) -> Float32Array:
     """The newest frames, as many as a window has; fewer are repeated until they fill it.
 
     Models of whole windows recognise a second of speech better three times in a row than once
@@ -207,16 +208,17 @@ def filled(frames: Float32Array, count: int) -> Float32Array:
 
     Parameters
     ----------
-    frames : ndarray, shape (n, mels), float32
+    frames : ndarray, shape (n, features), float32
     count : int
+    silence : ndarray, shape (features,), float32
+        What the window has where there are no frames at all.
 
     Returns
     -------
-    ndarray, shape (count, mels), float32
-        Silence, which is zero, where there are no frames at all.
+    ndarray, shape (count, features), float32
     """
-    newest = frames[-count:]
-    return newest if len(newest) == count else np.resize(newest, (count, frames.shape[1]))
+    newest = frames[-count:] if len(frames) else silence[None]
+    return newest if len(newest) == count else np.resize(newest, (count, len(silence)))
 
 
 class _WholeWindows:
@@ -225,25 +227,28 @@ class _WholeWindows:
     Parameters
     ----------
     graph : WindowGraph
-    frames, mels : int
+    frames : int
         Of a window.
+    silence : ndarray, shape (features,)
+        A frame of it.
     """
 
-    def __init__(self, graph: WindowGraph, frames: int, mels: int) -> None:
+    def __init__(self, graph: WindowGraph, frames: int, silence: Float32Array) -> None:
         self._graph = graph
-        self._count, self._mels = frames, mels
+        self._count, self._silence = frames, silence
         self.reset()
 
     def reset(self) -> None:
-        self._frames = np.empty((0, self._mels), np.float32)
+        self._frames = np.empty((0, len(self._silence)), np.float32)
 
     def advance(self, frames: Float32Array, count: int) -> None:
-        """Take a hop of frames, (hop_frames, mels), and keep the first of it."""
+        """Take a hop of frames, (hop_frames, features), and keep the first of it."""
         self._frames = np.concatenate([self._frames, frames[:count]])[-self._count :]
 
     def scores(self, first: int, last: int) -> list[float]:
         """Of the newest window; of a young stream, all of it as often as it takes."""
-        scores: list[float] = self._graph.scores(filled(self._frames, self._count)).tolist()
+        frames = filled(self._frames, self._count, self._silence)
+        scores: list[float] = self._graph.scores(frames).tolist()
         return scores
 
 
@@ -277,8 +282,10 @@ class StreamingClassifier:
         config, stream = description.front_end, description.stream
         self.labels = model.labels
         self.expect(languages)
-        self._front_end = FrontEnd(config, model.filterbank)
+        self._front_end = open_front_end(config, model.filterbank)
         self._hop_frames = stream.hop_frames
+        self._pace = self._front_end.pace(stream.hop_frames)
+        self._most_samples = most_samples(config, stream.hop_frames)
         self._per_hop = stream.hop_frames // stream.stride_frames
         self._embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
         self.hop_s = self._per_hop * self._embedding_s
@@ -306,9 +313,7 @@ class StreamingClassifier:
                 f"the model takes windows of {only_s:g} s only: ask for no others, or convert it "
                 "with --mode stream."
             )
-        return _WholeWindows(
-            graphs, stream.receptive_field_frames, model.description.front_end.mels
-        )
+        return _WholeWindows(graphs, stream.receptive_field_frames, self._front_end.silence)
 
     def stages(self) -> dict[str, tuple[object, str]]:
         """What does the work of each stage: an object, and the name of its method."""
@@ -332,11 +337,11 @@ class StreamingClassifier:
         """Start a new stream at time zero."""
         self._front_end.reset()
         self._memory.reset()
-        config = self._front_end.config
         # Samples are gathered until they complete a hop: the front end costs as much for a frame
-        # as for three. The first frame of a stream needs more than the others.
-        first_hop_samples = config.window_samples + (self._hop_frames - 1) * config.hop_samples
-        self._audio = np.empty(first_hop_samples, np.float32)
+        # as for three. The first frame of a stream needs more than the others, or, where silence
+        # counts as heard before it, less.
+        first_hop_samples = self._front_end.missing_samples(self._hop_frames)
+        self._audio = np.empty(self._most_samples, np.float32)
         self._gathered_samples, self._wanted_samples = 0, first_hop_samples
         self._embeddings = 0  # of the stream so far
 
@@ -377,22 +382,21 @@ class StreamingClassifier:
         config = self._front_end.config
         stride = self._hop_frames // self._per_hop
         if not self._embeddings and self._gathered_samples:
-            needed_samples = (stride - 1) * config.hop_samples + config.window_samples
+            needed_samples = self._front_end.missing_samples(stride)
             self._audio[self._gathered_samples : needed_samples] = 0
             self._gathered_samples = max(self._gathered_samples, needed_samples)
         frames = self._gathered_frames()
         count = len(frames) // stride
         if count == 0:
             return
-        hop = np.zeros((self._hop_frames, config.mels), np.float32)
+        hop = np.zeros((self._hop_frames, config.features), np.float32)
         hop[: count * stride] = frames[: count * stride]
         yield self._advance(hop, count)
 
     def _gathered_frames(self) -> Float32Array:
         """Frames of the samples gathered."""
         frames = self._front_end.process(self._audio[: self._gathered_samples])
-        config = self._front_end.config
-        self._gathered_samples, self._wanted_samples = 0, self._hop_frames * config.hop_samples
+        self._gathered_samples, self._wanted_samples = 0, self._pace.samples
         return frames
 
     def _advance(self, frames: Float32Array, count: int) -> list[Window]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,31 @@ class FrontEndConfig:
     def bins(self) -> int:
         """Number of frequency bins of the transform."""
         return self.fft_samples // 2 + 1
+
+    @property
+    def features(self) -> int:
+        """Of a frame: one a band."""
+        return self.mels
+
+
+class Pace(Protocol):
+    """How much audio a hop takes.
+
+    Attributes
+    ----------
+    samples : int
+        At 16 kHz, that the next hop of frames needs.
+    """
+
+    @property
+    def samples(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class SteadyPace:
+    """Of a front end whose hops are all alike."""
+
+    samples: int
 
 
 def front_end_hash(config: FrontEndConfig, filterbank: Float32Array) -> str:
@@ -128,6 +154,20 @@ class FrontEnd:
     def reset(self) -> None:
         """Forget all audio, as if a new stream began."""
         self._tail = np.empty(0, np.float32)
+
+    @property
+    def silence(self) -> Float32Array:
+        """A frame of digital silence, shape (mels,)."""
+        return np.zeros(self.config.mels, np.float32)
+
+    def missing_samples(self, frames: int) -> int:
+        """Samples at 16 kHz still to come until so many more frames are complete."""
+        config = self.config
+        return config.window_samples + (frames - 1) * config.hop_samples - len(self._tail)
+
+    def pace(self, frames: int) -> Pace:
+        """How much audio every further hop of so many frames takes."""
+        return SteadyPace(frames * self.config.hop_samples)
 
     def mel_power(self, frames: Float64Array) -> Float64Array:
         """Mel power spectrum of windows of samples, as multiples of the floor.

@@ -23,6 +23,7 @@ ROOMS = {
     "edge": """
         errors languages
         system frontend config
+        features
         model audio
         classifier
         borders
@@ -44,8 +45,9 @@ ROOMS = {
         cli
     """,
     "convert": """
-        flatbuffer representative_audio
-        streaming_graph held_out_audio inspection
+        flatbuffer representative_audio output network_file own_network own_description
+        streaming_graph held_out_audio inspection own_recordings
+        apart
         parity tensor_errors
         weight_errors stream_vs_window whole_window
         proof

@@ -12,6 +12,7 @@ from typing import Any
 from edge.audio.sources import BLOCK_S, due_s, paced
 from edge.bench.recomputation import Recomputation
 from edge.bench.stages import Call, unwatch, watch
+from edge.features import audio_samples
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Listener
 from edge.model.interpreter import Graphs, Int8Array, WindowGraph
@@ -70,22 +71,18 @@ class Setup:
     @property
     def hop_s(self) -> float:
         """Between two answers."""
-        return self.hop_samples / SAMPLE_RATE_HZ
-
-    @property
-    def hop_samples(self) -> int:
-        """The same in samples."""
-        description = self.model.description
-        return description.stream.hop_frames * description.front_end.hop_samples
+        config = self.model.description.front_end
+        hop_frames = self.model.description.stream.hop_frames
+        return hop_frames * config.hop_samples / config.sample_rate_hz
 
     def samples(self, hops: int) -> int:
         """Length of the audio that brings so many answers, with nothing left of a further hop."""
-        config = self.model.description.front_end
-        return hops * self.hop_samples + config.window_samples - config.hop_samples
+        description = self.model.description
+        return audio_samples(description.front_end, hops * description.stream.hop_frames)
 
     def hops(self, samples: int) -> int:
         """Answers that so many samples bring."""
-        return max(0, (samples - self.samples(0)) // self.hop_samples)
+        return max(0, int((samples - self.samples(0)) // (self.hop_s * SAMPLE_RATE_HZ)))
 
     def listener(self) -> Listener:
         """As ``edgelid listen`` makes it."""

@@ -278,7 +278,7 @@ class WindowGraph:
         self._run = _runner(self._interpreter, model, WINDOW_SIGNATURE)
         inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
         frames = model.description.stream.receptive_field_frames
-        mels = model.description.front_end.mels
+        mels = model.description.front_end.features
         if set(inputs) != {"frames"} or set(outputs) != {"scores"}:
             raise _unfit(model, f"its graph {WINDOW_SIGNATURE!r} does not fit its metadata")
         self._input, self._output = inputs["frames"], outputs["scores"]

@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from edge.errors import EdgelidError
+from edge.features import ForeignConfig
 from edge.frontend import Float32Array, FrontEndConfig, front_end_hash
 
 FORMAT_VERSION = 1  # of models that stream
 WINDOW_FORMAT_VERSION = 2  # of those that take a whole window, which older releases do not know
+FOREIGN_FORMAT_VERSION = 3  # the same, of features that are not edgelid's
 DESCRIPTION_MEMBER = "edgelid.json"
 LABELS_MEMBER = "labels.txt"
 FILTERBANK_MEMBER = "mel_filterbank.npy"
@@ -163,7 +165,7 @@ class Description:
         ``stream`` computes every frame once, in the graphs ``embed`` and ``head``; ``window``
         recomputes a whole window at every hop, in the graph ``window``.
         """
-        return "window" if self.format_version == WINDOW_FORMAT_VERSION else "stream"
+        return "stream" if self.format_version == FORMAT_VERSION else "window"
 
 
 @dataclass(frozen=True)
@@ -281,10 +283,10 @@ def _parse(file: Path, data: bytes) -> ModelFile:
     except Exception as error:
         raise _Unfit("its metadata is damaged: copy it again") from error
     version = values.get("format_version") if isinstance(values, dict) else None
-    if version not in (FORMAT_VERSION, WINDOW_FORMAT_VERSION):
+    if version not in (FORMAT_VERSION, WINDOW_FORMAT_VERSION, FOREIGN_FORMAT_VERSION):
         raise _Unfit(
-            f"it has format version {version!r:.40}, and this edgelid reads {FORMAT_VERSION} and "
-            f"{WINDOW_FORMAT_VERSION}: get one that was made for this release"
+            f"it has format version {version!r:.40}, and this edgelid reads {FORMAT_VERSION} to "
+            f"{FOREIGN_FORMAT_VERSION}: get one that was made for this release"
         )
     try:
         description = _description(values)
@@ -342,7 +344,7 @@ def _description(values: dict[str, Any]) -> Description:
     return Description(
         format_version=int(values["format_version"]),
         name=str(values["name"]),
-        front_end=FrontEndConfig(**_complete(FrontEndConfig, values["front_end"])),
+        front_end=_front_end(int(values["format_version"]), values["front_end"]),
         front_end_hash=str(values["front_end_hash"]),
         stream=StreamSpec(
             hop_frames=_count(stream["hop_frames"]),
@@ -361,6 +363,20 @@ def _description(values: dict[str, Any]) -> Description:
         metrics=metrics,
         licence=str(values["licence"]),
     )
+
+
+def _front_end(version: int, values: dict[str, Any]) -> FrontEndConfig:
+    if version != FOREIGN_FORMAT_VERSION:
+        return FrontEndConfig(**_complete(FrontEndConfig, values))
+    values = dict(_complete(ForeignConfig, values))
+    for name in ("mean", "deviation"):
+        values[name] = tuple(float(value) for value in values[name])
+    return ForeignConfig(**values)
+
+
+def window_version(config: FrontEndConfig) -> int:
+    """Format version of a model of whole windows of such features."""
+    return FOREIGN_FORMAT_VERSION if isinstance(config, ForeignConfig) else WINDOW_FORMAT_VERSION
 
 
 def _count(value: Any) -> int:
@@ -405,11 +421,16 @@ def _check(description: Description, labels: tuple[str, ...], filterbank: Float3
     if not 0 < config.hop_samples <= config.window_samples <= config.fft_samples:
         raise _Unfit("its front end has impossible sizes")
     lowest, highest = FLOORS
-    if (
-        not lowest <= config.floor <= highest
-        or config.sample_rate_hz != FrontEndConfig.sample_rate_hz
+    foreign = isinstance(config, ForeignConfig)
+    if not lowest <= config.floor <= highest or (
+        config.sample_rate_hz != FrontEndConfig.sample_rate_hz and not foreign
     ):
         raise _Unfit("its front end has an impossible floor, or a rate other than 16 kHz")
+    if isinstance(config, ForeignConfig):
+        try:
+            config.check()
+        except ValueError as error:
+            raise _Unfit(f"its front end is impossible ({error})") from error
     if front_end_hash(config, filterbank) != description.front_end_hash:
         raise _Unfit("its front end does not match its hash")
     if (
@@ -458,7 +479,7 @@ def _check_window(stream: StreamSpec, config: FrontEndConfig) -> None:
 
 
 def _with_defaults(config: FrontEndConfig) -> list[tuple[Any, Any]]:
-    return list(zip(asdict(config).values(), asdict(FrontEndConfig()).values(), strict=True))
+    return list(zip(asdict(config).values(), asdict(type(config)()).values(), strict=True))
 
 
 def pack_model(

@@ -11,7 +11,8 @@ import numpy as np
 from edge.belief import Opinion
 from edge.classifier import StreamingClassifier, calibrated, class_mask, filled, masked
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEnd
+from edge.features import most_samples, open_front_end
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.interpreter import Graphs, WindowGraph, open_model
 from edge.model.modelfile import LARGE_MODEL, NONSPEECH, OTHER, ModelFile, read_model
 
@@ -54,7 +55,7 @@ class Expert:
         self.name, self.size_bytes = description.name, model.size_bytes
         self.window_s = description.decoder.window_s
         self._temperature = description.calibration.temperature(self.window_s)
-        self._front_end = FrontEnd(description.front_end, model.filterbank)
+        self._front_end = open_front_end(description.front_end, model.filterbank)
         self._streaming = (
             None
             if isinstance(graphs, WindowGraph)
@@ -104,7 +105,7 @@ class Expert:
             return values
         assert isinstance(self._graphs, WindowGraph)
         count = self._model.description.stream.receptive_field_frames
-        frames = filled(self._front_end.log_mel(samples), count)
+        frames = filled(self._front_end.log_mel(samples), count, self._front_end.silence)
         return calibrated(self._graphs.scores(frames).tolist(), self._temperature)
 
 
@@ -141,8 +142,8 @@ class ExpertFile:
         check_labels(model, labels)
         config = model.description.front_end
         self.window_s = model.description.decoder.window_s
-        self.samples = round(self.window_s * SAMPLE_RATE_HZ)
-        self.samples += config.window_samples - config.hop_samples
+        more_samples = most_samples(config, 1) - config.hop_samples
+        self.samples = round(self.window_s * SAMPLE_RATE_HZ) + more_samples
         self.nominal_s = SECONDS_A_BYTE * len(model.graph)
 
     def open(self) -> Expert:

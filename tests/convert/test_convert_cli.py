@@ -107,6 +107,15 @@ def test_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert not os.listdir(tmp_path)
 
 
+def test_a_network_without_its_description(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "own.keras"), "-o", str(tmp_path / "m.tflite")]) == 1
+    assert "tell its labels and its features with --description" in capsys.readouterr().err
+    assert main([str(tmp_path), "-o", str(tmp_path / "m.tflite"), "--float", "a"]) == 1
+    assert "--float is for a Keras network" in capsys.readouterr().err
+
+
 def test_no_corpus(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "m.tflite"
     assert main([str(tiny_run), "-o", str(output), "--corpus", str(tmp_path)]) == 1

@@ -50,13 +50,13 @@ def test_a_full_disk(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     output = tmp_path / "m.tflite"
-    output.write_bytes(b"old")
+    shutil.copy(DEFAULT_MODEL, output)
     monkeypatch.setattr(os, "fsync", full)
     # What is quickest to convert.
     settings = Settings(mode="window", type="float32", windows_s=(1.0,))
     with pytest.raises(EdgelidError, match=r"cannot write .*: No space left on device"):
         convert_checkpoint(tiny_checkpoint, tiny_corpus, output, "m", settings)
-    assert output.read_bytes() == b"old"
+    assert output.read_bytes() == DEFAULT_MODEL.read_bytes()
     assert os.listdir(tmp_path) == ["m.tflite"]
 
 

@@ -16,8 +16,9 @@ import pytest
 
 import convert.cli
 import edge.cli
-from convert.from_keras import NetworkDescription, load_network, window_shape
+from convert.from_keras import NetworkDescription, how_fed
 from convert.inspection import inspect
+from convert.own_network import Fed
 from convert.streaming_graph import POOLING
 from edge.bench import measure
 from edge.bench.measure import Wanted
@@ -232,7 +233,7 @@ def test_scores_come_before_the_softmax(own: Callable[..., int], tmp_path: Path)
     graph = open_model(read_model(tmp_path / "own.tflite"))
     assert isinstance(graph, WindowGraph)
     frames = np.random.default_rng(0).uniform(0, 9, (50, 16)).astype(np.float32)
-    scores = graph.scores(frames)
+    scores = graph.scores(frames)  # logarithms of the probabilities
     wanted = np.asarray(network()(frames[None, :, :, None]))[0]
     assert abs(scores.sum() - 1) > 1e-3
     np.testing.assert_allclose(np.exp(scores) / np.exp(scores).sum(), wanted, rtol=1e-4)
@@ -270,19 +271,17 @@ def test_descriptions_that_do_not_fit(
     assert not (tmp_path / "own.tflite").exists()
 
 
-def test_networks_that_do_not_fit(tmp_path: Path) -> None:
+def test_networks_that_do_not_fit() -> None:
     told = NetworkDescription(LABELS, FrontEndConfig(mels=16))
     any_length = keras.Sequential(
         [keras.Input((None, 16)), keras.layers.GlobalMaxPooling1D(), keras.layers.Dense(2)]
     )
     with pytest.raises(EdgelidError, match="a fixed number of frames"):
-        window_shape(any_length, told)
-    assert window_shape(network(), told) == (50, 16, 1)
-    with pytest.raises(EdgelidError, match="cannot read the network"):
-        load_network(tmp_path / "none.keras")
-    (tmp_path / "foreign.keras").write_bytes(b"PK\x03\x04 and nothing more")
-    with pytest.raises(EdgelidError, match="not a Keras model that can be loaded"):
-        load_network(tmp_path / "foreign.keras")
+        how_fed(any_length, told)
+    assert how_fed(network(), told) == Fed((50, 16, 1), frames=50, turned=False)
+    audio = keras.Sequential([keras.Input((16_000,)), keras.layers.Dense(2)])
+    with pytest.raises(EdgelidError, match="looks like audio itself"):
+        how_fed(audio, told)
 
 
 def test_the_example_of_the_page(

@@ -22,7 +22,8 @@ from edge.classifier import StreamingClassifier, filled, softmax
 from edge.config import ListenSettings
 from edge.decoder import Change, Segment, decoder_windows_s
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array, FrontEnd
+from edge.features import open_front_end
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.listener import Listener
 from edge.model.interpreter import WindowGraph, open_model, run_model
 from edge.model.modelfile import ModelFile, read_model
@@ -86,9 +87,10 @@ def score_whole_windows(
     ndarray, shape (classes,)
     """
     description = model.description
-    frames = FrontEnd(description.front_end, model.filterbank).log_mel(samples)
+    front_end = open_front_end(description.front_end, model.filterbank)
+    frames = front_end.log_mel(samples)
     window = description.stream.receptive_field_frames
-    frames = frames if len(frames) > window else filled(frames, window)
+    frames = frames if len(frames) > window else filled(frames, window, front_end.silence)
     count = max(1, round((len(frames) - window) / (window / 2)) + 1)
     starts = np.linspace(0, len(frames) - window, count).astype(int)
     scores = np.stack([graph.scores(frames[start : start + window]) for start in starts])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from edge.features import ForeignConfig
 from edge.frontend import Float32Array, FrontEndConfig
 
 
@@ -13,6 +16,7 @@ def mel_filterbank(config: FrontEndConfig) -> Float32Array:
     Parameters
     ----------
     config : FrontEndConfig
+        Other people's features may say otherwise.
 
     Returns
     -------
@@ -20,6 +24,11 @@ def mel_filterbank(config: FrontEndConfig) -> Float32Array:
     """
     from librosa.filters import mel  # slow to import, and only needed here
 
+    foreign: dict[str, Any] = {}
+    if isinstance(config, ForeignConfig):
+        if config.mel == "none":
+            return np.eye(config.bins, dtype=np.float32)
+        foreign = {"htk": config.mel == "htk", "norm": config.norm.replace("none", "") or None}
     filters: Float32Array = mel(
         sr=config.sample_rate_hz,
         n_fft=config.fft_samples,
@@ -27,6 +36,7 @@ def mel_filterbank(config: FrontEndConfig) -> Float32Array:
         fmin=config.low_hz,
         fmax=config.high_hz,
         dtype=np.float32,
+        **foreign,
     )
     return filters
 

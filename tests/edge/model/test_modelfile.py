@@ -250,7 +250,7 @@ def test_a_missing_member(name: str) -> None:
     assert "no edgelid metadata" in refusal(packed({name: None}))
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None, [], 1e300, "x" * 10_000, "a\nb"])
+@pytest.mark.parametrize("version", [0, 4, "1", None, [], 1e300, "x" * 10_000, "a\nb"])
 def test_another_format_version(version: object) -> None:
     assert "format version" in refusal(described(setting("format_version", to=version)))
 
