@@ -41,6 +41,7 @@ ROOMS = {
         fit
         waveforms
         synthesis evaluation
+        own
         cli
     """,
     "convert": """

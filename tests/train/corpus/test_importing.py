@@ -258,7 +258,7 @@ def test_a_folder_without_the_corpus(
         (["--hours", "nan"], "--hours must be above zero"),
         (["--min-s", "3", "--max-s", "2"], "--min-s must be"),
         (["--max-s", "1"], "no clip is left"),
-        (["--languages", "fr"], "has no clips of common-voice in fr"),
+        (["--languages", "fr"], "has no clips in fr: it has de"),
         (["--workers", "0"], "--workers must be at least 1"),
         (["-o", "m.tsv"], "must end in .parquet"),
         (["-o", "none/m.parquet"], "cannot write none/m.parquet"),
@@ -272,3 +272,41 @@ def test_bad_options(
     assert main(["import", "common-voice", str(tmp_path), "-o", out, *options]) == 1
     assert message in capsys.readouterr().err
     assert left(tmp_path) == ["de"]
+
+
+def test_a_word_is_a_language_to_who_names_it(tmp_path: Path) -> None:
+    sound(tmp_path / "home" / "dev" / "1.wav", 1.0)
+    out = tmp_path / "m.parquet"
+    assert main(["import", "folders", str(tmp_path / "home"), "-o", str(out)]) == 1
+    (clip,) = imported("folders", tmp_path / "home", "-o", out, "--languages", "dev")
+    assert clip.language == "dev"
+
+
+def test_what_is_no_recording_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    sound(tmp_path / "home" / "de" / "1.wav", 1.0)
+    make(tmp_path / "home", "de/a.txt", "de/b.txt", "de/c.jpg")
+    imported("folders", tmp_path / "home", "-o", tmp_path / "m.parquet")
+    assert "left out, as they are no recordings of a language: 2 .txt files, 1 .jpg" in caplog.text
+
+
+@pytest.mark.parametrize("options", [["--skip-bad"], ["--min-s", "2"]])
+def test_a_language_that_comes_out_empty(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound(tmp_path / "home" / "de" / "1.wav", 3.0)
+    make(tmp_path / "home", "sv/1.wav")
+    if "--min-s" in options:
+        sound(tmp_path / "home" / "sv" / "1.wav", 1.0)
+    out = tmp_path / "m.parquet"
+    assert main(["import", "folders", str(tmp_path / "home"), "-o", str(out), *options]) == 1
+    assert "no clip is left in sv" in capsys.readouterr().err
+    assert left(tmp_path) == ["home"]
+
+
+def test_languages_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound(tmp_path / "home" / "de" / "1.wav", 3.0)
+    sound(tmp_path / "home" / "zh-CN" / "1.wav", 3.0)
+    arguments = ["import", "folders", str(tmp_path / "home"), "-o", str(tmp_path / "m.parquet")]
+    assert main([*arguments, "--languages", "de,sv"]) == 1
+    assert "has no clips in sv: it has de, zh" in capsys.readouterr().err
