@@ -155,7 +155,7 @@ def _add_own(commands: Any) -> None:
 def _add_import(commands: Any) -> None:
     add = commands.add_parser("import", help="write the manifest of a published corpus")
     add.add_argument("name", choices=IMPORTERS, metavar="NAME", help=", ".join(IMPORTERS))
-    add.add_argument("root", type=Path, help="folder that it was unpacked to")
+    add.add_argument("root", type=Path, help="folder that it was unpacked to, or of archives")
     add.add_argument("-o", "--output", type=Path, required=True, metavar="MANIFEST.parquet")
     add.add_argument("--languages", help="a list of codes, such as de,sv (default: all)")
     add.add_argument(
@@ -202,6 +202,11 @@ def _add_split(commands: Any) -> None:
         "--afresh",
         action="store_true",
         help="divide all (default: what is in dev or test stays, train is divided)",
+    )
+    split.add_argument(
+        "--promote",
+        metavar="CODES",
+        help="make these languages targets, and divide them alone: all other rows stay",
     )
     split.set_defaults(run_command=run_split, stopped="nothing was written")
 
@@ -363,6 +368,10 @@ def run_import(options: argparse.Namespace) -> None:
     """``edgelid-train import``."""
     if options.workers < 1:
         raise EdgelidError("--workers must be at least 1")
+    # As Ctrl-C does: nothing is left.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
     from train.corpus.importing import Selection, import_corpus, summary
 
     selection = Selection(
@@ -412,14 +421,17 @@ def run_split(options: argparse.Namespace) -> None:
     """``edgelid-train split``."""
     from edge.system.atomic import check_writable
     from train.corpus.manifest import read_rows, write_parquet
-    from train.corpus.splitting import Wish, divide
+    from train.corpus.splitting import Wish, divide, promoted
     from train.corpus.splitting_report import table
 
     if options.output.suffix != ".parquet":
         raise EdgelidError("--output is Parquet: give a file that ends in .parquet")
     check_writable(options.output)
-    wish = Wish(options.dev, options.test, options.by, options.seed, options.afresh)
     manifest = read_rows(options.manifest)
+    only = languages_of(options.promote, "--promote")
+    if only:
+        manifest, only = promoted(manifest, only)
+    wish = Wish(options.dev, options.test, options.by, options.seed, options.afresh, only)
     divided = divide(manifest, wish)
     write_parquet(divided.lazy(), options.output, manifest.root)
     print("\n".join(table(divided, wish)))

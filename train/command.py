@@ -61,7 +61,7 @@ def import_tensorflow() -> None:
         tf.config.list_physical_devices("GPU")
 
 
-def languages_of(option: str | None) -> tuple[str, ...]:
+def languages_of(option: str | None, name: str = "--languages") -> tuple[str, ...]:
     """Codes of an option such as ``de, sv``.
 
     Raises
@@ -73,5 +73,5 @@ def languages_of(option: str | None) -> tuple[str, ...]:
         return ()
     found = tuple(code.strip() for code in option.split(",") if code.strip())
     if not found:
-        raise EdgelidError("--languages must be codes, such as da,sv")
+        raise EdgelidError(f"{name} must be codes, such as da,sv")
     return found

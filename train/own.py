@@ -122,8 +122,8 @@ def make(own: Own) -> list[str]:
     workers = ["--workers", str(own.workers)]
     imported = ["edgelid-train", "import", own.importer, str(own.recordings)]
     steps.run("import", [*imported, "-o", str(own.manifest), *most, *bad, *workers])
-    steps.run("validate", ["edgelid-train", "validate", str(own.manifest), *workers])
     held_out = _held_out(own)
+    steps.run("validate", ["edgelid-train", "validate", str(own.manifest), *workers])
     split = ["edgelid-train", "split", str(own.manifest), "-o", str(own.divided)]
     steps.run("split", [*split, *held_out])
     _check_divided(own)
@@ -138,7 +138,10 @@ def make(own: Own) -> list[str]:
     evaluate = ["edgelid-train", "evaluate", str(own.output), *features, "--split", tested]
     evaluate += ["--conditions", "clean", "--streams", "0", "--json", str(own.report), *workers]
     steps.run("evaluate", evaluate, own.report)
-    return [*_verdict(own, tested), f"edgelid listen --model {shlex.quote(str(own.output))}"]
+    return [
+        *_verdict(own, tested),
+        f"to listen: edgelid listen --model {shlex.quote(str(own.output))}",
+    ]
 
 
 # --- steps ------------------------------------------------------------------------------------

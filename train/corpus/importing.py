@@ -7,9 +7,12 @@ one after the other, and put together at the end.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -34,6 +37,9 @@ from train.corpus.manifest import SCHEMA, SPLITS, TRAIN, write_parquet
 logger = logging.getLogger(__name__)
 
 PART_ROWS = 100_000
+UNPACKED = ".audio"  # ends the name of the folder of what was packed, beside the manifest
+LOCK = "in-use"  # of a folder for what is under way
+MARK = ".edgelid-import"  # in such a folder: it may be replaced
 SHOWN_FAULTS = 20
 # Dictionaries of categories would have to be reconciled between the parts.
 PART_SCHEMA = pl.Schema(
@@ -102,25 +108,31 @@ def import_corpus(
         If anything is faulty, nothing is left, or a file cannot be written. Then there is no new
         file.
     """
-    if not root.is_dir():
+    source, given = importer(name), root
+    if not (root.is_dir() or (source.unpack is not None and root.is_file())):
         raise EdgelidError(f"{root} is no folder: give the one that the corpus was unpacked to")
     if output.suffix != ".parquet":
         raise EdgelidError(f"{output} must end in .parquet")
     check_writable(output)
-    source = importer(name)
+    unpacked = output.with_suffix(UNPACKED)
+    if source.unpack is not None:
+        _check_replaceable(unpacked)
     wanted = {code for each in selection.languages or () if (code := from_code(each))}
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
+        with _scratch(output) as scratch:
             faults = _Faults(Path(scratch) / "faults.tsv", skip_bad)
+            loose = Path(scratch) / UNPACKED
+            if source.unpack is not None and _unpack(source.unpack, root, loose, wanted):
+                root = loose
             read = _read(source.rows(root), name, wanted, Path(scratch), faults)
             parts = read.parts
             faults.tell_left_out()
             faults.settle()
             if not read.languages:
-                raise EdgelidError(f"{root} has no clips of {name}: it takes {source.layout}")
+                raise EdgelidError(f"{given} has no clips of {name}: it takes {source.layout}")
             if missing := sorted(wanted - read.languages):
                 has = ", ".join(sorted(read.languages))
-                raise EdgelidError(f"{root} has no clips in {', '.join(missing)}: it has {has}")
+                raise EdgelidError(f"{given} has no clips in {', '.join(missing)}: it has {has}")
             languages = _languages(parts)
             _keep_apart(parts)
             _measure(parts, root, workers, faults)
@@ -129,11 +141,14 @@ def import_corpus(
             if _count(parts) == 0:
                 raise EdgelidError("no clip is left: ask for more --hours, or for other lengths")
             _refuse_empty(languages, parts, selection)
+            if root == loose:
+                _keep_unpacked(loose, unpacked, parts)
+                root = unpacked
             write_parquet(pl.scan_parquet(parts), output, root)
             faults.keep(output.with_name(f"{output.name}.faults.tsv"))
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise EdgelidError(f"cannot read {root} or write {output}: {reason}") from error
+        raise EdgelidError(f"cannot read {given} or write {output}: {reason}") from error
 
 
 def summary(file: Path) -> list[str]:
@@ -208,6 +223,59 @@ class _Faults:
         if self._count:
             os.replace(self._file, file)
             logger.info("left out for faults: %d, see %s", self._count, file)
+
+
+@contextlib.contextmanager
+def _scratch(output: Path) -> Iterator[str]:
+    """A folder beside the output; those of imports that were killed are removed."""
+    prefix = f".{output.name}."
+    for old in output.parent.glob(f"{glob.escape(prefix)}*/{LOCK}"):
+        with contextlib.suppress(OSError), old.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails if it is in use
+            shutil.rmtree(old.parent, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=output.parent) as scratch,
+        (Path(scratch) / LOCK).open("w") as lock,
+    ):
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield scratch
+
+
+# --- what is packed ---------------------------------------------------------------------------
+
+
+def _unpack(
+    unpack: Callable[[Path, Path, set[str], Callable[[], object]], bool],
+    root: Path,
+    target: Path,
+    wanted: set[str],
+) -> bool:
+    with _progress(desc="unpacking", unit=" files") as progress:
+        return unpack(root, target, wanted, progress.update)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise EdgelidError if a folder is there that no import has made."""
+    if folder.exists() and not (folder / MARK).exists():
+        raise EdgelidError(
+            f"{folder}, where clips would be unpacked to, is there already: give --output another "
+            "name"
+        )
+
+
+def _keep_unpacked(loose: Path, folder: Path, parts: list[Path]) -> None:
+    """Move clips that were unpacked to their place, but for those that no row is left of."""
+    kept = set(pl.scan_parquet(parts).select("path").collect()["path"])
+    for parent, _, names in os.walk(loose):
+        for name in names:
+            path = Path(parent, name)
+            if path.relative_to(loose).as_posix() not in kept:
+                path.unlink()
+    (loose / MARK).touch()
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(loose, folder)
 
 
 # --- the steps --------------------------------------------------------------------------------

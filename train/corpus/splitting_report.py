@@ -29,7 +29,10 @@ def table(divided: pl.DataFrame, wish: Wish) -> list[str]:
     lines.append(f"{'language':<10}" + f"{'h':>8}{'share':>7}{'spk':>8}" * len(SPLITS))
     lines += [_line(row) for row in by_language.iter_rows(named=True)]
     lines += ["", *(_line(row) for row in everything.iter_rows(named=True))]
-    return [*lines, *_missed(by_language.to_dicts(), wish), *_refused_later(divided)]
+    divided_rows = [
+        row for row in by_language.to_dicts() if not wish.only or row["language"] in wish.only
+    ]
+    return [*lines, *_missed(divided_rows, wish), *_refused_later(divided)]
 
 
 def _sums() -> Iterator[pl.Expr]:

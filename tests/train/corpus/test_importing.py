@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +19,7 @@ import train.corpus.importing
 from tests.train.corpus.importers.trees import make, table
 from train.cli import main
 from train.corpus.importers import NAMES
+from train.corpus.importing import LOCK
 from train.corpus.manifest import Clip, open_manifest, read_manifest
 
 HEAD = "client_id\tpath\tsentence\tlocale"
@@ -310,3 +313,40 @@ def test_languages_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixt
     arguments = ["import", "folders", str(tmp_path / "home"), "-o", str(tmp_path / "m.parquet")]
     assert main([*arguments, "--languages", "de,sv"]) == 1
     assert "has no clips in sv: it has de, zh" in capsys.readouterr().err
+
+
+def test_what_a_killed_import_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """But not what another one is working in."""
+    sound(tmp_path / "home" / "de" / "1.wav", 1.0)
+    for name in ("killed", "busy"):
+        (tmp_path / f".m.parquet.{name}").mkdir()
+        (tmp_path / f".m.parquet.{name}" / LOCK).touch()
+    with (tmp_path / ".m.parquet.busy" / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        imported("folders", tmp_path / "home", "-o", tmp_path / "m.parquet")
+    assert left(tmp_path) == [".m.parquet.busy", "home", "m.parquet"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_import_that_is_told_to_end_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "home" / "de").mkdir(parents=True)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "import train.corpus.importers.folders as folders\n"
+        "from train.cli import main\n"
+        "def rows(root):\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "    yield from ()\n"
+        "folders.rows = rows\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = ["import", "folders", str(tmp_path / "home"), "-o", str(tmp_path / "m.parquet")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr == "edgelid-train: stopped; nothing was written\n"
+    assert left(tmp_path) == ["home"]
