@@ -40,7 +40,7 @@ ROOMS = {
         features model
         fit
         waveforms
-        synthesis evaluation
+        synthesis evaluation own_estimate
         own
         cli
     """,

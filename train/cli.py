@@ -149,6 +149,7 @@ def _add_own(commands: Any) -> None:
     own.add_argument("--sounds", type=Path, metavar="DIR", help="folder that holds noise and rir")
     own.add_argument("--cache", type=Path, help="folder for features")
     own.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    own.add_argument("--dry-run", action="store_true", help="tell time and disk that it would take")
     own.set_defaults(run_command=run_own)
 
 
@@ -347,7 +348,7 @@ def run_own(options: argparse.Namespace) -> None:
         raise EdgelidError("--workers must be at least 1")
     if options.output.suffix != ".tflite":
         raise EdgelidError(f"{options.output} must end in .tflite")
-    from train.own import Own, make
+    from train.own import Own, foresee, make
 
     own = Own(
         recordings=options.recordings,
@@ -361,7 +362,7 @@ def run_own(options: argparse.Namespace) -> None:
         cache=options.cache,
         workers=options.workers,
     )
-    print("\n".join(make(own)))
+    print("\n".join(foresee(own) if options.dry_run else make(own)))
 
 
 def run_import(options: argparse.Namespace) -> None:

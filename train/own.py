@@ -24,11 +24,14 @@ import polars as pl
 import train
 from edge.errors import EdgelidError
 from edge.system.atomic import check_writable, write_atomically
+from train.config import read_toml
 from train.corpus.held_out import check_held_out
 from train.corpus.importers.languages import from_code
+from train.corpus.importers.tree import folders
 from train.corpus.manifest import DEV, TEST, TRAIN, read_rows
 from train.evaluation.metrics import wilson
 from train.evaluation.report import share
+from train.own_estimate import estimate
 
 log = logging.getLogger(__name__)
 
@@ -108,10 +111,7 @@ def make(own: Own) -> list[str]:
     EdgelidError
         If a step fails, or there is not speech enough to learn from and to be judged by.
     """
-    if not own.recordings.is_dir():
-        raise EdgelidError(
-            f"{own.recordings} is no folder: give the one that holds a folder a language"
-        )
+    _check_root(own)
     check_writable(own.output)
     steps = _Steps.of(own)
     more = ["--languages", ",".join(own.languages)] if own.languages else []
@@ -121,7 +121,9 @@ def make(own: Own) -> list[str]:
     cache = ["--cache", str(own.cache)] if own.cache else []
     workers = ["--workers", str(own.workers)]
     imported = ["edgelid-train", "import", own.importer, str(own.recordings)]
-    steps.run("import", [*imported, "-o", str(own.manifest), *most, *bad, *workers])
+    # Of an archive only what is wanted is unpacked; of a folder, others teach what is `other`.
+    only = more if own.importer != "folders" else []
+    steps.run("import", [*imported, "-o", str(own.manifest), *only, *most, *bad, *workers])
     held_out = _held_out(own)
     steps.run("validate", ["edgelid-train", "validate", str(own.manifest), *workers])
     split = ["edgelid-train", "split", str(own.manifest), "-o", str(own.divided)]
@@ -142,6 +144,42 @@ def make(own: Own) -> list[str]:
         *_verdict(own, tested),
         f"to listen: edgelid listen --model {shlex.quote(str(own.output))}",
     ]
+
+
+def foresee(own: Own) -> list[str]:
+    """What `make` would cost, in lines; nothing is written.
+
+    The last of them come from ``edgelid-train fit --dry-run``, printed as it goes.
+
+    Raises
+    ------
+    EdgelidError
+        If there are no recordings, or no language is known.
+    """
+    _check_root(own)
+    languages = own.languages or tuple(
+        sorted({folder.name for folder in folders(own.recordings) if from_code(folder.name)})
+    )
+    most = own.hours * len(languages) if own.hours and languages else None
+    found = estimate(own.recordings, most)
+    if not languages:
+        raise EdgelidError("name the languages, such as --languages da,sv: no folder is called so")
+    is_few = found.hours < FEW_HOURS * len(languages)
+    config = CONFIGS / ("own-few.toml" if is_few else "own.toml")
+    variants = int(read_toml(config)["data"]["variants"])
+    print("\n".join(found.lines(variants, own.workers)), flush=True)
+    plan = [str(config), "--init", "shipped", *(["--freeze", "trunk"] if is_few else [])]
+    plan += ["--languages", ",".join(languages)]
+    _run(["edgelid-train", "fit", *plan, "--dry-run"])
+    return ["Conversion and evaluation take some minutes more."]
+
+
+def _check_root(own: Own) -> None:
+    is_packed = own.importer != "folders" and own.recordings.is_file()
+    if not (own.recordings.is_dir() or is_packed):
+        raise EdgelidError(
+            f"{own.recordings} is no folder: give the one that holds a folder a language"
+        )
 
 
 # --- steps ------------------------------------------------------------------------------------
@@ -255,6 +293,8 @@ def _fingerprint(root: Path) -> str:
 
 
 def _files(root: Path) -> Iterator[str]:
+    if root.is_file():
+        yield f"{root.stat().st_size}"
     for parent, inner, names in os.walk(root):
         inner.sort()
         for name in sorted(names):
