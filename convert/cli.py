@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import EdgelidError
-from edge.system.native_stderr import stderr_to_log
-from train.command import run
+from train.command import import_tensorflow, run
 
 if TYPE_CHECKING:
     from convert.proof import Proof
@@ -128,8 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_convert(options: argparse.Namespace) -> None:
     """Convert, and print the proof."""
     # Only now: these take seconds to import, and `--help` should not.
-    with stderr_to_log("TensorFlow"):  # it tells of the processor
-        import keras  # noqa: F401
+    import_tensorflow()
     from convert.proof import Limits, NotProven
     from convert.settings import Settings
     from edge.frontend import FRAMES_PER_SECOND

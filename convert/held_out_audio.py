@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from edge.model.modelfile import NONSPEECH, OTHER
 from train.corpus.cuts import Cut, balanced, cuts, load_cuts, read_audio
 from train.corpus.manifest import Clip
 from train.features.noise import NoiseClip
+
+log = logging.getLogger(__name__)
 
 CUTS_PER_LANGUAGE = 40
 CUTS_OTHER = 60
@@ -66,14 +69,16 @@ def held_out_audio(
     Returns
     -------
     dict of float to HeldOut
-        By duration, in the order given.
+        By duration, in the order given, those that anybody speaks for.
 
     Raises
     ------
     EdgelidError
-        If there is no held-out speech of a duration, or a file is missing or damaged.
+        If there is no held-out speech of any duration, or a file is missing or damaged.
     """
     chosen = {duration_s: _choose(clips, duration_s, labels) for duration_s in durations_s}
+    chosen = {duration_s: found for duration_s, found in chosen.items() if found}
+    _check(chosen, durations_s, labels)
     audio = iter(load_cuts([cut for found in chosen.values() for cut in found], corpus))
     quiet = _nonspeech(noises, noise_folder, max(durations_s))
     sets = {}
@@ -95,20 +100,52 @@ def held_out_audio(
 
 
 def _choose(clips: Sequence[Clip], duration_s: float, labels: Sequence[str]) -> list[Cut]:
-    """Cuts balanced by language; those in no language of the model share a quota."""
+    """Cuts balanced by language; those in no language of the model share a quota.
+
+    None, if nobody says so much in any language of the model.
+    """
     found = cuts(clips, duration_s=duration_s, seed=SEED)
     known = [cut for cut in found if cut.language in labels]
     if not known:
-        raise EdgelidError(
-            f"the development sources hold no {duration_s:g} s of speech of any speaker: "
-            "calibration is impossible"
-        )
+        return []
     chosen = balanced(known, per_language=CUTS_PER_LANGUAGE, seed=SEED)
     strangers = [cut for cut in found if cut.language not in labels]
     if strangers:
         share = max(1, CUTS_OTHER // len({cut.language for cut in strangers}))
         chosen += balanced(strangers, per_language=share, seed=SEED)
     return chosen
+
+
+def _check(
+    chosen: dict[float, list[Cut]], durations_s: Sequence[float], labels: Sequence[str]
+) -> None:
+    """Name the lengths and languages that take no part.
+
+    Raises
+    ------
+    EdgelidError
+        If there is no length that anybody speaks for.
+    """
+    if not chosen:
+        raise EdgelidError(
+            f"the development speech holds no {min(durations_s):g} s of any speaker in clips of "
+            "1 s or more: calibration is impossible; hold more out with edgelid-train split"
+        )
+    if missing := [f"{each:g}" for each in durations_s if each not in chosen]:
+        log.warning(
+            "nobody held out speaks for %s s: such windows are calibrated as the longest that "
+            "somebody does, and not compared",
+            ", ".join(missing),
+        )
+    for duration_s, found in chosen.items():
+        heard = {cut.language for cut in found}
+        absent = [each for each in labels if each not in (OTHER, NONSPEECH, *heard)]
+        if absent:
+            log.warning(
+                "no %g s of held-out speech of %s: no part in that calibration",
+                duration_s,
+                ", ".join(absent),
+            )
 
 
 def _nonspeech(noises: Sequence[NoiseClip], folder: Path, longest_s: float) -> list[Float32Array]:

@@ -41,7 +41,8 @@ ROOMS = {
         features model
         fit
         waveforms
-        synthesis evaluation
+        synthesis evaluation own_estimate
+        own
         cli
     """,
     "convert": """

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgelidError
-from train.command import DEFAULT_CACHE, run
+from train.command import DEFAULT_CACHE, import_tensorflow, languages_of, run
 from train.corpus.importers import NAMES as IMPORTERS
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         "--init",
         type=Path,
         metavar="RUN",
-        help="begin with the trunk of this other run or checkpoint: other languages",
+        help="begin with the trunk of this other run or checkpoint, or `shipped`: other languages",
     )
     fit.add_argument(
         "--freeze",
@@ -126,16 +126,45 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, help="write the full report to this file")
     evaluate.add_argument("--html", type=Path, help="write it with plots, for a browser")
     evaluate.set_defaults(run_command=run_evaluate)
+    _add_own(commands)
     _add_import(commands)
     _add_validate(commands)
     _add_split(commands)
     return top
 
 
+def _add_own(commands: Any) -> None:
+    own = commands.add_parser(
+        "own", help="from recordings of your own to a model file: all steps, one after the other"
+    )
+    own.add_argument("recordings", type=Path, help="folder with LANG/SPEAKER/... or LANG/*")
+    own.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.tflite")
+    own.add_argument(
+        "--languages", help="codes to learn, such as da,sv (default: all); others become `other`"
+    )
+    own.add_argument(
+        "--importer",
+        choices=IMPORTERS,
+        default="folders",
+        metavar="NAME",
+        help=f"what the recordings are: {', '.join(IMPORTERS)} (default %(default)s)",
+    )
+    own.add_argument("--hours", type=float, help="to learn from, at most, of each language")
+    own.add_argument(
+        "--work", type=Path, metavar="DIR", help="folder for the steps (default: MODEL.own)"
+    )
+    own.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
+    own.add_argument("--sounds", type=Path, metavar="DIR", help="folder that holds noise and rir")
+    own.add_argument("--cache", type=Path, help="folder for features")
+    own.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    own.add_argument("--dry-run", action="store_true", help="tell time and disk that it would take")
+    own.set_defaults(run_command=run_own)
+
+
 def _add_import(commands: Any) -> None:
     add = commands.add_parser("import", help="write the manifest of a published corpus")
     add.add_argument("name", choices=IMPORTERS, metavar="NAME", help=", ".join(IMPORTERS))
-    add.add_argument("root", type=Path, help="folder that it was unpacked to")
+    add.add_argument("root", type=Path, help="folder that it was unpacked to, or of archives")
     add.add_argument("-o", "--output", type=Path, required=True, metavar="MANIFEST.parquet")
     add.add_argument("--languages", help="a list of codes, such as de,sv (default: all)")
     add.add_argument(
@@ -183,6 +212,11 @@ def _add_split(commands: Any) -> None:
         action="store_true",
         help="divide all (default: what is in dev or test stays, train is divided)",
     )
+    split.add_argument(
+        "--promote",
+        metavar="CODES",
+        help="make these languages targets, and divide them alone: all other rows stay",
+    )
     split.set_defaults(run_command=run_split, stopped="nothing was written")
 
 
@@ -190,6 +224,10 @@ def _features_parser(common: argparse.ArgumentParser) -> argparse.ArgumentParser
     """What commands take that need features."""
     parser = argparse.ArgumentParser(add_help=False, parents=[common])
     parser.add_argument("config", type=Path, help="TOML file of the run")
+    parser.add_argument(
+        "--languages",
+        help="codes to learn, such as da,sv (default: as the TOML file or corpus says)",
+    )
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for features")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes, for features"
@@ -230,10 +268,13 @@ def run_prepare(options: argparse.Namespace) -> None:
     """``edgelid-train prepare``."""
     # As Ctrl-C does: what is done stays, and no process is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from train.config import read_config
+    import_tensorflow()
+    from train.fit.configuring import configured
     from train.fit.training_data import prepare_corpus
 
-    print(prepare_corpus(read_config(options.config), _place(options, options.ray)))
+    place = _place(options, options.ray)
+    config = configured(options.config, place.corpora, languages_of(options.languages))
+    print(prepare_corpus(config, place))
 
 
 def run_fit(options: argparse.Namespace) -> None:
@@ -247,20 +288,23 @@ def run_fit(options: argparse.Namespace) -> None:
     if not options.run and not options.dry_run:
         raise EdgelidError("give the folder of the run (--run), or --dry-run")
     # Only now: these take seconds to import, and `--help` should not.
-    from train.config import read_config
+    import_tensorflow()
+    from train.fit.configuring import configured
     from train.fit.loop import KNOWN, TRUNK, Beginning, fit
     from train.fit.training_data import open_corpus
     from train.model.precision import choose
+    from train.model.shipped import resolved
 
-    config, freeze = read_config(options.config), options.freeze or ""
+    place, freeze, init = _place(options), options.freeze or "", resolved(options.init)
+    config = configured(options.config, place.corpora, languages_of(options.languages), init)
     precision = choose(options.precision)
     if options.dry_run:
         from train.fit.dry_run import dry_run
 
         print("\n".join(dry_run(config, precision, freeze in (TRUNK, KNOWN)).lines()))
         return
-    corpus = open_corpus(config, _place(options), options.teacher)
-    beginning = Beginning(options.start, options.init, freeze)
+    corpus = open_corpus(config, place, options.teacher)
+    beginning = Beginning(options.start, init, freeze)
     best = fit(config, options.run, corpus, beginning, precision, options.loaders)
     if best:
         print(f"best checkpoint: step {best.step}, {json.dumps(best.scores)}")
@@ -308,14 +352,41 @@ def run_evaluate(options: argparse.Namespace) -> None:
     print("\n".join(table(report)))
 
 
+def run_own(options: argparse.Namespace) -> None:
+    """``edgelid-train own``."""
+    if options.workers < 1:
+        raise EdgelidError("--workers must be at least 1")
+    if options.output.suffix != ".tflite":
+        raise EdgelidError(f"{options.output} must end in .tflite")
+    from train.own import Own, foresee, make
+
+    own = Own(
+        recordings=options.recordings,
+        output=options.output,
+        work=options.work or options.output.with_suffix(".own"),
+        importer=options.importer,
+        languages=languages_of(options.languages),
+        hours=options.hours,
+        skip_bad=options.skip_bad,
+        sounds=options.sounds,
+        cache=options.cache,
+        workers=options.workers,
+    )
+    print("\n".join(foresee(own) if options.dry_run else make(own)))
+
+
 def run_import(options: argparse.Namespace) -> None:
     """``edgelid-train import``."""
     if options.workers < 1:
         raise EdgelidError("--workers must be at least 1")
+    # As Ctrl-C does: nothing is left.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
     from train.corpus.importing import Selection, import_corpus, summary
 
     selection = Selection(
-        languages=tuple(options.languages.split(",")) if options.languages else None,
+        languages=languages_of(options.languages) or None,
         hours=options.hours,
         min_s=options.min_s,
         max_s=options.max_s,
@@ -361,14 +432,17 @@ def run_split(options: argparse.Namespace) -> None:
     """``edgelid-train split``."""
     from edge.system.atomic import check_writable
     from train.corpus.manifest import read_rows, write_parquet
-    from train.corpus.splitting import Wish, divide
+    from train.corpus.splitting import Wish, divide, promoted
     from train.corpus.splitting_report import table
 
     if options.output.suffix != ".parquet":
         raise EdgelidError("--output is Parquet: give a file that ends in .parquet")
     check_writable(options.output)
-    wish = Wish(options.dev, options.test, options.by, options.seed, options.afresh)
     manifest = read_rows(options.manifest)
+    only = languages_of(options.promote, "--promote")
+    if only:
+        manifest, only = promoted(manifest, only)
+    wish = Wish(options.dev, options.test, options.by, options.seed, options.afresh, only)
     divided = divide(manifest, wish)
     write_parquet(divided.lazy(), options.output, manifest.root)
     print("\n".join(table(divided, wish)))

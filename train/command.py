@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge.errors import EdgelidError
 from edge.outputs.stdout import standard_output
+from edge.system.native_stderr import stderr_to_log
 
 DEFAULT_CACHE = Path("~/.cache/edgelid/features")
 
@@ -46,3 +47,31 @@ def run(program: str, work: Callable[[], None], stopped: str) -> int:
         return 0
     print(f"{program}: {message}", file=sys.stderr)
     return status
+
+
+def import_tensorflow() -> None:
+    """Import Keras and TensorFlow, and have them look for GPUs, without their words on stderr.
+
+    They tell of the processor, and where there is no GPU of every library that one would need.
+    """
+    with stderr_to_log("TensorFlow"):
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_physical_devices("GPU")
+
+
+def languages_of(option: str | None, name: str = "--languages") -> tuple[str, ...]:
+    """Codes of an option such as ``de, sv``.
+
+    Raises
+    ------
+    EdgelidError
+        If there is none in it.
+    """
+    if option is None:
+        return ()
+    found = tuple(code.strip() for code in option.split(",") if code.strip())
+    if not found:
+        raise EdgelidError(f"{name} must be codes, such as da,sv")
+    return found

@@ -15,7 +15,10 @@ from train.config import RunConfig, from_dict, read_config
 
 FOLDER = Path(train.__file__).parent / "configs"
 OF_WAVEFORMS = ("compact", "large")  # train.waveforms reads more in them
-CONFIGS = sorted(path for path in FOLDER.glob("*.toml") if path.stem not in OF_WAVEFORMS)
+OF_THE_CORPUS = ("own", "own-few")  # see tests/train/fit/test_configuring.py
+CONFIGS = sorted(
+    path for path in FOLDER.glob("*.toml") if path.stem not in (*OF_WAVEFORMS, *OF_THE_CORPUS)
+)
 BY_MANIFEST = {"finetune-malayalam": {"ml"}}  # languages whose manifest divides their one source
 
 

@@ -7,15 +7,19 @@ one after the other, and put together at the end.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import logging
 import os
+import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -26,13 +30,16 @@ from edge.system.atomic import check_writable
 from train.corpus.durations import measure
 from train.corpus.importers import importer
 from train.corpus.importers.languages import from_code
-from train.corpus.importers.row import Fault, Row
+from train.corpus.importers.row import Fault, LeftOut, NoLanguage, Row
 from train.corpus.importers.tree import is_text, shown
 from train.corpus.manifest import SCHEMA, SPLITS, TRAIN, write_parquet
 
 logger = logging.getLogger(__name__)
 
 PART_ROWS = 100_000
+UNPACKED = ".audio"  # ends the name of the folder of what was packed, beside the manifest
+LOCK = "in-use"  # of a folder for what is under way
+MARK = ".edgelid-import"  # in such a folder: it may be replaced
 SHOWN_FAULTS = 20
 # Dictionaries of categories would have to be reconciled between the parts.
 PART_SCHEMA = pl.Schema(
@@ -101,34 +108,47 @@ def import_corpus(
         If anything is faulty, nothing is left, or a file cannot be written. Then there is no new
         file.
     """
-    if not root.is_dir():
+    source, given = importer(name), root
+    if not (root.is_dir() or (source.unpack is not None and root.is_file())):
         raise EdgelidError(f"{root} is no folder: give the one that the corpus was unpacked to")
     if output.suffix != ".parquet":
         raise EdgelidError(f"{output} must end in .parquet")
     check_writable(output)
-    source = importer(name)
-    wanted = {from_code(code) for code in selection.languages or ()}
+    unpacked = output.with_suffix(UNPACKED)
+    if source.unpack is not None:
+        _check_replaceable(unpacked)
+    wanted = {code for each in selection.languages or () if (code := from_code(each))}
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
+        with _scratch(output) as scratch:
             faults = _Faults(Path(scratch) / "faults.tsv", skip_bad)
-            parts = _read(source.rows(root), name, wanted, Path(scratch), faults)
+            loose = Path(scratch) / UNPACKED
+            if source.unpack is not None and _unpack(source.unpack, root, loose, wanted):
+                root = loose
+            read = _read(source.rows(root), name, wanted, Path(scratch), faults)
+            parts = read.parts
+            faults.tell_left_out()
             faults.settle()
-            if not parts:
-                which = f" in {', '.join(selection.languages)}" if selection.languages else ""
-                raise EdgelidError(
-                    f"{root} has no clips of {name}{which}: it takes {source.layout}"
-                )
+            if not read.languages:
+                raise EdgelidError(f"{given} has no clips of {name}: it takes {source.layout}")
+            if missing := sorted(wanted - read.languages):
+                has = ", ".join(sorted(read.languages))
+                raise EdgelidError(f"{given} has no clips in {', '.join(missing)}: it has {has}")
+            languages = _languages(parts)
             _keep_apart(parts)
             _measure(parts, root, workers, faults)
             faults.settle()
             _choose(parts, selection)
             if _count(parts) == 0:
                 raise EdgelidError("no clip is left: ask for more --hours, or for other lengths")
+            _refuse_empty(languages, parts, selection)
+            if root == loose:
+                _keep_unpacked(loose, unpacked, parts)
+                root = unpacked
             write_parquet(pl.scan_parquet(parts), output, root)
             faults.keep(output.with_name(f"{output.name}.faults.tsv"))
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise EdgelidError(f"cannot read {root} or write {output}: {reason}") from error
+        raise EdgelidError(f"cannot read {given} or write {output}: {reason}") from error
 
 
 def summary(file: Path) -> list[str]:
@@ -162,8 +182,12 @@ class _Faults:
         self._skip = skip
         self._shown: list[str] = []
         self._new = self._count = 0
+        self.left_out: Counter[str] = Counter()  # of what is no recording, by kind
 
     def add(self, fault: Fault) -> None:
+        if isinstance(fault, LeftOut):
+            self.left_out[fault.reason] += 1
+            return
         where, reason = (" ".join(shown(text).split()) for text in (fault.where, fault.reason))
         self._count += 1
         self._new += 1
@@ -187,12 +211,71 @@ class _Faults:
                 "with --skip-bad, which lists them all"
             )
 
+    def tell_left_out(self) -> None:
+        """Count what is no recording, by its kind."""
+        if self.left_out:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.left_out.most_common())
+            logger.info("left out, as they are no recordings of a language: %s", kinds)
+
     def keep(self, file: Path) -> None:
         """Put the list beside the manifest, in the place of an older one."""
         file.unlink(missing_ok=True)
         if self._count:
             os.replace(self._file, file)
             logger.info("left out for faults: %d, see %s", self._count, file)
+
+
+@contextlib.contextmanager
+def _scratch(output: Path) -> Iterator[str]:
+    """A folder beside the output; those of imports that were killed are removed."""
+    prefix = f".{output.name}."
+    for old in output.parent.glob(f"{glob.escape(prefix)}*/{LOCK}"):
+        with contextlib.suppress(OSError), old.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails if it is in use
+            shutil.rmtree(old.parent, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=output.parent) as scratch,
+        (Path(scratch) / LOCK).open("w") as lock,
+    ):
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield scratch
+
+
+# --- what is packed ---------------------------------------------------------------------------
+
+
+def _unpack(
+    unpack: Callable[[Path, Path, set[str], Callable[[], object]], bool],
+    root: Path,
+    target: Path,
+    wanted: set[str],
+) -> bool:
+    with _progress(desc="unpacking", unit=" files") as progress:
+        return unpack(root, target, wanted, progress.update)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise EdgelidError if a folder is there that no import has made."""
+    if folder.exists() and not (folder / MARK).exists():
+        raise EdgelidError(
+            f"{folder}, where clips would be unpacked to, is there already: give --output another "
+            "name"
+        )
+
+
+def _keep_unpacked(loose: Path, folder: Path, parts: list[Path]) -> None:
+    """Move clips that were unpacked to their place, but for those that no row is left of."""
+    kept = set(pl.scan_parquet(parts).select("path").collect()["path"])
+    for parent, _, names in os.walk(loose):
+        for name in names:
+            path = Path(parent, name)
+            if path.relative_to(loose).as_posix() not in kept:
+                path.unlink()
+    (loose / MARK).touch()
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(loose, folder)
 
 
 # --- the steps --------------------------------------------------------------------------------
@@ -208,14 +291,22 @@ def _progress(**options: Any) -> Iterator[tqdm[Any]]:
         yield bar
 
 
+class _Read(NamedTuple):
+    """What came of reading: files of rows, and all languages there were."""
+
+    parts: list[Path]
+    languages: set[str]
+
+
 def _read(
     items: Iterator[Row | Fault],
     name: str,
-    wanted: set[str | None],
+    wanted: set[str],
     folder: Path,
     faults: _Faults,
-) -> list[Path]:
-    """Bring rows into parts; returns their files."""
+) -> _Read:
+    """Bring rows into parts."""
+    languages: set[str] = set()
     parts: list[Path] = []
     columns: dict[str, list[Any]] = {column: [] for column in PART_SCHEMA}
 
@@ -229,9 +320,12 @@ def _read(
     with _progress(desc=name, unit=" rows") as progress:
         for item in items:
             progress.update()
+            if isinstance(item, NoLanguage) and item.language in wanted:
+                continue
             if isinstance(item, Fault):
                 faults.add(item)
                 continue
+            languages.add(item.language)
             if wanted and item.language not in wanted:
                 continue
             if not is_text(item.path):
@@ -250,7 +344,24 @@ def _read(
             if len(columns["path"]) == PART_ROWS:
                 flush()
     flush()
-    return parts
+    return _Read(parts, languages)
+
+
+def _languages(parts: list[Path]) -> set[str]:
+    found = pl.scan_parquet(parts).select(pl.col("language").unique()).collect()
+    return set(found["language"])
+
+
+def _refuse_empty(languages: set[str], parts: list[Path], selection: Selection) -> None:
+    """Raise EdgelidError if a language has lost all its clips."""
+    if lost := sorted(languages - _languages(parts)):
+        why = "they could not be read, or are other speakers' in another split"
+        if selection.min_s > 0 or selection.max_s < float("inf") or selection.hours is not None:
+            why += ", or --hours, --min-s or --max-s leave none"
+        raise EdgelidError(
+            f"no clip is left in {', '.join(lost)} ({why}): mend that, or leave these languages "
+            "out with --languages"
+        )
 
 
 def _count(parts: list[Path]) -> int:

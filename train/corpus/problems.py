@@ -105,6 +105,44 @@ KINDS = {
         "a target without a clip in train",
         "Bring speech of it into train, or have target say no.",
     ),
+    # What later commands cannot do.
+    "one-language": Kind(
+        ERROR,
+        LANGUAGES,
+        "the only language",
+        "There is nothing to tell it from: add another one, or speech for the class other.",
+    ),
+    "nothing-held-out": Kind(
+        ERROR,
+        LANGUAGES,
+        "nobody in dev says a second in any language",
+        "fit and convert would refuse it: give clips of one person one folder, or longer clips.",
+    ),
+    "undivided": Kind(
+        WARNING,
+        LANGUAGES,
+        "nothing in dev",
+        "fit and convert decide by speech that was held out: edgelid-train split does that.",
+    ),
+    "undividable": Kind(
+        WARNING,
+        LANGUAGES,
+        "one speaker in all",
+        "Nobody can be held out, so it takes no part in any decision or test: add speakers.",
+    ),
+    "unheard": Kind(
+        WARNING,
+        LANGUAGES,
+        "nobody in dev says a second",
+        "It takes no part in decisions: give clips of one person one folder, or longer clips.",
+    ),
+    "short-held-out": Kind(
+        WARNING,
+        LANGUAGES,
+        "nobody in dev says ten seconds",
+        "It is judged, and windows are calibrated, on the lengths there are: if several clips "
+        "are one person's, put them in one folder.",
+    ),
     # What makes a model worse.
     "quiet": Kind(
         WARNING,

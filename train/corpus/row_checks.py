@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from train.corpus.held_out import check_held_out
 from train.corpus.manifest import SPLITS, TRAIN, divided_speakers, repeated_paths
 from train.corpus.problems import EXAMPLES, Example, Finding
 
@@ -33,6 +34,7 @@ def check_rows(rows: pl.DataFrame) -> Iterator[Finding]:
     short = rows.filter(pl.col("seconds") < SHORT_S)
     length = pl.format("{} s", pl.col("seconds").round(2))
     yield from clip_finding("short", short, len(rows), length)
+    yield from check_held_out(rows)
     targets = rows.filter("target")
     languages = targets["language"].cast(pl.String).unique().sort()
     if len(languages):

@@ -9,6 +9,7 @@ that the language does. Lengths are whole milliseconds, whose sums are exact in 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from edge.errors import EdgelidError
+from train.corpus.importers.languages import from_code
 from train.corpus.manifest import DEV, SPLITS, TEST, TRAIN, Manifest, repeated_paths
 
 SPEAKER, SOURCE = "speaker", "source"
@@ -37,6 +39,9 @@ class Wish:
         Draws which.
     afresh
         Divide all rows. If not, rows in dev or test stay, and whatever unit they are of follows.
+    only
+        Languages, as a manifest calls them, to divide: whatever is in others stays. All, if there
+        are none.
     """
 
     dev: float
@@ -44,8 +49,11 @@ class Wish:
     by: str = SPEAKER
     seed: int = 0
     afresh: bool = False
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.afresh and self.only:
+            raise EdgelidError("--afresh divides all rows, and --promote those of some languages")
         if not (self.dev >= 0 and self.test >= 0 and self.dev + self.test < 1):
             raise EdgelidError("--dev and --test must be at least 0, and together below 1")
 
@@ -53,6 +61,39 @@ class Wish:
     def shares(self) -> dict[str, float]:
         """By split."""
         return {TRAIN: 1 - self.dev - self.test, DEV: self.dev, TEST: self.test}
+
+
+def promoted(manifest: Manifest, codes: Sequence[str]) -> tuple[Manifest, tuple[str, ...]]:
+    """Make languages targets.
+
+    Parameters
+    ----------
+    manifest
+        From `train.corpus.manifest.read_rows`.
+    codes
+        Of these languages, in any form.
+
+    Returns
+    -------
+    Manifest
+    tuple of str
+        The languages, as the manifest calls them.
+
+    Raises
+    ------
+    EdgelidError
+        If it has no speech in one of them.
+    """
+    there = set(manifest.rows["language"].cast(pl.String))
+    languages = tuple(from_code(code) or code for code in codes)
+    if missing := sorted(set(languages) - there):
+        raise EdgelidError(
+            f"--promote: {manifest.file} has no speech in {', '.join(missing)}: it has "
+            f"{', '.join(sorted(there))}"
+        )
+    is_one = pl.col("language").cast(pl.String).is_in(list(languages))
+    rows = manifest.rows.with_columns(pl.col("target") | is_one)
+    return Manifest(manifest.file, manifest.root, rows), languages
 
 
 def divide(manifest: Manifest, wish: Wish) -> pl.DataFrame:
@@ -190,6 +231,12 @@ class _Division:
         self._held = {split: [0 for _ in languages] for split in SPLITS}  # units, by language
         self._members: list[list[int]] = [[] for _ in languages]  # units, by language
         self._split = self._units["split"].cast(pl.String).to_list()
+        if wish.only:
+            is_only = pl.col("language").is_in(list(wish.only)).all().over("index")
+            free = set(weights.filter(is_only)["index"])
+        else:
+            free = set(self._units["index"])
+        self._free = free  # units that may move
         for unit, split in enumerate(self._split):
             self._count(unit, split, 1)
             for language, _ in self._languages.of[unit]:
@@ -212,7 +259,7 @@ class _Division:
     def _fill(self, cells: _Cells) -> None:
         """Take every unit that fits into what a split lacks, in the order drawn."""
         for unit, split in enumerate(self._split):
-            if split == TRAIN:
+            if split == TRAIN and unit in self._free:
                 cell = cells.of[unit][0][0]
                 neediest = sorted(self._wanted, key=lambda name: -cells.lack[name][cell])
                 for wanted in neediest:
@@ -232,7 +279,7 @@ class _Division:
         free = [
             (abs(lack - ms), unit)
             for unit in self._members[language]
-            if self._split[unit] == TRAIN
+            if self._split[unit] == TRAIN and unit in self._free
             for number, ms in self._languages.of[unit]
             if number == language
         ]

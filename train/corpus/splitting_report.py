@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from train.corpus.held_out import check_held_out
 from train.corpus.manifest import SPLITS
 from train.corpus.splitting import HELD_OUT, Wish
 
@@ -28,7 +29,10 @@ def table(divided: pl.DataFrame, wish: Wish) -> list[str]:
     lines.append(f"{'language':<10}" + f"{'h':>8}{'share':>7}{'spk':>8}" * len(SPLITS))
     lines += [_line(row) for row in by_language.iter_rows(named=True)]
     lines += ["", *(_line(row) for row in everything.iter_rows(named=True))]
-    return [*lines, *_missed(by_language.to_dicts(), wish)]
+    divided_rows = [
+        row for row in by_language.to_dicts() if not wish.only or row["language"] in wish.only
+    ]
+    return [*lines, *_missed(divided_rows, wish), *_refused_later(divided)]
 
 
 def _sums() -> Iterator[pl.Expr]:
@@ -61,13 +65,24 @@ def _missed(rows: Sequence[dict[str, Any]], wish: Wish) -> Iterator[str]:
             and abs(_shares(row)[split] - wish.shares[split]) > MISSED_SHARE
         ]
         if none:
-            yield from _told(f"no {split}, for want of another {wish.by} to give away", none)
+            why = f"for want of another {wish.by} to give away"
+            yield from _told(f"no {split}, {why}: {', '.join(none)}")
         if far:
             why = f"a whole {wish.by} is too much, or it was so already"
-            yield from _told(
-                f"{split} is over {100 * MISSED_SHARE:.0f} % off the wish, as {why}", far
-            )
+            off = f"{split} is over {100 * MISSED_SHARE:.0f} % off the wish, as {why}"
+            yield from _told(f"{off}: {', '.join(far)}")
 
 
-def _told(what: str, languages: Sequence[str]) -> list[str]:
-    return ["", *textwrap.wrap(f"{what}: {', '.join(languages)}", COLUMNS)]
+def _refused_later(divided: pl.DataFrame) -> Iterator[str]:
+    """What fit and convert will have against it, or leave out."""
+    for finding in check_held_out(divided):
+        names = [
+            f"{each.name} ({each.detail})" if each.detail else each.name
+            for each in finding.examples
+        ]
+        what = finding.kind.what
+        yield from _told(f"{what}: {', '.join(names)}. {finding.kind.advice}")
+
+
+def _told(text: str) -> list[str]:
+    return ["", *textwrap.wrap(text, COLUMNS)]

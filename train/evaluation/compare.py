@@ -93,7 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             after, options.corpus, options.cache, options.split, options.workers
         )
         old, new = answers(before, stretches), answers(after, stretches)
-        print(f"of {DURATION_S:g} s    right before, after    `other` before, after")
+        length_s = min(DURATION_S, stretches.length_s)
+        print(f"of {length_s:g} s    right before, after    `other` before, after")
         for language in sorted(old, key=lambda each: (each == OTHER, each)):
             one, two = old[language], new[language]
             print(

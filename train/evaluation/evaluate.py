@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,6 +60,8 @@ from train.evaluation.yardstick import Yardstick, read_yardstick
 from train.features.noise import read_noise
 from train.features.synthetic_noise import sounds_of
 from train.fit.training_data import check_sources, divide
+
+log = logging.getLogger(__name__)
 
 CONDITION_S = 3.0  # of speech, in conditions other than clean and for the open set
 STREAM_S = 300.0
@@ -184,6 +187,7 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     model = read_model(evaluation.model)
     yardstick = read_yardstick(evaluation.yardstick) if evaluation.yardstick else None
     material = _material(evaluation, model)
+    evaluation = replace(evaluation, durations_s=tuple(material.known))
     if yardstick:
         _check_yardstick(yardstick, evaluation, material)
     second = evaluation.second_opinion
@@ -306,19 +310,32 @@ def _material(evaluation: Evaluation, model: ModelFile) -> _Material:
     made = [
         clip for clip in every_clip if clip.kind != "human" and clip.language in model.languages
     ]
-    known: dict[float, list[Cut]] = {}
-    synthetic: dict[float, list[Cut]] = {}
-    strangers: list[Cut] = []
-    for duration_s in evaluation.durations_s:
-        found = _cuts(clips, duration_s, evaluation.per_language)
-        synthetic[duration_s] = _cuts(made, duration_s, evaluation.per_language)
-        known[duration_s] = [cut for cut in found if cut.language in model.languages]
-        if not known[duration_s]:
-            raise EdgelidError(
-                f"split {evaluation.split} has no {duration_s:g} s of speech of any speaker"
-            )
-        if duration_s == evaluation.condition_s:
-            strangers = [cut for cut in found if cut.language not in model.labels]
+    found = {
+        duration_s: _cuts(clips, duration_s, evaluation.per_language)
+        for duration_s in evaluation.durations_s
+    }
+    known = {
+        duration_s: [cut for cut in each if cut.language in model.languages]
+        for duration_s, each in found.items()
+    }
+    missing = [f"{duration_s:g}" for duration_s, each in known.items() if not each]
+    if len(missing) == len(known):
+        raise EdgelidError(
+            f"split {evaluation.split} has no {missing[0]} s of speech of any speaker in the "
+            "model's languages"
+        )
+    if missing:
+        log.warning(
+            "nobody in split %s speaks for %s s: nothing is scored at that length",
+            evaluation.split,
+            ", ".join(missing),
+        )
+    known = {duration_s: each for duration_s, each in known.items() if each}
+    synthetic = {
+        duration_s: _cuts(made, duration_s, evaluation.per_language) for duration_s in known
+    }
+    condition_s = replace(evaluation, durations_s=tuple(known)).condition_s
+    strangers = [cut for cut in found[condition_s] if cut.language not in model.labels]
     check_files([*clips, *made], manifest.root)
     folder = sounds_of(manifest.root, evaluation.sounds)
     sounds = find_sounds(folder)

@@ -20,6 +20,7 @@ CALIBRATION_BINS = 15
 P_TARGET = 0.5  # of the detection cost
 DRAWS = 1000  # of the bootstrap
 INTERVAL_PERCENT = (2.5, 97.5)
+WILSON_Z = 1.959964  # of the normal distribution, at the same percentiles
 
 IntArray = NDArray[np.int64]
 
@@ -302,3 +303,14 @@ def with_intervals(
         **{name: round(float(values[0]), 4) for name, values in single.items()},
         "intervals": {name: interval(values) for name, values in drawn.items()},
     }
+
+
+def wilson(share: float, trials: int) -> list[float]:
+    """Interval of 95 % of a share of so many independent trials, lower and upper end.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    centre = share + WILSON_Z**2 / (2 * trials)
+    spread = WILSON_Z * np.sqrt(share * (1 - share) / trials + WILSON_Z**2 / (4 * trials**2))
+    scale = 1 + WILSON_Z**2 / trials
+    return [round(float(end), 4) for end in ((centre - spread) / scale, (centre + spread) / scale)]

@@ -93,6 +93,7 @@ def make_stream(
     for clip in clips:
         label = clip.language if clip.language in labels else OTHER
         voices.setdefault(label, {}).setdefault(clip.speaker, []).append(clip)
+    voices = {label: _enough_for_turns(speakers) for label, speakers in voices.items()}
     if len(voices) < 2:
         raise EdgelidError("a stream that changes language needs speech of two languages")
     quiet = [noise for noise in noises if not noise.has_speech]
@@ -132,6 +133,17 @@ def _gap(
     length = min(len(noise), int(rng.uniform(*NOISE_S) * SAMPLE_RATE_HZ))
     start = int(rng.integers(0, len(noise) - length + 1))
     return noise[start : start + length], True
+
+
+def _enough_for_turns(speakers: dict[str, list[Clip]]) -> dict[str, list[Clip]]:
+    """The speakers of a class; as one, if none of them says enough for the shortest turn.
+
+    Turns of two seconds would teach a decoder to jump.
+    """
+    most_s = max(sum(clip.duration_s for clip in clips) for clips in speakers.values())
+    if most_s >= TURN_S[0]:
+        return speakers
+    return {"everybody": [clip for _, clips in sorted(speakers.items()) for clip in clips]}
 
 
 def _turn(speakers: dict[str, list[Clip]], corpus: Path, rng: np.random.Generator) -> Float32Array:

@@ -7,10 +7,12 @@ depend on, so corpora can grow and lose files: what has not changed is not compu
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from train.corpus.manifest import file_sizes, refuse_missing
 from train.features.augmentation import augment_waveform, draw_speed
 from train.features.filterbank import mel_filterbank
 from train.features.shards import CLIPS, ENDING, Frames, Index, Shards, read_index, write_shard
+from train.features.ticks import shown, ticking
 from train.parallel.cluster import spread
 from train.parallel.pool import mapped
 
@@ -127,10 +130,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Extractor:
-    """Makes shards, wherever it runs."""
+    """Makes shards, wherever it runs.
+
+    Attributes
+    ----------
+    front_end : FrontEnd
+    rooms : list of ndarray
+        Room impulse responses.
+    ticks : Path or None
+        Where to count clips: see `train.features.ticks`.
+    """
 
     front_end: FrontEnd
     rooms: list[Float32Array]
+    ticks: Path | None = None
 
     def __call__(self, job: Job) -> Index:
         """Make one; returns what is in it.
@@ -140,9 +153,14 @@ class Extractor:
         EdgelidError
             If it cannot be written.
         """
-        return write_shard(
-            job.file, (self._frames(job.directory / path, path, job.variant) for path in job.paths)
-        )
+        with ticking(self.ticks) as tick:
+
+            def clips() -> Iterator[Frames]:
+                for path in job.paths:
+                    yield self._frames(job.directory / path, path, job.variant)
+                    tick()
+
+            return write_shard(job.file, clips())
 
     def _frames(self, path: Path, key: str, variant: int) -> Frames:
         try:
@@ -273,16 +291,24 @@ def _make(
     """Make what is missing in `found`, and put it there."""
     missing = [number for number, index in enumerate(found) if index is None]
     hours, begun = 0.0, time.monotonic()
+    # Of a cluster's machines, the shards are counted that have come.
+    ticks = jobs[0].file.parent / f".clips-{os.getpid()}.partial" if cluster is None else None
+    extract = dataclasses.replace(extract, ticks=ticks)
     made = _made(extract, [jobs[number] for number in missing], workers, cluster)
     total = sum(len(jobs[number].paths) for number in missing)
-    with contextlib.closing(made), tqdm(desc="features", total=total, unit="clip") as progress:
+    with (
+        contextlib.closing(made),
+        tqdm(desc="features", total=total, unit="clip") as progress,
+        shown(ticks, progress) if ticks else contextlib.nullcontext(),
+    ):
         for turn, index in made:
             found[missing[turn]] = index
             heard = np.dot(index.lengths, index.speeds) / FRAMES_PER_SECOND
             hours += float(heard) / 3600
             minutes = (time.monotonic() - begun) / 60
             progress.set_postfix_str(f"{hours / minutes:.1f} h of audio/min", refresh=False)
-            progress.update(len(index.lengths))
+            if ticks is None:
+                progress.update(len(index.lengths))
 
 
 def _joined(

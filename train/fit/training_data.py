@@ -133,7 +133,11 @@ def open_corpus(config: RunConfig, place: Place, teachers: Sequence[Path] = ()) 
     learnt = rows["language"][train].unique().to_list()
     missing = set(config.data.languages) - set(learnt)
     if missing:
-        raise EdgelidError(f"no training speech in {', '.join(sorted(missing))}")
+        has = ", ".join(sorted(learnt)) or "none"
+        raise EdgelidError(
+            f"no training speech in {', '.join(sorted(missing))}: the corpus has {has}; choose "
+            "others with --languages, or in the configuration"
+        )
     _warn_of_lone_speakers(rows[train], config.data.languages)
     if config.optimiser.teacher_weight and not teachers:
         raise EdgelidError("this configuration learns from a teacher: give its file (--teacher)")

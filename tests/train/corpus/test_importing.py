@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +19,7 @@ import train.corpus.importing
 from tests.train.corpus.importers.trees import make, table
 from train.cli import main
 from train.corpus.importers import NAMES
+from train.corpus.importing import LOCK
 from train.corpus.manifest import Clip, open_manifest, read_manifest
 
 HEAD = "client_id\tpath\tsentence\tlocale"
@@ -258,7 +261,7 @@ def test_a_folder_without_the_corpus(
         (["--hours", "nan"], "--hours must be above zero"),
         (["--min-s", "3", "--max-s", "2"], "--min-s must be"),
         (["--max-s", "1"], "no clip is left"),
-        (["--languages", "fr"], "has no clips of common-voice in fr"),
+        (["--languages", "fr"], "has no clips in fr: it has de"),
         (["--workers", "0"], "--workers must be at least 1"),
         (["-o", "m.tsv"], "must end in .parquet"),
         (["-o", "none/m.parquet"], "cannot write none/m.parquet"),
@@ -272,3 +275,78 @@ def test_bad_options(
     assert main(["import", "common-voice", str(tmp_path), "-o", out, *options]) == 1
     assert message in capsys.readouterr().err
     assert left(tmp_path) == ["de"]
+
+
+def test_a_word_is_a_language_to_who_names_it(tmp_path: Path) -> None:
+    sound(tmp_path / "home" / "dev" / "1.wav", 1.0)
+    out = tmp_path / "m.parquet"
+    assert main(["import", "folders", str(tmp_path / "home"), "-o", str(out)]) == 1
+    (clip,) = imported("folders", tmp_path / "home", "-o", out, "--languages", "dev")
+    assert clip.language == "dev"
+
+
+def test_what_is_no_recording_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    sound(tmp_path / "home" / "de" / "1.wav", 1.0)
+    make(tmp_path / "home", "de/a.txt", "de/b.txt", "de/c.jpg")
+    imported("folders", tmp_path / "home", "-o", tmp_path / "m.parquet")
+    assert "left out, as they are no recordings of a language: 2 .txt files, 1 .jpg" in caplog.text
+
+
+@pytest.mark.parametrize("options", [["--skip-bad"], ["--min-s", "2"]])
+def test_a_language_that_comes_out_empty(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound(tmp_path / "home" / "de" / "1.wav", 3.0)
+    make(tmp_path / "home", "sv/1.wav")
+    if "--min-s" in options:
+        sound(tmp_path / "home" / "sv" / "1.wav", 1.0)
+    out = tmp_path / "m.parquet"
+    assert main(["import", "folders", str(tmp_path / "home"), "-o", str(out), *options]) == 1
+    assert "no clip is left in sv" in capsys.readouterr().err
+    assert left(tmp_path) == ["home"]
+
+
+def test_languages_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound(tmp_path / "home" / "de" / "1.wav", 3.0)
+    sound(tmp_path / "home" / "zh-CN" / "1.wav", 3.0)
+    arguments = ["import", "folders", str(tmp_path / "home"), "-o", str(tmp_path / "m.parquet")]
+    assert main([*arguments, "--languages", "de,sv"]) == 1
+    assert "has no clips in sv: it has de, zh" in capsys.readouterr().err
+
+
+def test_what_a_killed_import_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """But not what another one is working in."""
+    sound(tmp_path / "home" / "de" / "1.wav", 1.0)
+    for name in ("killed", "busy"):
+        (tmp_path / f".m.parquet.{name}").mkdir()
+        (tmp_path / f".m.parquet.{name}" / LOCK).touch()
+    with (tmp_path / ".m.parquet.busy" / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        imported("folders", tmp_path / "home", "-o", tmp_path / "m.parquet")
+    assert left(tmp_path) == [".m.parquet.busy", "home", "m.parquet"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_import_that_is_told_to_end_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "home" / "de").mkdir(parents=True)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "import train.corpus.importers.folders as folders\n"
+        "from train.cli import main\n"
+        "def rows(root):\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "    yield from ()\n"
+        "folders.rows = rows\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = ["import", "folders", str(tmp_path / "home"), "-o", str(tmp_path / "m.parquet")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr == "edgelid-train: stopped; nothing was written\n"
+    assert left(tmp_path) == ["home"]

@@ -215,6 +215,8 @@ def test_of_a_text(tiny_corpus: Path, tmp_path: Path) -> None:
     [
         (["--dev", "0.6", "--test", "0.4"], "--dev and --test must be at least 0"),
         (["--dev", "nan"], "--dev and --test must be at least 0"),
+        (["--promote", "sv", "--afresh"], "--afresh divides all rows"),
+        (["--promote", "fi"], "has no speech in fi: it has de, en, sv"),
         (["-o", "x.tsv"], "--output is Parquet"),
         (["-o", "none/x.parquet"], "cannot write none/x.parquet"),
     ],
@@ -232,3 +234,27 @@ def test_in_one_sentence(
     assert message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_promoting_a_language(tiny_corpus: Path, tmp_path: Path) -> None:
+    """It becomes a target and is divided; every other row stays as it is."""
+    output = tmp_path / "out.parquet"
+    arguments = ["split", str(tiny_corpus), "-o", str(output), "--promote", "sv-SE", "--dev", "0.3"]
+    assert main(arguments) == 0
+    before, after = open_manifest(tiny_corpus).rows, open_manifest(output).rows
+    others = pl.col("language").cast(pl.String) != "sv"
+    assert after.filter(others).equals(before.filter(others))
+    swedish = after.filter(~others)
+    assert swedish["target"].all()
+    assert not before.filter(~others)["target"].any()
+    assert set(swedish["split"]) == {"train", "dev", "test"}
+    held_out = before.filter(~others, pl.col("split") == "test")["path"]
+    assert set(held_out) <= set(swedish.filter(pl.col("split") == "test")["path"])
+
+
+def test_who_speaks_another_language_too_is_not_moved() -> None:
+    rows = [("anna", "ml", "home", 1000, "train"), ("anna", "de", "home", 1000, "train")]
+    rows += [(f"s{n}", "ml", "home", 1000, "train") for n in range(4)]
+    divided = divide(corpus(rows), Wish(0.4, 0.4, only=("ml",)))
+    assert splits(divided, "speaker")["anna"] == {"train"}
+    assert splits(divided, "language") == {"ml": {"train", "dev", "test"}, "de": {"train"}}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import soundfile
 
@@ -22,7 +23,7 @@ from edge.opinion.expert import ExpertFile
 from tests.conftest import Conversion
 from tests.synthetic import DEVELOPMENT
 from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
-from train.corpus.manifest import read_manifest
+from train.corpus.manifest import open_manifest, read_manifest, write_parquet
 from train.evaluation.conditions import CLEAN, find_sounds
 from train.evaluation.evaluate import Evaluation, evaluate_model
 from train.evaluation.inference import Scorer, Setup, Trial, score_audio
@@ -318,3 +319,21 @@ def test_a_yardstick_of_other_cuts(
     file = write_yardstick(tmp_path, [other])
     with pytest.raises(EdgelidError, match="has none of these cuts"):
         evaluate_model(evaluation(tiny_conversion, tiny_corpus, yardstick=file))
+
+
+def test_lengths_that_nobody_speaks_for_are_left_out(
+    tiny_conversion: Conversion,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As of a folder of clips of 2.3 s, whose speakers nobody has named."""
+    manifest = open_manifest(tiny_corpus)
+    alone = pl.col("path").cast(pl.Categorical).alias("speaker")
+    write_parquet(manifest.rows.with_columns(alone).lazy(), tmp_path / "m.parquet", manifest.root)
+    report = evaluate_model(
+        Evaluation(tiny_conversion.path, tmp_path / "m.parquet", conditions=["clean"], streams=0)
+    )
+    assert list(report["durations"]) == ["1"]
+    assert report["condition_duration_s"] == 1
+    assert "nobody in split test speaks for 3, 5, 10 s" in caplog.text

@@ -11,8 +11,9 @@ import soundfile
 from edge.decoder import Change, Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
+from tests.synthetic import speech, write_audio
 from train.corpus.manifest import Clip
-from train.evaluation.streams import Span, make_stream, score_streams
+from train.evaluation.streams import TURN_S, Span, make_stream, score_streams
 from train.features.noise import NoiseClip
 
 
@@ -123,3 +124,16 @@ def test_one_language_makes_no_stream(tmp_path: Path) -> None:
     clips, noises = corpus(tmp_path)
     with pytest.raises(EdgelidError, match="two languages"):
         make_stream(clips[:4], tmp_path, noises, tmp_path, ("de",), 10, seed=1)
+
+
+def test_short_clips_of_many_make_whole_turns(tmp_path: Path) -> None:
+    clips = []
+    for language in ("de", "en"):
+        for number in range(12):
+            path = f"{language}/{number}.wav"
+            write_audio(tmp_path / path, speech(language, path, number, 1.0))
+            row = (path, language, "dev", True, path, "home", "human", 1.0, "none", "here")
+            clips.append(Clip(*row))
+    stream = make_stream(clips, tmp_path, [], tmp_path, ("de", "en"), 60.0, 0)
+    turns = [span.end_s - span.start_s for span in stream.spans]
+    assert min(turns) >= TURN_S[0] - 0.1

@@ -433,7 +433,7 @@ def test_nothing_to_score(
     config = with_data(tiny_config, development=development)
     languages = tiny_data.rows["language"][tiny_data.development]
     held_out = tiny_data.development[languages.is_in(list(development)).to_numpy()]
-    with pytest.raises(EdgelidError, match="development speech holds no 5 s"):
+    with pytest.raises(EdgelidError, match="development speech holds no 1 s"):
         DevelopmentSet.of(config, tiny_data.rows, held_out, tiny_data.features)
 
 

@@ -2,7 +2,8 @@
 
 A module of this package named as in `NAMES` has ``LAYOUT``, the folders it looks for, and
 ``rows(root)``, which yields a `train.corpus.importers.row.Row` for every clip and a
-`train.corpus.importers.row.Fault` for whatever it cannot make sense of. It opens no audio.
+`train.corpus.importers.row.Fault` for whatever it cannot make sense of. It opens no audio. If its
+corpus may be packed, it has ``unpack`` as well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ NAMES = (
     "common-voice",
     "fleurs",
     "folders",
+    "hugging-face",
     "librivox-kaggle",
     "mls",
     "voxforge",
@@ -35,13 +37,18 @@ class Importer(NamedTuple):
         From the root of the corpus to its clips and faults.
     layout
         What it looks for, for the message that nothing was found.
+    unpack
+        Takes what is packed below a root out into a folder, of the wanted languages (all if that
+        is empty), with a call for every clip; returns whether there was anything. None where
+        nothing is ever packed.
     """
 
     rows: Callable[[Path], Iterator[Row | Fault]]
     layout: str
+    unpack: Callable[[Path, Path, set[str], Callable[[], object]], bool] | None = None
 
 
 def importer(name: str) -> Importer:
     """The importer of one of `NAMES`; only now what it needs is loaded."""
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    return Importer(module.rows, module.LAYOUT)
+    return Importer(module.rows, module.LAYOUT, getattr(module, "unpack", None))

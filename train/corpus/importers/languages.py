@@ -57,3 +57,23 @@ def from_name(name: str) -> str | None:
         return from_code(str(langcodes.find(name)))
     except LookupError:
         return None
+
+
+@lru_cache(maxsize=4096)
+def is_likely(code: str) -> bool:
+    """Whether the code of a folder is meant as one, rather than a word such as ``dev`` or ``tmp``.
+
+    There are 8,000 codes of three letters, so most such words are one. A code of ISO 639-1, one
+    with a region, and one of a language whose speakers CLDR counts is taken at its word.
+    """
+    if len(code) != 3 or code in YOUNG:
+        return True
+    language = from_code(code)
+    if language is None or len(language) == 2:
+        return True
+    return bool(langcodes.Language.make(language).speaking_population())
+
+
+def name_of(code: str) -> str:
+    """English name of a language."""
+    return langcodes.Language.get(code).display_name()

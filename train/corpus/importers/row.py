@@ -55,3 +55,21 @@ class Fault:
 
     where: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut(Fault):
+    """Something that is no recording, or not of any language: it is counted, by its `reason`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoLanguage(Fault):
+    """A folder whose name is the code of a language, but hardly meant as one.
+
+    Attributes
+    ----------
+    language
+        The code: who names it means it.
+    """
+
+    language: str

@@ -109,3 +109,35 @@ def test_two_releases_hold_the_same_clips(tmp_path: Path) -> None:
     rows, (fault,) = read(NAME, tmp_path)
     assert [row.path for row in rows] == ["cv-corpus-16.0/de/clips/1.mp3"]
     assert fault.where == "cv-corpus-17.0/de"
+
+
+def test_a_delta_release_adds_to_the_last_one(tmp_path: Path) -> None:
+    """Its clips of a year ago are held out, and what has come since is of all kinds of people."""
+    whole = tmp_path / "cv-corpus-17.0-2024-03-15" / "sv-SE"
+    table(whole / "test.tsv", NEW, new("anna", "1.mp3", "sv-SE"))
+    table(whole / "validated.tsv", NEW, new("anna", "1.mp3", "sv-SE"), new("bo", "2.mp3", "sv-SE"))
+    delta = tmp_path / "cv-corpus-17.0-delta-2024-03-15" / "sv-SE"
+    later = [new("cia", "3.mp3", "sv-SE"), new("bo", "2.mp3", "sv-SE")]
+    table(delta / "validated.tsv", NEW, *later)
+    assert [(row.path, row.split) for row in clips(NAME, tmp_path)] == [
+        ("cv-corpus-17.0-2024-03-15/sv-SE/clips/1.mp3", "test"),
+        ("cv-corpus-17.0-2024-03-15/sv-SE/clips/2.mp3", "train"),
+        ("cv-corpus-17.0-delta-2024-03-15/sv-SE/clips/3.mp3", "train"),
+    ]
+    assert len(clips(NAME, delta.parent)) == 2  # alone
+
+
+def test_spontaneous_speech(tmp_path: Path) -> None:
+    folder = tmp_path / "sps-corpus-1.0-2025-09-05-sv-SE"
+    table(
+        folder / "ss-corpus-sv-SE.tsv",
+        "client_id\taudio_id\taudio_file\tduration_ms\tprompt\ttranscription\tsplit",
+        "anna\t1\tspontaneous-speech-sv-SE-1.mp3\t14200\tq\t\ttest",
+        "bo\t2\tspontaneous-speech-sv-SE-2.mp3\t\tq\t\t",
+    )
+    make(folder, "audios/spontaneous-speech-sv-SE-1.mp3")
+    first, second = clips(NAME, tmp_path)
+    assert first.path == f"{folder.name}/audios/spontaneous-speech-sv-SE-1.mp3"
+    assert (first.language, first.split, first.seconds) == ("sv", "test", 14.2)
+    assert (first.speaker, first.source) == ("common-voice:anna", "common-voice-spontaneous")
+    assert (second.split, second.seconds) == ("train", None)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.train.corpus.importers.trees import clips, make, read
-from train.corpus.importers.row import Fault
+from train.corpus.importers import importer
+from train.corpus.importers.row import Fault, LeftOut, NoLanguage, Row
 
 NAME = "folders"
 
@@ -41,3 +45,63 @@ def test_an_unknown_language(tmp_path: Path) -> None:
     rows, faults = read(NAME, tmp_path)
     assert len(rows) == 1
     assert faults == [Fault("clips", "'clips' is no code of a language")]
+
+
+def test_splits_above_languages(tmp_path: Path) -> None:
+    root = make(
+        tmp_path / "home",
+        "train/de/anna/1.wav",
+        "train/zh-CN/2.wav",
+        "dev/de/bo/deep/3.wav",
+        "Validation/zh-CN/4.wav",
+        "test/de/5.wav",
+    )
+    assert [(row.path, row.language, row.speaker, row.split) for row in clips(NAME, root)] == [
+        ("Validation/zh-CN/4.wav", "zh", "home:Validation/zh-CN/4.wav", "dev"),
+        ("dev/de/bo/deep/3.wav", "de", "home:bo", "dev"),
+        ("test/de/5.wav", "de", "home:test/de/5.wav", "test"),
+        ("train/de/anna/1.wav", "de", "home:anna", "train"),
+        ("train/zh-CN/2.wav", "zh", "home:train/zh-CN/2.wav", "train"),
+    ]
+
+
+def test_splits_below_languages(tmp_path: Path) -> None:
+    root = make(tmp_path / "home", "de/train/anna/1.wav", "de/test/bo/2.wav", "de/loose.wav")
+    assert [(row.path, row.speaker, row.split) for row in clips(NAME, root)] == [
+        ("de/test/bo/2.wav", "home:bo", "test"),
+        ("de/train/anna/1.wav", "home:anna", "train"),
+        ("de/loose.wav", "home:de/loose.wav", None),
+    ]
+
+
+@pytest.mark.parametrize("word", ["dev", "wav", "raw", "tmp", "log", "mix", "all", "old"])
+def test_a_word_that_is_hardly_a_language(tmp_path: Path, word: str) -> None:
+    make(tmp_path, f"{word}/1.wav", "de/1.wav")
+    _, faults = read(NAME, tmp_path)
+    (fault,) = faults
+    assert isinstance(fault, NoLanguage)
+    assert f"{word!r} is the code of" in fault.reason
+
+
+@pytest.mark.parametrize("code", ["yue", "ast", "ckb", "sah", "ceb", "kab", "tok", "sv-SE"])
+def test_languages_of_three_letters(tmp_path: Path, code: str) -> None:
+    make(tmp_path, f"{code}/1.wav")
+    assert len(clips(NAME, tmp_path)) == 1
+
+
+def test_an_empty_language(tmp_path: Path) -> None:
+    make(tmp_path, "de/1.wav", "sv/notes.txt")
+    _, faults = read(NAME, tmp_path)
+    assert faults == [Fault("sv", "holds no recording")]
+
+
+def test_what_is_left_out_has_a_kind(tmp_path: Path) -> None:
+    make(tmp_path, "1.wav", "de/1.wav", "de/anna/a.TXT", "de/b.txt", "de/._1.wav", "de/README")
+    items = list(importer(NAME).rows(tmp_path))
+    assert len([item for item in items if isinstance(item, Row)]) == 1
+    assert Counter(item.reason for item in items if isinstance(item, LeftOut)) == {
+        ".txt files": 2,
+        "hidden files": 1,
+        "files without an ending": 1,
+        "recordings in no folder of a language": 1,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from train.corpus.importers import importer
-from train.corpus.importers.row import Fault, Row
+from train.corpus.importers.row import Fault, LeftOut, Row
 
 
 def make(root: Path, *paths: str) -> Path:
@@ -23,8 +23,8 @@ def table(file: Path, *lines: str) -> None:
 
 
 def read(name: str, root: Path) -> tuple[list[Row], list[Fault]]:
-    """Rows and faults of a corpus."""
-    items = list(importer(name).rows(root))
+    """Rows and faults of a corpus; what is no recording is no fault."""
+    items = [item for item in importer(name).rows(root) if not isinstance(item, LeftOut)]
     rows = [item for item in items if isinstance(item, Row)]
     return rows, [item for item in items if isinstance(item, Fault)]
 

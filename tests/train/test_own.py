@@ -1,0 +1,137 @@
+"""``edgelid-train own``: from a folder of recordings to a model file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.synthetic import speech, write_audio
+from train.cli import main
+
+
+def record(root: Path, language: str, speakers: int, takes: int = 3, seconds: float = 6.0) -> None:
+    """Recordings of tones that rise or fall, in the format of phones if it can be had."""
+    for number in range(speakers):
+        for take in range(takes):
+            file = root / language / f"p{number}" / f"Recording {take}.wav"
+            write_audio(file, speech(language, f"{language}{number}", take, seconds))
+            phone = file.with_suffix(".m4a")
+            command = ["ffmpeg", "-v", "error", "-i", file, "-ar", "48000", "-c:a", "aac", phone]
+            if shutil.which("ffmpeg"):
+                subprocess.run(command, check=True)
+                file.unlink()
+
+
+def own(root: Path, output: Path, *more: str) -> int:
+    return main(["own", str(root), "-o", str(output), *more])
+
+
+@pytest.mark.slow
+def test_one_speaker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path / "home", "de", 2, takes=1)
+    record(tmp_path / "home", "en", 1, takes=1)
+    assert own(tmp_path / "home", tmp_path / "m.tflite") == 1
+    assert "one speaker only of en" in capsys.readouterr().err
+    assert not (tmp_path / "m.tflite").exists()
+    # What was done is kept, and is about these recordings.
+    write_audio(tmp_path / "home" / "en" / "new.wav", speech("en", "new", 0, 3.0))
+    assert own(tmp_path / "home", tmp_path / "m.tflite") == 1
+    assert "has changed since" in capsys.readouterr().err
+    assert own(tmp_path / "home", tmp_path / "m.tflite", "--languages", "sv") == 1
+
+
+def test_one_language(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path / "home", "de", 2, takes=1)
+    assert own(tmp_path / "home", tmp_path / "m.tflite") == 1
+    assert "in de alone, which there is nothing to tell from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("root", "options", "message"),
+    [
+        ("none", [], "none is no folder"),
+        ("home", ["-o", "model.bin"], "must end in .tflite"),
+        ("home", ["--workers", "0"], "--workers must be at least 1"),
+        ("home", ["--languages", ","], "--languages must be codes"),
+        ("home", ["--work", "home"], "home holds other things already"),
+    ],
+)
+def test_in_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    root: str,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_audio(Path("home/de/1.wav"), speech("de", "a", 0, 1.0))
+    assert own(Path(root), Path("m.tflite"), *options) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.slow
+def test_from_phones_to_a_model(tmp_path: Path) -> None:
+    """It is stopped on its way, goes on, tells how good it is, and runs."""
+    for language in ("de", "en"):
+        record(tmp_path / "home", language, 5)
+    command = [sys.executable, "-m", "train.cli", "own", "home", "-o", "mine.tflite"]
+    command += ["--cache", "cache"]
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    begun = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=variables,
+        cwd=tmp_path,
+        text=True,
+    )
+    assert begun.stdout is not None
+    for line in begun.stdout:
+        if line.startswith("$ edgelid-train fit"):
+            begun.terminate()
+            break
+    begun.communicate(timeout=300)
+    assert begun.returncode == 130
+    noted = json.loads((tmp_path / "mine.own" / "own.json").read_text())
+    assert list(noted["done"]) == ["import", "validate", "split"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        timeout=3000,
+        env=variables,
+        cwd=tmp_path,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "$ edgelid-train import" not in done.stdout
+    *_, kept, last = done.stdout.splitlines()
+    assert kept.startswith("kept: mine.own")
+    assert last == "to listen: edgelid listen --model mine.tflite"
+    assert "% (" in done.stdout
+    assert "speakers whom it has not learnt from, chance 50%" in done.stdout
+    report = json.loads((tmp_path / "mine.own" / "report.json").read_text())
+    assert report["labels"] == ["de", "en", "other", "nonspeech"]
+    assert report["split"] == "test"
+    assert report["durations"]["3"]["languages"]["balanced_accuracy"] > 0.8
+    recording = next((tmp_path / "home" / "en").rglob("Recording*"))
+    heard = subprocess.run(
+        [sys.executable, "-m", "edge.cli", "classify", recording, "--model", "mine.tflite"],
+        capture_output=True,
+        check=False,
+        env=variables,
+        cwd=tmp_path,
+        text=True,
+    )
+    assert heard.returncode == 0
+    assert " en " in heard.stdout
