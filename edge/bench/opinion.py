@@ -64,7 +64,7 @@ def measure_opinion(
         cpu_ms.append(1e3 * opinion.took_s)
     say("second opinion: listening with it and without")
     alone_s, _ = _listening(model, samples, None)
-    together_s, answers = _listening(model, samples, name)
+    together_s, answers = _listening(model, samples, file)
     audio_s = len(samples) / SAMPLE_RATE_HZ
     return {
         "model": {"name": expert.name, "size_bytes": expert.size_bytes},
@@ -88,11 +88,13 @@ def measure_opinion(
     }
 
 
-def _listening(model: ModelFile, samples: Float32Array, name: str | None) -> tuple[float, int]:
+def _listening(
+    model: ModelFile, samples: Float32Array, file: ExpertFile | None
+) -> tuple[float, int]:
     """Processor time of listening as fast as possible, and how many answers there were."""
     took_s, answers = [], 0
     for _ in range(PASSES):
-        second = None if name is None else SecondOpinion(name, model, SHARE, at_once=True)
+        second = None if file is None else SecondOpinion.of(file, model, SHARE, at_once=True)
         listener = Listener(model, open_model(model), model.description.decoder, second=second)
         blocks = np.array_split(samples, max(1, len(samples) // 1_600))
         began_s = time.process_time()

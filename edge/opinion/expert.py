@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ SECONDS_A_BYTE = 3e-8
 
 
 class Expert:
-    """A model that is asked about stretches, each by itself.
+    """A model that is asked about stretches, each by itself; threads wait for each other.
 
     Parameters
     ----------
@@ -48,6 +49,7 @@ class Expert:
     ) -> None:
         check_labels(model, labels)
         self._model, self._graphs = model, graphs
+        self._lock = threading.Lock()  # an interpreter does one thing at a time
         self._order = [model.labels.index(label) for label in labels]
         self._own = [label for label in labels if label not in (OTHER, NONSPEECH)]
         description = model.description
@@ -81,7 +83,8 @@ class Expert:
             If the model cannot compute that.
         """
         began_s = time.thread_time()
-        probabilities = self._probabilities(samples)
+        with self._lock:
+            probabilities = self._probabilities(samples)
         mask = class_mask(self._model.labels, self._own if languages is None else languages)
         if not mask.all():
             probabilities = masked(probabilities, self._model.labels, mask.tolist())

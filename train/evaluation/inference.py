@@ -254,7 +254,8 @@ class Scorer:
         """As `edgelid listen --second-opinion` reads a file."""
         model = self._model
         share = ListenSettings.second_opinion_share
-        second = SecondOpinion(self._setup.second, model, share, at_once=True)
+        file = ExpertFile(self._setup.second, model.labels)
+        second = SecondOpinion.of(file, model, share, at_once=True)
         graphs = run_model(model, 1)  # which remember what they have heard
         listener = Listener(model, graphs, model.description.decoder, second=second)
         changes: list[Change] = []
