@@ -98,6 +98,12 @@ class Expert:
             took_s=time.thread_time() - began_s,
         )
 
+    def stages(self) -> dict[str, tuple[object, str]]:
+        """What does the work of each stage: an object, and the name of its method."""
+        if self._streaming is not None:
+            return self._streaming.stages()
+        return {"front_end": (self._front_end, "log_mel"), "window": (self._graphs, "scores")}
+
     def _probabilities(self, samples: Float32Array) -> list[float]:
         """Of the model's own classes."""
         if self._streaming is not None:
@@ -130,6 +136,7 @@ class ExpertFile:
         The same, with what its front end needs.
     nominal_s : float
         Processor time of an answer, where it must not be measured.
+    path : Path
 
     Raises
     ------
