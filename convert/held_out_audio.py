@@ -49,6 +49,7 @@ def held_out_audio(
     noise_folder: Path,
     durations_s: Sequence[float],
     labels: Sequence[str],
+    per_language: int = CUTS_PER_LANGUAGE,
 ) -> dict[float, HeldOut]:
     """Read held-out audio, every file once.
 
@@ -62,6 +63,8 @@ def held_out_audio(
     durations_s : sequence of float
     labels : sequence of str
         Classes of the model.
+    per_language : int
+        Cuts of each language that is one of these, at most.
 
     Returns
     -------
@@ -73,7 +76,9 @@ def held_out_audio(
     EdgelidError
         If there is no held-out speech of a duration, or a file is missing or damaged.
     """
-    chosen = {duration_s: _choose(clips, duration_s, labels) for duration_s in durations_s}
+    chosen = {
+        duration_s: _choose(clips, duration_s, labels, per_language) for duration_s in durations_s
+    }
     audio = iter(load_cuts([cut for found in chosen.values() for cut in found], corpus))
     quiet = _nonspeech(noises, noise_folder, max(durations_s))
     sets = {}
@@ -94,7 +99,9 @@ def held_out_audio(
     return sets
 
 
-def _choose(clips: Sequence[Clip], duration_s: float, labels: Sequence[str]) -> list[Cut]:
+def _choose(
+    clips: Sequence[Clip], duration_s: float, labels: Sequence[str], per_language: int
+) -> list[Cut]:
     """Cuts balanced by language; those in no language of the model share a quota."""
     found = cuts(clips, duration_s=duration_s, seed=SEED)
     known = [cut for cut in found if cut.language in labels]
@@ -103,7 +110,7 @@ def _choose(clips: Sequence[Clip], duration_s: float, labels: Sequence[str]) -> 
             f"the development sources hold no {duration_s:g} s of speech of any speaker: "
             "calibration is impossible"
         )
-    chosen = balanced(known, per_language=CUTS_PER_LANGUAGE, seed=SEED)
+    chosen = balanced(known, per_language=per_language, seed=SEED)
     strangers = [cut for cut in found if cut.language not in labels]
     if strangers:
         share = max(1, CUTS_OTHER // len({cut.language for cut in strangers}))

@@ -51,7 +51,7 @@ ROOMS = {
         proof
         settings
         from_checkpoint
-        from_keras from_large
+        from_keras from_large from_whisper
         cli
     """,
 }
