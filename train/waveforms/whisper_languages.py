@@ -34,9 +34,9 @@ _CODES = (  # its ``jw`` is ``jv`` in ISO 639-1
 )
 LANGUAGES = tuple(_CODES.split())
 NO_SPEECH_TOKEN = START_TOKEN + 1 + len(LANGUAGES) + 4
-# Whisper was trained to say that nothing is spoken of whole half minutes; of a few seconds it does
-# so too readily.
-NO_SPEECH_BIAS = -3.0  # of development speech one cut in ten would be none, of noise one in two
+# Whisper was trained to say that nothing is spoken of whole half minutes. Of 3 s it does so too
+# readily: without this, of one cut of development speech in ten, and of only every other of noise.
+NO_SPEECH_BIAS = -3.0
 
 
 class Step(keras.layers.Layer):  # type: ignore[misc]
