@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from convert.from_whisper import Wanted, convert_whisper
+from convert.parity import Parity
 from convert.proof import Limits, Proof
 from edge.bench.measure import SAMPLE
 from edge.errors import EdgelidError
@@ -106,6 +107,21 @@ def test_what_cannot_be_converted(
     with pytest.raises(EdgelidError, match=words):
         convert_whisper(wanted(weights, tmp_path / "x.tflite", **changes))
     assert not (tmp_path / "x.tflite").exists()
+
+
+@pytest.mark.slow
+def test_speech_of_a_corpus_calibrates_and_proves(
+    weights: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "two.tflite"
+    changes = {"languages": ["English", "de"], "corpus": tiny_corpus, "recordings": None}
+    proof = convert_whisper(wanted(weights, path, **changes))
+    model = read_model(path)
+    assert model.labels == ("en", "de", "other", "nonspeech")
+    parity = proof.windows["3"]
+    assert isinstance(parity, Parity)
+    assert model.description.calibration.temperatures == {"3": parity.temperature_converted}
+    assert set(model.description.metrics["accuracy_by_language"]) == {"de", "en"}
 
 
 @pytest.mark.slow
