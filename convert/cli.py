@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from edge.errors import EdgelidError
 from train.command import import_tensorflow, run
 
 if TYPE_CHECKING:
-    from convert.proof import Proof
+    from convert.proof import Limits, Proof
     from convert.settings import Settings
 
 
@@ -25,20 +25,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="edgelid-convert",
         description="Converts a training checkpoint to an int8 model file, and proves it.",
-        epilog="`edgelid-convert inspect MODEL` tells what is in a model file, and "
-        "`edgelid-convert diff A B` how two of them differ.",
+        epilog="`edgelid-convert whisper WEIGHTS` converts Whisper itself, `edgelid-convert "
+        "inspect MODEL` tells what is in a model file, and `edgelid-convert diff A B` how two of "
+        "them differ.",
     )
     top.add_argument("checkpoint", type=Path, help="checkpoint, or folder of a training run")
     top.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.tflite")
-    top.add_argument(
-        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
-    )
-    top.add_argument(
-        "--sounds",
-        type=Path,
-        metavar="DIR",
-        help="folder that holds noise and rir (default: beside the corpus; else synthetic ones)",
-    )
+    _add_evidence(top)
     top.add_argument(
         "--mode",
         choices=("stream", "window"),
@@ -79,13 +72,30 @@ def parser() -> argparse.ArgumentParser:
         metavar="LAYER,LAYER",
         help="layers of a Keras model that stay float32 in int8",
     )
-    limits = top.add_argument_group("limits", "past which nothing is written")
+    _add_limits(top)
+    top.set_defaults(run_command=run_convert)
+    return top
+
+
+def _add_evidence(command: argparse.ArgumentParser) -> None:
+    """What is heard to calibrate and to prove."""
+    command.add_argument(
+        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
+    )
+    command.add_argument(
+        "--sounds",
+        type=Path,
+        metavar="DIR",
+        help="folder that holds noise and rir (default: beside the corpus; else synthetic ones)",
+    )
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    limits = command.add_argument_group("limits", "past which nothing is written")
     limits.add_argument("--min-agreement", type=float, default=0.9, metavar="SHARE")
     limits.add_argument("--max-mean-difference", type=float, default=0.05, metavar="PROBABILITY")
     limits.add_argument("--max-accuracy-loss", type=float, default=0.05, metavar="SHARE")
-    top.add_argument("--json", action="store_true", help="print the proof as JSON")
-    top.set_defaults(run_command=run_convert)
-    return top
+    command.add_argument("--json", action="store_true", help="print the proof as JSON")
 
 
 def _seconds(text: str) -> tuple[float, ...]:
@@ -110,12 +120,48 @@ def inspection_parser() -> argparse.ArgumentParser:
     return top
 
 
+def whisper_parser() -> argparse.ArgumentParser:
+    """The grammar of a conversion of Whisper."""
+    top = argparse.ArgumentParser(prog="edgelid-convert")
+    whisper = top.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "whisper", help="Whisper itself, for all of its languages"
+    )
+    whisper.add_argument(
+        "weights", type=Path, help="CTranslate2's model.bin, model.safetensors, or OpenAI's .pt"
+    )
+    whisper.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.tflite")
+    whisper.add_argument(
+        "--languages",
+        type=lambda text: [part.strip() for part in text.split(",") if part.strip()],
+        default=[],
+        metavar="de,sv,...",
+        help="classes of their own, the rest is `other` (default: all 99)",
+    )
+    _add_evidence(whisper)
+    whisper.add_argument(
+        "--representative",
+        type=Path,
+        metavar="DIR",
+        help="your own recordings to prove it on, instead of the corpus's speech",
+    )
+    _add_limits(whisper)
+    whisper.set_defaults(run_command=run_whisper)
+    return top
+
+
+def grammar_of(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The grammar that some arguments are of."""
+    # Conversion has no name of its own: it was there first.
+    command = arguments[0] if arguments else ""
+    if command == "whisper":
+        return whisper_parser()
+    return inspection_parser() if command in ("inspect", "diff") else parser()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    # Conversion has no name of its own: it was there first.
-    on_files = bool(arguments) and arguments[0] in ("inspect", "diff")
-    options = (inspection_parser() if on_files else parser()).parse_args(arguments)
+    options = grammar_of(arguments).parse_args(arguments)
     logging.basicConfig(format="edgelid-convert: %(message)s")
     logging.getLogger("convert").setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -128,7 +174,6 @@ def run_convert(options: argparse.Namespace) -> None:
     """Convert, and print the proof."""
     # Only now: these take seconds to import, and `--help` should not.
     import_tensorflow()
-    from convert.proof import Limits, NotProven
     from convert.settings import Settings
     from edge.frontend import FRAMES_PER_SECOND
 
@@ -141,13 +186,42 @@ def run_convert(options: argparse.Namespace) -> None:
         windows_s=options.windows,
         hop_frames=int(hop_frames),
         representative=options.representative,
-        limits=Limits(
-            options.min_agreement, options.max_mean_difference, options.max_accuracy_loss
-        ),
+        limits=_limits(options),
         floats=options.floats,
     )
+    _prove(options, lambda: _proof(options, settings))
+
+
+def run_whisper(options: argparse.Namespace) -> None:
+    """``edgelid-convert whisper``."""
+    import_tensorflow()
+    from convert.from_whisper import Wanted, convert_whisper
+    from train.corpus.manifest import corpus_dir
+
+    wanted = Wanted(
+        weights=options.weights,
+        output=options.output,
+        languages=options.languages,
+        corpus=options.corpus or corpus_dir(),
+        recordings=options.representative,
+        sounds=options.sounds,
+        limits=_limits(options),
+    )
+    _prove(options, lambda: convert_whisper(wanted))
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    from convert.proof import Limits
+
+    return Limits(options.min_agreement, options.max_mean_difference, options.max_accuracy_loss)
+
+
+def _prove(options: argparse.Namespace, convert: Callable[[], Proof]) -> None:
+    """Convert, and print the proof, also where it fails."""
+    from convert.proof import NotProven
+
     try:
-        proof = _proof(options, settings)
+        proof = convert()
     except NotProven as refused:
         _print_proof(refused.proof, options.json)
         raise

@@ -52,6 +52,7 @@ def held_out_audio(
     noise_folder: Path,
     durations_s: Sequence[float],
     labels: Sequence[str],
+    per_language: int = CUTS_PER_LANGUAGE,
 ) -> dict[float, HeldOut]:
     """Read held-out audio, every file once.
 
@@ -65,6 +66,8 @@ def held_out_audio(
     durations_s : sequence of float
     labels : sequence of str
         Classes of the model.
+    per_language : int
+        Cuts of each language that is one of these, at most.
 
     Returns
     -------
@@ -76,7 +79,9 @@ def held_out_audio(
     EdgelidError
         If there is no held-out speech of any duration, or a file is missing or damaged.
     """
-    chosen = {duration_s: _choose(clips, duration_s, labels) for duration_s in durations_s}
+    chosen = {
+        duration_s: _choose(clips, duration_s, labels, per_language) for duration_s in durations_s
+    }
     chosen = {duration_s: found for duration_s, found in chosen.items() if found}
     _check(chosen, durations_s, labels)
     audio = iter(load_cuts([cut for found in chosen.values() for cut in found], corpus))
@@ -99,7 +104,9 @@ def held_out_audio(
     return sets
 
 
-def _choose(clips: Sequence[Clip], duration_s: float, labels: Sequence[str]) -> list[Cut]:
+def _choose(
+    clips: Sequence[Clip], duration_s: float, labels: Sequence[str], per_language: int
+) -> list[Cut]:
     """Cuts balanced by language; those in no language of the model share a quota.
 
     None, if nobody says so much in any language of the model.
@@ -108,7 +115,7 @@ def _choose(clips: Sequence[Clip], duration_s: float, labels: Sequence[str]) -> 
     known = [cut for cut in found if cut.language in labels]
     if not known:
         return []
-    chosen = balanced(known, per_language=CUTS_PER_LANGUAGE, seed=SEED)
+    chosen = balanced(known, per_language=per_language, seed=SEED)
     strangers = [cut for cut in found if cut.language not in labels]
     if strangers:
         share = max(1, CUTS_OTHER // len({cut.language for cut in strangers}))

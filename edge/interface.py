@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,12 +19,16 @@ import numpy.typing as npt
 from edge import listener
 from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
 from edge.audio.sources import AudioSource, FileSource
+from edge.classifier import class_mask
+from edge.config import ListenSettings
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Heard
 from edge.model.interpreter import open_model, run_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from edge.offline import Classification, RecordingClassifier, classify_file
+from edge.opinion.expert import ExpertFile
+from edge.opinion.second import SecondOpinion
 
 Samples = npt.NDArray[Any]
 
@@ -81,6 +86,7 @@ def classify(
     languages: Sequence[str] | None = None,
     rate_hz: int = SAMPLE_RATE_HZ,
     threshold: float | None = None,
+    second_opinion: str | os.PathLike[str] | None = None,
 ) -> Classification:
     """Answer once for a whole recording.
 
@@ -96,20 +102,24 @@ def classify(
         Of the samples; a file says its own.
     threshold : float, optional
         How sure the answer has to be, or it is ``unknown``; as the model file says, unless given.
+    second_opinion : path-like, optional
+        A large model to ask about the speech: a file, or ``"large"`` for the one that comes along.
 
     Returns
     -------
     Classification
         With ``language``, ``confidence``, ``probabilities``, ``duration_s``, ``speech_s`` and
-        ``stretches``.
+        ``stretches``; with a second opinion also ``by``, ``compact``, ``opinions`` and ``took_s``.
 
     Raises
     ------
     EdgelidError
-        If there is no audio, it cannot be read, or a language is not the model's.
+        If there is no audio, it cannot be read, a language is not the model's, or the second
+        opinion does not suit it.
     """
     model = model or _default_model()
-    classifier = RecordingClassifier(model.file, model.graphs, languages, threshold)
+    second = None if second_opinion is None else _expert_file(second_opinion, model)
+    classifier = RecordingClassifier(model.file, model.graphs, languages, threshold, second)
     if isinstance(samples_or_path, (str, os.PathLike)):
         return classify_file(classifier, Path(samples_or_path))
     return classifier.classify(_Samples([samples_or_path], rate_hz))
@@ -131,11 +141,16 @@ class Listener:
     hold_s : float
         How long a language must last before it is announced, and how long the one before is kept
         while the answer is not sure.
+    second_opinion : path-like, optional
+        A large model to ask where the answer is not sure: a file, or ``"large"`` for the one that
+        comes along.
+    second_opinion_share : float
+        Of one core that it may take, over any minute.
 
     Raises
     ------
     EdgelidError
-        If a language is not the model's.
+        If a language is not the model's, or the second opinion does not suit it.
     """
 
     def __init__(
@@ -145,6 +160,8 @@ class Listener:
         rate_hz: int = SAMPLE_RATE_HZ,
         threshold: float | None = None,
         hold_s: float = 0.0,
+        second_opinion: str | os.PathLike[str] | None = None,
+        second_opinion_share: float = ListenSettings.second_opinion_share,
     ) -> None:
         model = model or _default_model()
         self._rate_hz = rate_hz
@@ -153,7 +170,23 @@ class Listener:
         decoder = model.file.description.decoder
         if threshold is not None:
             decoder = replace(decoder, confidence=threshold)
-        self._listener = listener.Listener(model.file, graphs, decoder, languages, hold_s=hold_s)
+        class_mask(model.labels, languages)
+        if not 0 < second_opinion_share <= 1:
+            raise EdgelidError(
+                f"second_opinion_share must be above 0 and at most 1, not {second_opinion_share:g}."
+            )
+        file = None if second_opinion is None else _expert_file(second_opinion, model)
+
+        def opened(at_once: bool) -> listener.Listener:
+            second = None
+            if file is not None:
+                share = second_opinion_share
+                second = SecondOpinion.of(file, model.file, share, languages, at_once)
+            return listener.Listener(
+                model.file, graphs, decoder, languages, hold_s=hold_s, second=second
+            )
+
+        self._opened = opened
 
     def hear(self, audio: Iterable[Samples] | str | os.PathLike[str]) -> Iterator[Heard]:
         """Listen until the audio ends, once.
@@ -168,20 +201,29 @@ class Listener:
         ------
         Heard
             Several a second. Where the answer changes, ``change`` says so; ``current`` is the
-            answer now, and ``finished`` the segments that are known to be over.
+            answer now, and ``finished`` the segments that are known to be over. A file waits for
+            second opinions; blocks never do, and have what comes in time.
 
         Raises
         ------
         EdgelidError
             If the audio cannot be read, once the last segment has been finished all the same.
         """
-        with self._source(audio) as source:
-            yield from self._listener.hear(source.blocks())
+        is_file = isinstance(audio, (str, os.PathLike))
+        with (
+            self._source(audio) as source,
+            contextlib.closing(self._opened(at_once=is_file)) as opened,
+        ):
+            yield from opened.hear(source.blocks())
 
     def _source(self, audio: Iterable[Samples] | str | os.PathLike[str]) -> AudioSource:
         if isinstance(audio, (str, os.PathLike)):
             return FileSource(audio)
         return _Samples(audio, self._rate_hz)
+
+
+def _expert_file(name: str | os.PathLike[str], model: Model) -> ExpertFile:
+    return ExpertFile(os.fspath(name), model.labels)
 
 
 class _Samples(AudioSource):

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +83,19 @@ def shares(stretches: Sequence[Segment]) -> dict[str, float]:
     total_s = sum(spoken_s.values())
     by_length = sorted(spoken_s.items(), key=lambda item: -item[1])
     return {language: length_s / total_s for language, length_s in by_length}
+
+
+def opinion_record(answer: Classification) -> dict[str, Any]:
+    """What JSON says of a second opinion: keys that come with one only."""
+    if answer.by is None or answer.compact is None:
+        return {}
+    language, confidence = answer.compact
+    return {
+        "by": answer.by,
+        "compact": {"language": language, "confidence": round(confidence, 4)},
+        "second_opinions": answer.opinions,
+        "took_s": round(answer.took_s, 3),
+    }
 
 
 class _Speech:

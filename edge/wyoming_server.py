@@ -41,13 +41,16 @@ from wyoming.wake import Detect, Detection, NotDetected
 from edge import __version__
 from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
 from edge.audio.sources import PCM_BYTES, PCM_FULL_SCALE, AudioSource
+from edge.config import ListenSettings
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.languages import language_name, meant
 from edge.listener import Listener
 from edge.model.interpreter import open_model
 from edge.model.modelfile import ModelFile, read_model
-from edge.offline import RecordingClassifier
+from edge.offline import RecordingClassifier, opinion_record
+from edge.opinion.second import SecondOpinion
+from edge.opinion.shared import SharedAsker, SharedFile
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +75,26 @@ class Wyoming:
         The only languages to expect.
     threads : int
         Of each interpreter.
+    second_opinion : str
+        A large model that all connections ask, see :class:`edge.opinion.expert.ExpertFile`; empty
+        for none.
+    share : float
+        Of one core that it may take of streams that are followed, all together.
 
     Raises
     ------
     EdgelidError
-        If the address is none, or the model cannot be used.
+        If the address is none, or a model cannot be used.
     """
 
     def __init__(
-        self, uri: str, model: Path, languages: Sequence[str] | None = None, threads: int = 1
+        self,
+        uri: str,
+        model: Path,
+        languages: Sequence[str] | None = None,
+        threads: int = 1,
+        second_opinion: str = "",
+        share: float = ListenSettings.second_opinion_share,
     ) -> None:
         if not uri.startswith(("tcp://", "unix://")):
             raise EdgelidError(f"{uri!r} is no address: give tcp://HOST:PORT or unix:///PATH.")
@@ -95,6 +109,10 @@ class Wyoming:
         self.languages = languages and meant(languages, self.model.labels)
         self.threads = threads
         self.connections = 0
+        self._large: SharedFile | None = None
+        if second_opinion:
+            self._large = SharedFile(second_opinion, self.model.labels)
+            self._asker = SharedAsker(self._large, share)
         self.recordings()  # or the first to ask would find out what is wrong
 
     def run(self) -> None:
@@ -111,16 +129,23 @@ class Wyoming:
             raise EdgelidError(
                 f"{self._uri} cannot be served ({error.strerror or error}): choose another address."
             ) from error
+        finally:
+            if self._large is not None:
+                self._asker.close()
 
     def recordings(self) -> RecordingClassifier:
         """What answers for whole streams."""
         graphs = open_model(self.model, self.threads)
-        return RecordingClassifier(self.model, graphs, self.languages)
+        return RecordingClassifier(self.model, graphs, self.languages, second=self._large)
 
     def listener(self) -> Listener:
-        """What follows a stream."""
+        """What follows a stream; to be closed."""
         graphs = open_model(self.model, self.threads)
-        return Listener(self.model, graphs, self.model.description.decoder, self.languages)
+        second = None
+        if self._large is not None:
+            second = SecondOpinion(self._large, self.model, self._asker.desk(), self.languages)
+        settings = self.model.description.decoder
+        return Listener(self.model, graphs, settings, self.languages, second=second)
 
     def info(self) -> Info:
         """What there is, for ``describe``."""
@@ -312,12 +337,13 @@ class _Connection(AsyncEventHandler):
         """Tell of each language that begins; in a thread of its own."""
         wanted = set(names or _languages(self._server.model))
         found = False
-        for heard in self._server.listener().hear(stream.blocks()):
-            if heard.change is not None and heard.change.language in wanted:
-                found = True
-                timestamp = at_ms + round(1000 * heard.change.decided_s)
-                told = self._tell(Detection(heard.change.language, timestamp))
-                asyncio.run_coroutine_threadsafe(told, loop)
+        with contextlib.closing(self._server.listener()) as listener:
+            for heard in listener.hear(stream.blocks()):
+                if heard.change is not None and heard.change.language in wanted:
+                    found = True
+                    timestamp = at_ms + round(1000 * heard.change.decided_s)
+                    told = self._tell(Detection(heard.change.language, timestamp))
+                    asyncio.run_coroutine_threadsafe(told, loop)
         return _Nothing() if found else NotDetected()
 
     async def _tell(self, event: Eventable) -> None:
@@ -352,6 +378,7 @@ def _transcript(server: Wyoming, stream: _Stream) -> Eventable:
             "answer": answer.language,
             "confidence": round(answer.confidence, 4),
             "probabilities": shares,
+            **opinion_record(answer),
         },
     )
 

@@ -54,7 +54,7 @@ ROOMS = {
         proof
         settings
         from_checkpoint
-        from_keras from_large
+        from_keras from_large from_whisper
         cli
     """,
 }

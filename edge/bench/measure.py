@@ -34,6 +34,7 @@ from edge.bench.passes import (
 )
 from edge.bench.recomputation import Recomputation
 from edge.bench.startup import Start, installed_bytes, listen_once
+from edge.bench.turns import read_turns
 from edge.bench.warn import warnings
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
@@ -173,7 +174,10 @@ def measure(wanted: Wanted, say: Say) -> dict[str, Any]:
     }
     if wanted.second_opinion:
         first = setups[0].model
-        document["second_opinion"] = measure_opinion(wanted.second_opinion, first, samples, say)
+        turns = read_turns(wanted.input, len(samples) / SAMPLE_RATE_HZ)
+        document["second_opinion"] = measure_opinion(
+            wanted.second_opinion, first, samples, turns, say
+        )
     document["warnings"] = warnings(document)
     rounded: dict[str, Any] = _rounded(document)
     return rounded

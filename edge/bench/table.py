@@ -124,17 +124,26 @@ def _machine(document: dict[str, Any]) -> list[str]:
 def _second_opinion(found: dict[str, Any]) -> list[str]:
     """A large model beside the first."""
     answer, listening = found["answer"], found["listening"]
+    changes = listening["changes"]
     rows = {
         "second": f"{found['model']['name']}, {megabytes(found['model']['size_bytes'])}, opened in "
         f"{figure(found['opening_wall_s'])} s",
         "one answer": f"{figure(answer['cpu_ms'])} ms of a core; after "
         f"{figure(answer['wall_ms']['p50'])} ms (p95 {figure(answer['wall_ms']['p95'])} ms); "
         f"{share(found['share'])} of a core is for {found['affordable_a_minute']:.0f} a minute",
-        "listening": f"{figure(listening['answers_a_minute'])} answers a minute of this audio; "
-        f"{share(listening['core_share_together'])} of a core, and "
-        f"{share(listening['core_share_alone'])} without them",
     }
-    return [line for label, text in rows.items() for line in _row(label, text)]
+    lines = [line for label, text in rows.items() for line in _row(label, text)]
+    lines += ["", f"{'listening':<{LABEL}}{'core':>10}{'delay, s':>10}{'missed':>12}"]
+    for name in ("compact", "large", "together"):
+        way = listening[name]
+        missed = UNKNOWN if changes is None else f"{way['missed']} of {changes}"
+        lines.append(
+            f"{name:<{LABEL}}{share(way['core_share']):>10}"
+            f"{figure(way['median_delay_s']):>10}{missed:>12}"
+        )
+    answers = figure(listening["together"]["answers_a_minute"])
+    lines[-1] += f"  {answers} answers a minute"
+    return lines
 
 
 def _megahertz(values_hz: list[int | None] | None) -> str:

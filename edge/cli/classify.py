@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge.cli.options import (
     Parser,
@@ -18,9 +18,6 @@ from edge.cli.options import (
 from edge.errors import EdgelidError
 from edge.languages import language_name, meant
 from edge.outputs.stdout import Output, probabilities_record
-
-if TYPE_CHECKING:
-    from edge.offline import Classification
 
 
 def add(commands: Any, common: Parser) -> None:
@@ -50,26 +47,13 @@ def add(commands: Any, common: Parser) -> None:
     one.set_defaults(run=run_classify)
 
 
-def second_record(answer: Classification) -> dict[str, Any]:
-    """Keys that come with a second opinion only."""
-    if answer.by is None or answer.compact is None:
-        return {}
-    language, confidence = answer.compact
-    return {
-        "by": answer.by,
-        "compact": {"language": language, "confidence": round(confidence, 4)},
-        "second_opinions": answer.opinions,
-        "took_s": round(answer.took_s, 3),
-    }
-
-
 def run_classify(options: argparse.Namespace, output: Output) -> int:
     """``edgelid classify``: goes on after a file that cannot be read, and fails at the end."""
     from edge.audio.decoding import NeedsFfmpeg
     from edge.audio.formats import find_recordings
     from edge.audio.mixing import Ear
     from edge.model.interpreter import open_model
-    from edge.offline import RecordingClassifier, classify_file, shares
+    from edge.offline import RecordingClassifier, classify_file, opinion_record, shares
     from edge.opinion.expert import ExpertFile
 
     model = model_of(options)
@@ -123,7 +107,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
                         for language, share in shares(answer.stretches).items()
                     },
                     **({"shortfall": answer.shortfall} if answer.shortfall else {}),
-                    **second_record(answer),
+                    **opinion_record(answer),
                 }
             )
         else:

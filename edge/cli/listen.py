@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edge.cli.options import (
     Parser,
     add_second_opinion,
+    add_second_opinion_share,
     complain,
     lengths,
     model_options,
@@ -71,12 +72,7 @@ def add(commands: Any, common: Parser) -> None:
         "while the answer is not sure (default 0)",
     )
     add_second_opinion(listen)
-    listen.add_argument(
-        "--second-opinion-share",
-        type=setting("second_opinion_share"),
-        metavar="SHARE",
-        help="of one processor core, that second opinions may take (default 0.25)",
-    )
+    add_second_opinion_share(listen, None)
     listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
     listen.add_argument(
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"

@@ -62,6 +62,17 @@ def add_second_opinion(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_second_opinion_share(command: argparse.ArgumentParser, default: float | None) -> None:
+    """Add the option of the commands that ask it while audio goes on."""
+    command.add_argument(
+        "--second-opinion-share",
+        type=setting("second_opinion_share"),
+        default=default,
+        metavar="SHARE",
+        help="of one processor core, that second opinions may take (default 0.25)",
+    )
+
+
 def model_of(options: argparse.Namespace) -> ModelFile:
     """The model file that the options name."""
     from edge.model.modelfile import DEFAULT_MODEL, read_model

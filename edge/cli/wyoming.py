@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from edge.cli.options import Parser, complain, model_options
+from edge.cli.options import (
+    Parser,
+    add_second_opinion,
+    add_second_opinion_share,
+    complain,
+    model_options,
+)
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output
 
@@ -23,6 +29,8 @@ def add(commands: Any, common: Parser) -> None:
         metavar="tcp://HOST:PORT",
         help="where (default: port 10700, for this device alone)",
     )
+    add_second_opinion(serve)
+    add_second_opinion_share(serve, 0.25)
     serve.set_defaults(run=run_wyoming)
 
 
@@ -40,7 +48,12 @@ def run_wyoming(options: argparse.Namespace, output: Output) -> int:
         ) from error
 
     server = Wyoming(
-        options.uri, options.model or DEFAULT_MODEL, options.languages, options.threads
+        options.uri,
+        options.model or DEFAULT_MODEL,
+        options.languages,
+        options.threads,
+        options.second_opinion or "",
+        options.second_opinion_share,
     )
     complain(f"answering satellites at {options.uri}; Ctrl-C or SIGTERM ends it.")
     server.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ SECONDS_A_BYTE = 3e-8
 
 
 class Expert:
-    """A model that is asked about stretches, each by itself.
+    """A model that is asked about stretches, each by itself; threads wait for each other.
 
     Parameters
     ----------
@@ -49,8 +50,8 @@ class Expert:
     ) -> None:
         check_labels(model, labels)
         self._model, self._graphs = model, graphs
-        self._order = [model.labels.index(label) for label in labels]
-        self._own = [label for label in labels if label not in (OTHER, NONSPEECH)]
+        self._lock = threading.Lock()  # an interpreter does one thing at a time
+        self._labels = tuple(labels)
         description = model.description
         self.name, self.size_bytes = description.name, model.size_bytes
         self.window_s = description.decoder.window_s
@@ -82,19 +83,23 @@ class Expert:
             If the model cannot compute that.
         """
         began_s = time.thread_time()
-        probabilities = self._probabilities(samples)
-        mask = class_mask(self._model.labels, self._own if languages is None else languages)
-        if not mask.all():
-            probabilities = masked(probabilities, self._model.labels, mask.tolist())
-        ordered = np.array(probabilities)[self._order]
+        with self._lock:
+            probabilities = self._probabilities(samples)
+        found = in_classes(probabilities, self._model.labels, self._labels, languages)
         length_s = min(len(samples) / SAMPLE_RATE_HZ, self.window_s)
         return Opinion(
             start_s=max(0.0, end_s - length_s),
             end_s=end_s,
             window_s=self.window_s,
-            probabilities=ordered,
+            probabilities=np.array(found),
             took_s=time.thread_time() - began_s,
         )
+
+    def stages(self) -> dict[str, tuple[object, str]]:
+        """What does the work of each stage: an object, and the name of its method."""
+        if self._streaming is not None:
+            return self._streaming.stages()
+        return {"front_end": (self._front_end, "log_mel"), "window": (self._graphs, "scores")}
 
     def _probabilities(self, samples: Float32Array) -> list[float]:
         """Of the model's own classes."""
@@ -128,6 +133,7 @@ class ExpertFile:
         The same, with what its front end needs.
     nominal_s : float
         Processor time of an answer, where it must not be measured.
+    path : Path
 
     Raises
     ------
@@ -159,6 +165,40 @@ class ExpertFile:
         return Expert(model, open_model(model, 1), self._labels)
 
 
+def in_classes(
+    probabilities: Sequence[float],
+    known: Sequence[str],
+    labels: Sequence[str],
+    languages: Sequence[str] | None = None,
+) -> list[float]:
+    """Probabilities of a model in the classes of another one.
+
+    What speech has in languages that are none of these classes, or not expected, goes to
+    ``other``, as :func:`edge.classifier.masked` has it.
+
+    Parameters
+    ----------
+    probabilities : sequence of float
+        Of the classes `known`, all above zero.
+    known, labels : sequence of str
+        See :func:`check_labels`.
+    languages : sequence of str or None
+        The only ones to expect.
+
+    Returns
+    -------
+    list of float
+        As large a sum; one for each of `labels`, zero for those that are not expected.
+    """
+    expected = [label for label in labels if label not in (OTHER, NONSPEECH)]
+    mask = class_mask(known, expected if languages is None else languages).tolist()
+    if OTHER in labels and OTHER not in known:
+        probabilities, known, mask = [*probabilities, 0.0], [*known, OTHER], [*mask, True]
+    if not all(mask):
+        probabilities = masked(probabilities, known, mask)
+    return [probabilities[known.index(label)] for label in labels]
+
+
 def check_labels(model: ModelFile, labels: Sequence[str]) -> None:
     """Refuse a model that cannot answer in these classes.
 
@@ -167,8 +207,11 @@ def check_labels(model: ModelFile, labels: Sequence[str]) -> None:
     EdgelidError
         If it does not know one of them, or tells speech from nonspeech where they do not.
     """
-    # What else it knows goes to `other`, as languages do that are not expected.
+    # What else it knows goes to `other`, as languages do that are not expected; it needs no class
+    # of that name if it knows others.
     needed = [*labels, *({OTHER, NONSPEECH} & {*model.labels})]
+    if {*model.labels} - {*labels} and OTHER in labels:
+        needed.remove(OTHER)
     unknown = [label for label in (*needed,) if label not in model.labels or label not in labels]
     if unknown:
         raise EdgelidError(

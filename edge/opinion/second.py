@@ -53,33 +53,24 @@ class SecondOpinion:
 
     Parameters
     ----------
-    name : str
-        See :class:`edge.opinion.expert.ExpertFile`.
+    file : ExpertFile
+        Of the large model.
     model : ModelFile
         The compact one.
-    share : float
-        Of one core that it may take, over any minute.
+    asker : Asker
+        Where questions go; it is closed with this.
     languages : sequence of str, optional
         The only ones to expect.
-    at_once : bool
-        Whether audio waits for the answers, as that of a file can.
-
-    Raises
-    ------
-    EdgelidError
-        If the file cannot be used.
     """
 
     def __init__(
         self,
-        name: str,
+        file: ExpertFile,
         model: ModelFile,
-        share: float,
+        asker: Asker,
         languages: Sequence[str] | None = None,
-        at_once: bool = False,
     ) -> None:
-        file = ExpertFile(name, model.labels)
-        self._asker: Asker = AtOnce(file, share) if at_once else InBackground(file, share)
+        self._asker = asker
         self._labels = model.labels
         self._audio = RecentAudio(model.description.front_end, file)
         self._moments = Moments(file.window_s)
@@ -90,6 +81,34 @@ class SecondOpinion:
         self._refused_s = -UNSURE_S
         self._newest: Opinion | None = None
         self.expect(languages)
+
+    @classmethod
+    def of(
+        cls,
+        file: ExpertFile,
+        model: ModelFile,
+        share: float,
+        languages: Sequence[str] | None = None,
+        at_once: bool = False,
+    ) -> SecondOpinion:
+        """Of a model that this stream alone asks.
+
+        Parameters
+        ----------
+        file, model, languages
+            As for the class.
+        share : float
+            Of one core that it may take, over any minute.
+        at_once : bool
+            Whether audio waits for the answers, as that of a file can.
+
+        Raises
+        ------
+        EdgelidError
+            If it is to be asked at once, and the large model cannot be run.
+        """
+        asker: Asker = AtOnce(file, share) if at_once else InBackground(file, share)
+        return cls(file, model, asker, languages)
 
     def expect(self, languages: Sequence[str] | None) -> None:
         """Go on with these as the only languages to expect."""

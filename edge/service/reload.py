@@ -17,6 +17,7 @@ from edge.languages import meant
 from edge.listener import Heard, Listener, Lost
 from edge.model.interpreter import open_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
 from edge.outputs.settings import NEED_RESTART, Settings
 
@@ -151,8 +152,8 @@ class ReloadingListener:
         second = None
         if settings.second_opinion:
             class_mask(model.labels, languages)  # before a thread of its own finds fault with it
-            second = SecondOpinion(
-                settings.second_opinion,
+            second = SecondOpinion.of(
+                ExpertFile(settings.second_opinion, model.labels),
                 model,
                 settings.second_opinion_share,
                 languages,

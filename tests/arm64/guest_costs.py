@@ -25,6 +25,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Listener
 from edge.model.interpreter import open_graphs, open_model
 from edge.model.modelfile import DEFAULT_MODEL, read_model
+from edge.opinion.expert import LARGE, ExpertFile
 
 # Of counting.c.
 MAGIC = 0x4D410000
@@ -33,6 +34,7 @@ STOP = 17
 WARM_UP_S = 4.8  # until the longest window that is asked for is full
 COUNTED_S = 16.0  # whole hops of 160, 320, 640 ms, and whole blocks
 RECOMPUTED_WINDOWS = 4
+OPINIONS = 2
 
 
 class Regions:
@@ -98,6 +100,22 @@ def listening(file: Path, regions: Regions) -> float:
     return COUNTED_S
 
 
+def opinion(file: Path, regions: Regions) -> float:
+    """Answers of the large model about its whole window, by answers."""
+    file_of_model = ExpertFile(LARGE, read_model(DEFAULT_MODEL).labels)
+    samples = np.load(file)[-file_of_model.samples :]
+    expert = file_of_model.open()
+    watch(expert, regions.around)
+    expert.asked(samples, 0.0, None)  # the first time is another one
+    gc.collect()
+    gc.freeze()
+    regions.start()
+    for _ in range(OPINIONS):
+        expert.asked(samples, 0.0, None)
+    regions.stop()
+    return OPINIONS
+
+
 def recomputing(file: Path, regions: Regions) -> float:
     """Windows, each from its first frame, as it is commonly done; by windows."""
     return _recompute(file, regions, with_context=False)
@@ -135,7 +153,7 @@ def running(file: Path, regions: Regions) -> float:
 
 
 TASKS: dict[str, Callable[[Path, Regions], float]] = {
-    task.__name__: task for task in (listening, recomputing, recomputing_stream, running)
+    task.__name__: task for task in (listening, opinion, recomputing, recomputing_stream, running)
 }
 
 

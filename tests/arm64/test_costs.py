@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
 
-from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.model.modelfile import DEFAULT_MODEL, LARGE_MODEL, ModelFile, read_model
 from tests.arm64.costs import (
     MAX_INSTRUCTIONS,
+    MAX_OPINION,
+    PER,
     TOTAL,
     Figures,
     against_budget,
@@ -38,11 +41,14 @@ def figures(emulation_folder: Path) -> Figures:
 def test_instructions_are_those_of_the_budget(figures: Figures, processor: str) -> None:
     assert against_budget(figures, read_budget(), processor) == []
     assert figures["instructions_per_s"][processor][TOTAL] <= MAX_INSTRUCTIONS
+    most = MAX_OPINION.get(processor, math.inf)
+    assert figures["instructions_per_opinion"][processor][TOTAL] <= most
 
 
 @pytest.mark.emulation
 def test_the_budget_is_of_what_is_shipped(figures: Figures) -> None:
-    assert figures["model_sha256"] == read_budget()["model_sha256"]
+    for name in ("model_sha256", "large_model_sha256"):
+        assert figures[name] == read_budget()[name]
 
 
 def test_a_budget_notices_more_and_less() -> None:
@@ -55,6 +61,11 @@ def test_a_budget_notices_more_and_less() -> None:
     (less,) = against_budget(with_step(budget, 0.989), budget, "cortex-a53")
     assert less.endswith("lower the budget: python -m tests.arm64 --update")
     assert against_budget(with_step(budget, 1.011), budget, "cortex-a76") == []
+    slower = copy.deepcopy(budget)
+    slower["instructions_per_opinion"]["cortex-a72"]["window"] *= 1.02
+    (sentence,) = against_budget(slower, budget, "cortex-a72")
+    assert sentence.startswith("window on cortex-a72: ")
+    assert "instructions per second opinion, +2.0%" in sentence
 
 
 def with_step(budget: Figures, times: float) -> Figures:
@@ -67,6 +78,10 @@ def with_step(budget: Figures, times: float) -> Figures:
 def test_the_table_tells_all(model: ModelFile) -> None:
     budget = read_budget()
     text = "\n".join(table(budget))
-    for stage in budget["instructions_per_s"]["cortex-a53"]:
-        assert f"  {stage}  " in text
+    for name in PER:
+        for stage in budget[name]["cortex-a53"]:
+            assert f"  {stage}  " in text
     assert budget["model_sha256"] == model.sha256
+    assert budget["large_model_sha256"] == read_model(LARGE_MODEL).sha256
+    for processor, most in MAX_OPINION.items():
+        assert budget["instructions_per_opinion"][processor][TOTAL] <= most

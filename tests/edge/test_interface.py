@@ -9,13 +9,18 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import edge
 from edge.audio.sources import FileSource
+from edge.belief import COMPACT, SECOND_OPINION
+from edge.model.modelfile import DEFAULT_MODEL
 from edge.offline import Classification
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +106,60 @@ def test_listeners_share_a_model_without_hearing_each_other(
     assert len(alone) == len(together) > 40
     for one, other in zip(alone, together, strict=True):
         assert [w.probabilities.tolist() for w in one] == [w.probabilities.tolist() for w in other]
+
+
+# The compact model serves as its own large one.
+BOTH = {"second_opinion": DEFAULT_MODEL}
+
+
+def test_a_recording_with_a_second_opinion(model: edge.interface.Model, speech: np.ndarray) -> None:
+    alone, both = edge.classify(speech, model), edge.classify(speech, model, **BOTH)
+    assert (alone.by, alone.opinions) == (None, 0)
+    assert both.opinions >= 3
+    assert both.compact == (alone.language, alone.confidence)
+    assert both.by in (COMPACT, SECOND_OPINION)
+
+
+def test_a_file_waits_for_second_opinions(model: edge.interface.Model, sample: Path) -> None:
+    listener = edge.Listener(model, **BOTH)
+    answers = [
+        [(heard.current.language, heard.current.by) for heard in listener.hear(sample)]
+        for _ in range(2)
+    ]
+    assert answers[0] == answers[1]
+    assert SECOND_OPINION in {by for _, by in answers[0]}
+    last = list(listener.hear(sample))[-2].second
+    assert last is not None
+    assert last.answers > 5
+
+
+def test_blocks_have_the_second_opinions_that_come_in_time(
+    model: edge.interface.Model, speech: np.ndarray
+) -> None:
+    answers = 0
+
+    def blocks() -> Iterator[np.ndarray]:
+        while not answers:  # however long that takes here
+            yield from np.array_split(speech, 40)
+
+    for heard in edge.Listener(model, second_opinion_share=1, **BOTH).hear(blocks()):
+        answers = heard.second.answers if heard.second else answers
+    assert "second-opinion" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"second_opinion": "none.tflite"}, "does not exist"),
+        ({"second_opinion": DEFAULT_MODEL, "second_opinion_share": 0}, "second_opinion_share"),
+        ({"second_opinion": DEFAULT_MODEL, "second_opinion_share": 1.1}, "second_opinion_share"),
+    ],
+)
+def test_second_opinions_that_cannot_be_had(
+    model: edge.interface.Model, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(edge.EdgelidError, match=words):
+        edge.Listener(model, **options)
 
 
 @pytest.mark.parametrize(

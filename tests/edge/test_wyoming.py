@@ -30,7 +30,8 @@ from wyoming.wake import Detect, Detection, NotDetected
 
 from edge import wyoming_server
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.model.modelfile import ModelFile
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile
+from edge.wyoming_server import Wyoming
 from tests.broker import free_port
 
 Edgelid = Callable[..., subprocess.CompletedProcess[str]]
@@ -50,8 +51,15 @@ def serving(environment: dict[str, str], *options: str) -> Iterator[subprocess.P
 @pytest.fixture(scope="module")
 def uri(environment: dict[str, str]) -> Iterator[str]:
     """Of a server that listens."""
+    with answering(environment) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def answering(environment: dict[str, str], *options: str) -> Iterator[str]:
+    """A server that listens; gives its address."""
     address = f"tcp://127.0.0.1:{free_port()}"
-    with serving(environment, "--uri", address) as process:
+    with serving(environment, "--uri", address, *options) as process:
         assert process.stderr is not None
         assert "answering satellites at" in process.stderr.readline()
         until_s = time.monotonic() + PATIENCE_S
@@ -146,6 +154,48 @@ def test_languages_are_detected_as_they_begin(uri: str, speech: Float32Array) ->
     assert Detection.from_event(answer).name == "es"
     (answer,) = asked(uri, Detect(names=["ru"]).event(), *told)
     assert NotDetected.is_type(answer.type)
+
+
+def test_a_second_opinion_of_commands(
+    environment: dict[str, str], speech: Float32Array, uri: str
+) -> None:
+    """The compact model serves as its own."""
+    told = audio(part(speech, 2.0, 8.0))
+    with answering(environment, "--second-opinion", str(DEFAULT_MODEL)) as both:
+        (answer,) = asked(both, *told)
+        (again,) = asked(both, *told)
+    (alone,) = (Transcript.from_event(answer).context for answer in asked(uri, *told))
+    contexts = [Transcript.from_event(event).context for event in (answer, again)]
+    for context in contexts:
+        assert context is not None and alone is not None
+        assert context["second_opinions"] == 2
+        assert context["by"] == "compact"
+        assert context["compact"] == {
+            "language": alone["answer"],
+            "confidence": alone["confidence"],
+        }
+        assert context.pop("took_s") >= 0
+    assert contexts[0] == contexts[1]
+    assert set(alone or {}) == {"answer", "confidence", "probabilities"}
+
+
+def test_streams_share_a_second_opinion(speech: Float32Array) -> None:
+    server = Wyoming(
+        "tcp://127.0.0.1:0", DEFAULT_MODEL, second_opinion=str(DEFAULT_MODEL), share=1.0
+    )
+    listeners = [server.listener() for _ in range(2)]
+    answers = {}
+
+    def blocks(number: int) -> Iterator[Float32Array]:
+        while not answers.get(number):  # however long that takes here
+            yield from np.array_split(part(speech, 2, 8), 60)
+
+    for number, listener in enumerate(listeners):
+        for heard in listener.hear(blocks(number)):
+            if heard.second is not None:
+                answers[number] = heard.second.answers
+        listener.close()
+    assert len(answers) == 2
 
 
 BAD: list[tuple[Sequence[Event], str]] = [
@@ -255,6 +305,7 @@ def test_it_ends_with_a_stream_under_way(
         (["--uri", "tcp://localhost"], "give tcp://HOST:PORT or unix:///PATH"),
         (["--uri", "tcp://192.0.2.1:10700"], "cannot be served"),
         (["--languages", "xx"], "does not know xx"),
+        (["--second-opinion", "none.tflite"], "does not exist"),
     ],
 )
 def test_what_cannot_be_served(edgelid: Edgelid, options: list[str], words: str) -> None:

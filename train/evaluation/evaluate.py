@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from train.corpus.manifest import (
     clips_of,
     open_manifest,
 )
+from train.evaluation.budget import Cost, cost_of, cuts_by_budget, streams_by_budget
 from train.evaluation.conditions import CLEAN, SPLIT, TITLES, Sounds, choose, find_sounds
 from train.evaluation.inference import (
     Scorer,
@@ -193,12 +194,15 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     second = evaluation.second_opinion
     # Its faults are told before work begins.
     expert = ExpertFile(second, model.labels) if second else None
+    cost = None if expert is None else cost_of(expert)
     setup = Setup(evaluation.model, material.manifest.root, material.sounds, material.noise, second)
     with Workers(setup, evaluation.workers) as workers:
         scored, strangers = _score(evaluation, material, model.labels, workers)
         synthetic = _score_synthetic(material, model.labels, workers)
         noise = _score_noise(evaluation, material, workers)
         streams = _follow(evaluation, material, model.description.decoder, workers)
+        if cost is not None:
+            budget = _by_budget(evaluation, material, model, scored, workers, cost)
     base = evaluation.condition_s
     clean = scored[CLEAN, base]
 
@@ -232,6 +236,8 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     if expert:
         alone = replace(setup, model=expert.path, second="")
         report["ceiling"] = _ceiling(evaluation, material, model.languages, alone)
+    if cost is not None:
+        report["budget"] = budget
     return report
 
 
@@ -362,7 +368,12 @@ def _cuts(clips: list[Clip], duration_s: float, per_language: int | None) -> lis
 
 
 def _score(
-    evaluation: Evaluation, material: _Material, labels: tuple[str, ...], workers: Workers
+    evaluation: Evaluation,
+    material: _Material,
+    labels: tuple[str, ...],
+    workers: Workers,
+    score: Callable[[Scorer, list[Trial]], Float64Array] = Scorer.trials,
+    what: str = "cuts",
 ) -> tuple[dict[tuple[str, float], Scored], Scored | None]:
     """Answers for the known cuts by condition and duration, and for the strangers."""
     base = evaluation.condition_s
@@ -370,7 +381,7 @@ def _score(
     sets += [(name, base) for name in material.conditions if name != CLEAN]
     trials = [Trial(cut, name) for name, d in sets for cut in material.known[d]]
     trials += [Trial(cut, CLEAN) for cut in material.strangers]
-    scores = score_trials(workers, trials, "cuts")
+    scores = score_trials(workers, trials, what, score)
     scored, at = {}, 0
     for name, duration_s in sets:
         found = material.known[duration_s]
@@ -444,12 +455,7 @@ def _follow(
     """How the decoder follows streams of the split's speech."""
     if not evaluation.streams:
         return None
-    noises = read_noise(material.noise, SPLIT)
-    recipes = [
-        StreamRecipe(tuple(material.clips), tuple(noises), STREAM_S, seed)
-        for seed in range(evaluation.streams)
-    ]
-    followed = workers.map(Scorer.stream, recipes, "streams")
+    followed = workers.map(Scorer.stream, _recipes(evaluation, material), "streams")
     score = score_streams([truth for truth, _ in followed], [found for _, found in followed])
     length_s = sum(truth[-1].end_s for truth, _ in followed)
     return {
@@ -458,6 +464,48 @@ def _follow(
         "decoder": asdict(decoder),
         **score.as_dict(),
     }
+
+
+def _recipes(evaluation: Evaluation, material: _Material) -> list[StreamRecipe]:
+    noises = tuple(read_noise(material.noise, SPLIT))
+    return [
+        StreamRecipe(tuple(material.clips), noises, STREAM_S, seed)
+        for seed in range(evaluation.streams)
+    ]
+
+
+def _by_budget(
+    evaluation: Evaluation,
+    material: _Material,
+    model: ModelFile,
+    both: dict[tuple[str, float], Scored],
+    workers: Workers,
+    cost: Cost,
+) -> dict[str, Any]:
+    """What each model says alone, and what a share of a core brings on the way between them."""
+    known = replace(material, strangers=[])
+    alone, large = (
+        _score(evaluation, known, model.labels, workers, score, what)[0]
+        for score, what in (
+            (Scorer.trials_by_compact, "cuts, the compact model alone"),
+            (Scorer.trials_by_large, "cuts, the large model alone"),
+        )
+    )
+
+    def curves(name: str, duration_s: float) -> dict[str, Any]:
+        key = name, duration_s
+        return cuts_by_budget(alone[key], both[key], large[key], model.languages, duration_s, cost)
+
+    found: dict[str, Any] = {
+        **asdict(cost),
+        "durations": {f"{d:g}": curves(CLEAN, d) for d in evaluation.durations_s},
+        "conditions": {name: curves(name, evaluation.condition_s) for name in material.conditions},
+    }
+    if evaluation.streams:
+        recipes = _recipes(evaluation, material)
+        compact = workers.map(Scorer.stream_by_compact, recipes, "streams, the compact model alone")
+        found["streams"] = streams_by_budget(recipes, compact, workers, cost.large_share)
+    return found
 
 
 def _confidence(scored: Scored, languages: Sequence[str]) -> Float64Array:

@@ -10,7 +10,7 @@ from typing import Any
 from edge.system.atomic import write_atomically
 from train.evaluation import plots
 from train.evaluation.conditions import CLEAN, SNR_DB
-from train.evaluation.report import balanced, share
+from train.evaluation.report import balanced, share, stream_title
 
 STYLE = """
 :root { color-scheme: light; }
@@ -71,6 +71,7 @@ def page(report: dict[str, Any]) -> str:
         _confidence,
         _strangers,
         _streams,
+        _budget,
         _method,
     )
     body = "\n".join(part for section in sections for part in section(report))
@@ -527,6 +528,71 @@ def _streams(report: dict[str, Any]) -> Iterator[str]:
             ("the same, 95th percentile", f"{found['p95_border_error_s']:.1f} s"),
         ]
     yield _table(("measure", "value"), rows)
+
+
+def _budget(report: dict[str, Any]) -> Iterator[str]:
+    found = report.get("budget")
+    if not found:
+        return
+    yield "<h2>What a second opinion brings, for how much of a core</h2>"
+    yield (
+        "<p>From the compact model alone to the large one always. Cuts are asked about in the "
+        "order in which the compact model is unsure, as many as the share affords while such "
+        "speech goes on; streams keep to a budget as <i>listen</i> does. Shares are of one core "
+        f"of a Raspberry Pi 4, where an answer should take {found['answer_s']:.2f} s by the size "
+        "of the large model.</p>"
+    )
+    yield _figure(
+        plots.draw(plots.accuracy_by_budget(found), 6.4, 4.2),
+        "Macro accuracy against the share of a core. Lines end where all is asked about.",
+    )
+    asked = [f"{point['asked']:.0%} asked" for point in _every_other(found)]
+    titled = {f"{duration} s": row for duration, row in found["durations"].items()}
+    titled |= {
+        report["conditions"][name]["title"]: row
+        for name, row in found["conditions"].items()
+        if name != CLEAN
+    }
+    rows: list[Sequence[str]] = [
+        (
+            title,
+            *(share(p["balanced_accuracy"]) for p in row["curve"][::2]),
+            share(row["curve"][-1]["share"]),
+            share(row["large"]["balanced_accuracy"], row["large"]["interval"]),
+        )
+        for title, row in titled.items()
+    ]
+    yield _table(
+        ("speech", *asked, "a core for all", "large alone"),
+        rows,
+        f"Macro accuracy; conditions at {_base(report)[0]} s. The large model alone takes "
+        f"{share(found['large_share'])} of a core.",
+    )
+    if "streams" in found:
+        head = ("streams", "of a core", "answers a minute", "missed", "false an hour")
+        yield _table(
+            (*head, "median delay", "in error", "unknown"),
+            [
+                (
+                    stream_title(row),
+                    share(row["share"]),
+                    "–" if row["answers_a_minute"] is None else f"{row['answers_a_minute']:.1f}",
+                    share(row["missed"]),
+                    f"{row['false_changes_per_hour']:.0f}",
+                    f"{row['median_delay_s']:.1f} s",
+                    share(row["error_rate"]),
+                    share(row["unknown_share"]),
+                )
+                for row in found["streams"]
+            ],
+            "Shares of time are of the speech; what is unknown is part of what is in error.",
+        )
+
+
+def _every_other(budget: dict[str, Any]) -> list[dict[str, Any]]:
+    """Points of a curve for a table."""
+    points: list[dict[str, Any]] = next(iter(budget["durations"].values()))["curve"]
+    return points[::2]
 
 
 def _method(report: dict[str, Any]) -> Iterator[str]:

@@ -26,14 +26,14 @@ from edge.features import open_front_end
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.listener import Listener
 from edge.model.interpreter import WindowGraph, open_model, run_model
-from edge.model.modelfile import ModelFile, read_model
+from edge.model.modelfile import NONSPEECH, OTHER, ModelFile, read_model
 from edge.offline import RecordingClassifier
-from edge.opinion.expert import ExpertFile
+from edge.opinion.expert import ExpertFile, in_classes
 from edge.opinion.second import SecondOpinion
 from train.corpus.cuts import Cut, load_cuts, read_audio
 from train.corpus.manifest import Clip
 from train.evaluation.conditions import Sounds, disturb
-from train.evaluation.streams import Span, decode, make_stream, windows_of
+from train.evaluation.streams import Span, Stream, decode, make_stream, windows_of
 from train.features.noise import NoiseClip
 
 TINY = 1e-30  # whose logarithm stands for that of nothing
@@ -154,6 +154,24 @@ class StreamRecipe:
 Followed = tuple[tuple[Span, ...], tuple[list[Change], list[Segment]]]
 
 
+@dataclass(frozen=True)
+class Budgeted:
+    """A stream that both models have followed.
+
+    Attributes
+    ----------
+    followed : Followed
+    answers : int
+        Of the large model.
+    took_s : float
+        What these should take on a Raspberry Pi 4, see `edge.opinion.expert`.
+    """
+
+    followed: Followed
+    answers: int
+    took_s: float
+
+
 class Scorer:
     """Scores audio with one model.
 
@@ -173,15 +191,19 @@ class Scorer:
         self._graphs = open_model(self._model, 1)
         self._classifiers: dict[tuple[float, ...], StreamingClassifier] = {}
         self._both: RecordingClassifier | None = None
+        self._large: _Large | None = None
         if setup.second:
-            file = ExpertFile(setup.second, self._model.labels)
-            self._both = RecordingClassifier(self._model, self._graphs, second=file)
+            self._file = ExpertFile(setup.second, self._model.labels)
+            self._both = RecordingClassifier(self._model, self._graphs, second=self._file)
 
     def _score(self, samples: Float32Array) -> Float64Array:
         if self._both is not None:
             probabilities = self._both.classify(_Samples(samples)).probabilities
             both: Float64Array = np.log(np.array([*probabilities.values()]) + TINY)
             return both
+        return self._score_alone(samples)
+
+    def _score_alone(self, samples: Float32Array) -> Float64Array:
         if isinstance(self._graphs, WindowGraph):
             return score_whole_windows(self._model, self._graphs, samples)
         duration_s = len(samples) / SAMPLE_RATE_HZ
@@ -195,6 +217,24 @@ class Scorer:
 
     def trials(self, trials: Sequence[Trial]) -> Float64Array:
         """Log-probabilities of trials, (trials, classes)."""
+        return self._scores(trials, self._score)
+
+    def trials_by_compact(self, trials: Sequence[Trial]) -> Float64Array:
+        """The same without second opinions."""
+        return self._scores(trials, self._score_alone)
+
+    def trials_by_large(self, trials: Sequence[Trial]) -> Float64Array:
+        """The same by the model of the second opinions alone."""
+        return self._scores(trials, self._large_alone().score)
+
+    def _large_alone(self) -> _Large:
+        if self._large is None:
+            self._large = _Large(self._file.path, self._model.labels)
+        return self._large
+
+    def _scores(
+        self, trials: Sequence[Trial], score: Callable[[Float32Array], Float64Array]
+    ) -> Float64Array:
         # Cuts of one item are nested: the longest one holds them all.
         longest: dict[str, Cut] = {}
         for trial in trials:
@@ -209,7 +249,7 @@ class Scorer:
             name = trial.cut.item_key
             samples = audio[name][: round(trial.cut.duration_s * SAMPLE_RATE_HZ)]
             samples = disturb(samples, trial.condition, name, self._setup.sounds)
-            scores.append(self._score(samples))
+            scores.append(score(samples))
         return np.stack(scores)
 
     def noise(self, job: tuple[Path, float]) -> Float64Array:
@@ -234,29 +274,47 @@ class Scorer:
 
     def stream(self, recipe: StreamRecipe) -> Followed:
         """Truth of a stream, and what the decoder makes of it as the model file sets it."""
-        corpus, labels = self._setup.corpus, self._model.labels
+        if self._setup.second:
+            return self.budgeted((recipe, ListenSettings.second_opinion_share)).followed
+        return self.stream_by_compact(recipe)
+
+    def stream_by_compact(self, recipe: StreamRecipe) -> Followed:
+        """The same without second opinions."""
+        stream = self._made(recipe)
         settings = self._model.description.decoder
-        stream = make_stream(
+        classifier = self._classifier(*decoder_windows_s(self._model, settings.window_s))
+        windows = windows_of(classifier, stream)
+        return stream.spans, decode(windows, self._model.labels, settings, classifier.hop_s)
+
+    def stream_by_large(self, recipe: StreamRecipe) -> Followed:
+        """The same by the model of the second opinions alone."""
+        stream = self._made(recipe)
+        return stream.spans, self._large_alone().follow(stream)
+
+    def budgeted(self, job: tuple[StreamRecipe, float]) -> Budgeted:
+        """A stream as `edgelid listen --second-opinion` reads it, with so much of a core."""
+        recipe, share = job
+        stream = self._made(recipe)
+        second = SecondOpinion.of(self._file, self._model, share, at_once=True)
+        followed = self._follow_with_both(stream.samples, second)
+        answers = second.told().answers
+        return Budgeted((stream.spans, followed), answers, answers * self._file.nominal_s)
+
+    def _made(self, recipe: StreamRecipe) -> Stream:
+        return make_stream(
             recipe.clips,
-            corpus,
+            self._setup.corpus,
             recipe.noises,
             self._setup.noise,
-            labels,
+            self._model.labels,
             recipe.duration_s,
             recipe.seed,
         )
-        if self._setup.second:
-            return stream.spans, self._follow_with_both(stream.samples)
-        windows_s = decoder_windows_s(self._model, settings.window_s)
-        classifier = self._classifier(*windows_s)
-        windows = windows_of(classifier, stream)
-        return stream.spans, decode(windows, labels, settings, classifier.hop_s)
 
-    def _follow_with_both(self, samples: Float32Array) -> tuple[list[Change], list[Segment]]:
-        """As `edgelid listen --second-opinion` reads a file."""
+    def _follow_with_both(
+        self, samples: Float32Array, second: SecondOpinion
+    ) -> tuple[list[Change], list[Segment]]:
         model = self._model
-        share = ListenSettings.second_opinion_share
-        second = SecondOpinion(self._setup.second, model, share, at_once=True)
         graphs = run_model(model, 1)  # which remember what they have heard
         listener = Listener(model, graphs, model.description.decoder, second=second)
         changes: list[Change] = []
@@ -265,6 +323,43 @@ class Scorer:
             changes += [heard.change] if heard.change else []
             segments += heard.finished
         return changes, segments
+
+
+class _Large:
+    """The model of the second opinions by itself, in the classes of the compact one.
+
+    Parameters
+    ----------
+    path : Path
+    labels : tuple of str
+    """
+
+    def __init__(self, path: Path, labels: tuple[str, ...]) -> None:
+        self._model = read_model(path)
+        self._labels = labels
+        self._graphs = open_model(self._model, 1)
+
+    def score(self, samples: Float32Array) -> Float64Array:
+        """Log-probabilities of a recording, shape (labels,)."""
+        if isinstance(self._graphs, WindowGraph):
+            found = score_whole_windows(self._model, self._graphs, samples)
+        else:
+            windows_s = [len(samples) / SAMPLE_RATE_HZ]
+            found = score_audio(StreamingClassifier(self._model, self._graphs, windows_s), samples)
+        probabilities = in_classes(np.exp(found).tolist(), self._model.labels, self._labels)
+        log_probabilities: Float64Array = np.log(np.array(probabilities) + TINY)
+        return log_probabilities
+
+    def follow(self, stream: Stream) -> tuple[list[Change], list[Segment]]:
+        """What its decoder makes of a stream."""
+        model = self._model
+        settings = model.description.decoder
+        windows_s = decoder_windows_s(model, settings.window_s)
+        # The languages that are asked for are those of the compact model, as for both together.
+        languages = [label for label in self._labels if label not in (OTHER, NONSPEECH)]
+        classifier = StreamingClassifier(model, self._graphs, windows_s, languages)
+        windows = windows_of(classifier, stream)
+        return decode(windows, model.labels, settings, classifier.hop_s)
 
 
 class _Samples(AudioSource):
@@ -369,7 +464,12 @@ class Workers:
         return map(functools.partial(function, self._scorer), jobs)
 
 
-def score_trials(workers: Workers, trials: Sequence[Trial], what: str) -> Float64Array:
+def score_trials(
+    workers: Workers,
+    trials: Sequence[Trial],
+    what: str,
+    score: Callable[[Scorer, list[Trial]], Float64Array] = Scorer.trials,
+) -> Float64Array:
     """Log-probabilities of trials, in their order, whatever cut and condition they are of.
 
     Returns
@@ -379,7 +479,7 @@ def score_trials(workers: Workers, trials: Sequence[Trial], what: str) -> Float6
     # By item, as its audio is read once; neighbouring items share files.
     order = sorted(range(len(trials)), key=lambda i: trials[i].cut.item_key)
     jobs = list(_jobs([trials[i] for i in order]))
-    found = workers.map(Scorer.trials, jobs, what, [len(job) for job in jobs])
+    found = workers.map(score, jobs, what, [len(job) for job in jobs])
     together = np.concatenate(found)
     scores = np.empty_like(together)
     scores[order] = together

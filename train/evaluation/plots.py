@@ -17,6 +17,7 @@ from edge.outputs.plotstyle import COLOURS, GREY, INK, STYLE
 
 MODEL, OTHER_MODEL, SECOND, THIRD = COLOURS
 SAME_BYTES = {"svg.hashsalt": "edgelid"}  # for the same report
+BUDGET_TICKS = (0, 1, 3, 10, 30, 100)  # per cent of a core
 DET_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9)
 
 
@@ -74,6 +75,50 @@ def accuracy_by_duration(report: dict[str, Any]) -> Callable[[Axes], None]:
         axes.legend(loc="lower right")
 
     return plot
+
+
+def accuracy_by_budget(budget: dict[str, Any]) -> Callable[[Axes], None]:
+    """Balanced accuracy of each duration, and the time of streams that is right, against the share
+    of a core: from the compact model alone, at zero, to the large one always.
+    """
+
+    def plot(axes: Axes) -> None:
+        found = list(budget["durations"].items())
+        chosen = found if len(found) <= len(COLOURS) else found[: len(COLOURS)]
+        for (duration, row), colour in zip(chosen, COLOURS, strict=False):
+            shares = [point["share"] * 100 for point in row["curve"]]
+            values = [point["balanced_accuracy"] * 100 for point in row["curve"]]
+            axes.plot(shares, values, color=colour, marker=".", label=f"{duration} s of speech")
+            always = row["large"]
+            _always(axes, shares, values, (always["share"], always["balanced_accuracy"]), colour)
+        streams = [row for row in budget.get("streams", ()) if row["by"] != "large"]
+        if streams:
+            shares = [row["share"] * 100 for row in streams]
+            values = [(1 - row["error_rate"]) * 100 for row in streams]
+            label = "streams, time that is right"
+            axes.plot(shares, values, color=GREY, marker="s", linestyle="--", label=label)
+            large = budget["streams"][-1]
+            _always(axes, shares, values, (large["share"], 1 - large["error_rate"]), GREY)
+        axes.plot([], [], "D", color=INK, markersize=6, label="the large model alone, always")
+        axes.set_xscale("symlog", linthresh=BUDGET_TICKS[1], linscale=0.5)
+        axes.set_xticks(BUDGET_TICKS, [f"{tick:g}" for tick in BUDGET_TICKS])
+        axes.minorticks_off()
+        axes.set_xlim(left=-0.1)
+        axes.set_ylim(0, 103)
+        axes.set_xlabel("share of one core of a Raspberry Pi 4, %")
+        axes.set_ylabel("right, %")
+        axes.legend(loc="lower right")
+
+    return plot
+
+
+def _always(
+    axes: Axes, shares: list[float], values: list[float], large: tuple[float, float], colour: str
+) -> None:
+    """The end of a line: the large model alone, its share of a core and how often it is right."""
+    x, y = large[0] * 100, large[1] * 100
+    axes.plot([shares[-1], x], [values[-1], y], color=colour, linewidth=0.8, linestyle=":")
+    axes.plot(x, y, "D", color=colour, markersize=6)
 
 
 def accuracy_by_noise(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.system.atomic import write_atomically
+from train.evaluation.conditions import CLEAN
 
 
 def table(report: dict[str, Any]) -> list[str]:
@@ -16,7 +17,16 @@ def table(report: dict[str, Any]) -> list[str]:
         f"{report['model']} (sha256 {report['sha256'][:12]}), split {report['split']}, "
         "restricted to its languages"
     ]
-    sections = (_durations, _languages, _pairs, _beside, _conditions, _open_set, _streams)
+    sections = (
+        _durations,
+        _languages,
+        _pairs,
+        _beside,
+        _conditions,
+        _open_set,
+        _streams,
+        _budget,
+    )
     for section in sections:
         found = list(section(report))
         if found:
@@ -152,6 +162,48 @@ def _streams(report: dict[str, Any]) -> Iterator[str]:
                 f"  segments begin and end {border_error_s:.2f} s from where they should, median; "
                 f"{found['p95_border_error_s']:.1f} s at 95 %"
             )
+
+
+def _budget(report: dict[str, Any]) -> Iterator[str]:
+    found = report.get("budget")
+    if not found:
+        return
+    yield "by budget: macro accuracy (share of a Raspberry Pi 4's core while such speech goes on)"
+    columns = [0.0, 0.2, 0.5, 1.0]
+    heads = ["compact", *(f"{asked:.0%} asked" for asked in columns[1:-1]), "both", "large"]
+    yield f"{'speech':<16}" + "".join(f"{head:>16}" for head in heads)
+    rows = {f"{duration} s": row for duration, row in found["durations"].items()}
+    rows |= {
+        report["conditions"][name]["title"]: row
+        for name, row in found["conditions"].items()
+        if name != CLEAN
+    }
+    for title, row in rows.items():
+        points = [point for point in row["curve"] if point["asked"] in columns] + [row["large"]]
+        cells = [f"{point['balanced_accuracy']:.1%} ({point['share']:.0%})" for point in points]
+        yield f"{title[:16]:<16}" + "".join(f"{cell:>16}" for cell in cells)
+    if "streams" in found:
+        yield (
+            f"{'streams':<16}{'share':>8}{'a minute':>10}{'missed':>8}{'false/h':>9}{'delay':>8}"
+            f"{'in error':>10}{'unknown':>9}"
+        )
+        for row in found["streams"]:
+            yield f"{stream_title(row):<16}" + _stream_cells(row)
+
+
+def stream_title(row: dict[str, Any]) -> str:
+    """Who followed streams: one of the models, or both with a budget."""
+    budget = row["budget"]
+    return str(row["by"]) if budget is None else f"both, at most {budget:.0%}"
+
+
+def _stream_cells(row: dict[str, Any]) -> str:
+    answers = row["answers_a_minute"]
+    return (
+        f"{row['share']:>8.1%}{'–' if answers is None else f'{answers:.0f}':>10}"
+        f"{row['missed']:>8.0%}{row['false_changes_per_hour']:>9.0f}"
+        f"{row['median_delay_s']:>6.1f} s{row['error_rate']:>10.0%}{row['unknown_share']:>9.0%}"
+    )
 
 
 def write_json(path: Path, report: dict[str, Any]) -> None:

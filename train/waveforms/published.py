@@ -44,6 +44,72 @@ _UNREADABLE = (
 )
 
 
+# Names of a layer's parts in CTranslate2's format, and in those of the others: Hugging Face's
+# first, then OpenAI's. Several go into one matrix.
+_SELF = {
+    "layer_norm": ("self_attn_layer_norm", "attn_ln"),
+    "linear_0": (
+        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        ("attn.query", "attn.key", "attn.value"),
+    ),
+    "linear_1": ("self_attn.out_proj", "attn.out"),
+}
+_CROSS = {
+    "layer_norm": ("encoder_attn_layer_norm", "cross_attn_ln"),
+    "linear_0": ("encoder_attn.q_proj", "cross_attn.query"),
+    "linear_1": (
+        ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+        ("cross_attn.key", "cross_attn.value"),
+    ),
+    "linear_2": ("encoder_attn.out_proj", "cross_attn.out"),
+}
+_FEED = {
+    "layer_norm": ("final_layer_norm", "mlp_ln"),
+    "linear_0": ("fc1", "mlp.0"),
+    "linear_1": ("fc2", "mlp.2"),
+}
+_PARTS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
+    "encoder": {"self_attention": _SELF, "ffn": _FEED},
+    "decoder": {"self_attention": _SELF, "attention": _CROSS, "ffn": _FEED},
+}
+_LAYERS = ("layers", "blocks")
+_LAST_NORM = {"encoder": ("layer_norm", "ln_post"), "decoder": ("layer_norm", "ln")}
+_TOKENS = ("embed_tokens.weight", "token_embedding.weight")
+_PLACES = ("embed_positions.weight", "positional_embedding")
+_HUGGING_FACE, _OPENAI = 0, 1
+
+
+def read_whisper(file: Path) -> Arrays:
+    """All weights, in float.
+
+    Parameters
+    ----------
+    file : Path
+        ``model.bin``, ``model.safetensors`` or ``base.pt``.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By CTranslate2's names.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise EdgelidError(f"cannot read the weights {file}: {error.strerror}") from error
+    try:
+        return _reader(data)(data)
+    except _UNREADABLE as error:
+        raise EdgelidError(
+            f"{file} holds no weights of Whisper that can be read: give CTranslate2's model.bin, "
+            "Hugging Face's model.safetensors or OpenAI's .pt"
+        ) from error
+
+
 def read_encoder(file: Path, layers: int) -> Arrays:
     """The first layers of the encoder.
 
@@ -63,17 +129,7 @@ def read_encoder(file: Path, layers: int) -> Arrays:
     EdgelidError
         If it cannot be read, or has fewer layers.
     """
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise EdgelidError(f"cannot read the weights {file}: {error.strerror}") from error
-    try:
-        arrays = _reader(data)(data)
-    except _UNREADABLE as error:
-        raise EdgelidError(
-            f"{file} holds no weights of Whisper that can be read: give CTranslate2's model.bin, "
-            "Hugging Face's model.safetensors or OpenAI's .pt"
-        ) from error
+    arrays = read_whisper(file)
     wanted = [f"encoder/layer_{i}/" for i in range(layers)] + ["encoder/conv"]
     missing = [name for name in wanted if not any(key.startswith(name) for key in arrays)]
     if missing:
@@ -126,7 +182,7 @@ def read_ctranslate2(data: bytes) -> Arrays:
 
 
 def read_safetensors(data: bytes) -> Arrays:
-    """The encoder of a model in the format of safetensors, under CTranslate2's names."""
+    """A model in the format of safetensors, under CTranslate2's names."""
     (length,) = struct.unpack_from("<Q", data)
     if length > MAX_HEADER_BYTES:
         raise ValueError("its header is too long")
@@ -138,19 +194,11 @@ def read_safetensors(data: bytes) -> Arrays:
             start, stop = (8 + length + offset for offset in entry["data_offsets"])
             values = np.frombuffer(data[start:stop], _SAFE_TYPES[entry["dtype"]])
             plain[name] = values.reshape(entry["shape"])
-    names = {
-        "attention": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "linear_1": "self_attn.out_proj",
-        "attention_norm": "self_attn_layer_norm",
-        "up": "fc1",
-        "down": "fc2",
-        "feed_norm": "final_layer_norm",
-    }
-    return _renamed(plain, r"(?:model\.)?encoder\.", "layers", names)
+    return _renamed({re.sub(r"^model\.", "", n): v for n, v in plain.items()}, _HUGGING_FACE)
 
 
 def read_torch(data: bytes) -> Arrays:
-    """The encoder of a checkpoint that PyTorch wrote, under CTranslate2's names.
+    """A checkpoint that PyTorch wrote, under CTranslate2's names.
 
     The pickle in it may only name tensors: whatever else it asks for is refused.
     """
@@ -159,15 +207,7 @@ def read_torch(data: bytes) -> Arrays:
         folder = pickled.removesuffix("data.pkl") + "data/"
         loaded = _Tensors(io.BytesIO(archive.read(pickled)), archive, folder).load()
     plain = loaded.get("model_state_dict", loaded)
-    names = {
-        "attention": ("attn.query", "attn.key", "attn.value"),
-        "linear_1": "attn.out",
-        "attention_norm": "attn_ln",
-        "up": "mlp.0",
-        "down": "mlp.2",
-        "feed_norm": "mlp_ln",
-    }
-    return _renamed(plain, r"encoder\.", "blocks", names)
+    return _renamed(plain, _OPENAI)
 
 
 class _Storage:
@@ -213,38 +253,44 @@ def _tensor(
     return values[offset : offset + count].reshape(shape)
 
 
-def _renamed(plain: dict[str, Any], root: str, layers: str, names: dict[str, Any]) -> Arrays:
-    """CTranslate2's names, with query, key (which has no bias) and value in one matrix."""
-    encoder = {
-        re.sub(f"^{root}", "", name): value for name, value in plain.items() if re.match(root, name)
-    }
+def _renamed(plain: dict[str, Any], kind: int) -> Arrays:
+    """CTranslate2's names. The decoder is left out where there is none."""
     out: Arrays = {}
     for conv in ("conv1", "conv2"):
         for part in ("weight", "bias"):
-            out[f"encoder/{conv}/{part}"] = encoder[f"{conv}.{part}"]
-    found = (re.match(rf"{layers}\.(\d+)\.", name) for name in encoder)
-    for i in sorted({int(match[1]) for match in found if match}):
-        here = {
-            name.removeprefix(f"{layers}.{i}."): value
-            for name, value in encoder.items()
-            if name.startswith(f"{layers}.{i}.")
-        }
-        attention, feed = (f"encoder/layer_{i}/{part}" for part in ("self_attention", "ffn"))
-        weights = [here[f"{name}.weight"] for name in names["attention"]]
-        biases = [
-            here.get(f"{name}.bias", np.zeros(len(weights[0]), weights[0].dtype))
-            for name in names["attention"]
-        ]
-        out[f"{attention}/linear_0/weight"] = np.concatenate(weights)
-        out[f"{attention}/linear_0/bias"] = np.concatenate(biases)
-        for name, ours in (
-            ("linear_1", f"{attention}/linear_1"),
-            ("up", f"{feed}/linear_0"),
-            ("down", f"{feed}/linear_1"),
-        ):
-            for part in ("weight", "bias"):
-                out[f"{ours}/{part}"] = here[f"{names[name]}.{part}"]
-        for name, ours in (("attention_norm", attention), ("feed_norm", feed)):
-            out[f"{ours}/layer_norm/gamma"] = here[f"{names[name]}.weight"]
-            out[f"{ours}/layer_norm/beta"] = here[f"{names[name]}.bias"]
+            out[f"encoder/{conv}/{part}"] = plain[f"encoder.{conv}.{part}"]
+    for side, parts in _PARTS.items():
+        last = f"{side}.{_LAST_NORM[side][kind]}"
+        if f"{last}.weight" in plain:
+            _rename_norm(plain, last, f"{side}/layer_norm", out)
+        pattern = re.compile(rf"{side}\.{_LAYERS[kind]}\.(\d+)\.")
+        for i in sorted({int(found[1]) for found in map(pattern.match, plain) if found}):
+            for part, names in parts.items():
+                here, ours = f"{side}.{_LAYERS[kind]}.{i}", f"{side}/layer_{i}/{part}"
+                for own, others in names.items():
+                    theirs = others[kind]
+                    if own == "layer_norm":
+                        _rename_norm(plain, f"{here}.{theirs}", f"{ours}/layer_norm", out)
+                    else:
+                        joined = (theirs,) if isinstance(theirs, str) else theirs
+                        _rename_linear(plain, here, joined, f"{ours}/{own}", out)
+    if f"decoder.{_TOKENS[kind]}" in plain:
+        out["decoder/embeddings/weight"] = plain[f"decoder.{_TOKENS[kind]}"]
+        out["decoder/position_encodings/encodings"] = plain[f"decoder.{_PLACES[kind]}"]
     return out
+
+
+def _rename_norm(plain: dict[str, Any], theirs: str, ours: str, out: Arrays) -> None:
+    out[f"{ours}/gamma"], out[f"{ours}/beta"] = plain[f"{theirs}.weight"], plain[f"{theirs}.bias"]
+
+
+def _rename_linear(
+    plain: dict[str, Any], here: str, theirs: tuple[str, ...], ours: str, out: Arrays
+) -> None:
+    """Matrices one below the other; the keys' have no bias."""
+    weights = [plain[f"{here}.{name}.weight"] for name in theirs]
+    biases = [
+        plain.get(f"{here}.{name}.bias", np.zeros(len(weight), weight.dtype))
+        for name, weight in zip(theirs, weights, strict=True)
+    ]
+    out[f"{ours}/weight"], out[f"{ours}/bias"] = np.concatenate(weights), np.concatenate(biases)

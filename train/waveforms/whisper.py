@@ -93,17 +93,24 @@ class Encoder(keras.Model):  # type: ignore[misc]
     dim, heads : int
     dtype : str
         Keras' policy of precision.
+    mels : int
+        Bands of the features.
     """
 
     def __init__(
-        self, layers: int, dim: int = DIM, heads: int = HEADS, dtype: str = "float32"
+        self,
+        layers: int,
+        dim: int = DIM,
+        heads: int = HEADS,
+        dtype: str = "float32",
+        mels: int = MELS,
     ) -> None:
         super().__init__(name="encoder", dtype=dtype)
         self.dim = dim
         self.conv1 = keras.layers.Conv1D(dim, 3, padding="same", dtype=dtype, name="conv1")
         self.conv2 = keras.layers.Conv1D(dim, 3, STRIDE, padding="valid", dtype=dtype, name="conv2")
         self.stack = [Layer(dim, heads, dtype=dtype, name=f"layer_{i}") for i in range(layers)]
-        self.conv1.build((None, None, MELS))
+        self.conv1.build((None, None, mels))
         self.conv2.build((None, None, dim))
         for layer in self.stack:
             layer.build((None, None, dim))

@@ -98,6 +98,20 @@ def test_languages_that_only_it_knows_are_other(window_path: str, speech: Float3
     )
 
 
+def test_a_model_of_many_languages_needs_no_class_for_others(
+    window_path: str, speech: Float32Array
+) -> None:
+    model = reordered(read_model(window_path), ("de", "sv", "nonspeech", "en"))
+    samples = speech[16_000:20_000]
+    everything = Expert(model, run_model(model, 1), model.labels).asked(samples, 1.0, None)
+    de, sv, nonspeech, en = everything.probabilities
+    fewer = Expert(model, run_model(model, 1), ("en", "de", "other", "nonspeech"))
+    found = fewer.asked(samples, 1.0, None).probabilities
+    np.testing.assert_allclose(found, [en, de, sv, nonspeech], rtol=1e-12)
+    found = fewer.asked(samples, 1.0, ["de"]).probabilities
+    np.testing.assert_allclose(found, [0, de, sv + en, nonspeech], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("labels", "word"),
     [

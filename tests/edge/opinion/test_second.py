@@ -16,7 +16,6 @@ from edge.audio.sources import Gap, Sound
 from edge.belief import COMPACT, SECOND_OPINION
 from edge.classifier import Window
 from edge.decoder import Change, Segment
-from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Heard, Listener
 from edge.model.interpreter import Graphs, run_model
@@ -65,7 +64,7 @@ def windows(heard: list[Heard]) -> list[tuple[float, bytes]]:
 
 @pytest.fixture
 def at_once(expert_path: str, model: ModelFile) -> SecondOpinion:
-    return SecondOpinion(expert_path, model, 0.25, at_once=True)
+    return SecondOpinion.of(ExpertFile(expert_path, model.labels), model, 0.25, at_once=True)
 
 
 def test_a_file_has_the_same_answers_however_it_is_read(
@@ -74,7 +73,7 @@ def test_a_file_has_the_same_answers_however_it_is_read(
     part = speech[: 30 * SAMPLE_RATE_HZ]
     found = []
     for length in (1_600, 777, len(part)):
-        second = SecondOpinion(expert_path, model, 0.25, at_once=True)
+        second = SecondOpinion.of(ExpertFile(expert_path, model.labels), model, 0.25, at_once=True)
         heard = hear(model, graphs, blocks(part, length), second)
         told = heard[-2].second
         assert told is not None
@@ -113,7 +112,7 @@ def test_less_of_a_core_is_fewer_opinions(
 ) -> None:
     counts = []
     for share in (0.01, 0.25):
-        second = SecondOpinion(expert_path, model, share, at_once=True)
+        second = SecondOpinion.of(ExpertFile(expert_path, model.labels), model, share, at_once=True)
         second._asker._cost_s = 1.0  # type: ignore[attr-defined]
         second._asker._budget._expected_s = 1.0  # type: ignore[attr-defined]
         told = hear(model, graphs, blocks(speech), second)[-2].second
@@ -139,7 +138,7 @@ def test_behind_a_long_gap_nothing_counts_that_was_before(
 def test_a_model_of_whole_windows_beside_a_small_one(
     small: ModelFile, window_path: str, speech: Float32Array
 ) -> None:
-    second = SecondOpinion(window_path, small, 0.5, at_once=True)
+    second = SecondOpinion.of(ExpertFile(window_path, small.labels), small, 0.5, at_once=True)
     listener = Listener(small, run_model(small, 1), small.description.decoder, second=second)
     heard = list(listener.hear(blocks(speech[: 20 * SAMPLE_RATE_HZ])))
     told = heard[-2].second
@@ -168,10 +167,9 @@ def test_audio_never_waits_for_it(
     speech: Float32Array,
     expert_path: str,
 ) -> None:
-    monkeypatch.setattr("edge.opinion.second.ExpertFile", Gated)
     monkeypatch.setattr(Gated, "gate", threading.Event())
     alone = hear(model, graphs, blocks(speech), None)
-    second = SecondOpinion(expert_path, model, 1.0)
+    second = SecondOpinion.of(Gated(expert_path, model.labels), model, 1.0)
 
     def audio() -> Iterator[Float32Array]:
         yield from blocks(speech)
@@ -201,7 +199,7 @@ def test_a_model_that_cannot_be_run_leaves_listening_as_it_is(
 ) -> None:
     path = tmp_path / "gone.tflite"
     shutil.copy(expert_path, path)
-    second = SecondOpinion(str(path), model, 0.25)
+    second = SecondOpinion.of(ExpertFile(str(path), model.labels), model, 0.25)
     path.unlink()  # it was there at the start
     with caplog.at_level(logging.WARNING, "edge.opinion"):
         graphs.reset()
@@ -238,15 +236,10 @@ def test_a_machine_that_is_too_slow_is_told_once(
     assert "less often than it should be" in record.message
 
 
-def test_a_missing_file_is_told_at_the_start(model: ModelFile, tmp_path: Path) -> None:
-    with pytest.raises(EdgelidError, match="does not exist"):
-        SecondOpinion(str(tmp_path / "none.tflite"), model, 0.25)
-
-
 def test_an_answer_about_an_earlier_stream_counts_for_none(
     model: ModelFile, graphs: Graphs, speech: Float32Array, expert_path: str
 ) -> None:
-    second = SecondOpinion(expert_path, model, 1.0, at_once=True)
+    second = SecondOpinion.of(ExpertFile(expert_path, model.labels), model, 1.0, at_once=True)
     graphs.reset()
     listener = Listener(model, graphs, HASTY, second=second)
     for _ in listener.hear(blocks(speech[: 5 * SAMPLE_RATE_HZ])):

@@ -26,6 +26,7 @@ from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
 from train.corpus.manifest import open_manifest, read_manifest, write_parquet
 from train.evaluation.conditions import CLEAN, find_sounds
 from train.evaluation.evaluate import Evaluation, evaluate_model
+from train.evaluation.html_report import page
 from train.evaluation.inference import Scorer, Setup, Trial, score_audio
 from train.evaluation.report import table, write_json
 from train.evaluation.scores import Scored, among
@@ -144,16 +145,21 @@ def test_a_report_is_the_same_from_any_number_of_processes(
     assert evaluate_model(evaluation(tiny_conversion, tiny_corpus, workers=2)) == report
 
 
+@pytest.fixture(scope="module")
+def both(tiny_conversion: Conversion, tiny_corpus: Path, short_stream: None) -> dict[str, Any]:
+    path = str(tiny_conversion.path)  # it serves as its own second opinion
+    return evaluate_model(evaluation(tiny_conversion, tiny_corpus, second_opinion=path))
+
+
 def test_both_models_together(
     report: dict[str, Any],
+    both: dict[str, Any],
     tiny_conversion: Conversion,
     tiny_corpus: Path,
-    short_stream: None,
     test_cuts: list[Cut],
     tmp_path: Path,
 ) -> None:
-    path = str(tiny_conversion.path)  # it serves as its own second opinion
-    both = evaluate_model(evaluation(tiny_conversion, tiny_corpus, second_opinion=path))
+    path = str(tiny_conversion.path)
     assert both["second_opinion"] == path
     assert "second_opinion" not in report
     assert both["durations"].keys() == report["durations"].keys()
@@ -218,6 +224,60 @@ def test_natural_speech_beside_synthetic(
     assert list(after["by_source"]) == [DEVELOPMENT]
     assert both["held_out"] == {"de": [DEVELOPMENT], "en": [DEVELOPMENT]}
     assert f"synthetic speech, {synthetic['cuts']} cuts of 1 s: " in "\n".join(table(both))
+
+
+def test_what_a_budget_brings(both: dict[str, Any], report: dict[str, Any]) -> None:
+    found = both["budget"]
+    assert "budget" not in report
+    assert found["durations"].keys() == report["durations"].keys()
+    assert found["conditions"].keys() == report["conditions"].keys()
+    rows = [
+        (row, *(entry["durations"][name]["languages"] for entry in (report, both)))
+        for name, row in found["durations"].items()
+    ]
+    rows += [
+        (row, *(entry["conditions"][name] for entry in (report, both)))
+        for name, row in found["conditions"].items()
+    ]
+    for row, alone, together in rows:
+        curve = row["curve"]
+        assert [curve[0][key] for key in ("asked", "share")] == [0, 0]
+        assert curve[0]["balanced_accuracy"] == alone["balanced_accuracy"]
+        assert curve[-1]["balanced_accuracy"] == together["balanced_accuracy"]
+        shares = [point["share"] for point in curve]
+        assert shares == sorted(shares)
+        # The compact model is its own large one.
+        assert row["large"]["balanced_accuracy"] == alone["balanced_accuracy"]
+    expected = np.ceil(10 / found["window_s"]) * found["answer_s"] / 10
+    assert found["durations"]["10"]["curve"][-1]["share"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_streams_by_budget(both: dict[str, Any], report: dict[str, Any]) -> None:
+    found = both["budget"]
+    compact, *budgeted, large = found["streams"]
+    assert [row["by"] for row in found["streams"]] == ["compact", *["both"] * 4, "large"]
+    measures = [name for name in compact if name in report["streams"]]
+    assert len(measures) > 5
+    for name in measures:
+        assert compact[name] == large[name] == report["streams"][name]
+    for row in budgeted:
+        assert 0 <= row["share"] <= row["budget"]
+        taken = row["answers_a_minute"] * found["answer_s"] / 60
+        assert row["share"] == pytest.approx(taken, abs=2e-4)
+    (default,) = (row for row in budgeted if row["budget"] == 0.25)
+    assert {name: default[name] for name in measures} == {
+        name: both["streams"][name] for name in measures
+    }
+
+
+def test_a_budget_is_told(both: dict[str, Any], report: dict[str, Any]) -> None:
+    lines = table(both)
+    assert any(line.startswith("both, at most 3%") for line in lines)
+    assert any("50% asked" in line for line in lines)
+    assert max(map(len, lines)) <= 100
+    title = "What a second opinion brings"
+    assert title in page(both)
+    assert title not in page(report)
 
 
 def test_all_conditions_that_there_are_sounds_for(

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from edge.errors import EdgelidError
-from train.waveforms.published import read_encoder
+from tests.tiny_whisper import ctranslate2, tiny_arrays
+from train.waveforms.published import read_encoder, read_whisper
 
 DIM, LAYERS = 8, 2
 
@@ -51,18 +52,6 @@ def arrays() -> dict[str, np.ndarray]:
     for i in range(LAYERS):  # keys have no bias
         made[f"encoder/layer_{i}/self_attention/linear_0/bias"][DIM : 2 * DIM] = 0
     return made
-
-
-def ctranslate2(arrays: dict[str, np.ndarray]) -> bytes:
-    def text(value: str) -> bytes:
-        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
-
-    out = struct.pack("<I", 6) + text("WhisperSpec") + struct.pack("<II", 3, len(arrays))
-    for name, value in arrays.items():
-        out += text(name) + struct.pack("<B", value.ndim)
-        out += struct.pack(f"<{value.ndim}I", *value.shape)
-        out += struct.pack("<BI", 4, value.nbytes) + value.tobytes()
-    return out
 
 
 def others_names(arrays: dict[str, np.ndarray], names: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -188,6 +177,86 @@ def test_all_kinds_are_the_same(
     found = read_encoder(tmp_path / "weights", LAYERS)
     assert found.keys() == arrays.keys()
     assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+
+
+# Of Hugging Face, then of OpenAI: the sides' ends, and the parts of a layer.
+ENDS = {
+    "encoder/layer_norm": ("model.encoder.layer_norm", "encoder.ln_post"),
+    "decoder/layer_norm": ("model.decoder.layer_norm", "decoder.ln"),
+}
+TABLES = {
+    "decoder/embeddings/weight": (
+        "model.decoder.embed_tokens.weight",
+        "decoder.token_embedding.weight",
+    ),
+    "decoder/position_encodings/encodings": (
+        "model.decoder.embed_positions.weight",
+        "decoder.positional_embedding",
+    ),
+}
+DECODER = {
+    "self_attention/linear_0": (
+        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        ("attn.query", "attn.key", "attn.value"),
+    ),
+    "self_attention/linear_1": (("self_attn.out_proj",), ("attn.out",)),
+    "attention/linear_0": (("encoder_attn.q_proj",), ("cross_attn.query",)),
+    "attention/linear_1": (
+        ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+        ("cross_attn.key", "cross_attn.value"),
+    ),
+    "attention/linear_2": (("encoder_attn.out_proj",), ("cross_attn.out",)),
+    "ffn/linear_0": (("fc1",), ("mlp.0",)),
+    "ffn/linear_1": (("fc2",), ("mlp.2",)),
+}
+DECODER_NORMS = {
+    "self_attention": ("self_attn_layer_norm", "attn_ln"),
+    "attention": ("encoder_attn_layer_norm", "cross_attn_ln"),
+    "ffn": ("final_layer_norm", "mlp_ln"),
+}
+
+
+def decoder_names(arrays: dict[str, np.ndarray], kind: int) -> dict[str, np.ndarray]:
+    """All but the encoder's layers, as Hugging Face or OpenAI name it."""
+    here = ("model.decoder.layers.0", "decoder.blocks.0")[kind]
+    out = {theirs[kind]: arrays[ours] for ours, theirs in TABLES.items()}
+    norms = {ours: theirs[kind] for ours, theirs in ENDS.items()}
+    norms |= {
+        f"decoder/layer_0/{part}/layer_norm": f"{here}.{theirs[kind]}"
+        for part, theirs in DECODER_NORMS.items()
+    }
+    for ours, theirs in norms.items():
+        out[f"{theirs}.weight"] = arrays[f"{ours}/gamma"]
+        out[f"{theirs}.bias"] = arrays[f"{ours}/beta"]
+    for part, parts in DECODER.items():
+        for array in ("weight", "bias"):
+            whole = arrays[f"decoder/layer_0/{part}/{array}"]
+            for name, value in zip(parts[kind], np.split(whole, len(parts[kind])), strict=True):
+                if array == "weight" or value.any():  # keys have no bias
+                    out[f"{here}.{name}.{array}"] = value
+    return out
+
+
+@pytest.mark.parametrize("kind", ["ctranslate2", "safetensors", "torch"])
+def test_the_decoder_too(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = tiny_arrays()
+    arrays["decoder/embeddings/weight"] = arrays["decoder/embeddings/weight"][:9]
+    monkeypatch.setattr(sys.modules[__name__], "LAYERS", 1)
+    monkeypatch.setattr(sys.modules[__name__], "DIM", len(arrays["encoder/conv1/bias"]))
+    written = {
+        "ctranslate2": lambda: ctranslate2(arrays),
+        "safetensors": lambda: safetensors(
+            others_names(arrays, HUGGING_FACE) | decoder_names(arrays, 0)
+        ),
+        "torch": lambda: torch_file(
+            others_names(arrays, OPENAI) | decoder_names(arrays, 1), monkeypatch
+        ),
+    }
+    (tmp_path / "weights").write_bytes(written[kind]())
+    found = read_whisper(tmp_path / "weights")
+    assert found.keys() == arrays.keys()
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 def test_fewer_layers_are_taken(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from edge.frontend import Float32Array
 from edge.listener import Listener
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile
+from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
 from edge.outputs.monitor import Monitor
 from edge.outputs.stdout import heard_records
@@ -46,7 +47,9 @@ def assert_described(state: object) -> None:
 
 def test_with_one(model: ModelFile, graphs: Graphs, speech: Float32Array) -> None:
     # The compact model serves as its own.
-    second = SecondOpinion(str(DEFAULT_MODEL), model, 0.25, at_once=True)
+    second = SecondOpinion.of(
+        ExpertFile(str(DEFAULT_MODEL), model.labels), model, 0.25, at_once=True
+    )
     monitor = listened(model, graphs, speech, second)
     told = second.told()
     with serving(monitor) as running:
