@@ -24,6 +24,7 @@ ROOMS = {
         errors languages
         system frontend config
         model audio
+        lessons
         classifier
         borders
         belief
@@ -45,7 +46,7 @@ ROOMS = {
     """,
     "convert": """
         flatbuffer representative_audio
-        streaming_graph held_out_audio inspection
+        streaming_graph held_out_audio inspection anchors
         parity tensor_errors
         weight_errors stream_vs_window whole_window
         proof
