@@ -20,7 +20,7 @@ import polars as pl
 
 from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.frontend import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.adapting import WINDOW_S
 from edge.lessons.anchors import anchor_members
 from edge.model.interpreter import Graphs, Int8Array, open_graphs
@@ -42,16 +42,16 @@ from train.fit.training_data import divide
 
 log = logging.getLogger(__name__)
 
-PER_LANGUAGE = 150
-OF_OTHER = 400  # all languages that are no class share it
-OF_NOISE = 150
+PER_LANGUAGE = 250
+OF_OTHER = 600  # all languages that are no class share it
+OF_NOISE = 200
 WINDOWS_A_NOISE = 6
-HELD_SHARE = 0.25  # of the windows of each class, at least
+HELD_SHARE = 0.25  # of the windows of each class, where its sources allow it
+MOST_HELD = 0.35
 COMPONENTS = 64
 MAX_CLASSES = 127  # as int8
 SEED = 1
 CUTS_AT_ONCE = 256
-WINDOW_SAMPLES = round(WINDOW_S * SAMPLE_RATE_HZ)
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,11 @@ def add_anchors(
     rows = manifest.rows.filter(pl.col("split") != TEST)
     learnt, _ = divide(rows, development or {})
     rows = rows[learnt].filter(pl.col("split") == TRAIN)
-    found = _chosen(clips_of(thinned(rows, CLIPS_A_LANGUAGE)), model.labels)
+    pooler = _Pooler(model, graphs)
+    clips = clips_of(thinned(rows, CLIPS_A_LANGUAGE))
+    found = _chosen(clips, model.labels, pooler.needed_s)
     noise_folder = sounds_of(manifest.root, sounds) / "noise"
     log.info("hearing %d windows of speech, and noise", len(found))
-    pooler = _Pooler(model, graphs)
     windows: list[Int8Array] = []
     for first in range(0, len(found), CUTS_AT_ONCE):
         some = load_cuts(found[first : first + CUTS_AT_ONCE], manifest.root)
@@ -119,7 +120,7 @@ def add_anchors(
     names = [cut.language if cut.language in model.labels else OTHER for cut in found]
     sources = [cut.source for cut in found]
     if NONSPEECH in model.labels:
-        for name, samples in _noise_windows(noise_folder):
+        for name, samples in _noise_windows(noise_folder, pooler.needed_s):
             windows.append(pooler.pooled(samples))
             names.append(NONSPEECH)
             sources.append(name)
@@ -139,7 +140,7 @@ def add_anchors(
 
 
 def held_out(classes: npt.NDArray[np.int64], sources: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Which to hold out: whole sources, a share of each class at least where it has several.
+    """Which to hold out: whole sources, about a share of each class where it has several.
 
     Parameters
     ----------
@@ -152,15 +153,15 @@ def held_out(classes: npt.NDArray[np.int64], sources: Sequence[str]) -> npt.NDAr
     """
     of_source = np.array(sources)
     held = np.zeros(len(classes), bool)
-    for label in np.unique(classes):
+    labels = np.unique(classes)
+    for label in labels:
         own = classes == label
-        order = sorted({*of_source[own].tolist()}, key=_draw)
-        for source in order[:-1]:  # one is left to learn from
+        for source in sorted({*of_source[own].tolist()}, key=_draw):
             if held[own].mean() >= HELD_SHARE:
                 break
+            # A source of many languages may be most of what another class has to learn from.
             candidate = held | (of_source == source)
-            # A source of many languages may be all that another class has to learn from.
-            if all((~candidate[classes == each]).any() for each in np.unique(classes)):
+            if max(candidate[classes == each].mean() for each in labels) <= MOST_HELD:
                 held = candidate
     if not held.any() or held.all():
         raise EdgelidError("the corpus has too few sources to hold any out: anchors need several")
@@ -171,9 +172,9 @@ def _draw(name: str) -> str:
     return hashlib.sha256(f"{SEED}/{name}".encode()).hexdigest()
 
 
-def _chosen(clips: Sequence[Clip], labels: Sequence[str]) -> list[Cut]:
+def _chosen(clips: Sequence[Clip], labels: Sequence[str], duration_s: float) -> list[Cut]:
     """Cuts balanced by language; those in no language of the model share a quota."""
-    found = cuts(clips, duration_s=WINDOW_S, seed=SEED)
+    found = cuts(clips, duration_s=duration_s, seed=SEED)
     known = [cut for cut in found if cut.language in labels]
     missing = {*labels} - {cut.language for cut in known} - {OTHER, NONSPEECH}
     if missing:
@@ -189,15 +190,16 @@ def _chosen(clips: Sequence[Clip], labels: Sequence[str]) -> list[Cut]:
     return chosen
 
 
-def _noise_windows(folder: Path) -> list[tuple[str, Float32Array]]:
+def _noise_windows(folder: Path, duration_s: float) -> list[tuple[str, Float32Array]]:
     """Names of recordings without speech, and windows of them."""
     by_noise: dict[str, list[Float32Array]] = defaultdict(list)
     for noise in read_noise(folder, "train"):
         if noise.has_speech:
             continue
-        samples = read_audio(folder / noise.path, WINDOWS_A_NOISE * WINDOW_S)
-        for start in range(0, len(samples) - WINDOW_SAMPLES + 1, WINDOW_SAMPLES):
-            by_noise[noise.path].append(samples[start : start + WINDOW_SAMPLES])
+        samples = read_audio(folder / noise.path, WINDOWS_A_NOISE * duration_s)
+        length = round(duration_s * SAMPLE_RATE_HZ)
+        for start in range(0, len(samples) - length + 1, length):
+            by_noise[noise.path].append(samples[start : start + length])
     # One of each before the second of any.
     turns = [
         (turn, _draw(name), name, window)
@@ -215,13 +217,21 @@ class _Pooler:
     ----------
     model : ModelFile
     graphs : Graphs
+
+    Attributes
+    ----------
+    needed_s : float
+        What must be heard for a window: what comes before it reaches into it, and a window behind
+        silence would tell anchors from lessons, which are taken from the middle of speech.
     """
 
     def __init__(self, model: ModelFile, graphs: Graphs) -> None:
+        description = model.description
+        self.needed_s = WINDOW_S + description.stream.receptive_field_frames / FRAMES_PER_SECOND
         self._classifier = StreamingClassifier(model, graphs, [WINDOW_S])
 
     def pooled(self, samples: Float32Array) -> Int8Array:
-        """Of a window of samples, as its stream would have it at its end."""
+        """Of the last window of samples, as their stream would have it at its end."""
         classifier = self._classifier
         classifier.reset()
         for _ in classifier.process(samples):

@@ -135,6 +135,12 @@ class ListenSettings(Keys):
         "Of one processor core: what second opinions may take of any minute.",
         between(0.01, 1),
     )
+    lessons: str = key(
+        "",
+        "Lesson book, which `edgelid teach` writes: what the model has been taught of people and "
+        'languages here; "" is none.',
+        path=True,
+    )
     threads: int = key(1, "Threads of the interpreter; 1 is best for small models.", between(1, 64))
     input: str = key(
         "",

@@ -25,6 +25,7 @@ from edge.classifier import StreamingClassifier, Window
 from edge.decoder import Change, Decision, Decoder, Segment, decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.lessons.correction import Correction
 from edge.model.interpreter import Graphs, WindowGraph
 from edge.model.modelfile import DecoderDefaults, ModelFile
 from edge.opinion.second import PART_SAMPLES, SecondOpinion, Told
@@ -99,6 +100,8 @@ class Listener:
         See `Decoder`.
     second : SecondOpinion, optional
         For this stream; it is closed with the listener.
+    lessons : Correction, optional
+        What the model has been taught.
     """
 
     def __init__(
@@ -110,15 +113,16 @@ class Listener:
         more_windows_s: Sequence[float] = (),
         hold_s: float = 0.0,
         second: SecondOpinion | None = None,
+        lessons: Correction | None = None,
     ) -> None:
         reported = list(dict.fromkeys([settings.window_s, *more_windows_s]))
         fine_s = decoder_windows_s(model, settings.window_s)[-1]
         lengths_s = reported if fine_s in reported else [*reported, fine_s]
         self._reported, self._fine = len(reported), lengths_s.index(fine_s)
-        self._classifier = StreamingClassifier(model, graphs, lengths_s, languages)
+        self._classifier = StreamingClassifier(model, graphs, lengths_s, languages, lessons)
         self._second = second
         self._decoder = Decoder(
-            model.labels, settings, self._classifier.hop_s, hold_s, second is not None
+            self._classifier.labels, settings, self._classifier.hop_s, hold_s, second is not None
         )
         self._samples = 0  # of the stream, with its gaps
         self._origin_samples = 0  # where classifier and decoder began

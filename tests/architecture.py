@@ -30,7 +30,7 @@ ROOMS = {
         belief
         decoder
         opinion
-        listener offline
+        listener offline teaching
         interface outputs
         service bench wyoming_server
         cli

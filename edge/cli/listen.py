@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.cli.options import (
     Parser,
+    add_lessons,
     add_second_opinion,
     complain,
     lengths,
@@ -77,6 +78,7 @@ def add(commands: Any, common: Parser) -> None:
         metavar="SHARE",
         help="of one processor core, that second opinions may take (default 0.25)",
     )
+    add_lessons(listen)
     listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
     listen.add_argument(
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
@@ -139,7 +141,9 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
         with (
             _view(output, monitor if viewed else None) as view,
             Sinks(settings, output, Notifier(), monitor) as sinks,
-            reloaded_by_signal(listener, sinks, read if file is not None else None),
+            reloaded_by_signal(
+                listener, sinks, read if file is not None or settings.lessons else None
+            ),
         ):
             blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
             for heard in listener.hear(blocks, sinks.apply):

@@ -24,7 +24,7 @@ from edge.model.interpreter import Graphs, Int8Array, WindowGraph
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
 
 WINDOW_S = 3.0  # of lessons and of anchors
-PENALTY = 2e-3
+PENALTY = 0.1  # on weights of components whose variance is one
 LESSONS_SHARE = 0.3  # of all that is learnt from, where there are many
 HALF_WINDOWS = 20.0  # of a language, with which it counts half as much as with any number
 HALF_LANGUAGES = 0.5  # likewise, of what all languages taught count

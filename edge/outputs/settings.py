@@ -162,7 +162,13 @@ def _check_model(settings: Settings) -> None:
     from edge.model.modelfile import DEFAULT_MODEL, read_model
     from edge.opinion.expert import ExpertFile
 
-    labels = read_model(Path(settings.model or DEFAULT_MODEL)).labels
+    model = read_model(Path(settings.model or DEFAULT_MODEL))
+    labels = model.labels
+    if settings.lessons:
+        from edge.lessons.book import read_book
+
+        new = read_book(settings.lessons, model).languages
+        labels = (*labels, *(language for language in new if language not in labels))
     class_mask(labels, meant(settings.languages, labels) or None)
     if settings.second_opinion:
         ExpertFile(settings.second_opinion, labels)

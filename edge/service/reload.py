@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 from edge.audio.sources import Sound, length_samples
@@ -61,6 +63,7 @@ class ReloadingListener:
         self._is_paced = is_paced
         self._windows_s = windows_s
         self._wanted: Callable[[], Settings] | None = None
+        self._lessons = _contents(settings.lessons)
         self._next = self.model, self._listener = self._open(settings)
 
     def reload(self, read: Callable[[], Settings]) -> None:
@@ -123,7 +126,8 @@ class ReloadingListener:
             names = set(changed(before, wanted))
             later = {name: getattr(before, name) for name in names & NEED_RESTART}
             wanted = replace(wanted, **later)
-            if names & {"model", "threads", "second_opinion"}:
+            other_lessons = _contents(wanted.lessons) != self._lessons
+            if other_lessons or names & {"model", "threads", "second_opinion", "lessons"}:
                 following = self._open(wanted)
             else:
                 following = self._next
@@ -133,6 +137,7 @@ class ReloadingListener:
             logger.warning("the configuration stays as it was: %s", error)
             return
         self.settings, self._next = wanted, following
+        self._lessons = _contents(wanted.lessons)
         if following[1] is self._listener:
             self._listener.expect(_languages(wanted, self.model))
             self._listener.decide(_threshold(wanted, self.model), wanted.hold)
@@ -146,6 +151,12 @@ class ReloadingListener:
         if windows_s is not None:
             windows_s = windows_s or model.description.stream.windows_s
         graphs = open_model(model, settings.threads)
+        correction = None
+        if settings.lessons:
+            from edge.teaching import taught  # which listening does without otherwise
+
+            learnt = taught(Path(settings.lessons), model, graphs)
+            model, correction = learnt.model, learnt.correction
         decoder = replace(model.description.decoder, confidence=_threshold(settings, model))
         languages = _languages(settings, model)
         second = None
@@ -159,8 +170,16 @@ class ReloadingListener:
                 at_once=not (self._is_paced or is_live(settings)),
             )
         return model, Listener(
-            model, graphs, decoder, languages, windows_s or (), settings.hold, second
+            model, graphs, decoder, languages, windows_s or (), settings.hold, second, correction
         )
+
+
+def _contents(lessons: str) -> bytes | None:
+    """What tells whether a lesson book is as it was."""
+    try:
+        return hashlib.sha256(Path(lessons).read_bytes()).digest() if lessons else None
+    except OSError:  # which is told where it is read
+        return None
 
 
 def is_live(settings: Settings) -> bool:
