@@ -29,6 +29,9 @@ LESSONS_SHARE = 0.3  # of all that is learnt from, where there are many
 HALF_WINDOWS = 20.0  # of a language, with which it counts half as much as with any number
 HALF_LANGUAGES = 0.5  # likewise, of what all languages taught count
 FOLDS = 4
+# A new language begins with the score of speech in no known one, less this: without lessons about
+# it, that stays as likely as it was.
+NEW_BELOW = 3.0
 # What an update may cost, in errors on the anchors that are held out.
 MAX_COST = 0.01
 MAX_NEW_LANGUAGES = 20
@@ -145,7 +148,8 @@ class _Course:
 
         def logits(scores: Int8Array) -> Float64Array:
             own = scale * (scores.astype(np.float64) - quantisation.zero_point)
-            return np.concatenate([own, own[:, [self._beginning] * self._new]], axis=1)
+            added = own[:, [self._beginning] * self._new] - NEW_BELOW
+            return np.concatenate([own, added], axis=1)
 
         windows = np.concatenate([lesson.windows for lesson in book.lessons])
         taught = [self._labels.index(lesson.language) for lesson in book.lessons]
@@ -220,6 +224,7 @@ class _Course:
         scaled = self._temperature * fitted
         weights = self._anchors.projection @ scaled[1:]
         bias = scaled[0] - self._anchors.mean @ weights
+        bias[len(bias) - self._new :] -= self._temperature * NEW_BELOW
         return Correction(self._labels, self._beginning, weights, bias)
 
 
