@@ -220,10 +220,10 @@ class _TaughtTotals(_Totals):
         self, graphs: Graphs, stream: StreamSpec, longest: int, lessons: Correction
     ) -> None:
         super().__init__(graphs, stream, longest)
-        self._lessons = lessons
+        self.lessons = lessons
 
     def scores(self, first: int, last: int) -> list[float]:
-        return self._lessons.corrected(self.pooled(first, last), super().scores(first, last))
+        return self.lessons.corrected(self.pooled(first, last), super().scores(first, last))
 
 
 def filled(frames: Float32Array, count: int) -> Float32Array:
@@ -368,6 +368,12 @@ class StreamingClassifier:
         assert isinstance(self._memory, _Totals), "a model of whole windows has no such statistics"
         _, count, _ = self._windows[index]
         return self._memory.pooled(max(0, self._embeddings - count), self._embeddings)
+
+    def learn(self, lessons: Correction) -> None:
+        """Go on with what has been learnt since, where there were lessons before."""
+        assert isinstance(self._memory, _TaughtTotals), "began without lessons"
+        assert lessons.labels == self.labels, "other classes"
+        self._memory.lessons = lessons
 
     def expect(self, languages: Sequence[str] | None) -> None:
         """Answer with these from now on, see :func:`class_mask`.

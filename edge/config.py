@@ -141,6 +141,11 @@ class ListenSettings(Keys):
         'languages here; "" is none.',
         path=True,
     )
+    learn: bool = key(
+        False,
+        "Whether what a second opinion is sure of becomes lessons by itself, in the book that is "
+        "given; every start says so.",
+    )
     threads: int = key(1, "Threads of the interpreter; 1 is best for small models.", between(1, 64))
     input: str = key(
         "",

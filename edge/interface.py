@@ -20,10 +20,12 @@ from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
 from edge.audio.sources import AudioSource, FileSource
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.lessons.correction import Correction
 from edge.listener import Heard
-from edge.model.interpreter import open_model, run_model
+from edge.model.interpreter import Graphs, WindowGraph, open_model, run_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from edge.offline import Classification, RecordingClassifier, classify_file
+from edge.teaching import taught
 
 Samples = npt.NDArray[Any]
 
@@ -37,12 +39,24 @@ class Model:
     threads : int
     graphs : Graphs or WindowGraph
         For recordings, one after another.
+    lessons : Correction or None
+        What it has been taught.
     """
 
-    def __init__(self, file: ModelFile, threads: int) -> None:
-        self.file = file
+    def __init__(
+        self, file: ModelFile, threads: int, lessons: str | os.PathLike[str] | None = None
+    ) -> None:
+        self.file = self._untaught = file
         self.threads = threads
         self.graphs = open_model(file, threads)
+        self.lessons: Correction | None = None
+        if lessons is not None:
+            learnt = taught(Path(lessons), file, self.graphs)
+            self.file, self.lessons = learnt.model, learnt.correction
+
+    def more_graphs(self) -> Graphs | WindowGraph:
+        """Others of it, which remember what they hear apart from these."""
+        return run_model(self._untaught, self.threads)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -50,7 +64,11 @@ class Model:
         return self.file.labels
 
 
-def load_model(path: str | os.PathLike[str] | None = None, threads: int = 1) -> Model:
+def load_model(
+    path: str | os.PathLike[str] | None = None,
+    threads: int = 1,
+    lessons: str | os.PathLike[str] | None = None,
+) -> Model:
     """Read a model file, check it, and make it ready to run.
 
     Parameters
@@ -59,6 +77,8 @@ def load_model(path: str | os.PathLike[str] | None = None, threads: int = 1) -> 
         The model that comes along, unless given.
     threads : int
         Of the interpreter; one is best for models this small.
+    lessons : path-like, optional
+        What ``edgelid teach`` wrote.
 
     Returns
     -------
@@ -69,7 +89,7 @@ def load_model(path: str | os.PathLike[str] | None = None, threads: int = 1) -> 
     EdgelidError
         If there is no such file, it is damaged, or nothing here can run it.
     """
-    return Model(read_model(DEFAULT_MODEL if path is None else path), threads)
+    return Model(read_model(DEFAULT_MODEL if path is None else path), threads, lessons)
 
 
 _default_model = functools.cache(load_model)
@@ -109,7 +129,9 @@ def classify(
         If there is no audio, it cannot be read, or a language is not the model's.
     """
     model = model or _default_model()
-    classifier = RecordingClassifier(model.file, model.graphs, languages, threshold)
+    classifier = RecordingClassifier(
+        model.file, model.graphs, languages, threshold, lessons=model.lessons
+    )
     if isinstance(samples_or_path, (str, os.PathLike)):
         return classify_file(classifier, Path(samples_or_path))
     return classifier.classify(_Samples([samples_or_path], rate_hz))
@@ -149,11 +171,13 @@ class Listener:
         model = model or _default_model()
         self._rate_hz = rate_hz
         # Of its own: graphs remember what they have heard.
-        graphs = run_model(model.file, model.threads)
+        graphs = model.more_graphs()
         decoder = model.file.description.decoder
         if threshold is not None:
             decoder = replace(decoder, confidence=threshold)
-        self._listener = listener.Listener(model.file, graphs, decoder, languages, hold_s=hold_s)
+        self._listener = listener.Listener(
+            model.file, graphs, decoder, languages, hold_s=hold_s, lessons=model.lessons
+        )
 
     def hear(self, audio: Iterable[Samples] | str | os.PathLike[str]) -> Iterator[Heard]:
         """Listen until the audio ends, once.

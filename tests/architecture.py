@@ -30,6 +30,7 @@ ROOMS = {
         belief
         decoder
         opinion
+        learning
         listener offline teaching
         interface outputs
         service bench wyoming_server

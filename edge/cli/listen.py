@@ -79,6 +79,12 @@ def add(commands: Any, common: Parser) -> None:
         help="of one processor core, that second opinions may take (default 0.25)",
     )
     add_lessons(listen)
+    listen.add_argument(
+        "--learn",
+        action="store_true",
+        default=None,
+        help="have what a second opinion is sure of become lessons by itself (off by default)",
+    )
     listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
     listen.add_argument(
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
@@ -115,7 +121,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     from edge.audio.sources import paced
     from edge.config import FILE_VARIABLE
     from edge.outputs.registry import monitor_of
-    from edge.outputs.settings import read_settings
+    from edge.outputs.settings import contradictions, read_settings
     from edge.outputs.sinks import Sinks
     from edge.outputs.systemd_notify import Notifier
     from edge.service.reload import ReloadingListener
@@ -127,6 +133,12 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     settings = read()
     if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
+    for problem in contradictions(settings):
+        raise EdgelidError(problem)
+    if settings.learn:
+        complain(
+            f"learning from second opinions: statistics of what is heard go to {settings.lessons}."
+        )
     listener = ReloadingListener(settings, options.windows, options.realtime)
     with (
         contextlib.closing(listener),

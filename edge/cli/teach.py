@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edge.cli.options import Parser, complain, path, setting
 from edge.cli.signals import stopped_by_signals
 from edge.errors import EdgelidError
-from edge.languages import language_name, meant
+from edge.languages import code_of, language_name, meant
 from edge.outputs.stdout import Output
 from edge.system.native_stderr import threads_stderr_to_log
 
@@ -113,6 +113,8 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
     from edge.teaching import Ear, lesson_of, teach
 
     (language,) = meant([options.language], model.labels)
+    if language not in model.labels:
+        language = code_of(language)
     check_language(language)
     if book_path.exists():  # before anyone has spoken for a minute
         read_book(book_path, model)
@@ -177,7 +179,7 @@ def _change(book_path: Path, model: ModelFile, options: argparse.Namespace, outp
             return book.undone()
         if options.forget == "all":
             return book.without(None)
-        (language,) = meant([options.forget], (*model.labels, *book.languages))
+        (language,) = meant([options.forget], book.languages)
         if language not in book.languages:
             raise EdgelidError(
                 f"{language!r:.60} was never taught: `edgelid teach --list` tells what was."

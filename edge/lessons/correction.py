@@ -30,6 +30,11 @@ class Correction:
     weights: Float64Array
     bias: Float64Array
 
+    @classmethod
+    def nothing(cls, labels: tuple[str, ...], channels: int) -> Correction:
+        """One that leaves all scores as they are, until something has been learnt."""
+        return cls(labels, 0, np.zeros((channels, len(labels))), np.zeros(len(labels)))
+
     def corrected(self, pooled: Int8Array, scores: list[float]) -> list[float]:
         """Scores of all classes, from those that the model gives to its own.
 

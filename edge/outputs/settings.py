@@ -127,6 +127,8 @@ def contradictions(settings: Settings) -> Iterator[str]:
     """What does not go together."""
     if settings.input and settings.device:
         yield "input and device exclude each other: leave one out."
+    if settings.learn and not (settings.lessons and settings.second_opinion):
+        yield "learn needs a second_opinion to learn from, and a file of lessons to write to."
 
 
 def check_use(settings: Settings, where: str) -> None:

@@ -16,6 +16,7 @@ from edge.decoder import Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.languages import meant
+from edge.lessons.correction import Correction
 from edge.listener import Heard, Listener, Lost
 from edge.model.interpreter import open_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
@@ -127,7 +128,7 @@ class ReloadingListener:
             later = {name: getattr(before, name) for name in names & NEED_RESTART}
             wanted = replace(wanted, **later)
             other_lessons = _contents(wanted.lessons) != self._lessons
-            if other_lessons or names & {"model", "threads", "second_opinion", "lessons"}:
+            if other_lessons or names & {"model", "threads", "second_opinion", "lessons", "learn"}:
                 following = self._open(wanted)
             else:
                 following = self._next
@@ -151,12 +152,21 @@ class ReloadingListener:
         if windows_s is not None:
             windows_s = windows_s or model.description.stream.windows_s
         graphs = open_model(model, settings.threads)
-        correction = None
+        correction = learner = None
         if settings.lessons:
             from edge.teaching import taught  # which listening does without otherwise
 
-            learnt = taught(Path(settings.lessons), model, graphs)
-            model, correction = learnt.model, learnt.correction
+            untaught, book = model, Path(settings.lessons)
+            if book.exists() or not settings.learn:
+                learnt = taught(book, model, graphs)
+                model, correction = learnt.model, learnt.correction
+            if settings.learn:
+                from edge.learning import Learner
+
+                at_once = not (self._is_paced or is_live(settings))
+                learner = Learner(book, untaught, model.labels, at_once)
+                channels = 2 * model.description.stream.embedding
+                correction = correction or Correction.nothing(model.labels, channels)
         decoder = replace(model.description.decoder, confidence=_threshold(settings, model))
         languages = _languages(settings, model)
         second = None
@@ -170,7 +180,15 @@ class ReloadingListener:
                 at_once=not (self._is_paced or is_live(settings)),
             )
         return model, Listener(
-            model, graphs, decoder, languages, windows_s or (), settings.hold, second, correction
+            model,
+            graphs,
+            decoder,
+            languages,
+            windows_s or (),
+            settings.hold,
+            second,
+            correction,
+            learner,
         )
 
 
