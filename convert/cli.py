@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from convert.proof import Proof
     from convert.settings import Settings
 
+ON_FILES = ("inspect", "diff", "anchors")  # what is done with model files
+
 
 def parser() -> argparse.ArgumentParser:
     """The grammar of a conversion."""
@@ -134,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     # Conversion has no name of its own: it was there first.
-    on_files = bool(arguments) and arguments[0] in ("inspect", "diff", "anchors")
+    on_files = bool(arguments) and arguments[0] in ON_FILES
     options = (inspection_parser() if on_files else parser()).parse_args(arguments)
     logging.basicConfig(format="edgelid-convert: %(message)s")
     logging.getLogger("convert").setLevel(logging.INFO)

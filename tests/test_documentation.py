@@ -93,7 +93,7 @@ def test_a_command_of_the_pages_is_one(
     program, *arguments = shlex.split(given, comments=True)
     if program == "edgelid":
         arguments = list(bench.joined(arguments))
-    if program == "edgelid-convert" and arguments[0] in ("inspect", "diff"):
+    if program == "edgelid-convert" and arguments[0] in convert.cli.ON_FILES:
         parser = convert.cli.inspection_parser()
     else:
         parser = PARSERS[program]()

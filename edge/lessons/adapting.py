@@ -179,29 +179,34 @@ class _Course:
         after = [errors(strength) for strength in STRENGTHS]
         strength = strength_of([each - before for each in after])
         taught_before = _errors(self._logits, self._classes)
-        brought = Brought(before, after[0], taught_before, self._left_out(1.0), 1.0)
+        corrections = self._left_out()
+
+        def taught(strength: float) -> float:
+            return _errors(self._logits + strength * corrections, self._classes)
+
+        brought = Brought(before, after[0], taught_before, taught(1.0), 1.0)
         if strength is None:
             raise TooDear(brought)
         if strength < 1.0:
             brought = replace(
                 brought,
                 others_after=errors(strength),
-                taught_after=self._left_out(strength),
+                taught_after=taught(strength),
                 strength=strength,
             )
         if brought.taught_after > brought.taught_before + MAX_COST:
             raise TooDear(brought)
         return Adapted(self._correction(strength * fitted), brought)
 
-    def _left_out(self, strength: float) -> float:
-        """Errors on lessons, each part by what the other parts teach."""
-        logits = self._logits.copy()
+    def _left_out(self) -> Float64Array:
+        """What to add to the logits of lessons, each part by what the other parts teach."""
+        corrections = np.zeros_like(self._logits)
         for fold in range(FOLDS):
             part = self._folds == fold
             if part.all() or not part.any():
                 continue
-            logits[part] += strength * (self._features[part] @ self._fitted(~part))
-        return _errors(logits, self._classes)
+            corrections[part] = self._features[part] @ self._fitted(~part)
+        return corrections
 
     def _fitted(self, chosen: npt.NDArray[np.bool_]) -> Float64Array:
         """Weights of the features, from some of the lessons; (1 + components, classes)."""
