@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from edge.errors import EdgelidError
 from edge.lessons.adapting import WINDOW_S, Adapted, TooDear, adapt
 from edge.lessons.book import SECOND_OPINION, Book, Lesson, update_book
 from edge.lessons.correction import Correction
+from edge.lessons.telling import told
 from edge.model.interpreter import Graphs, Int8Array, run_model
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
 
@@ -67,7 +69,14 @@ class Learner:
         Classes of the stream, with languages that lessons have added.
     at_once : bool
         Whether audio waits, as that of a file can.
+
+    Attributes
+    ----------
+    told : dict or None
+        What to tell of the book since something was learnt.
     """
+
+    told: dict[str, Any] | None = None
 
     def __init__(
         self, path: Path, model: ModelFile, labels: Sequence[str], at_once: bool = False
@@ -171,13 +180,14 @@ class Learner:
             return following
 
         try:
-            update_book(self._path, self._model, add)
+            book = update_book(self._path, self._model, add)
         except TooDear as error:
             log.info("what was heard is not learnt from: %s", error)
             return
         except (EdgelidError, MemoryError) as error:
             log.warning("nothing is learnt: %s", error or "no memory.")
             return
+        self.told = told(self._path, book, adapted[-1].brought)
         self._new = adapted[-1]
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,14 @@ class Listener:
         What the model has been taught.
     learner : Learner, optional
         Goes on learning from second opinions, where there are `lessons` to begin with.
+
+    Attributes
+    ----------
+    taught : dict or None
+        What to tell of lessons, see `edge.lessons.telling.told`; None without any.
     """
+
+    taught: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -290,6 +298,7 @@ class Listener:
         learnt = learner.consider(newest)
         if learnt is not None:
             self._classifier.learn(learnt)
+            self.taught = learner.told
 
     def _current(self) -> Segment:
         return self._in_stream(self._decoder.current)

@@ -150,6 +150,8 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
             _tell_start(source)
         viewed = settings.output == "text" and output.is_terminal
         monitor = monitor_of(settings, source, viewed)
+        if monitor is not None:
+            monitor.taught = lambda: listener.taught
         with (
             _view(output, monitor if viewed else None) as view,
             Sinks(settings, output, Notifier(), monitor) as sinks,

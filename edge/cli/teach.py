@@ -108,6 +108,7 @@ def _places(options: argparse.Namespace) -> tuple[Path, Path]:
 
 def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, output: Output) -> int:
     from edge.lessons.book import MICROPHONE, RECORDING, check_language, read_book
+    from edge.lessons.telling import brought_record
     from edge.model.interpreter import open_model
     from edge.system.atomic import check_writable
     from edge.teaching import Ear, lesson_of, teach
@@ -126,7 +127,9 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
     lesson = lesson_of(language, origin, given)
     book, brought = teach(book_path, model, graphs, lesson)
     if options.json:
-        output.record({**_lesson_record(book, -1), "lessons": str(book_path), **_record(brought)})
+        output.record(
+            {**_lesson_record(book, -1), "lessons": str(book_path), **brought_record(brought)}
+        )
         return 0
     output.line(
         f"learnt {len(lesson.windows)} windows of {language_name(language)}, from "
@@ -228,16 +231,6 @@ def _lesson_line(book: Book, number: int) -> str:
     when = time_of(lesson.taught_s).strftime("%Y-%m-%d %H:%M")
     name = f"{lesson.language:<9} {language_name(lesson.language):<15}"
     return f"{when}  {name} {len(lesson.windows):4d} windows  {lesson.origin}"
-
-
-def _record(brought: Brought) -> dict[str, Any]:
-    return {
-        "errors": {
-            "taught": [round(brought.taught_before, 4), round(brought.taught_after, 4)],
-            "others": [round(brought.others_before, 4), round(brought.others_after, 4)],
-        },
-        "strength": brought.strength,
-    }
 
 
 def _brought_lines(brought: Brought) -> list[str]:

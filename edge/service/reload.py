@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from edge.audio.sources import Sound, length_samples
 from edge.classifier import Window, class_mask
@@ -70,6 +70,11 @@ class ReloadingListener:
     def reload(self, read: Callable[[], Settings]) -> None:
         """Have new settings read before the next block; signal handlers may call it."""
         self._wanted = read
+
+    @property
+    def taught(self) -> dict[str, Any] | None:
+        """What to tell of lessons, if there are any."""
+        return self._listener.taught
 
     @property
     def windows_s(self) -> Sequence[float]:
@@ -152,14 +157,16 @@ class ReloadingListener:
         if windows_s is not None:
             windows_s = windows_s or model.description.stream.windows_s
         graphs = open_model(model, settings.threads)
-        correction = learner = None
+        correction = learner = facts = None
         if settings.lessons:
+            from edge.lessons.telling import told
             from edge.teaching import taught  # which listening does without otherwise
 
             untaught, book = model, Path(settings.lessons)
             if book.exists() or not settings.learn:
                 learnt = taught(book, model, graphs)
                 model, correction = learnt.model, learnt.correction
+                facts = told(book, learnt.book, learnt.brought)
             if settings.learn:
                 from edge.learning import Learner
 
@@ -179,7 +186,7 @@ class ReloadingListener:
                 languages,
                 at_once=not (self._is_paced or is_live(settings)),
             )
-        return model, Listener(
+        listener = Listener(
             model,
             graphs,
             decoder,
@@ -190,6 +197,8 @@ class ReloadingListener:
             correction,
             learner,
         )
+        listener.taught = facts
+        return model, listener
 
 
 def _contents(lessons: str) -> bytes | None:
