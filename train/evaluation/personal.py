@@ -468,9 +468,13 @@ class Evaluation:
 
         nonspeech = self.model.labels.index(NONSPEECH)
         pooled, total = list[Int8Array](), 0
-        for noise in read_noise(self._noise, "test"):
-            if "music" not in noise.kind:
-                continue
+        recordings = [
+            noise
+            for split in ("test", "train")
+            for noise in read_noise(self._noise, split)
+            if "music" in noise.kind
+        ]
+        for noise in recordings:
             samples = read_audio(self._noise / noise.path, 60.0)
             windows = self._hearing.windows(samples)[LENGTHS_S.index(MAIN_S)]
             if not len(windows.pooled):
