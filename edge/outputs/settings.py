@@ -166,7 +166,7 @@ def _check_model(settings: Settings) -> None:
 
     model = read_model(Path(settings.model or DEFAULT_MODEL))
     labels = model.labels
-    if settings.lessons:
+    if settings.lessons and (not settings.learn or Path(settings.lessons).exists()):
         from edge.lessons.book import read_book
 
         new = read_book(settings.lessons, model).languages
