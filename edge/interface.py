@@ -25,7 +25,6 @@ from edge.listener import Heard
 from edge.model.interpreter import Graphs, WindowGraph, open_model, run_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from edge.offline import Classification, RecordingClassifier, classify_file
-from edge.teaching import taught
 
 Samples = npt.NDArray[Any]
 
@@ -51,6 +50,8 @@ class Model:
         self.graphs = open_model(file, threads)
         self.lessons: Correction | None = None
         if lessons is not None:
+            from edge.teaching import taught  # which others do without
+
             learnt = taught(Path(lessons), file, self.graphs)
             self.file, self.lessons = learnt.model, learnt.correction
 

@@ -29,6 +29,7 @@ from edge.lessons.adapting import WINDOW_S, Adapted, TooDear, adapt
 from edge.lessons.book import SECOND_OPINION, Book, Lesson, update_book
 from edge.lessons.correction import Correction
 from edge.lessons.telling import told
+from edge.listener import Heard, Listener
 from edge.model.interpreter import Graphs, Int8Array, run_model
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
 
@@ -212,3 +213,41 @@ def faded(book: Book, coming: int) -> Book:
                 if each.origin == SECOND_OPINION and each.language == most
             )
         ]
+
+
+class LearningListener(Listener):
+    """A listener that goes on learning from second opinions.
+
+    Parameters
+    ----------
+    learner : Learner
+    args, kwargs
+        As for `Listener`, with a second opinion and lessons to begin with.
+    """
+
+    _unreported_s = (WINDOW_S,)
+
+    def __init__(self, learner: Learner, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._learner = learner
+        self._of_lessons = self._lengths_s.index(WINDOW_S)
+
+    def close(self) -> None:
+        """End what runs beside the audio."""
+        super().close()
+        self._learner.close()
+
+    def _begin(self, samples: int) -> None:
+        super()._begin(samples)
+        self._learner.reset()
+
+    def _heard(self, windows: list[Window]) -> Heard:
+        heard = super()._heard(windows)
+        window = windows[self._of_lessons]
+        if self._learner.remembers(window):
+            self._learner.remember(window, self._classifier.pooled(self._of_lessons))
+        learnt = self._learner.consider(None if heard.second is None else heard.second.newest)
+        if learnt is not None:
+            self._classifier.learn(learnt)
+            self.taught = self._learner.told
+        return heard

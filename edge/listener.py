@@ -26,8 +26,6 @@ from edge.classifier import StreamingClassifier, Window
 from edge.decoder import Change, Decision, Decoder, Segment, decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.learning import Learner
-from edge.lessons.adapting import WINDOW_S
 from edge.lessons.correction import Correction
 from edge.model.interpreter import Graphs, WindowGraph
 from edge.model.modelfile import DecoderDefaults, ModelFile
@@ -105,8 +103,6 @@ class Listener:
         For this stream; it is closed with the listener.
     lessons : Correction, optional
         What the model has been taught.
-    learner : Learner, optional
-        Goes on learning from second opinions, where there are `lessons` to begin with.
 
     Attributes
     ----------
@@ -115,6 +111,7 @@ class Listener:
     """
 
     taught: dict[str, Any] | None = None
+    _unreported_s: tuple[float, ...] = ()  # lengths of windows for whoever builds on this
 
     def __init__(
         self,
@@ -126,15 +123,11 @@ class Listener:
         hold_s: float = 0.0,
         second: SecondOpinion | None = None,
         lessons: Correction | None = None,
-        learner: Learner | None = None,
     ) -> None:
         reported = list(dict.fromkeys([settings.window_s, *more_windows_s]))
         fine_s = decoder_windows_s(model, settings.window_s)[-1]
         lengths_s = reported if fine_s in reported else [*reported, fine_s]
-        self._learner = learner
-        if learner is not None:
-            lengths_s = [*dict.fromkeys([*lengths_s, WINDOW_S])]
-            self._of_lessons = lengths_s.index(WINDOW_S)
+        self._lengths_s = lengths_s = [*dict.fromkeys([*lengths_s, *self._unreported_s])]
         self._reported, self._fine = len(reported), lengths_s.index(fine_s)
         self._classifier = StreamingClassifier(model, graphs, lengths_s, languages, lessons)
         self._second = second
@@ -167,8 +160,6 @@ class Listener:
         """End what runs beside the audio."""
         if self._second is not None:
             self._second.close()
-        if self._learner is not None:
-            self._learner.close()
 
     def hear(self, blocks: Iterable[Sound]) -> Iterator[Heard]:
         """Listen until the audio ends.
@@ -248,8 +239,6 @@ class Listener:
         self._decoder.reset()
         if self._second is not None:
             self._second.reset()
-        if self._learner is not None:
-            self._learner.reset()
         self._origin_samples = samples
 
     def _finish(self) -> Iterator[Heard]:
@@ -264,8 +253,6 @@ class Listener:
 
     def _heard(self, windows: list[Window]) -> Heard:
         decided = self._decide(windows[0], windows[self._fine]) or UNDECIDED
-        if self._learner is not None:
-            self._learn(self._learner, windows[self._of_lessons])
         change, finished = decided.change, decided.finished
         windows = windows[: self._reported]
         current = self._decoder.current
@@ -290,15 +277,6 @@ class Listener:
         self._decoder.advance(window, fine)
         self._second.attend(self._decoder, fine)
         return self._decoder.conclude()
-
-    def _learn(self, learner: Learner, window: Window) -> None:
-        if learner.remembers(window):
-            learner.remember(window, self._classifier.pooled(self._of_lessons))
-        newest = None if self._second is None else self._second.told().newest
-        learnt = learner.consider(newest)
-        if learnt is not None:
-            self._classifier.learn(learnt)
-            self.taught = learner.told
 
     def _current(self) -> Segment:
         return self._in_stream(self._decoder.current)

@@ -30,8 +30,8 @@ ROOMS = {
         belief
         decoder
         opinion
-        learning
         listener offline teaching
+        learning
         interface outputs
         service bench wyoming_server
         cli

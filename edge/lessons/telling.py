@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.languages import language_name
-from edge.lessons.adapting import Brought
-from edge.lessons.book import Book
+
+if TYPE_CHECKING:
+    from edge.lessons.adapting import Brought
+    from edge.lessons.book import Book
 
 
 def told(path: Path, book: Book, brought: Brought | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -186,7 +187,12 @@ class ReloadingListener:
                 languages,
                 at_once=not (self._is_paced or is_live(settings)),
             )
-        listener = Listener(
+        make: Callable[..., Listener] = Listener
+        if learner is not None:
+            from edge.learning import LearningListener
+
+            make = functools.partial(LearningListener, learner)
+        listener = make(
             model,
             graphs,
             decoder,
@@ -195,7 +201,6 @@ class ReloadingListener:
             settings.hold,
             second,
             correction,
-            learner,
         )
         listener.taught = facts
         return model, listener
