@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from convert.proof import Limits, Proof
     from convert.settings import Settings
 
+ON_FILES = ("inspect", "diff", "anchors")  # what is done with model files
+
 
 def parser() -> argparse.ArgumentParser:
     """The grammar of a conversion."""
@@ -26,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
         prog="edgelid-convert",
         description="Converts a training checkpoint to an int8 model file, and proves it.",
         epilog="`edgelid-convert whisper WEIGHTS` converts Whisper itself, `edgelid-convert "
-        "inspect MODEL` tells what is in a model file, and `edgelid-convert diff A B` how two of "
-        "them differ.",
+        "inspect MODEL` tells what is in a model file, `edgelid-convert diff A B` how two of "
+        "them differ, and `edgelid-convert anchors MODEL` adds what lessons are held to.",
     )
     top.add_argument("checkpoint", type=Path, help="checkpoint, or folder of a training run")
     top.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.tflite")
@@ -117,6 +120,31 @@ def inspection_parser() -> argparse.ArgumentParser:
     diff = commands.add_parser("diff", parents=[common], help="how two model files differ")
     diff.add_argument("models", type=Path, nargs=2, metavar="MODEL")
     diff.set_defaults(run_command=run_diff)
+    anchors = commands.add_parser(
+        "anchors",
+        parents=[common],
+        help="add what lessons on the device are held to (edgelid teach)",
+    )
+    anchors.add_argument("model", type=Path)
+    anchors.add_argument(
+        "-o", "--output", type=Path, metavar="MODEL", help="to write (default: the same file)"
+    )
+    anchors.add_argument(
+        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
+    )
+    anchors.add_argument(
+        "--sounds",
+        type=Path,
+        metavar="DIR",
+        help="folder that holds noise (default: beside the corpus; else synthetic ones)",
+    )
+    anchors.add_argument(
+        "--config",
+        type=Path,
+        metavar="RUN.toml",
+        help="of the training run: what it held out for development is left out",
+    )
+    anchors.set_defaults(run_command=run_anchors)
     return top
 
 
@@ -155,7 +183,7 @@ def grammar_of(arguments: Sequence[str]) -> argparse.ArgumentParser:
     command = arguments[0] if arguments else ""
     if command == "whisper":
         return whisper_parser()
-    return inspection_parser() if command in ("inspect", "diff") else parser()
+    return inspection_parser() if command in ON_FILES else parser()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -287,6 +315,28 @@ def run_diff(options: argparse.Namespace) -> None:
     first, second = (inspect(read_model(path)) for path in options.models)
     found = difference(first, second)
     print(json.dumps(found) if options.json else "\n".join(difference_table(found)))
+
+
+def run_anchors(options: argparse.Namespace) -> None:
+    """``edgelid-convert anchors``."""
+    from convert.anchors import add_anchors
+    from train.config import read_config
+    from train.corpus.manifest import corpus_dir
+
+    development = {} if options.config is None else read_config(options.config).data.development
+    added = add_anchors(
+        options.model,
+        options.output or options.model,
+        options.corpus or corpus_dir(),
+        options.sounds,
+        development,
+    )
+    if options.json:
+        print(json.dumps(dataclasses.asdict(added)))
+        return
+    by_class = ", ".join(f"{name} {count}" for name, count in added.classes.items())
+    print(f"{added.anchors} anchors ({added.held} held out): {by_class}")
+    print(f"the model file now has {added.size_bytes / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

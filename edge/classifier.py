@@ -19,7 +19,8 @@ import numpy.typing as npt
 from edge.errors import EdgelidError
 from edge.features import most_samples, open_front_end
 from edge.frontend import Float32Array, Float64Array
-from edge.model.interpreter import Graphs, WindowGraph, quantise
+from edge.lessons.correction import Correction
+from edge.model.interpreter import Graphs, Int8Array, WindowGraph, quantise
 from edge.model.modelfile import MAX_WINDOW_S, NONSPEECH, OTHER, ModelFile, Quantisation, StreamSpec
 
 POOL_EPSILON = 1e-2  # train.model.network.POOL_EPSILON, which this package must not import
@@ -199,6 +200,32 @@ class _Totals:
         scale, zero_point = graphs.scores.scale, graphs.scores.zero_point
         return [scale * (score - zero_point) for score in quantised]
 
+    def pooled(self, first: int, last: int) -> Int8Array:
+        """What the head takes of that window, (2 * embedding,)."""
+        graphs = self._graphs
+        sums = self._totals[(last - 1) % self._rows] - self._totals[(first - 1) % self._rows]
+        return quantise(pool(sums, graphs.embeddings, graphs.weights), graphs.pooled)
+
+
+class _TaughtTotals(_Totals):
+    """The same with lessons.
+
+    Parameters
+    ----------
+    graphs, stream, longest
+        As for `_Totals`.
+    lessons : Correction
+    """
+
+    def __init__(
+        self, graphs: Graphs, stream: StreamSpec, longest: int, lessons: Correction
+    ) -> None:
+        super().__init__(graphs, stream, longest)
+        self.lessons = lessons
+
+    def scores(self, first: int, last: int) -> list[float]:
+        return self.lessons.corrected(self.pooled(first, last), super().scores(first, last))
+
 
 def filled(frames: Float32Array, count: int, silence: Float32Array) -> Float32Array:
     """The newest frames, as many as a window has; fewer are repeated until they fill it.
@@ -264,6 +291,8 @@ class StreamingClassifier:
         Window lengths to answer for; a model of whole windows has one.
     languages : sequence of str, optional
         See :func:`class_mask`.
+    lessons : Correction, optional
+        What a model that streams has been taught.
 
     Raises
     ------
@@ -277,10 +306,11 @@ class StreamingClassifier:
         graphs: Graphs | WindowGraph,
         windows_s: Sequence[float],
         languages: Sequence[str] | None = None,
+        lessons: Correction | None = None,
     ) -> None:
         description = model.description
         config, stream = description.front_end, description.stream
-        self.labels = model.labels
+        self.labels = model.labels if lessons is None else lessons.labels
         self.expect(languages)
         self._front_end = open_front_end(config, model.filterbank)
         self._hop_frames = stream.hop_frames
@@ -300,13 +330,18 @@ class StreamingClassifier:
             temperature = description.calibration.temperature(window_s)
             self._windows.append((window_s, count, temperature))
         self._graphs = graphs
-        self._memory = self._memory_of(graphs, model)
+        self._memory = self._memory_of(graphs, model, lessons)
         self.reset()
 
-    def _memory_of(self, graphs: Graphs | WindowGraph, model: ModelFile) -> _Totals | _WholeWindows:
+    def _memory_of(
+        self, graphs: Graphs | WindowGraph, model: ModelFile, lessons: Correction | None
+    ) -> _Totals | _WholeWindows:
         stream = model.description.stream
         if not isinstance(graphs, WindowGraph):
-            return _Totals(graphs, stream, max(count for _, count, _ in self._windows))
+            longest = max(count for _, count, _ in self._windows)
+            if lessons is not None:
+                return _TaughtTotals(graphs, stream, longest, lessons)
+            return _Totals(graphs, stream, longest)
         only_s = stream.windows_s[0]
         if any(window_s != only_s for window_s, _, _ in self._windows):
             raise EdgelidError(
@@ -321,6 +356,29 @@ class StreamingClassifier:
         if isinstance(self._graphs, WindowGraph):
             return {**front_end, "window": (self._graphs, "scores")}
         return {**front_end, "step": (self._graphs, "step"), "head": (self._graphs, "head")}
+
+    def pooled(self, index: int) -> Int8Array:
+        """Statistics of the newest window of a length, as the head of a model that streams takes
+        them.
+
+        Parameters
+        ----------
+        index : int
+            Of the length, in the order given.
+
+        Returns
+        -------
+        ndarray, shape (2 * embedding,), int8
+        """
+        assert isinstance(self._memory, _Totals), "a model of whole windows has no such statistics"
+        _, count, _ = self._windows[index]
+        return self._memory.pooled(max(0, self._embeddings - count), self._embeddings)
+
+    def learn(self, lessons: Correction) -> None:
+        """Go on with what has been learnt since, where there were lessons before."""
+        assert isinstance(self._memory, _TaughtTotals), "began without lessons"
+        assert lessons.labels == self.labels, "other classes"
+        self._memory.lessons = lessons
 
     def expect(self, languages: Sequence[str] | None) -> None:
         """Answer with these from now on, see :func:`class_mask`.

@@ -135,6 +135,17 @@ class ListenSettings(Keys):
         "Of one processor core: what second opinions may take of any minute.",
         between(0.01, 1),
     )
+    lessons: str = key(
+        "",
+        "Lesson book, which `edgelid teach` writes: what the model has been taught of people and "
+        'languages here; "" is none.',
+        path=True,
+    )
+    learn: bool = key(
+        False,
+        "Whether what a second opinion is sure of becomes lessons by itself, in the book that is "
+        "given; every start says so.",
+    )
     threads: int = key(1, "Threads of the interpreter; 1 is best for small models.", between(1, 64))
     input: str = key(
         "",

@@ -23,8 +23,9 @@ from edge.classifier import class_mask
 from edge.config import ListenSettings
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.lessons.correction import Correction
 from edge.listener import Heard
-from edge.model.interpreter import open_model, run_model
+from edge.model.interpreter import Graphs, WindowGraph, open_model, run_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from edge.offline import Classification, RecordingClassifier, classify_file
 from edge.opinion.expert import ExpertFile
@@ -42,12 +43,26 @@ class Model:
     threads : int
     graphs : Graphs or WindowGraph
         For recordings, one after another.
+    lessons : Correction or None
+        What it has been taught.
     """
 
-    def __init__(self, file: ModelFile, threads: int) -> None:
-        self.file = file
+    def __init__(
+        self, file: ModelFile, threads: int, lessons: str | os.PathLike[str] | None = None
+    ) -> None:
+        self.file = self._untaught = file
         self.threads = threads
         self.graphs = open_model(file, threads)
+        self.lessons: Correction | None = None
+        if lessons is not None:
+            from edge.teaching import taught  # which others do without
+
+            learnt = taught(Path(lessons), file, self.graphs)
+            self.file, self.lessons = learnt.model, learnt.correction
+
+    def more_graphs(self) -> Graphs | WindowGraph:
+        """Others of it, which remember what they hear apart from these."""
+        return run_model(self._untaught, self.threads)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -55,7 +70,11 @@ class Model:
         return self.file.labels
 
 
-def load_model(path: str | os.PathLike[str] | None = None, threads: int = 1) -> Model:
+def load_model(
+    path: str | os.PathLike[str] | None = None,
+    threads: int = 1,
+    lessons: str | os.PathLike[str] | None = None,
+) -> Model:
     """Read a model file, check it, and make it ready to run.
 
     Parameters
@@ -64,6 +83,8 @@ def load_model(path: str | os.PathLike[str] | None = None, threads: int = 1) -> 
         The model that comes along, unless given.
     threads : int
         Of the interpreter; one is best for models this small.
+    lessons : path-like, optional
+        What ``edgelid teach`` wrote.
 
     Returns
     -------
@@ -74,7 +95,7 @@ def load_model(path: str | os.PathLike[str] | None = None, threads: int = 1) -> 
     EdgelidError
         If there is no such file, it is damaged, or nothing here can run it.
     """
-    return Model(read_model(DEFAULT_MODEL if path is None else path), threads)
+    return Model(read_model(DEFAULT_MODEL if path is None else path), threads, lessons)
 
 
 _default_model = functools.cache(load_model)
@@ -119,7 +140,9 @@ def classify(
     """
     model = model or _default_model()
     second = None if second_opinion is None else _expert_file(second_opinion, model)
-    classifier = RecordingClassifier(model.file, model.graphs, languages, threshold, second)
+    classifier = RecordingClassifier(
+        model.file, model.graphs, languages, threshold, second, lessons=model.lessons
+    )
     if isinstance(samples_or_path, (str, os.PathLike)):
         return classify_file(classifier, Path(samples_or_path))
     return classifier.classify(_Samples([samples_or_path], rate_hz))
@@ -166,7 +189,7 @@ class Listener:
         model = model or _default_model()
         self._rate_hz = rate_hz
         # Of its own: graphs remember what they have heard.
-        graphs = run_model(model.file, model.threads)
+        graphs = model.more_graphs()
         decoder = model.file.description.decoder
         if threshold is not None:
             decoder = replace(decoder, confidence=threshold)
@@ -183,7 +206,13 @@ class Listener:
                 share = second_opinion_share
                 second = SecondOpinion.of(file, model.file, share, languages, at_once)
             return listener.Listener(
-                model.file, graphs, decoder, languages, hold_s=hold_s, second=second
+                model.file,
+                graphs,
+                decoder,
+                languages,
+                hold_s=hold_s,
+                second=second,
+                lessons=model.lessons,
             )
 
         self._opened = opened

@@ -65,17 +65,17 @@ def meant(languages: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
     tuple of str
         Each once.
     """
-    by_code = {_code(label): label for label in reversed(labels)}
+    by_code = {code_of(label): label for label in reversed(labels)}
     return tuple(
         dict.fromkeys(
-            language if language in labels else by_code.get(_code(language), language)
+            language if language in labels else by_code.get(code_of(language), language)
             for language in languages
         )
     )
 
 
-def _code(name: str) -> str:
-    """Of the language with this name or code, with or without a region."""
+def code_of(name: str) -> str:
+    """Code of the language with this name or code, with or without a region; or what was given."""
     word = name.strip().casefold()
     if word in _CODES:
         return _CODES[word]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from edge.classifier import StreamingClassifier, Window
 from edge.decoder import Change, Decision, Decoder, Segment, decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.lessons.correction import Correction
 from edge.model.interpreter import Graphs, WindowGraph
 from edge.model.modelfile import DecoderDefaults, ModelFile
 from edge.opinion.second import PART_SAMPLES, SecondOpinion, Told
@@ -99,7 +101,17 @@ class Listener:
         See `Decoder`.
     second : SecondOpinion, optional
         For this stream; it is closed with the listener.
+    lessons : Correction, optional
+        What the model has been taught.
+
+    Attributes
+    ----------
+    taught : dict or None
+        What to tell of lessons, see `edge.lessons.telling.told`; None without any.
     """
+
+    taught: dict[str, Any] | None = None
+    _unreported_s: tuple[float, ...] = ()  # lengths of windows for whoever builds on this
 
     def __init__(
         self,
@@ -110,15 +122,17 @@ class Listener:
         more_windows_s: Sequence[float] = (),
         hold_s: float = 0.0,
         second: SecondOpinion | None = None,
+        lessons: Correction | None = None,
     ) -> None:
         reported = list(dict.fromkeys([settings.window_s, *more_windows_s]))
         fine_s = decoder_windows_s(model, settings.window_s)[-1]
         lengths_s = reported if fine_s in reported else [*reported, fine_s]
+        self._lengths_s = lengths_s = [*dict.fromkeys([*lengths_s, *self._unreported_s])]
         self._reported, self._fine = len(reported), lengths_s.index(fine_s)
-        self._classifier = StreamingClassifier(model, graphs, lengths_s, languages)
+        self._classifier = StreamingClassifier(model, graphs, lengths_s, languages, lessons)
         self._second = second
         self._decoder = Decoder(
-            model.labels, settings, self._classifier.hop_s, hold_s, second is not None
+            self._classifier.labels, settings, self._classifier.hop_s, hold_s, second is not None
         )
         self._samples = 0  # of the stream, with its gaps
         self._origin_samples = 0  # where classifier and decoder began

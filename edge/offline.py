@@ -17,6 +17,7 @@ from edge.decoder import Decoder, Segment, decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float64Array
 from edge.languages import UNKNOWN
+from edge.lessons.correction import Correction
 from edge.model.interpreter import Graphs, WindowGraph
 from edge.model.modelfile import NONSPEECH, ModelFile
 from edge.opinion.expert import ExpertFile
@@ -192,6 +193,8 @@ class RecordingClassifier:
         Probability below which the answer is ``unknown``; the model file's, unless given.
     second : ExpertFile, optional
         A large model to ask about the speech.
+    lessons : Correction, optional
+        What the model has been taught.
     """
 
     def __init__(
@@ -201,6 +204,7 @@ class RecordingClassifier:
         languages: Sequence[str] | None = None,
         threshold: float | None = None,
         second: ExpertFile | None = None,
+        lessons: Correction | None = None,
     ) -> None:
         settings = model.description.decoder
         if threshold is not None:
@@ -210,9 +214,12 @@ class RecordingClassifier:
         decoder_s = decoder_windows_s(model, settings.window_s)
         lengths_s = list(dict.fromkeys([self._longest_s, *decoder_s]))
         self._of_decoder = [lengths_s.index(length_s) for length_s in decoder_s]
-        self._classifier = StreamingClassifier(model, graphs, lengths_s, languages)
+        self._classifier = StreamingClassifier(model, graphs, lengths_s, languages, lessons)
         self._decoder = Decoder(
-            model.labels, settings, self._classifier.hop_s, second_opinion=second is not None
+            self._classifier.labels,
+            settings,
+            self._classifier.hop_s,
+            second_opinion=second is not None,
         )
         self._hearing: Hearing | None = None
         if second is not None:

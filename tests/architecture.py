@@ -25,12 +25,14 @@ ROOMS = {
         system frontend config
         features
         model audio
+        lessons
         classifier
         borders
         belief
         decoder
         opinion
-        listener offline
+        listener offline teaching
+        learning
         interface outputs
         service bench wyoming_server
         cli
@@ -47,7 +49,7 @@ ROOMS = {
     """,
     "convert": """
         flatbuffer representative_audio output network_file own_network own_description
-        streaming_graph held_out_audio inspection own_recordings
+        streaming_graph held_out_audio inspection anchors own_recordings
         apart
         parity tensor_errors
         weight_errors stream_vs_window whole_window

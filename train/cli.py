@@ -122,6 +122,20 @@ def parser() -> argparse.ArgumentParser:
         help="score both together: a large model is asked, too; a file, or `large`. It is also "
         "scored alone, as a ceiling",
     )
+    evaluate.add_argument(
+        "--personal",
+        action="store_true",
+        help="what lessons bring: simulated households teach the model, and are heard by it",
+    )
+    evaluate.add_argument(
+        "--households", type=int, default=20, metavar="N", help="with --personal (default 20)"
+    )
+    evaluate.add_argument(
+        "--config",
+        type=Path,
+        metavar="RUN.toml",
+        help="with --personal --split dev: the sources that this run held out are dev, too",
+    )
     evaluate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     evaluate.add_argument("--json", type=Path, help="write the full report to this file")
     evaluate.add_argument("--html", type=Path, help="write it with plots, for a browser")
@@ -314,6 +328,9 @@ def run_fit(options: argparse.Namespace) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """``edgelid-train evaluate``."""
+    if options.personal:
+        _evaluate_personal(options)
+        return
     from edge.system.atomic import check_writable
     from train.config import development_of
     from train.corpus.manifest import corpus_dir
@@ -373,6 +390,29 @@ def run_own(options: argparse.Namespace) -> None:
         workers=options.workers,
     )
     print("\n".join(foresee(own) if options.dry_run else make(own)))
+
+
+def _evaluate_personal(options: argparse.Namespace) -> None:
+    from edge.system.atomic import check_writable
+    from train.config import read_config
+    from train.corpus.manifest import corpus_dir
+    from train.evaluation.personal import Personal, evaluate_personal, personal_table
+    from train.evaluation.report import write_json
+
+    if options.html:
+        raise EdgelidError("--html has no part for --personal: give --json")
+    if options.json:
+        check_writable(options.json)
+    development = {} if options.config is None else read_config(options.config).data.development
+    corpus = options.corpus or corpus_dir()
+    report = evaluate_personal(
+        Personal(
+            options.model, corpus, options.split, options.sounds, development, options.households
+        )
+    )
+    if options.json:
+        write_json(options.json, report)
+    print("\n".join(personal_table(report)))
 
 
 def run_import(options: argparse.Namespace) -> None:

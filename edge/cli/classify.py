@@ -8,6 +8,7 @@ from typing import Any
 
 from edge.cli.options import (
     Parser,
+    add_lessons,
     add_second_opinion,
     complain,
     model_of,
@@ -44,6 +45,7 @@ def add(commands: Any, common: Parser) -> None:
         help="decibels to amplify by (default 0)",
     )
     add_second_opinion(one)
+    add_lessons(one)
     one.set_defaults(run=run_classify)
 
 
@@ -57,15 +59,23 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     from edge.opinion.expert import ExpertFile
 
     model = model_of(options)
+    graphs = open_model(model, options.threads)
+    lessons = None
+    if options.lessons is not None:
+        from edge.teaching import taught
+
+        learnt = taught(path(options.lessons), model, graphs)
+        model, lessons = learnt.model, learnt.correction
     languages = options.languages
     if languages is not None:
         languages = meant(languages, model.labels)
     classifier = RecordingClassifier(
         model,
-        open_model(model, options.threads),
+        graphs,
         languages,
         options.threshold or None,
         ExpertFile(options.second_opinion, model.labels) if options.second_opinion else None,
+        lessons,
     )
     ear = Ear(options.channel or None, options.gain, math.inf)
     status = 0

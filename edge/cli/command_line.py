@@ -18,6 +18,7 @@ from edge.cli import (
     report,
     schema,
     service,
+    teach,
     wyoming,
 )
 from edge.cli.options import Messages, Parser, complain
@@ -27,7 +28,7 @@ from edge.outputs.stdout import standard_output
 from edge.system.native_stderr import log_stream
 
 # In the order of `edgelid --help`.
-COMMANDS = (listen, classify, devices, info, report, schema, bench, config, service, wyoming)
+COMMANDS = (listen, classify, teach, devices, info, report, schema, bench, config, service, wyoming)
 
 
 def parser() -> Parser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from edge.cli.options import Parser, model_of, path
+from edge.cli.options import Parser, add_lessons, model_of, path
 from edge.outputs.stdout import Output
 
 
@@ -13,6 +13,7 @@ def add(commands: Any, common: Parser) -> None:
     """Add the command to the grammar."""
     tell = commands.add_parser("info", parents=[common], help="describe a model file")
     tell.add_argument("model", nargs="?", type=path, metavar="MODEL")
+    add_lessons(tell)
     tell.set_defaults(run=run_info)
 
 
@@ -20,10 +21,21 @@ def run_info(options: argparse.Namespace, output: Output) -> int:
     """``edgelid info``."""
     from edge.model.info import describe, table
 
-    facts: dict[str, Any] = describe(model_of(options))
+    model = model_of(options)
+    facts: dict[str, Any] = describe(model)
+    if options.lessons is not None:
+        from edge.lessons.book import read_book
+        from edge.lessons.telling import told
+
+        facts["lessons"] = told(path(options.lessons), read_book(options.lessons, model))
     if options.json:
         output.record(facts)
     else:
         for line in table(facts):
             output.line(line)
+        if options.lessons is not None:
+            from edge.lessons.telling import lines
+
+            for line in lines(facts["lessons"]):
+                output.line(line)
     return 0

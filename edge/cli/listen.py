@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.cli.options import (
     Parser,
+    add_lessons,
     add_second_opinion,
     add_second_opinion_share,
     complain,
@@ -73,6 +74,13 @@ def add(commands: Any, common: Parser) -> None:
     )
     add_second_opinion(listen)
     add_second_opinion_share(listen, None)
+    add_lessons(listen)
+    listen.add_argument(
+        "--learn",
+        action="store_true",
+        default=None,
+        help="have what a second opinion is sure of become lessons by itself (off by default)",
+    )
     listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
     listen.add_argument(
         "--record-to", metavar="DIR", help="for debugging: record what is heard, the last 100 MB"
@@ -109,7 +117,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     from edge.audio.sources import paced
     from edge.config import FILE_VARIABLE
     from edge.outputs.registry import monitor_of
-    from edge.outputs.settings import read_settings
+    from edge.outputs.settings import contradictions, read_settings
     from edge.outputs.sinks import Sinks
     from edge.outputs.systemd_notify import Notifier
     from edge.service.reload import ReloadingListener
@@ -121,6 +129,12 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     settings = read()
     if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
+    for problem in contradictions(settings):
+        raise EdgelidError(problem)
+    if settings.learn:
+        complain(
+            f"learning from second opinions: statistics of what is heard go to {settings.lessons}."
+        )
     listener = ReloadingListener(settings, options.windows, options.realtime)
     with (
         contextlib.closing(listener),
@@ -132,10 +146,14 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
             _tell_start(source)
         viewed = settings.output == "text" and output.is_terminal
         monitor = monitor_of(settings, source, viewed)
+        if monitor is not None:
+            monitor.taught = lambda: listener.taught
         with (
             _view(output, monitor if viewed else None) as view,
             Sinks(settings, output, Notifier(), monitor) as sinks,
-            reloaded_by_signal(listener, sinks, read if file is not None else None),
+            reloaded_by_signal(
+                listener, sinks, read if file is not None or settings.lessons else None
+            ),
         ):
             blocks = sinks.audio(paced(source.blocks()) if options.realtime else source.blocks())
             for heard in listener.hear(blocks, sinks.apply):

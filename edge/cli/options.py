@@ -73,6 +73,13 @@ def add_second_opinion_share(command: argparse.ArgumentParser, default: float | 
     )
 
 
+def add_lessons(command: argparse.ArgumentParser) -> None:
+    """Add the option of the commands that can be taught."""
+    command.add_argument(
+        "--lessons", metavar="FILE", help="what the model was taught here, by `edgelid teach`"
+    )
+
+
 def model_of(options: argparse.Namespace) -> ModelFile:
     """The model file that the options name."""
     from edge.model.modelfile import DEFAULT_MODEL, read_model

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge.errors import EdgelidError
 from edge.features import ForeignConfig
@@ -271,10 +272,10 @@ def _parse(file: Path, data: bytes) -> ModelFile:
         raise _Unfit("its metadata have too many members: give a file that edgelid-convert wrote")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-        values = json.loads(_member(archive, DESCRIPTION_MEMBER))
+        values = json.loads(read_member(archive, DESCRIPTION_MEMBER))
         json.dumps(values, allow_nan=False)  # `edgelid info --json` has to
-        labels = tuple(_member(archive, LABELS_MEMBER).decode().split())
-        filterbank = _array(_member(archive, FILTERBANK_MEMBER))
+        labels = tuple(read_member(archive, LABELS_MEMBER).decode().split())
+        filterbank = read_array(read_member(archive, FILTERBANK_MEMBER))
     except (zipfile.BadZipFile, KeyError) as error:
         raise _Unfit("it is truncated, or carries no edgelid metadata: copy it again") from error
     except _Unfit:
@@ -308,7 +309,8 @@ def _parse(file: Path, data: bytes) -> ModelFile:
     )
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member of a model file's ZIP, of bounded size; what is wrong with it, it raises."""
     info = archive.getinfo(name)
     # The other methods unpack whole blocks, of any size, before zipfile can cut them off.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -321,7 +323,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     return content
 
 
-def _array(content: bytes) -> Float32Array:
+def read_array(content: bytes) -> npt.NDArray[Any]:
     """An array in numpy's format, which unlike `numpy.load` takes no archive and no pickle."""
     file = io.BytesIO(content)
     if np.lib.format.read_magic(file) != (1, 0):
@@ -331,7 +333,7 @@ def _array(content: bytes) -> Float32Array:
     if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
         raise ValueError("not as long as its header says")
     file.seek(0)
-    array: Float32Array = np.lib.format.read_array(file, allow_pickle=False)
+    array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     return array
 
 
@@ -503,6 +505,25 @@ def pack_model(
         DESCRIPTION_MEMBER: json.dumps(asdict(description), indent=1, sort_keys=True).encode(),
         FILTERBANK_MEMBER: array.getvalue(),
     }
+    return _packed(graph, members)
+
+
+def with_members(data: bytes, members: dict[str, bytes]) -> bytes:
+    """The bytes of a model file with further members, in place of any of these names.
+
+    Parameters
+    ----------
+    data : bytes
+        Of a model file that has been verified.
+    members : dict of str to bytes
+    """
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    graph = data[: min(member.header_offset for member in archive.infolist())]
+    kept = {name: archive.read(name) for name in archive.namelist() if name not in members}
+    return _packed(graph, {**kept, **members})
+
+
+def _packed(graph: bytes, members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     buffer.write(graph)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -137,6 +137,8 @@ class Monitor:
     Attributes
     ----------
     source : AudioSource or None
+    taught : callable
+        Gives what there is to tell of lessons, or None; any thread may call it.
     """
 
     def __init__(
@@ -146,6 +148,7 @@ class Monitor:
         live: bool = False,
     ) -> None:
         self.source = source
+        self.taught: Callable[[], dict[str, Any] | None] = lambda: None
         self._lock = threading.Lock()
         self._now = Now(time.time())
         self._counts = Counts()

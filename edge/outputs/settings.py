@@ -127,6 +127,8 @@ def contradictions(settings: Settings) -> Iterator[str]:
     """What does not go together."""
     if settings.input and settings.device:
         yield "input and device exclude each other: leave one out."
+    if settings.learn and not (settings.lessons and settings.second_opinion):
+        yield "learn needs a second_opinion to learn from, and a file of lessons to write to."
 
 
 def check_use(settings: Settings, where: str) -> None:
@@ -162,7 +164,13 @@ def _check_model(settings: Settings) -> None:
     from edge.model.modelfile import DEFAULT_MODEL, read_model
     from edge.opinion.expert import ExpertFile
 
-    labels = read_model(Path(settings.model or DEFAULT_MODEL)).labels
+    model = read_model(Path(settings.model or DEFAULT_MODEL))
+    labels = model.labels
+    if settings.lessons and (not settings.learn or Path(settings.lessons).exists()):
+        from edge.lessons.book import read_book
+
+        new = read_book(settings.lessons, model).languages
+        labels = (*labels, *(language for language in new if language not in labels))
     class_mask(labels, meant(settings.languages, labels) or None)
     if settings.second_opinion:
         ExpertFile(settings.second_opinion, labels)

@@ -25,6 +25,7 @@ from edge.audio.level import HINTS, OK
 from edge.belief import SECOND_OPINION
 from edge.errors import EdgelidError
 from edge.languages import language_name
+from edge.lessons.telling import line_of
 from edge.listener import Heard
 from edge.outputs.colours import colour_of
 from edge.outputs.monitor import Counts, Monitor, Now
@@ -184,6 +185,8 @@ class TerminalView:
                 f"in {opinion.took_s:.2f} s",
                 _PALE,
             )
+        if (facts := self._monitor.taught()) is not None:
+            line.append(f"   {line_of(facts)}", _PALE)
         if now.level != OK:
             line.append(f"   {HINTS[now.level]}", "yellow")
         return line

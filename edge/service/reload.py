@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from edge.audio.sources import Sound, length_samples
 from edge.classifier import Window, class_mask
@@ -14,6 +17,7 @@ from edge.decoder import Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.languages import meant
+from edge.lessons.correction import Correction
 from edge.listener import Heard, Listener, Lost
 from edge.model.interpreter import open_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
@@ -62,11 +66,17 @@ class ReloadingListener:
         self._is_paced = is_paced
         self._windows_s = windows_s
         self._wanted: Callable[[], Settings] | None = None
+        self._lessons = _contents(settings.lessons)
         self._next = self.model, self._listener = self._open(settings)
 
     def reload(self, read: Callable[[], Settings]) -> None:
         """Have new settings read before the next block; signal handlers may call it."""
         self._wanted = read
+
+    @property
+    def taught(self) -> dict[str, Any] | None:
+        """What to tell of lessons, if there are any."""
+        return self._listener.taught
 
     @property
     def windows_s(self) -> Sequence[float]:
@@ -124,7 +134,8 @@ class ReloadingListener:
             names = set(changed(before, wanted))
             later = {name: getattr(before, name) for name in names & NEED_RESTART}
             wanted = replace(wanted, **later)
-            if names & {"model", "threads", "second_opinion"}:
+            other_lessons = _contents(wanted.lessons) != self._lessons
+            if other_lessons or names & {"model", "threads", "second_opinion", "lessons", "learn"}:
                 following = self._open(wanted)
             else:
                 following = self._next
@@ -134,6 +145,7 @@ class ReloadingListener:
             logger.warning("the configuration stays as it was: %s", error)
             return
         self.settings, self._next = wanted, following
+        self._lessons = _contents(wanted.lessons)
         if following[1] is self._listener:
             self._listener.expect(_languages(wanted, self.model))
             self._listener.decide(_threshold(wanted, self.model), wanted.hold)
@@ -147,6 +159,23 @@ class ReloadingListener:
         if windows_s is not None:
             windows_s = windows_s or model.description.stream.windows_s
         graphs = open_model(model, settings.threads)
+        correction = learner = facts = None
+        if settings.lessons:
+            from edge.lessons.telling import told
+            from edge.teaching import taught  # which listening does without otherwise
+
+            untaught, book = model, Path(settings.lessons)
+            if book.exists() or not settings.learn:
+                learnt = taught(book, model, graphs)
+                model, correction = learnt.model, learnt.correction
+                facts = told(book, learnt.book, learnt.brought)
+            if settings.learn:
+                from edge.learning import Learner
+
+                at_once = not (self._is_paced or is_live(settings))
+                learner = Learner(book, untaught, model.labels, at_once)
+                channels = 2 * model.description.stream.embedding
+                correction = correction or Correction.nothing(model.labels, channels)
         decoder = replace(model.description.decoder, confidence=_threshold(settings, model))
         languages = _languages(settings, model)
         second = None
@@ -159,9 +188,31 @@ class ReloadingListener:
                 languages,
                 at_once=not (self._is_paced or is_live(settings)),
             )
-        return model, Listener(
-            model, graphs, decoder, languages, windows_s or (), settings.hold, second
+        make: Callable[..., Listener] = Listener
+        if learner is not None:
+            from edge.learning import LearningListener
+
+            make = functools.partial(LearningListener, learner)
+        listener = make(
+            model,
+            graphs,
+            decoder,
+            languages,
+            windows_s or (),
+            settings.hold,
+            second,
+            correction,
         )
+        listener.taught = facts
+        return model, listener
+
+
+def _contents(lessons: str) -> bytes | None:
+    """What tells whether a lesson book is as it was."""
+    try:
+        return hashlib.sha256(Path(lessons).read_bytes()).digest() if lessons else None
+    except OSError:  # which is told where it is read
+        return None
 
 
 def is_live(settings: Settings) -> bool:

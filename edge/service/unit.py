@@ -325,7 +325,9 @@ def default_scope() -> str:
 def _needed(settings: Settings, config: Path) -> list[Path]:
     """Files that the service reads."""
     second = "" if settings.second_opinion == LARGE else settings.second_opinion
-    others = [Path(name) for name in (settings.model, second, settings.mqtt_ca_file) if name]
+    lessons = "" if settings.learn else settings.lessons  # which learning begins by itself
+    names = (settings.model, second, lessons, settings.mqtt_ca_file)
+    others = [Path(name) for name in names if name]
     return [Path(sys.executable), Path(edge.__file__), config, *others]
 
 
@@ -335,6 +337,8 @@ def _written(settings: Settings) -> Iterator[Path]:
         yield Path(settings.log).parent
     if settings.record_to:
         yield Path(settings.record_to)
+    if settings.learn:
+        yield Path(settings.lessons).parent
     if settings.web_token_file:
         yield Path(settings.web_token_file).parent
 

@@ -59,6 +59,7 @@ class Snapshots:
             "probabilities": {label: round(p, 4) for label, p in now.probabilities.items()},
             "lost": now.lost,
             **_second(now),
+            **_taught(self._monitor.taught()),
             "level": {
                 "state": now.level,
                 "hint": None if now.level == OK else HINTS[now.level],
@@ -104,6 +105,13 @@ def _second(now: Now) -> dict[str, Any]:
             "answers": now.second.answers,
         },
     }
+
+
+def _taught(facts: dict[str, Any] | None) -> dict[str, Any]:
+    """Of lessons, if there are any; where they are kept is no business of a page."""
+    if facts is None:
+        return {}
+    return {"lessons": {name: value for name, value in facts.items() if name != "path"}}
 
 
 STUCK_S = 10.0  # blocks, and parts of gaps, come several times a second

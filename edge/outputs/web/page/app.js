@@ -222,6 +222,14 @@ function showTable(spans) {
 
 const STATUS = { ok: "listening", lost: "waiting for audio", stuck: "stuck" };
 
+function taught(lessons) {
+  const languages = Object.keys(lessons.languages).map((label) => history.name(label)).join(", ");
+  if (!languages) return "nothing";
+  const errors = lessons.errors?.taught;
+  const brought = errors ? `; errors on these voices ${percent(errors[0])} before, ${percent(errors[1])} now` : "";
+  return `${languages}, last on ${lessons.taught.slice(0, 10)}${brought}`;
+}
+
 function showHealth() {
   if (!state) return;
   const health = state.health;
@@ -236,6 +244,7 @@ function showHealth() {
     ["Lost, too slow", `${health.dropped_s.toFixed(1)} s`, health.dropped_s > 0],
     ["Overruns", `${health.overruns}`, health.overruns > 0],
     ["Lost in all", lost.length ? lost.map(([reason, seconds]) => `${seconds.toFixed(1)} s (${reason})`).join(", ") : "0 s", lost.length > 0],
+    ...(state.lessons ? [["Taught", taught(state.lessons)]] : []),
     ["Running for", spoken(state.time - health.started)],
     ["Version", health.version],
   ];

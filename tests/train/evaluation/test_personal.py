@@ -1,0 +1,127 @@
+"""Households that teach: what is counted, on speech of the sample that one person each speaks."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.audio.sources import FileSource
+from edge.frontend import SAMPLE_RATE_HZ
+from edge.lessons.correction import Correction
+from edge.model.interpreter import open_graphs
+from edge.model.modelfile import DEFAULT_MODEL, read_model
+from train.corpus.manifest import Clip
+from train.evaluation import personal
+from train.evaluation.conditions import CLEAN, Sounds
+from train.evaluation.personal import (
+    Evaluation,
+    Hearing,
+    Judge,
+    Personal,
+    Voice,
+    Windows,
+    _mislabelled,
+    personal_table,
+)
+
+SPOKEN_S = {"en": (1, 9), "es": (10, 18), "fr": (20, 28), "zh": (29, 37)}
+TAUGHT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    """Of four voices that say what they say twice."""
+    with FileSource(DEFAULT_MODEL.parents[1] / "samples" / "languages.opus") as source:
+        speech = np.concatenate([*source.samples()])
+    made = object.__new__(Evaluation)
+    made._settings = Personal(DEFAULT_MODEL, Path(), households=2)
+    made.model = read_model(DEFAULT_MODEL)
+    made._graphs = open_graphs(made.model)
+    hearing = Hearing(made.model, made._graphs, Sounds((), (), ()))
+    made.voices = []
+    for language, (first, last) in SPOKEN_S.items():
+        samples = np.tile(speech[first * SAMPLE_RATE_HZ : last * SAMPLE_RATE_HZ], 2)
+        clip = Clip("", language, "test", True, language, "sample", "tts", 16.0, "", "")
+        made.voices.append(hearing.voice(language, clip, samples, [CLEAN]))
+    made._by_taught = {TAUGHT_S: made.voices}
+    return made
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TAUGHT_S", (TAUGHT_S,)), ("CONDITIONS", (CLEAN,)), ("ROUNDS", 2)):
+        monkeypatch.setattr(personal, name, value)
+
+
+def test_windows_that_do_not_overlap(evaluation: Evaluation) -> None:
+    windows = evaluation.voices[0].heard[CLEAN, 3.0]
+    apart = windows.apart(3.0)
+    assert len(windows.start_s) > 2 * len(apart.start_s) > 2
+    assert (apart.start_s[1:] >= apart.end_s[:-1] - 1e-6).all()
+
+
+def test_what_was_taught_is_not_judged(evaluation: Evaluation) -> None:
+    voice = evaluation.voices[0]
+    windows = voice.heard[CLEAN, 3.0]
+    lesson = voice.lesson("en", 0, TAUGHT_S)
+    rest = windows.where(windows.start_s >= TAUGHT_S)
+    assert 0 < len(lesson.windows) < len(windows.pooled)
+    assert len(lesson.windows) + len(rest.pooled) <= len(windows.pooled)
+
+
+def test_errors_are_those_of_the_scores() -> None:
+    scores = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 0.5]])
+    windows = Windows(np.zeros(2), np.ones(2), np.array([[0, 0], [10, 0]], np.int8), scores)
+    labels = ("de", "en", "other")
+    assert Judge(labels).wrong("de", windows).tolist() == [False, True]
+    assert Judge(labels).wrong("cs", windows).tolist() == [True, True]
+    weights = np.zeros((2, 4))
+    weights[0, 3] = 1.0
+    taught = Judge(labels, Correction((*labels, "cs"), 2, weights, np.zeros(4)))
+    assert taught.wrong("cs", windows).tolist() == [True, False]
+
+
+def test_wrong_labels_are_a_share_of_all(evaluation: Evaluation) -> None:
+    lessons = [voice.lesson(voice.language, 0, 16.0) for voice in evaluation.voices]
+    languages = evaluation.model.languages
+    spoilt = [*_mislabelled(lessons, languages, 0.5, np.random.default_rng(0))]
+    count = sum(len(each.windows) for each in lessons)
+    assert sum(len(each.windows) for each in spoilt) == count
+    assert {each.language for each in spoilt} - {*SPOKEN_S}
+    right = sum(len(each.windows) for each in spoilt[:1])
+    assert right < len(lessons[0].windows)
+
+
+def test_households_rounds_and_their_table(evaluation: Evaluation) -> None:
+    found = evaluation.households(TAUGHT_S)
+    assert found is not None
+    assert (found["households"], found["voices"]) == (2, 4)
+    for name in ("taught, 3 s", "all others"):
+        assert all(0 <= share <= 1 for share in found[name])
+    rounds = evaluation.rounds()
+    assert len(rounds) == 2
+    cost = evaluation.cost()
+    assert cost["windows"] > 10 and cost["processor_s"] < 60
+    report = {
+        "model": "m",
+        "sha256": "0" * 64,
+        "split": "test",
+        "households": {"10": found},
+        "wrong_labels": None,
+        "rounds": rounds,
+        "new_languages": evaluation.new_languages(),
+        "music": {"windows": 0, "taken_for_speech": 0},
+        "cost": cost,
+    }
+    assert report["new_languages"] == {}
+    assert any("taught, 3 s" in line for line in personal_table(report))
+
+
+def test_a_new_language_is_found(evaluation: Evaluation) -> None:
+    """Chinese that is called Cantonese, which the model does not know."""
+    strange: Voice = dataclasses.replace(evaluation.voices[3], language="yue", target=False)
+    row = evaluation._new_language("yue", [strange], evaluation.voices[:3], 10.0)
+    assert row is None or row.get("refused") or 0 <= row["found"] <= 1

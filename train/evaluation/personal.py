@@ -1,0 +1,613 @@
+"""What lessons bring: simulated households that teach a model and then are heard by it.
+
+A household is a few voices of different languages, drawn from the speakers with enough speech. Each
+teaches for a while, and what it says afterwards is heard. Everyone else is heard, too: speakers of
+the languages of the household, and all others. What is counted are windows that are taken for
+another class, all classes being possible, as a mean over voices or classes.
+
+Everything goes through the code of the device: `edge.lessons` learns, its correction is added to
+the scores of the int8 model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from edge.classifier import StreamingClassifier
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
+from edge.lessons.adapting import TooDear, adapt
+from edge.lessons.book import RECORDING, Book, Lesson
+from edge.lessons.correction import Correction
+from edge.model.interpreter import Graphs, Int8Array, open_graphs
+from edge.model.modelfile import NONSPEECH, OTHER, ModelFile, read_model
+from train.corpus.cuts import read_audio
+from train.corpus.manifest import DEV, TEST, Clip, clips_of, open_manifest
+from train.evaluation.conditions import CLEAN, Sounds, disturb, find_sounds
+from train.features.noise import read_noise
+from train.features.synthetic_noise import sounds_of
+from train.fit.training_data import divide
+
+LENGTHS_S = (1.0, 3.0, 10.0)  # of windows
+MAIN_S = 3.0
+TAUGHT_S = (30.0, 60.0, 120.0)
+REST_S = 30.0  # what a voice must say after it has taught
+MOST_S = 250.0  # heard of one speaker
+OTHERS_S = 60.0  # of those that are no voice of a household
+HOUSEHOLDS = 20
+PEOPLE = (2, 3, 4)
+ROUNDS, ROUND_S = 20, 6.0
+WRONG_SHARE = 0.2
+NEW_LANGUAGE_S = (60.0, 120.0, 720.0)
+CONDITIONS = (CLEAN, "room", "noise-10")
+SEED = 1
+TEACH_STEP_S = 1.0
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of one speaker, of one length.
+
+    Attributes
+    ----------
+    start_s, end_s : ndarray, shape (windows,)
+    pooled : ndarray, shape (windows, 2 * embedding), int8
+    scores : ndarray, shape (windows, classes), float64
+        Of the model as it is.
+    """
+
+    start_s: Float64Array
+    end_s: Float64Array
+    pooled: Int8Array
+    scores: Float64Array
+
+    def where(self, chosen: np.ndarray) -> Windows:
+        """Some of them."""
+        return Windows(*(getattr(self, f.name)[chosen] for f in dataclasses.fields(self)))
+
+    def apart(self, length_s: float) -> Windows:
+        """Those that do not overlap."""
+        kept, last_s = [], -np.inf
+        for i, (start_s, end_s) in enumerate(zip(self.start_s, self.end_s, strict=True)):
+            if start_s >= last_s - 1e-6 and end_s - start_s >= length_s - 1e-6:
+                kept.append(i)
+                last_s = end_s
+        return self.where(np.array(kept, int))
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker.
+
+    Attributes
+    ----------
+    name, language : str
+    target : bool
+    said_s : float
+    heard : dict of (str, float) to Windows
+        By condition and length of the windows, one a second.
+    """
+
+    name: str
+    language: str
+    target: bool
+    said_s: float
+    heard: Mapping[tuple[str, float], Windows]
+
+    def lesson(self, language: str, from_s: float, to_s: float, condition: str = CLEAN) -> Lesson:
+        """What it teaches in a stretch."""
+        windows = self.heard[condition, MAIN_S]
+        chosen = (windows.start_s >= from_s - 1e-6) & (windows.end_s <= to_s + 1e-6)
+        return Lesson(language, 0.0, RECORDING, windows.pooled[chosen])
+
+
+@dataclass(frozen=True)
+class Personal:
+    """What to evaluate.
+
+    Attributes
+    ----------
+    model : Path
+        Model file with anchors.
+    corpus : Path
+        Manifest, or the folder of a corpus.
+    split : str
+        ``test``, or ``dev``, which is for decisions.
+    sounds : Path or None
+        Folder that holds ``noise`` and ``rir``.
+    development : dict of str to list of str
+        Sources that count as ``dev``, too: they must be in no anchor.
+    households : int
+    """
+
+    model: Path
+    corpus: Path
+    split: str = TEST
+    sounds: Path | None = None
+    development: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    households: int = HOUSEHOLDS
+
+
+class Hearing:
+    """Hears speakers with a model.
+
+    Parameters
+    ----------
+    model : ModelFile
+    graphs : Graphs
+    sounds : Sounds
+    """
+
+    def __init__(self, model: ModelFile, graphs: Graphs, sounds: Sounds) -> None:
+        self._graphs, self._sounds = graphs, sounds
+        self._classifier = StreamingClassifier(model, graphs, LENGTHS_S)
+
+    def voice(
+        self, name: str, clip: Clip, samples: Float32Array, conditions: Sequence[str]
+    ) -> Voice:
+        """A speaker of these samples; `clip` is one of its clips."""
+        heard: dict[tuple[str, float], Windows] = {}
+        for condition in conditions:
+            disturbed = disturb(samples, condition, name, self._sounds)
+            for length_s, windows in zip(LENGTHS_S, self.windows(disturbed), strict=True):
+                heard[condition, length_s] = windows
+        said_s = len(samples) / SAMPLE_RATE_HZ
+        return Voice(name, clip.language, clip.target, said_s, heard)
+
+    def windows(self, samples: Float32Array) -> list[Windows]:
+        """Of each length, one a second."""
+        classifier = self._classifier
+        classifier.reset()
+        found: list[list[tuple[float, float, Int8Array]]] = [[] for _ in LENGTHS_S]
+        next_s = [0.0] * len(LENGTHS_S)
+        for hop in classifier.process(samples):
+            for i, (length_s, window) in enumerate(zip(LENGTHS_S, hop, strict=True)):
+                if window.end_s - window.start_s < length_s - 1e-6 or window.end_s < next_s[i]:
+                    continue
+                next_s[i] = window.end_s + TEACH_STEP_S - classifier.hop_s / 2
+                found[i].append((window.start_s, window.end_s, classifier.pooled(i)))
+        return [self._scored(rows) for rows in found]
+
+    def _scored(self, rows: Sequence[tuple[float, float, Int8Array]]) -> Windows:
+        graphs = self._graphs
+        pooled = np.array([row[2] for row in rows], np.int8)
+        scores = np.array([graphs.head(each) for each in pooled], np.float64)
+        return Windows(
+            np.array([row[0] for row in rows]),
+            np.array([row[1] for row in rows]),
+            pooled,
+            graphs.scores.scale * (scores - graphs.scores.zero_point),
+        )
+
+
+class Judge:
+    """Counts errors of a model, as it is or taught.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        Of the model.
+    correction : Correction, optional
+    """
+
+    def __init__(self, labels: tuple[str, ...], correction: Correction | None = None) -> None:
+        self.labels = labels if correction is None else correction.labels
+        self._correction = correction
+
+    def answers(self, windows: Windows) -> np.ndarray:
+        """Classes, shape (windows,)."""
+        scores, correction = windows.scores, self._correction
+        if correction is not None:
+            added = len(correction.labels) - scores.shape[1]
+            begun = [scores, *[scores[:, [correction.beginning]]] * added]
+            pooled = windows.pooled.astype(np.float64)
+            scores = np.concatenate(begun, axis=1) + pooled @ correction.weights + correction.bias
+        classes: np.ndarray = scores.argmax(axis=1)
+        return classes
+
+    def wrong(self, language: str, windows: Windows) -> np.ndarray:
+        """Which windows of a language are taken for something else."""
+        label = language if language in self.labels else OTHER
+        return np.asarray(self.answers(windows) != self.labels.index(label))
+
+
+def mean_by_class(wrong: Mapping[str, Sequence[np.ndarray]]) -> float | None:
+    """Share of errors, as a mean over the classes; None where nothing was heard."""
+    shares = [
+        float(np.concatenate(parts).mean()) for parts in wrong.values() if sum(map(len, parts))
+    ]
+    return float(np.mean(shares)) if shares else None
+
+
+class Evaluation:
+    """Everything that is heard, and what is made of it.
+
+    Parameters
+    ----------
+    settings : Personal
+
+    Raises
+    ------
+    EdgelidError
+        If the model carries no anchors, or there are too few speakers with enough speech.
+    """
+
+    def __init__(self, settings: Personal) -> None:
+        self._settings = settings
+        self.model = read_model(settings.model)
+        self._graphs = open_graphs(self.model)
+        manifest = open_manifest(settings.corpus)
+        folder = sounds_of(manifest.root, settings.sounds)
+        self._sounds = find_sounds(folder)
+        self._hearing = Hearing(self.model, self._graphs, self._sounds)
+        self._noise = folder / "noise"
+        rows = _rows(manifest.rows, settings)
+        self.voices = [*self._heard(clips_of(rows), manifest.root)]
+        self._by_taught = {taught_s: self._able(taught_s) for taught_s in TAUGHT_S}
+
+    def _heard(self, clips: Sequence[Clip], root: Path) -> Iterator[Voice]:
+        speakers: dict[tuple[str, str, str], list[Clip]] = defaultdict(list)
+        for clip in clips:
+            speakers[clip.language, clip.source, clip.speaker].append(clip)
+        chance = random.Random(SEED)
+        for (language, source, speaker), own in tqdm(sorted(speakers.items()), "hearing"):
+            chance.shuffle(own)
+            total_s = sum(clip.duration_s for clip in own)
+            can_teach = total_s >= min(TAUGHT_S) + REST_S
+            most_s = MOST_S if can_teach else OTHERS_S
+            parts, length_s = [], 0.0
+            for clip in own:
+                parts.append(read_audio(root / clip.path))
+                length_s += clip.duration_s
+                if length_s >= most_s:
+                    break
+            samples = np.concatenate(parts)[: round(most_s * SAMPLE_RATE_HZ)]
+            conditions = CONDITIONS if can_teach else (CLEAN,)
+            yield self._hearing.voice(f"{language}/{source}/{speaker}", own[0], samples, conditions)
+
+    def _able(self, taught_s: float) -> list[Voice]:
+        """Who can teach for so long, and say something afterwards."""
+        return [
+            voice
+            for voice in self.voices
+            if voice.language in self.model.languages and voice.said_s >= taught_s + REST_S
+        ]
+
+    def report(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "model": self.model.description.name,
+            "sha256": self.model.sha256,
+            "split": self._settings.split,
+            "households": {f"{t:g}": self.households(t) for t in TAUGHT_S},
+            "wrong_labels": self.households(60.0, WRONG_SHARE),
+            "rounds": self.rounds(),
+            "new_languages": self.new_languages(),
+            "music": self.music(),
+            "cost": self.cost(),
+        }
+
+    def _drawn(self, taught_s: float) -> Iterator[list[Voice]]:
+        able = self._by_taught[taught_s]
+        if len({voice.language for voice in able}) < max(PEOPLE):
+            return
+        chance = random.Random(SEED)
+        for _ in range(self._settings.households):
+            people, home = chance.choice(PEOPLE), list[Voice]()
+            for voice in chance.sample(able, len(able)):
+                if len(home) < people and voice.language not in {v.language for v in home}:
+                    home.append(voice)
+            yield home
+
+    def _learnt(self, lessons: Sequence[Lesson]) -> tuple[Judge, float]:
+        """With lessons, or without where they are refused; and how much is applied."""
+        book = Book.of_model(self.model)
+        for lesson in lessons:
+            if len(lesson.windows):
+                book = book.with_lesson(lesson)
+        if not book.lessons:
+            return Judge(self.model.labels), 0.0
+        try:
+            adapted = adapt(self.model, self._graphs, book)
+        except TooDear:
+            return Judge(self.model.labels), 0.0
+        return Judge(self.model.labels, adapted.correction), adapted.brought.strength
+
+    def households(self, taught_s: float, wrong_share: float = 0.0) -> dict[str, Any] | None:
+        """Errors without and with lessons; None where too few people speak for long enough."""
+        before, chance = Judge(self.model.labels), np.random.default_rng(SEED)
+        rows: dict[str, list[list[float]]] = defaultdict(list)
+        strengths = []
+        for home in tqdm(list(self._drawn(taught_s)), f"{taught_s:g} s taught"):
+            lessons = [voice.lesson(voice.language, 0, taught_s) for voice in home]
+            if wrong_share:
+                lessons = [*_mislabelled(lessons, self.model.languages, wrong_share, chance)]
+            after, strength = self._learnt(lessons)
+            strengths.append(strength)
+            for name, errors in self._errors(home, taught_s, before, after):
+                rows[name].append(errors)
+        if not strengths:
+            return None
+        return {
+            "households": len(strengths),
+            "voices": len(self._by_taught[taught_s]),
+            "refused": sum(strength == 0 for strength in strengths),
+            "strength": round(float(np.mean(strengths)), 3),
+            **{
+                name: np.round(np.mean(errors, axis=0), 4).tolist() for name, errors in rows.items()
+            },
+        }
+
+    def _errors(
+        self, home: Sequence[Voice], taught_s: float, before: Judge, after: Judge
+    ) -> Iterator[tuple[str, list[float]]]:
+        """Names of measures, and errors without and with lessons."""
+
+        def pair(groups: Sequence[tuple[str, Windows]], by_voice: bool) -> list[float] | None:
+            both = []
+            for judge in (before, after):
+                wrong: dict[str, list[np.ndarray]] = defaultdict(list)
+                for i, (language, windows) in enumerate(groups):
+                    wrong[str(i) if by_voice else language].append(judge.wrong(language, windows))
+                both.append(mean_by_class(wrong))
+            return None if both[0] is None or both[1] is None else [both[0], both[1]]
+
+        def rest(voice: Voice, condition: str, length_s: float) -> Windows:
+            windows = voice.heard[condition, length_s]
+            return windows.where(windows.start_s >= taught_s).apart(length_s)
+
+        languages = {voice.language for voice in home}
+        others = [voice for voice in self.voices if voice not in home]
+        heard = [(v.language, v.heard[CLEAN, MAIN_S].apart(MAIN_S), v.target) for v in others]
+        found = {
+            f"taught, {length_s:g} s": pair(
+                [(v.language, rest(v, CLEAN, length_s)) for v in home], True
+            )
+            for length_s in LENGTHS_S
+        }
+        found |= {
+            f"taught, {MAIN_S:g} s, {condition}": pair(
+                [(v.language, rest(v, condition, MAIN_S)) for v in home], True
+            )
+            for condition in CONDITIONS[1:]
+        }
+        found["same languages, not taught"] = pair(
+            [(name, windows) for name, windows, _ in heard if name in languages], False
+        )
+        found["all others"] = pair([(name, windows) for name, windows, _ in heard], False)
+        yield from ((name, errors) for name, errors in found.items() if errors is not None)
+
+    def rounds(self) -> list[dict[str, float]]:
+        """Errors after each of many short lessons, as a mean over a few households."""
+        before = Judge(self.model.labels)
+        able_s = max((t for t in TAUGHT_S if [*self._drawn(t)]), default=None)
+        if able_s is None:
+            return []
+        homes = [*self._drawn(able_s)][:3]
+        per_round: list[dict[str, list[float]]] = [defaultdict(list) for _ in range(ROUNDS)]
+        for home in tqdm(homes, "rounds"):
+            lessons: list[Lesson] = []
+            for number in range(ROUNDS):
+                voice = home[number % len(home)]
+                turn = number // len(home)
+                step_s = able_s * len(home) / ROUNDS
+                lessons.append(voice.lesson(voice.language, turn * step_s, (turn + 1) * step_s))
+                after, _ = self._learnt(lessons)
+                for name, (_, errors) in self._errors(home, able_s, before, after):
+                    per_round[number][name].append(errors)
+        return [
+            {name: round(float(np.mean(errors)), 4) for name, errors in one.items()}
+            for one in per_round
+        ]
+
+    def new_languages(self) -> dict[str, Any]:
+        """How often a language that is taught anew is found, and how often where it is not."""
+        known = [voice for voice in self.voices if voice.target]
+        found: dict[str, Any] = {}
+        strangers: dict[str, list[Voice]] = defaultdict(list)
+        for voice in self.voices:
+            if not voice.target and voice.language not in self.model.labels:
+                strangers[voice.language].append(voice)
+        for language, voices in tqdm(sorted(strangers.items()), "new languages"):
+            for taught_s in NEW_LANGUAGE_S:
+                row = self._new_language(language, voices, known, taught_s)
+                if row is not None:
+                    found.setdefault(language, {})[f"{taught_s:g}"] = row
+        return found
+
+    def _new_language(
+        self, language: str, voices: Sequence[Voice], known: Sequence[Voice], taught_s: float
+    ) -> dict[str, Any] | None:
+        lessons, rest, left_s = [], list[Windows](), taught_s
+        for voice in sorted(voices, key=lambda v: -v.said_s):
+            windows = voice.heard[CLEAN, MAIN_S]
+            own_s = min(left_s, max(0.0, voice.said_s - REST_S), 0.7 * voice.said_s)
+            if own_s >= MAIN_S:
+                lessons.append(voice.lesson(language, 0, own_s))
+                left_s -= own_s
+            rest.append(windows.where(windows.start_s >= own_s).apart(MAIN_S))
+        if left_s > taught_s / 4 or not lessons:
+            return None
+        judge, strength = self._learnt(lessons)
+        before = Judge(self.model.labels)
+        if strength == 0.0:
+            return {"refused": True}
+        new = judge.labels.index(language)
+        answers = np.concatenate([judge.answers(windows) for windows in rest])
+        errors = {}
+        for name, one in (("before", before), ("after", judge)):
+            wrong: dict[str, list[np.ndarray]] = defaultdict(list)
+            for voice in known:
+                windows = voice.heard[CLEAN, MAIN_S].apart(MAIN_S)
+                wrong[voice.language].append(one.wrong(voice.language, windows))
+            errors[name] = mean_by_class(wrong)
+        return {
+            "taught_s": round(taught_s - left_s, 1),
+            "found": round(float((answers == new).mean()), 4),
+            "known_before": errors["before"],
+            "known_after": errors["after"],
+            "strength": strength,
+        }
+
+    def music(self) -> dict[str, Any]:
+        """What becomes of music that is taught as a language."""
+        from edge.teaching import SPEECH
+
+        nonspeech = self.model.labels.index(NONSPEECH)
+        pooled, total = list[Int8Array](), 0
+        recordings = [
+            noise
+            for split in ("test", "train")
+            for noise in read_noise(self._noise, split)
+            if "music" in noise.kind
+        ]
+        for noise in recordings:
+            samples = read_audio(self._noise / noise.path, 60.0)
+            windows = self._hearing.windows(samples)[LENGTHS_S.index(MAIN_S)]
+            if not len(windows.pooled):
+                continue
+            temperature = self.model.description.calibration.temperature(MAIN_S)
+            logits = windows.scores / temperature
+            likely = np.exp(logits - logits.max(axis=1, keepdims=True))
+            silence = likely[:, nonspeech] / likely.sum(axis=1)
+            total += len(silence)
+            pooled += list(windows.pooled[silence < SPEECH])
+        row: dict[str, Any] = {"windows": total, "taken_for_speech": len(pooled)}
+        homes = [*self._drawn(min(TAUGHT_S))][:5]
+        if pooled and homes:
+            spoilt = Lesson(self.model.languages[0], 0.0, RECORDING, np.stack(pooled[:120]))
+            before, rows = Judge(self.model.labels), defaultdict[str, list[list[float]]](list)
+            for home in homes:
+                lessons = [voice.lesson(voice.language, 0, min(TAUGHT_S)) for voice in home]
+                after, _ = self._learnt([*lessons, spoilt])
+                for name, errors in self._errors(home, min(TAUGHT_S), before, after):
+                    rows[name].append(errors)
+            row |= {n: np.round(np.mean(errors, axis=0), 4).tolist() for n, errors in rows.items()}
+        return row
+
+    def cost(self) -> dict[str, float]:
+        """Time to adapt to 1,000 windows in this process, and its memory at its largest."""
+        able = self._by_taught[min(TAUGHT_S)]
+        lessons = [voice.lesson(voice.language, 0, MOST_S) for voice in able]
+        book = Book.of_model(self.model)
+        for lesson in lessons:
+            room = 1_000 - book.windows
+            if room > 0 and len(lesson.windows):
+                book = book.with_lesson(dataclasses.replace(lesson, windows=lesson.windows[:room]))
+        if not book.lessons:
+            return {}
+        began_s = time.process_time()
+        with contextlib.suppress(TooDear):
+            adapt(self.model, self._graphs, book)
+        return {
+            "windows": book.windows,
+            "processor_s": round(time.process_time() - began_s, 2),
+            "process_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000),
+        }
+
+
+def _rows(rows: pl.DataFrame, settings: Personal) -> pl.DataFrame:
+    if settings.split != DEV:
+        return rows.filter(pl.col("split") == settings.split)
+    rows = rows.filter(pl.col("split") != TEST)
+    _, held = divide(rows, settings.development)
+    return rows[held]
+
+
+def _mislabelled(
+    lessons: Sequence[Lesson], languages: Sequence[str], share: float, chance: np.random.Generator
+) -> Iterator[Lesson]:
+    """With a share of the windows under another language of the model."""
+    for lesson in lessons:
+        wrong = chance.random(len(lesson.windows)) < share
+        yield dataclasses.replace(lesson, windows=lesson.windows[~wrong])
+        others = [language for language in languages if language != lesson.language]
+        claimed = chance.integers(len(others), size=len(lesson.windows))
+        for i in np.unique(claimed[wrong]):
+            windows = lesson.windows[wrong & (claimed == i)]
+            yield dataclasses.replace(lesson, language=others[i], windows=windows)
+
+
+def evaluate_personal(settings: Personal) -> dict[str, Any]:
+    """What lessons bring to simulated households; see the module.
+
+    Raises
+    ------
+    EdgelidError
+        If the model carries no anchors, or there are too few speakers with enough speech.
+    """
+    evaluation = Evaluation(settings)
+    report = evaluation.report()
+    if not any(report["households"].values()):
+        raise EdgelidError(
+            f"no {len(PEOPLE)} speakers of different languages in the split {settings.split} say "
+            f"{min(TAUGHT_S) + REST_S:g} s each: give another corpus"
+        )
+    return report
+
+
+def personal_table(report: Mapping[str, Any]) -> list[str]:
+    """The report as lines."""
+    lines = [
+        f"{report['model']} (sha256 {report['sha256'][:12]}), split {report['split']}: errors "
+        "without -> with lessons"
+    ]
+    parts = {f"{taught_s} s taught": part for taught_s, part in report["households"].items()}
+    parts[f"60 s taught, {WRONG_SHARE:.0%} of the labels wrong"] = report["wrong_labels"]
+    for title, part in parts.items():
+        if part is None:
+            continue
+        lines += [
+            "",
+            f"{title}, {part['households']} households of {part['voices']} voices "
+            f"({part['refused']} refused, {part['strength']:.0%} applied)",
+            *_pairs(part),
+        ]
+    if report["rounds"]:
+        lines += ["", "after so many rounds"]
+        for number, one in enumerate(report["rounds"], 1):
+            taught, others = one["taught, 3 s"], one["all others"]
+            lines.append(f"  {number:>4}  taught {taught:6.1%}  all others {others:6.1%}")
+    for language, by_time in report["new_languages"].items():
+        for taught_s, row in by_time.items():
+            told = (
+                "refused"
+                if row.get("refused")
+                else f"found {row['found']:.1%}; known languages {row['known_before']:.1%} -> "
+                f"{row['known_after']:.1%}"
+            )
+            lines.append(f"new language {language}, {taught_s} s: {told}")
+    music = report["music"]
+    lines += [
+        "",
+        f"music: {music['taken_for_speech']} of {music['windows']} windows are taken for speech, "
+        "and taught as a language",
+        *_pairs(music),
+    ]
+    if report["cost"]:
+        cost = report["cost"]
+        lines += [
+            "",
+            f"adapting to {cost['windows']} windows: {cost['processor_s']} s of a core, "
+            f"{cost['process_mb']} MB in all",
+        ]
+    return lines
+
+
+def _pairs(part: Mapping[str, Any]) -> Iterator[str]:
+    for name, errors in part.items():
+        if isinstance(errors, list):
+            yield f"  {name:<30} {errors[0]:6.1%} -> {errors[1]:6.1%}"
