@@ -41,6 +41,7 @@ from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from edge.system.atomic import check_writable
 from edge.system.machine import describe_machine
 from train.command import run
+from train.config import LANGUAGES
 from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cuts
 from train.corpus.manifest import corpus_dir, open_manifest
 from train.evaluation.inference import score_audio
@@ -55,7 +56,7 @@ from train.evaluation.yardstick import (
     score_cuts,
     scores_file,
 )
-from train.fit.teacher import LANGUAGES, join_weights, load_whisper, weights_dir
+from train.fit.teacher import join_weights, load_whisper, weights_dir
 
 T = TypeVar("T")
 

@@ -99,6 +99,13 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("model", type=Path, help="model file")
     evaluate.add_argument("--split", choices=("train", "dev", "test"), default="test")
+    evaluate.add_argument(
+        "--held-out",
+        type=Path,
+        metavar="CONFIG",
+        help="with --split dev, also the development sources of this configuration, synthetic "
+        "speech apart",
+    )
     evaluate.add_argument("--durations", default="1,3,5,10", help="of speech, seconds")
     evaluate.add_argument("--per-language", type=int, help="cuts at most (default: all)")
     evaluate.add_argument(
@@ -112,7 +119,8 @@ def parser() -> argparse.ArgumentParser:
         "--second-opinion",
         default="",
         metavar="MODEL",
-        help="score both together: a large model is asked, too; a file, or `large`",
+        help="score both together: a large model is asked, too; a file, or `large`. It is also "
+        "scored alone, as a ceiling",
     )
     evaluate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     evaluate.add_argument("--json", type=Path, help="write the full report to this file")
@@ -263,6 +271,7 @@ def run_fit(options: argparse.Namespace) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     """``edgelid-train evaluate``."""
     from edge.system.atomic import check_writable
+    from train.config import development_of
     from train.corpus.manifest import corpus_dir
     from train.evaluation.evaluate import Evaluation, evaluate_model
     from train.evaluation.report import table, write_json
@@ -289,6 +298,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
             workers=options.workers,
             sounds=options.sounds,
             second_opinion=options.second_opinion,
+            held_out=options.held_out and development_of(options.held_out),
         )
     )
     if options.json:

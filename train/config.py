@@ -18,6 +18,9 @@ from train.architecture import ModelConfig
 
 T = TypeVar("T")
 
+# Of the shipped models: what speech is made in, and what a yardstick answers in.
+LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pt", "ru", "zh")
+
 # Each clip of a batch is also scored by its first second and by random parts of up to two.
 MIN_CLIP_S = 2.0
 
@@ -196,6 +199,18 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise EdgelidError(f"cannot read the configuration {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EdgelidError(f"the configuration {file} is not valid TOML: {error}") from error
+
+
+def development_of(file: Path) -> dict[str, list[str]]:
+    """Sources by language that a configuration, of any program, holds out for decisions.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read, or its table ``[data]`` does not fit.
+    """
+    data = read_toml(file).get("data", {})
+    return from_dict(DataConfig, data, f"the configuration {file}, data").development
 
 
 def from_dict(kind: type[T], values: Any, where: str) -> T:

@@ -18,12 +18,15 @@ from edge.audio.clock import Clock
 from edge.audio.devices import InputDevice, does_not_open, settings
 from edge.audio.gaps import Arrivals, Missing
 from edge.audio.ring import Ring
+from edge.audio.wakeup import WAKE_S, WakeUp
 from edge.frontend import Float32Array
 
 logger = logging.getLogger(__name__)
 
 RING_S = 10.0  # longer than any hiccup of the rest that is worth living through
-LATENCY_S = 0.2  # PortAudio's buffer: twenty callbacks a second, and that long may Python be busy
+# Of a callback: short enough that a delay by one of them is no loss (`gaps.LATE_S`).
+BLOCK_S = WAKE_S / 2
+LATENCY_S = 2 * BLOCK_S  # PortAudio's buffer: for one of them may Python be busy
 ARRIVALS = 8_192  # more than come in the time of the ring
 
 TOO_SLOW: Final = "too slow"
@@ -43,6 +46,8 @@ class Capture:
     channel : int or None
         The one to listen to, from 1 on; None for the mean of all.
     clock : Clock
+    news : WakeUp
+        Set whenever `WAKE_S` of audio can be read.
 
     Attributes
     ----------
@@ -59,10 +64,16 @@ class Capture:
     """
 
     def __init__(
-        self, sounddevice: Any, device: InputDevice, channel: int | None, clock: Clock
+        self,
+        sounddevice: Any,
+        device: InputDevice,
+        channel: int | None,
+        clock: Clock,
+        news: WakeUp,
     ) -> None:
         self._sounddevice = sounddevice
         self._clock = clock
+        self._news = news
         self.name = device.name
         self.overruns = 0
         self._position = 0  # frames that have been read, or were lost before that
@@ -176,6 +187,7 @@ class Capture:
     def _stream_of(self, device: InputDevice, rate_hz: int, channels: int, kind: str) -> Any:
         self.rate_hz, self.channels, self._kind = rate_hz, channels, kind
         self._ring = Ring(round(RING_S * rate_hz), channels)
+        self._enough_frames = round(WAKE_S * rate_hz)
         self._arrivals = Arrivals(rate_hz)
         self._noted: deque[tuple[int, float, float, bool]] = deque(maxlen=ARRIVALS)
         stream = self._sounddevice.RawInputStream(
@@ -183,6 +195,7 @@ class Capture:
             samplerate=rate_hz,
             channels=channels,
             dtype=kind,
+            blocksize=round(BLOCK_S * rate_hz),
             latency=LATENCY_S,
             callback=self._callback,
         )
@@ -196,6 +209,8 @@ class Capture:
         samples = decoded(data, self._kind).reshape(-1, self.channels)
         position = self._ring.write(samples)
         self._noted.append((position, self._clock.now_s(), self._clock.slept_s(), overrun))
+        if position - self._position >= self._enough_frames:
+            self._news.set()
 
 
 def decoded(data: Any, kind: str) -> Float32Array:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from edge.audio.wakeup import WakeUp
+
 
 class Clock:
     """Clocks that only go forward; tests have another."""
@@ -19,3 +21,7 @@ class Clock:
     def sleep(self, duration_s: float) -> None:
         """Wait."""
         time.sleep(duration_s)
+
+    def wait(self, news: WakeUp, most_s: float) -> bool:
+        """Wait for news, as `WakeUp.wait` does."""
+        return news.wait(most_s)

@@ -33,6 +33,7 @@ from edge.audio.mixing import Ear, amplified
 from edge.audio.resample import Resampler
 from edge.audio.sources import AudioSource, Gap, Sound
 from edge.audio.timeouts import Unanswered, patiently
+from edge.audio.wakeup import WakeUp
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.system.native_stderr import stderr_to_log
@@ -41,9 +42,9 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-POLL_S = 0.05  # how often the reader looks for new samples
+POLL_S = 0.05  # how often a device that is to come back is looked at
+QUIET_S = 0.5  # without audio, before PortAudio is asked whether it has ended the stream
 STALL_S = 5.0  # a sound server takes up to 2 s to deliver its first samples
-ENDED_S = 0.25  # without audio, before PortAudio is asked whether it has ended the stream
 RETRY_S = (0.5, 1.0, 2.0, 5.0)  # listing the devices is work: not too often
 STEADY_S = 10.0  # a device that has delivered for so long is there again
 PART_S = 1.0  # of a gap that lasts: as often is it told that it goes on
@@ -91,6 +92,7 @@ class MicrophoneSource(AudioSource):
     ) -> None:
         self._clock = clock or Clock()
         self._places = places or usual_places()
+        self._news = WakeUp()
         # Before the list of devices is made: what changes from now on may not be in it.
         self._watch = DefaultWatch(self._clock, self._places)
         self._sounddevice = sounddevice or import_sounddevice()
@@ -155,6 +157,11 @@ class MicrophoneSource(AudioSource):
         with contextlib.suppress(Unanswered):
             self._ask_portaudio(capture.close)
 
+    def stop(self) -> None:
+        """As `AudioSource.stop`."""
+        super().stop()
+        self._news.set()
+
     def blocks(self) -> Iterator[Sound]:
         """Record until `stop`, as `AudioSource.blocks` says."""
         try:
@@ -170,7 +177,7 @@ class MicrophoneSource(AudioSource):
 
     def _open(self) -> Capture:
         check_channel(self._device, self._channel)
-        capture = Capture(self._sounddevice, self._device, self._channel, self._clock)
+        capture = Capture(self._sounddevice, self._device, self._channel, self._clock, self._news)
         self.name, self.rate_hz = capture.name, capture.rate_hz
         return capture
 
@@ -182,14 +189,16 @@ class MicrophoneSource(AudioSource):
         if capture is None:
             return None
         sound = _Sound(capture, self._channel)
-        # Waiting is counted in polls, not by the clock: a process that was stopped must not take
+        # Waiting is counted in waits, not by the clock: a process that was stopped must not take
         # the time for a silence of the microphone.
         waited_s = 0.0
         reason: Reason | None = None
-        while self._goes_on() and reason is None:
+        ends = False
+        while not ends and reason is None:
+            ends = not self._goes_on()  # what has come until then is heard
             if waited_s >= STALL_S:
                 reason = STALLED
-            elif waited_s >= ENDED_S and not capture.active:
+            elif waited_s and not capture.active:
                 reason = LOST
             elif self._wanted is None and self._watch.is_due(self._device.name):
                 reason = CHANGED
@@ -202,9 +211,8 @@ class MicrophoneSource(AudioSource):
                 waited_s = 0.0
                 if self._is_lost:
                     self._see_if_steady(capture)
-            elif reason is None:
-                self._clock.sleep(POLL_S)
-                waited_s += POLL_S
+            if not ends and reason is None and not self._clock.wait(self._news, QUIET_S):
+                waited_s += QUIET_S
         yield from sound.end()
         if capture.start_s == capture.start_s:  # it has delivered something: else NaN
             self._end_s = capture.end_s

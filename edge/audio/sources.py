@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import stat
@@ -26,12 +27,13 @@ from edge.audio.gaps import Reason
 from edge.audio.level import Level
 from edge.audio.mixing import Ear, Mixer
 from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
+from edge.audio.wakeup import WAKE_S, PipePace
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 
 logger = logging.getLogger(__name__)
 
-BLOCK_S = 0.1  # below the 320 ms of a model step, so that a source adds little delay of its own
+BLOCK_S = 0.1  # below what is heard at once, so that a source adds little delay of its own
 MAX_BLOCK_VALUES = 1 << 18  # 1 MiB of float32, for files of hundreds of channels
 
 STOP_POLL_S = 0.2  # how long `stop` can take while a stream is silent
@@ -331,9 +333,15 @@ class PcmSource(AudioSource):
             )
 
     def _chunks(self, frame_bytes: int) -> Iterator[bytes]:
-        block_bytes = frame_bytes * round(self.rate_hz * BLOCK_S)
+        # More than comes while it is left alone.
+        block_bytes = frame_bytes * round(self.rate_hz * 2 * WAKE_S)
+        block_bytes = min(block_bytes, PCM_BYTES * MAX_BLOCK_VALUES)
+        pace: PipePace | None = None
+        if self._descriptor is not None:
+            pace = PipePace(self._descriptor, frame_bytes * self.rate_hz)
         while not self._stopping:
-            if self._descriptor is not None:
+            if self._descriptor is not None and pace is not None:
+                pace.rest()
                 # A read could block for ever and keep `stop` from being noticed.
                 ready, _, _ = select.select([self._descriptor], [], [], STOP_POLL_S)
                 if not ready:
@@ -348,6 +356,8 @@ class PcmSource(AudioSource):
                 continue
             if not chunk:
                 return
+            if pace is not None:
+                pace.took(len(chunk), len(chunk) < block_bytes)
             yield chunk
 
     def _without_header(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -368,10 +378,11 @@ class PcmSource(AudioSource):
 
 
 def paced(blocks: Iterable[AnySound]) -> Iterator[AnySound]:
-    """Hand blocks on at the speed at which a microphone would deliver them.
+    """Hand blocks on at the speed, and as seldom, as a microphone would deliver them.
 
-    Every block is due when its last sample would have been heard, counted from the start, so
-    that errors of single waits do not add up; after a delay the following blocks come at once.
+    Every block is due when its last sample would have been heard and the next `WAKE_S` are full,
+    counted from the start, so that errors of single waits do not add up; after a delay the
+    following blocks come at once.
 
     Parameters
     ----------
@@ -387,10 +398,15 @@ def paced(blocks: Iterable[AnySound]) -> Iterator[AnySound]:
     samples = 0
     for block in blocks:
         samples += length_samples(block)
-        wait_s = start_s + samples / SAMPLE_RATE_HZ - time.monotonic()
+        wait_s = start_s + due_s(samples) - time.monotonic()
         if wait_s > 0:
             time.sleep(wait_s)
         yield block
+
+
+def due_s(samples: int) -> float:
+    """When `paced` hands on what so many samples of a stream end with, from its start on."""
+    return math.ceil(samples / round(WAKE_S * SAMPLE_RATE_HZ)) * WAKE_S
 
 
 def _open_file(name: str) -> BinaryIO:

@@ -212,7 +212,13 @@ def _figures(run: dict[str, Any]) -> dict[str, Figure]:
         "in real time, % of a core": _figure(
             paced["core_share"], paced_rounds["core_share"], unit=0.01
         ),
-        "  audio to answer, p50, ms": _figure(late["p50"], paced_rounds["late_ms_per_hop_p50"]),
+        "  times flat out": _figure(
+            paced.get("times_flat_out"), paced_rounds.get("times_flat_out", ())
+        ),
+        "  wake-ups a second": _figure(
+            paced.get("wakeups_per_audio_s"), paced_rounds.get("wakeups_per_audio_s", ())
+        ),
+        "  wake-up to answer, p50, ms": _figure(late["p50"], paced_rounds["late_ms_per_hop_p50"]),
         "  deadlines missed": _figure(paced["deadline_misses"]),
     }
     if run["recomputation"] is not None:

@@ -360,7 +360,7 @@ def _told(run: _Run) -> dict[str, Any]:
         "stages": stages,
         "watched": with_watch,
         "watching_share": with_watch["cpu_ms_per_audio_s"] / whole["cpu_ms_per_audio_s"] - 1,
-        "paced": _paced(run.paced, setup.hop_s),
+        "paced": _paced(run.paced, run.costs["whole"], setup.hop_s),
         "recomputation": _recomputation(run),
         "start": _start(run.starts),
     }
@@ -409,9 +409,16 @@ def _distribution_ms(values_ns: Any) -> dict[str, float | None]:
     return {"mean": float(values.mean()), **percentiles, "max": float(values.max())}
 
 
-def _paced(rounds: Sequence[Paced], hop_s: float) -> dict[str, Any]:
+def _paced(rounds: Sequence[Paced], flat_out: Sequence[Cost], hop_s: float) -> dict[str, Any]:
+    """Figures in real time, beside what the same rounds took flat out."""
     late_ns = np.concatenate([each.late_ns for each in rounds])
-    shares = [each.cpu_ns / 1e9 / (len(each.late_ns) * hop_s) for each in rounds]
+    audio_s = [len(each.late_ns) * hop_s for each in rounds]
+    shares = [each.cpu_ns / 1e9 / s for each, s in zip(rounds, audio_s, strict=True)]
+    times = [
+        share / (cost.cpu_ns / 1e9 / (len(cost.wall_ns) * hop_s))
+        for share, cost in zip(shares, flat_out, strict=True)
+    ]
+    wakeups = [each.wakeups / s for each, s in zip(rounds, audio_s, strict=True)]
     return {
         "audio_s": len(late_ns) * hop_s,
         "hops": len(late_ns),
@@ -419,8 +426,13 @@ def _paced(rounds: Sequence[Paced], hop_s: float) -> dict[str, Any]:
         "deadline_misses": int((late_ns > hop_s * 1e9).sum()),
         "late_ms_per_hop": _distribution_ms(late_ns),
         "core_share": median_low(shares),
+        "cpu_ms_per_audio_s": 1e3 * median_low(shares),
+        "times_flat_out": median_low(times),
+        "wakeups_per_audio_s": median_low(wakeups),
         "rounds": {
             "core_share": shares,
+            "times_flat_out": times,
+            "wakeups_per_audio_s": wakeups,
             "late_ms_per_hop_p50": [float(np.median(each.late_ns)) / 1e6 for each in rounds],
         },
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.audio.sources import BLOCK_S, paced
+from edge.audio.sources import BLOCK_S, due_s, paced
 from edge.bench.recomputation import Recomputation
 from edge.bench.stages import Call, unwatch, watch
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
@@ -43,10 +44,13 @@ class Paced:
         Of every hop: from the moment its last block of audio was due to its answer.
     cpu_ns : int
         Of all threads.
+    wakeups : int
+        How often one of them went to sleep and was woken up.
     """
 
     late_ns: list[int]
     cpu_ns: int
+    wakeups: int
 
 
 @dataclass(frozen=True)
@@ -181,12 +185,18 @@ def in_real_time(setup: Setup, audio: Iterable[Float32Array]) -> Paced:
             yield block
 
     late_ns = []
+    wakeups = _sleeps()
     cpu_ns, start_ns = time.process_time_ns(), time.monotonic_ns()
     for heard in listener.hear(counted(paced(audio))):
         if heard.windows:
-            due_ns = start_ns + heard_samples * 1_000_000_000 // SAMPLE_RATE_HZ
+            due_ns = start_ns + round(1e9 * due_s(heard_samples))
             late_ns.append(time.monotonic_ns() - due_ns)
-    return Paced(late_ns, time.process_time_ns() - cpu_ns)
+    return Paced(late_ns, time.process_time_ns() - cpu_ns, _sleeps() - wakeups)
+
+
+def _sleeps() -> int:
+    """How often threads of this process have given up the processor, so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
 
 
 def stream_scores(setup: Setup, audio: Iterable[Float32Array]) -> list[Int8Array]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.belief import Opinion
-from edge.classifier import StreamingClassifier, calibrated, class_mask, masked
+from edge.classifier import StreamingClassifier, calibrated, class_mask, filled, masked
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEnd
 from edge.model.interpreter import Graphs, WindowGraph, open_model
@@ -103,12 +103,8 @@ class Expert:
             values: list[float] = heard[-1][0].probabilities.tolist()
             return values
         assert isinstance(self._graphs, WindowGraph)
-        config, stream = self._model.description.front_end, self._model.description.stream
-        # Zero is silence: what is too short for a window has it before itself.
-        frames = np.zeros((stream.receptive_field_frames, config.mels), np.float32)
-        heard_frames = self._front_end.log_mel(samples)[-len(frames) :]
-        if len(heard_frames):
-            frames[-len(heard_frames) :] = heard_frames
+        count = self._model.description.stream.receptive_field_frames
+        frames = filled(self._front_end.log_mel(samples), count)
         return calibrated(self._graphs.scores(frames).tolist(), self._temperature)
 
 
@@ -124,6 +120,7 @@ class ExpertFile:
 
     Attributes
     ----------
+    path : Path
     window_s : float
         The most that the model hears of a stretch.
     samples : int
@@ -138,9 +135,9 @@ class ExpertFile:
     """
 
     def __init__(self, name: str, labels: Sequence[str]) -> None:
-        self._path = LARGE_MODEL if name == LARGE else Path(name)
+        self.path = LARGE_MODEL if name == LARGE else Path(name)
         self._labels = tuple(labels)
-        model = read_model(self._path)
+        model = read_model(self.path)
         check_labels(model, labels)
         config = model.description.front_end
         self.window_s = model.description.decoder.window_s
@@ -156,7 +153,7 @@ class ExpertFile:
         EdgelidError
             If it cannot be run.
         """
-        model = read_model(self._path)
+        model = read_model(self.path)
         # One thread: its processor time is that of the thread which asks.
         return Expert(model, open_model(model, 1), self._labels)
 

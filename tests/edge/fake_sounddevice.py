@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge.audio.clock import Clock
+from edge.audio.wakeup import WakeUp
 from edge.frontend import Float32Array
 
 USB = ("USB PnP Sound Device: Audio (hw:1,0)", 1, 44_100.0)
@@ -104,7 +105,21 @@ class FakeSounddevice:
         return self.stream
 
 
-class FakeClock(Clock):
+STEP_S = 0.05
+
+
+class SteppedClock(Clock):
+    """Time that passes in steps while someone waits."""
+
+    def wait(self, news: WakeUp, most_s: float) -> bool:
+        for _ in range(round(most_s / STEP_S)):
+            self.sleep(STEP_S)
+            if news.wait(0.0):
+                return True
+        return False
+
+
+class FakeClock(SteppedClock):
     """Time that passes when someone sleeps; each sleep is a chance to deliver something."""
 
     def __init__(self) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from edge.audio.clock import Clock
 from edge.audio.default_device import Places
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from tests.edge.fake_sounddevice import SteppedClock
 
 BLOCK_FRAMES = 1_600
 JITTER_S = 0.08
@@ -26,7 +26,7 @@ FOLLOWED_S = 40.0  # after a change of the default, a reader that was away inclu
 ALSA, SERVER = "USB Audio: - (hw:{},0)", "pulse"
 
 
-class World(Clock):
+class World(SteppedClock):
     """Time, devices, and the module sounddevice.
 
     Parameters

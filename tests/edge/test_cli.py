@@ -602,21 +602,26 @@ def test_languages_by_name_or_code(edgelid: Edgelid, sample: Path, named: str) -
 NAMES = [b"caf\xe9.wav", b"\x1b[31mred.wav", b"bell\x07\x9b31m.wav", "\x9b31m\u202e.wav".encode()]
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bad", [False, True])
-def test_names_of_any_bytes(
-    edgelid: Edgelid, tmp_path: Path, recordings: Path, name: bytes, bad: bool
-) -> None:
-    path = os.fsencode(tmp_path / os.fsdecode(name))
-    with open(path, "wb") as file:
-        file.write(b"text" if bad else (recordings / "good.wav").read_bytes())
+def test_names_of_any_bytes(edgelid: Edgelid, tmp_path: Path, recordings: Path, bad: bool) -> None:
+    paths = [os.fsencode(tmp_path / os.fsdecode(name)) for name in NAMES]
+    for path in paths:
+        with open(path, "wb") as file:
+            file.write(b"text" if bad else (recordings / "good.wav").read_bytes())
     for options in ((), ("--json",), ("--verbose",)):
-        done = edgelid("classify", *options, os.fsdecode(path), encoding=None)
+        done = edgelid("classify", *options, *map(os.fsdecode, paths), encoding=None)
         assert done.returncode == bad
         for text in (done.stdout.decode(), done.stderr.decode()):  # they are UTF-8
             assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
         if options == ("--json",):
-            assert os.fsencode(json.loads(done.stdout)["path"]) == path
+            told = [json.loads(line)["path"] for line in done.stdout.splitlines()]
+            assert [*map(os.fsencode, told)] == paths
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folders_of_any_bytes(
+    edgelid: Edgelid, tmp_path: Path, recordings: Path, name: bytes
+) -> None:
     log = tmp_path / "events.jsonl"
     folder = tmp_path / os.fsdecode(name + b".d")
     folder.mkdir()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +17,10 @@ from edge.classifier import StreamingClassifier, quantise
 from edge.frontend import SAMPLE_RATE_HZ, Float64Array, FrontEnd, frame_count
 from edge.model.interpreter import Graphs, Int8Array, open_graphs
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from tests.edge.test_cli import DEVICES, ahead, sounddevice
 
 AUDIO_S = 60
+LEFT_ON_S = 1.5
 MAX_PEAK_BYTES = 70_000_000
 
 
@@ -75,3 +81,33 @@ def test_listening_needs_little_memory() -> None:
     start = listen_once(SAMPLE, DEFAULT_MODEL, 1, "ai-edge-litert")
     assert start.peak_bytes is not None
     assert start.peak_bytes < MAX_PEAK_BYTES
+
+
+def sleeps(process: subprocess.Popen[Any]) -> int:
+    """How often the thread that listens has gone to sleep."""
+    status = Path(f"/proc/{process.pid}/task/{process.pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))
+    return int(line.split()[1])
+
+
+@pytest.mark.parametrize("source", [["--input", str(SAMPLE), "--realtime"], []])
+def test_what_is_left_on_sleeps_longer_than_a_hop(
+    source: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Also where PortAudio calls back twenty times a second."""
+    (tmp_path / "sounddevice.py").write_text(sounddevice(DEVICES))
+    command = [sys.executable, "-m", "edge.cli", "listen", "--json", "--windows", "3", *source]
+    with subprocess.Popen(
+        command, env=ahead(environment, tmp_path), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        try:
+            process.stdout.readline()  # the first answer
+            before, start_s = sleeps(process), time.monotonic()
+            time.sleep(LEFT_ON_S)
+            count, elapsed_s = sleeps(process) - before, time.monotonic() - start_s
+        finally:
+            process.terminate()
+            process.communicate()
+    # Some more, if a busy machine makes it wait for memory or a file.
+    assert 1 <= count < 6 * elapsed_s

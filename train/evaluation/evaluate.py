@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from edge.frontend import Float64Array
 from edge.model.modelfile import DecoderDefaults, ModelFile, read_model
 from edge.opinion.expert import ExpertFile
 from train.corpus.cuts import SEED, Cut, balanced, cuts
-from train.corpus.manifest import Clip, Manifest, check_files, open_manifest
+from train.corpus.manifest import (
+    DEV,
+    TEST,
+    Clip,
+    Manifest,
+    check_files,
+    clips_of,
+    open_manifest,
+)
 from train.evaluation.conditions import CLEAN, SPLIT, TITLES, Sounds, choose, find_sounds
 from train.evaluation.inference import (
     Scorer,
@@ -34,6 +42,7 @@ from train.evaluation.open_set import (
     strangers_error_rate,
     threshold_rejecting,
 )
+from train.evaluation.pairs import pairs_report
 from train.evaluation.scores import (
     Scored,
     among,
@@ -49,6 +58,7 @@ from train.evaluation.streams import score_streams
 from train.evaluation.yardstick import Yardstick, read_yardstick
 from train.features.noise import read_noise
 from train.features.synthetic_noise import sounds_of
+from train.fit.training_data import check_sources, divide
 
 CONDITION_S = 3.0  # of speech, in conditions other than clean and for the open set
 STREAM_S = 300.0
@@ -81,7 +91,10 @@ class Evaluation:
         Folder that holds ``noise`` and ``rir``: see `train.features.synthetic_noise`.
     second_opinion : str
         Large model that is asked, too, as in `edgelid classify` and `edgelid listen`, which then
-        is what is scored; empty for none.
+        is what is scored, with the large model alone beside it; empty for none.
+    held_out : Mapping or None
+        Sources by language that were held out of training for decisions: with the split ``dev``
+        all of their speech is scored, too.
     """
 
     model: Path
@@ -95,6 +108,7 @@ class Evaluation:
     workers: int = 1
     sounds: Path | None = None
     second_opinion: str = ""
+    held_out: Mapping[str, Sequence[str]] | None = None
 
     def check(self) -> None:
         """Raise EdgelidError unless there is something to do."""
@@ -104,6 +118,8 @@ class Evaluation:
             raise EdgelidError("--workers must be at least 1")
         if self.streams < 0:
             raise EdgelidError("--streams must be at least 0")
+        if self.held_out is not None and self.split != DEV:
+            raise EdgelidError("--held-out is about decisions: give it with --split dev")
 
     @property
     def condition_s(self) -> float:
@@ -121,6 +137,8 @@ class _Material:
         Human speech of the split.
     known : dict of float to list of Cut
         In the model's languages, by duration.
+    synthetic : dict of float to list of Cut
+        Synthetic speech of the split in these, if there is any.
     strangers : list of Cut
         In no language of the model, as long as the conditions are tested with.
     conditions : list of str
@@ -132,6 +150,7 @@ class _Material:
 
     clips: list[Clip]
     known: dict[float, list[Cut]]
+    synthetic: dict[float, list[Cut]]
     strangers: list[Cut]
     conditions: list[str]
     sounds: Sounds
@@ -151,7 +170,9 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     dict
         ``durations`` maps a duration to reports: ``languages`` (the model restricted to its
         languages), ``open`` (all classes possible) and ``yardstick`` (on the cuts that it
-        has). ``conditions``, ``open_set``, ``noise`` and ``streams`` are of one duration each.
+        has), ``pairs`` (of languages) and ``synthetic`` (speech made by machines, which no other
+        figure is of). ``conditions``, ``open_set``, ``noise`` and ``streams`` are of one duration
+        each. ``ceiling`` has the large model alone, where one gives second opinions.
 
     Raises
     ------
@@ -166,36 +187,47 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     if yardstick:
         _check_yardstick(yardstick, evaluation, material)
     second = evaluation.second_opinion
-    if second:  # its faults are told before work begins
-        ExpertFile(second, model.labels)
+    # Its faults are told before work begins.
+    expert = ExpertFile(second, model.labels) if second else None
     setup = Setup(evaluation.model, material.manifest.root, material.sounds, material.noise, second)
     with Workers(setup, evaluation.workers) as workers:
         scored, strangers = _score(evaluation, material, model.labels, workers)
+        synthetic = _score_synthetic(material, model.labels, workers)
         noise = _score_noise(evaluation, material, workers)
         streams = _follow(evaluation, material, model.description.decoder, workers)
     base = evaluation.condition_s
     clean = scored[CLEAN, base]
+
+    def duration(duration_s: float) -> dict[str, Any]:
+        found = scored[CLEAN, duration_s]
+        made = synthetic.get(duration_s)
+        return _duration(found, made, model.languages, yardstick, together=bool(second))
+
     report: dict[str, Any] = {
         **_origin(evaluation, material, model, yardstick),
         "condition_duration_s": base,
-        "durations": {
-            f"{duration_s:g}": _duration(scored[CLEAN, duration_s], model.languages, yardstick)
-            for duration_s in evaluation.durations_s
-        },
+        "durations": {f"{d:g}": duration(d) for d in evaluation.durations_s},
         "conditions": {
             name: _condition(name, scored[name, base], clean, model.languages)
             for name in material.conditions
         },
         "detection_curve": trial_curve(among(clean, model.languages)),
     }
-    known = _confidence(clean.log_probabilities, model)
+    threshold = model.description.decoder.confidence
     if strangers is not None:
-        report["open_set"] = _open_set(known, clean.cuts, strangers, material.strangers, model)
+        report["open_set"] = _open_set(clean, strangers, model.languages, threshold)
     if noise:
-        heard = {kind: _confidence(scores, model) for kind, scores in noise.items()}
-        report["noise"] = noise_report(known, heard, model.description.decoder.confidence)
+        known = _confidence(clean, model.languages)
+        heard = {
+            kind: _confidence(Scored([], scores, model.labels), model.languages)
+            for kind, scores in noise.items()
+        }
+        report["noise"] = noise_report(known, heard, threshold)
     if streams:
         report["streams"] = streams
+    if expert:
+        alone = replace(setup, model=expert.path, second="")
+        report["ceiling"] = _ceiling(evaluation, material, model.languages, alone)
     return report
 
 
@@ -224,16 +256,30 @@ def _origin(
         "bootstrap_draws": DRAWS,
         "yardstick": yardstick.name if yardstick else None,
         **({"second_opinion": evaluation.second_opinion} if evaluation.second_opinion else {}),
+        **({} if evaluation.held_out is None else {"held_out": _plain(evaluation.held_out)}),
     }
 
 
+def _plain(held_out: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    return {language: list(sources) for language, sources in held_out.items()}
+
+
 def _duration(
-    everything: Scored, languages: Sequence[str], yardstick: Yardstick | None
+    everything: Scored,
+    synthetic: Scored | None,
+    languages: Sequence[str],
+    yardstick: Yardstick | None,
+    together: bool,
 ) -> dict[str, Any]:
     """The figures of cuts of one length."""
     closed = among(everything, languages)
     # The cuts are known to be speech, and the yardstick knows no silence.
     entry = {"languages": languages_report(closed), "open": open_report(everything)}
+    pairs = pairs_report(everything, languages, together)
+    if pairs:
+        entry["pairs"] = pairs
+    if synthetic is not None:
+        entry["synthetic"] = languages_report(among(synthetic, languages))
     compared = compare(closed, yardstick) if yardstick else None
     if compared:
         entry["yardstick"] = compared
@@ -255,13 +301,17 @@ def _condition(
 
 def _material(evaluation: Evaluation, model: ModelFile) -> _Material:
     manifest = open_manifest(evaluation.corpus)
-    clips = manifest.where(pl.col("split") == evaluation.split, pl.col("kind") == "human").clips()
+    every_clip = _clips(manifest, evaluation)
+    clips = [clip for clip in every_clip if clip.kind == "human"]
+    made = [
+        clip for clip in every_clip if clip.kind != "human" and clip.language in model.languages
+    ]
     known: dict[float, list[Cut]] = {}
+    synthetic: dict[float, list[Cut]] = {}
     strangers: list[Cut] = []
     for duration_s in evaluation.durations_s:
-        found = cuts(clips, duration_s=duration_s, seed=SEED)
-        if evaluation.per_language is not None:
-            found = balanced(found, per_language=evaluation.per_language, seed=SEED)
+        found = _cuts(clips, duration_s, evaluation.per_language)
+        synthetic[duration_s] = _cuts(made, duration_s, evaluation.per_language)
         known[duration_s] = [cut for cut in found if cut.language in model.languages]
         if not known[duration_s]:
             raise EdgelidError(
@@ -269,16 +319,34 @@ def _material(evaluation: Evaluation, model: ModelFile) -> _Material:
             )
         if duration_s == evaluation.condition_s:
             strangers = [cut for cut in found if cut.language not in model.labels]
-    check_files(clips, manifest.root)
+    check_files([*clips, *made], manifest.root)
     folder = sounds_of(manifest.root, evaluation.sounds)
     sounds = find_sounds(folder)
     conditions = choose(evaluation.conditions, sounds)
-    return _Material(clips, known, strangers, conditions, sounds, manifest, folder / "noise")
+    return _Material(
+        clips, known, synthetic, strangers, conditions, sounds, manifest, folder / "noise"
+    )
+
+
+def _clips(manifest: Manifest, evaluation: Evaluation) -> list[Clip]:
+    """What the split has, and what else was held out of training."""
+    if evaluation.held_out is None:
+        return manifest.where(pl.col("split") == evaluation.split).clips()
+    rows = manifest.rows.filter(pl.col("split") != TEST)
+    check_sources(rows, evaluation.held_out)
+    return clips_of(rows[divide(rows, evaluation.held_out)[1]])
+
+
+def _cuts(clips: list[Clip], duration_s: float, per_language: int | None) -> list[Cut]:
+    found = cuts(clips, duration_s=duration_s, seed=SEED)
+    if per_language is None:
+        return found
+    return balanced(found, per_language=per_language, seed=SEED)
 
 
 def _score(
     evaluation: Evaluation, material: _Material, labels: tuple[str, ...], workers: Workers
-) -> tuple[dict[tuple[str, float], Scored], Float64Array | None]:
+) -> tuple[dict[tuple[str, float], Scored], Scored | None]:
     """Answers for the known cuts by condition and duration, and for the strangers."""
     base = evaluation.condition_s
     sets = [(CLEAN, duration_s) for duration_s in evaluation.durations_s]
@@ -291,7 +359,52 @@ def _score(
         found = material.known[duration_s]
         scored[name, duration_s] = Scored(found, scores[at : at + len(found)], labels)
         at += len(found)
-    return scored, scores[at:] if material.strangers else None
+    strangers = Scored(material.strangers, scores[at:], labels)
+    return scored, strangers if material.strangers else None
+
+
+def _score_synthetic(
+    material: _Material, labels: tuple[str, ...], workers: Workers
+) -> dict[float, Scored]:
+    """Answers for synthetic speech, by the durations that it has."""
+    found = {duration_s: some for duration_s, some in material.synthetic.items() if some}
+    if not found:
+        return {}
+    trials = [Trial(cut, CLEAN) for some in found.values() for cut in some]
+    scores = score_trials(workers, trials, "synthetic")
+    parts = np.split(scores, np.cumsum([len(some) for some in found.values()])[:-1])
+    return {
+        duration_s: Scored(some, part, labels)
+        for (duration_s, some), part in zip(found.items(), parts, strict=True)
+    }
+
+
+def _ceiling(
+    evaluation: Evaluation, material: _Material, languages: Sequence[str], setup: Setup
+) -> dict[str, Any]:
+    """What the large model knows by itself, of the same cuts."""
+    large = read_model(setup.model)
+    clean = replace(material, conditions=[CLEAN])
+    with Workers(setup, evaluation.workers) as workers:
+        scored, strangers = _score(evaluation, clean, large.labels, workers)
+    report: dict[str, Any] = {
+        "model": large.description.name,
+        "sha256": large.sha256,
+        "durations": {},
+    }
+    for duration_s in evaluation.durations_s:
+        found = scored[CLEAN, duration_s]
+        pairs = pairs_report(found, languages)
+        entry = {
+            "languages": languages_report(among(found, languages)),
+            **({"pairs": pairs} if pairs else {}),
+        }
+        report["durations"][f"{duration_s:g}"] = entry
+    if strangers is not None:
+        known = scored[CLEAN, evaluation.condition_s]
+        threshold = large.description.decoder.confidence
+        report["open_set"] = _open_set(known, strangers, languages, threshold)
+    return report
 
 
 def _score_noise(
@@ -330,38 +443,34 @@ def _follow(
     }
 
 
-def _confidence(log_probabilities: Float64Array, model: ModelFile) -> Float64Array:
+def _confidence(scored: Scored, languages: Sequence[str]) -> Float64Array:
     """Probability of the likeliest language, all classes being possible, (cuts,)."""
-    columns = [model.labels.index(language) for language in model.languages]
-    return np.asarray(np.exp(log_probabilities[:, columns]).max(axis=1))
+    columns = [scored.labels.index(language) for language in languages]
+    return np.asarray(scored.probabilities[:, columns].max(axis=1))
 
 
 def _open_set(
-    known: Float64Array,
-    known_cuts: Sequence[Cut],
-    scores: Float64Array,
-    stranger_cuts: Sequence[Cut],
-    model: ModelFile,
+    known: Scored, strangers: Scored, languages: Sequence[str], threshold: float
 ) -> dict[str, Any]:
-    strangers = _confidence(scores, model)
-    decoder = model.description.decoder.confidence
-    weights = draws_of(known_cuts), draws_of(stranger_cuts)
-    accepted = strangers >= decoder
-    languages = np.array([cut.language for cut in stranger_cuts])
+    """How well the confidence keeps other languages out, at the decoder's threshold and others."""
+    inside, outside = (_confidence(some, languages) for some in (known, strangers))
+    weights = draws_of(known.cuts), draws_of(strangers.cuts)
+    accepted = outside >= threshold
+    spoken = np.array([cut.language for cut in strangers.cuts])
     return {
-        "known": len(known),
-        "strangers": len(strangers),
-        "at_decoder_confidence": operating_point(decoder, known, strangers, *weights),
+        "known": len(inside),
+        "strangers": len(outside),
+        "at_decoder_confidence": operating_point(threshold, inside, outside, *weights),
         "at_10_percent_rejected": operating_point(
-            threshold_rejecting(known), known, strangers, *weights
+            threshold_rejecting(inside), inside, outside, *weights
         ),
-        "equal_error_rate": strangers_error_rate(known, strangers),
+        "equal_error_rate": strangers_error_rate(inside, outside),
         "by_language": {
             str(language): {
-                "cuts": int((languages == language).sum()),
-                "accepted": round(float(accepted[languages == language].mean()), 4),
+                "cuts": int((spoken == language).sum()),
+                "accepted": round(float(accepted[spoken == language].mean()), 4),
             }
-            for language in np.unique(languages)
+            for language in np.unique(spoken)
         },
-        "curve": detection_curve(known, strangers),
+        "curve": detection_curve(inside, outside),
     }

@@ -63,6 +63,9 @@ def page(report: dict[str, Any]) -> str:
         _head,
         _durations,
         _languages,
+        _pairs,
+        _synthetic,
+        _ceiling,
         _sources,
         _conditions,
         _confidence,
@@ -123,6 +126,11 @@ def _head(report: dict[str, Any]) -> Iterator[str]:
         yield (
             f'<p class="note">With second opinions of {escape(report["second_opinion"])}: what is '
             "scored is both models together.</p>"
+        )
+    if "held_out" in report:
+        yield (
+            '<p class="note">Besides the split, all speech of the development sources and of their '
+            "speakers.</p>"
         )
     if report["per_language"] is not None:
         yield (
@@ -223,6 +231,97 @@ def _languages(report: dict[str, Any]) -> Iterator[str]:
         head += _same_cuts_head(report)
         caption += _same_cuts_note(both, duration)
     yield _table(head, rows, caption)
+
+
+def _pairs(report: dict[str, Any]) -> Iterator[str]:
+    found = {s: e["pairs"] for s, e in report["durations"].items() if e.get("pairs")}
+    if not found:
+        return
+    yield "<h2>Pairs of languages</h2>"
+    yield (
+        "<p>At home two languages are often all that is spoken, and <code>--languages de,en</code> "
+        "says so. The mean over pairs of the recalls of both languages: how often the right one "
+        "is the likelier of the two, and how often it is what is answered, as <i>other</i> and "
+        "<i>nonspeech</i> stay possible.</p>"
+    )
+    rows = []
+    for duration, pairs in found.items():
+        name, worst = min(pairs["by_pair"].items(), key=lambda item: item[1]["accuracy"])
+        row = [f"{duration} s", share(pairs["accuracy"], pairs["interval"])]
+        row.append(share(pairs["open"], pairs["open_interval"]) if "open" in pairs else "–")
+        rows.append([*row, f"{name}: {share(worst['accuracy'], worst['interval'])}"])
+    yield _table(("speech", "right one of two", "answered", "worst pair"), rows)
+    duration, entry = _base(report)
+    if entry.get("pairs"):
+        by_pair = entry["pairs"]["by_pair"]
+        languages = list(dict.fromkeys(name for pair in by_pair for name in pair.split(",")))
+        yield _table(
+            ("", *languages),
+            [
+                (
+                    one,
+                    *(
+                        share(pair["accuracy"]) if pair else "–"
+                        for other in languages
+                        for pair in [by_pair.get(f"{one},{other}", by_pair.get(f"{other},{one}"))]
+                    ),
+                )
+                for one in languages
+            ],
+            f"The right one of two languages, {duration} s of speech.",
+        )
+
+
+def _synthetic(report: dict[str, Any]) -> Iterator[str]:
+    found = {s: e for s, e in report["durations"].items() if e.get("synthetic")}
+    if not found:
+        return
+    yield "<h2>Speech that machines made</h2>"
+    yield "<p>No other figure on this page is of it: they all are of people.</p>"
+    rows = [
+        (
+            f"{duration} s",
+            *(
+                text
+                for row in (entry["languages"], entry["synthetic"])
+                for text in (str(row["cuts"]), str(row["speakers"]), balanced(row))
+            ),
+        )
+        for duration, entry in found.items()
+    ]
+    people = ("cuts", "speakers", "natural, macro")
+    yield _table(("speech", *people, "cuts", "voices", "synthetic, macro"), rows)
+    duration, entry = _base(report)
+    if entry.get("synthetic"):
+        rows = [
+            (language, str(row["cuts"]), str(row["speakers"]), share(row["accuracy"]))
+            for language, row in entry["synthetic"]["by_language"].items()
+        ]
+        caption = f"Synthetic speech, {duration} s."
+        yield _table(("language", "cuts", "voices", "recognised"), rows, caption)
+
+
+def _ceiling(report: dict[str, Any]) -> Iterator[str]:
+    ceiling = report.get("ceiling")
+    if not ceiling:
+        return
+    yield "<h2>What the large model knows by itself</h2>"
+    yield f"<p>{escape(ceiling['model'])} on the same cuts.</p>"
+    rows = []
+    for duration, alone in ceiling["durations"].items():
+        both = report["durations"][duration]
+        row = [f"{duration} s", balanced(both["languages"]), balanced(alone["languages"])]
+        for some in (both, alone):
+            row.append(share(some["pairs"]["accuracy"]) if some.get("pairs") else "–")
+        rows.append(row)
+    yield _table(("speech", "both, macro", "alone, macro", "both, pairs", "alone, pairs"), rows)
+    if "open_set" in ceiling:
+        point = ceiling["open_set"]["at_10_percent_rejected"]
+        accepted = share(point["strangers_accepted"], point["intervals"]["strangers_accepted"])
+        yield (
+            f'<p class="note">Alone, where 10 % of known speech is rejected, it accepts {accepted} '
+            "of other languages.</p>"
+        )
 
 
 def _on_same_cuts(both: dict[str, Any], group: str, name: str) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from edge.audio.sources import AudioSource
-from edge.classifier import StreamingClassifier, softmax
+from edge.classifier import StreamingClassifier, filled, softmax
 from edge.config import ListenSettings
 from edge.decoder import Change, Segment, decoder_windows_s
 from edge.errors import EdgelidError
@@ -72,7 +72,7 @@ def score_whole_windows(
     """Log-probabilities of one recording by a model of whole windows.
 
     What is longer than a window is heard in windows that overlap by half, whose
-    log-probabilities are averaged; what is shorter is repeated until it fills one.
+    log-probabilities are averaged; what is shorter is repeated, as on the device.
 
     Parameters
     ----------
@@ -88,8 +88,7 @@ def score_whole_windows(
     description = model.description
     frames = FrontEnd(description.front_end, model.filterbank).log_mel(samples)
     window = description.stream.receptive_field_frames
-    if len(frames) < window:
-        frames = np.resize(frames, (window, frames.shape[1]))
+    frames = frames if len(frames) > window else filled(frames, window)
     count = max(1, round((len(frames) - window) / (window / 2)) + 1)
     starts = np.linspace(0, len(frames) - window, count).astype(int)
     scores = np.stack([graph.scores(frames[start : start + window]) for start in starts])

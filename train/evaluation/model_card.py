@@ -33,6 +33,11 @@ def tables(report: Report) -> Iterator[str]:
     if any(row.get("yardstick") for row in report["durations"].values()):
         yield from _yardstick(report)
         yield ""
+    for section in (_pairs, _synthetic, _ceiling):
+        lines = list(section(report))  # older reports have none of them
+        if lines:
+            yield from lines
+            yield ""
     yield from _conditions(report)
     yield ""
     yield from _rejection(report)
@@ -85,6 +90,74 @@ def _yardstick(report: Report) -> Iterator[str]:
             yield _row(f"{duration_s} s", str(row["yardstick"]["cuts"]), *cells)
 
 
+def _pairs(report: Report) -> Iterator[str]:
+    found = {s: row["pairs"] for s, row in report["durations"].items() if row.get("pairs")}
+    if not found:
+        return
+    yield "| speech | mean over pairs of languages (95 %) | as `--languages` answers | worst pair |"
+    yield "|---|---:|---:|---|"
+    for duration_s, pairs in found.items():
+        name, worst = min(pairs["by_pair"].items(), key=lambda item: item[1]["accuracy"])
+        yield _row(
+            f"{duration_s} s",
+            f"{_percent(pairs['accuracy'])} {_ends(pairs['interval'])}",
+            f"{_percent(pairs['open'])} {_ends(pairs['open_interval'])}" if "open" in pairs else "",
+            f"{name}: {_percent(worst['accuracy'])}",
+        )
+    base = f"{report['condition_duration_s']:g}"
+    if base in found:
+        yield ""
+        by_pair = found[base]["by_pair"]
+        languages = list(dict.fromkeys(name for pair in by_pair for name in pair.split(",")))
+        yield _row(f"pairs, {base} s", *languages[1:])
+        yield "|---|" + "---:|" * (len(languages) - 1)
+        for one in languages[:-1]:
+            shares = (by_pair.get(f"{one},{other}") for other in languages[1:])
+            yield _row(one, *(f"{100 * s['accuracy']:.0f} %" if s else "" for s in shares))
+
+
+def _synthetic(report: Report) -> Iterator[str]:
+    found = {s: row["synthetic"] for s, row in report["durations"].items() if row.get("synthetic")}
+    if not found:
+        return
+    yield "| speech | natural (95 %) | synthetic (95 %) | cuts | speakers |"
+    yield "|---|---:|---:|---:|---:|"
+    for duration_s, made in found.items():
+        natural = report["durations"][duration_s]["languages"]
+        yield _row(
+            f"{duration_s} s",
+            *(f"{_percent(r['balanced_accuracy'])} {_interval(r)}" for r in (natural, made)),
+            *(f"{natural[what]}, {made[what]}" for what in ("cuts", "speakers")),
+        )
+
+
+def _ceiling(report: Report) -> Iterator[str]:
+    ceiling = report.get("ceiling")
+    if not ceiling:
+        return
+    yield f"| speech | both | {ceiling['model']} alone (95 %) | pairs, both | pairs, alone |"
+    yield "|---|---:|---:|---:|---:|"
+    for duration_s, alone in ceiling["durations"].items():
+        both = report["durations"][duration_s]
+        yield _row(
+            f"{duration_s} s",
+            _percent(both["languages"]["balanced_accuracy"]),
+            f"{_percent(alone['languages']['balanced_accuracy'])} {_interval(alone['languages'])}",
+            *(
+                _percent(row["pairs"]["accuracy"]) if row.get("pairs") else ""
+                for row in (both, alone)
+            ),
+        )
+    if "open_set" in ceiling:
+        point = ceiling["open_set"]["at_10_percent_rejected"]
+        yield ""
+        yield (
+            f"- {ceiling['model']} alone, at {point['threshold']:.2f}: "
+            f"{_percent(point['strangers_accepted'])} of strangers accepted, "
+            f"{_percent(point['known_rejected'])} of known speech rejected"
+        )
+
+
 def _conditions(report: Report) -> Iterator[str]:
     yield f"| {report['condition_duration_s']:g} s of speech | macro accuracy (95 %) | paired |"
     yield "|---|---:|---:|"
@@ -134,7 +207,11 @@ def _percent(share: float) -> str:
 
 
 def _interval(scores: Report) -> str:
-    low, high = scores["intervals"]["balanced_accuracy"]
+    return _ends(scores["intervals"]["balanced_accuracy"])
+
+
+def _ends(ends: Sequence[float]) -> str:
+    low, high = ends
     return f"({100 * low:.1f} to {100 * high:.1f})"
 
 

@@ -16,7 +16,7 @@ def table(report: dict[str, Any]) -> list[str]:
         f"{report['model']} (sha256 {report['sha256'][:12]}), split {report['split']}, "
         "restricted to its languages"
     ]
-    sections = (_durations, _languages, _conditions, _open_set, _streams)
+    sections = (_durations, _languages, _pairs, _beside, _conditions, _open_set, _streams)
     for section in sections:
         found = list(section(report))
         if found:
@@ -71,6 +71,41 @@ def _recalls(row: dict[str, Any], languages: list[str]) -> str:
         f"{found[language]['accuracy']:>7.0%}" if language in found else f"{'–':>7}"
         for language in languages
     )
+
+
+def _pairs(report: dict[str, Any]) -> Iterator[str]:
+    found = {s: e["pairs"] for s, e in report["durations"].items() if e.get("pairs")}
+    if not found:  # older reports have none
+        return
+    yield f"{'pairs':>7}  {'right of two (95 %)':<22} {'with --languages':<22} worst"
+    for duration, pairs in found.items():
+        worst, least = min(pairs["by_pair"].items(), key=lambda item: item[1]["accuracy"])
+        opened = share(pairs["open"], pairs["open_interval"]) if "open" in pairs else "–"
+        yield (
+            f"{duration + ' s':>7}  {share(pairs['accuracy'], pairs['interval']):<22} "
+            f"{opened:<22} {worst} {share(least['accuracy'])}"
+        )
+
+
+def _beside(report: dict[str, Any]) -> Iterator[str]:
+    """Synthetic speech, and what the large model knows."""
+    ceiling = report.get("ceiling")
+    for duration, entry in report["durations"].items():
+        if "synthetic" in entry:
+            made = entry["synthetic"]
+            yield (
+                f"synthetic speech, {made['cuts']} cuts of {duration} s: {balanced(made)}, macro"
+            )
+        if ceiling:
+            alone = ceiling["durations"][duration]
+            pairs = f", pairs {share(alone['pairs']['accuracy'])}" if "pairs" in alone else ""
+            yield f"{ceiling['model']} alone, {duration} s: {balanced(alone['languages'])}{pairs}"
+    if ceiling and "open_set" in ceiling:
+        point = ceiling["open_set"]["at_10_percent_rejected"]
+        yield (
+            f"{ceiling['model']} alone, 10 % of known speech rejected: accepts "
+            f"{share(point['strangers_accepted'])} of other languages"
+        )
 
 
 def _conditions(report: dict[str, Any]) -> Iterator[str]:

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
 from edge.system.atomic import write_atomically
+from train.config import LANGUAGES
 from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
 from train.corpus.manifest import Clip, Manifest, check_files, corpus_dir, open_manifest
-from train.fit.teacher import LANGUAGES, load_whisper, weights_dir
+from train.fit.teacher import load_whisper, weights_dir
 
 SAVE_EVERY_CUTS = 20
 

@@ -11,21 +11,24 @@ def encode(
     samples: Float32Array,
     container: str,
     codec: str,
-    compression: float,
+    compression: float | None,
     bitrate_mode: str | None = None,
+    rate_hz: int = SAMPLE_RATE_HZ,
 ) -> bytes:
     """An encoded file.
 
     Parameters
     ----------
     samples : ndarray, shape (n,), float32
-        16 kHz mono.
+        Mono.
     container, codec : str
         As libsndfile names them.
-    compression : float
-        From 0, the codec's highest rate, to 1, its lowest.
+    compression : float or None
+        From 0, the codec's highest rate, to 1, its lowest; None for one that has no choice.
     bitrate_mode : str, optional
         As libsndfile names them; the codec's own otherwise.
+    rate_hz : int
+        Of the samples.
     """
     import soundfile
 
@@ -33,7 +36,7 @@ def encode(
     with soundfile.SoundFile(
         buffer,
         "w",
-        SAMPLE_RATE_HZ,
+        rate_hz,
         1,
         subtype=codec,
         format=container,

@@ -18,7 +18,7 @@ import polars as pl
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
-from train.fit.teacher import frames_of
+from train.fit.teacher import check_version, frames_of
 
 FRAMES_PER_TEACHER_FRAME = 4  # 40 ms of the teacher against 10 ms of the front end
 UNITS = 256
@@ -77,8 +77,8 @@ class Teacher:
         Raises
         ------
         EdgelidError
-            If one cannot be read, they do not belong together, a clip is missing, or the first
-            has too few frames to find units in.
+            If one cannot be read or was made by an older version, they do not belong together, a
+            clip is missing, or the first has too few frames to find units in.
         """
         archives = [_Archive.read(path) for path in paths]
         if any(not np.array_equal(a.scale, archives[0].scale) for a in archives):
@@ -166,7 +166,9 @@ class _Archive:
             with np.load(path, allow_pickle=False) as archive:
                 scale = archive["scale"] * archive["gain"]
                 paths = pl.Series(archive["paths"], dtype=pl.String)
-                return cls(paths, archive["offsets"], archive["frames"], scale)
+                found = cls(paths, archive["offsets"], archive["frames"], scale)
+                check_version(archive, path)
+                return found
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise EdgelidError(f"cannot read the teacher's embeddings {path}") from error
 

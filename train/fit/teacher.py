@@ -1,9 +1,10 @@
 """The teacher's targets for distillation: frames of the Whisper base encoder, 25 a second.
 
-Every clip of the training split goes once through the encoder, in packs of 30 s (its fixed
-window), so that no pass is spent on padding. The embeddings are averaged to 40 ms, freed of the
-mean of their place in the pack, standardised, rotated onto their principal components and kept as
-int8:
+Every clip of the training split goes once through the encoder, by itself and with the encoder's
+context cut to it: attention reaches over all that is encoded together, and would colour a clip's
+frames with the languages of its neighbours. The embeddings are averaged to 40 ms, freed of the
+mean of their place in the context, standardised, rotated onto their principal components and kept
+as int8:
 
     embedding = frames * scale                            # (frames, COMPONENTS)
     raw ~ (embedding * gain) @ components.T * std + mean[place]   # (frames, 512)
@@ -40,23 +41,22 @@ from train.command import run
 from train.corpus.cuts import read_audio
 from train.corpus.manifest import TRAIN, Clip, check_files, corpus_dir, open_manifest
 
-LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pt", "ru", "zh")
+VERSION = 2  # of the file: in the first, clips were encoded together, 30 s at a time
 
 ENCODER_DIM = 512
 ENCODER_STRIDE_SAMPLES = 320  # 50 Hz: mel hop of 160, times 2 in the encoder's second convolution
 FRAME_SAMPLES = 2 * ENCODER_STRIDE_SAMPLES  # 25 Hz
-PACK_SAMPLES = 30 * SAMPLE_RATE_HZ
-PACK_FRAMES = PACK_SAMPLES // FRAME_SAMPLES  # 750
-GAP_FRAMES = 6  # 0.24 s of silence between two clips
-PIECE_FRAMES = 725  # 29 s: a longer clip is cut in pieces
+PIECE_FRAMES = 725  # 29 s: a longer clip is cut in pieces, as the encoder takes 30 s at most
+EDGE_FRAMES = 1  # of silence on both sides; before, there is room for `CENTRE_SAMPLES`
+LEAST_FRAMES = 80  # 3.2 s: less context than that, and CTranslate2's encoder does not run
+BATCH_FRAMES = 1500  # 60 s: what shares a shard
 
-# Encoder frame k is centred on sample 320 k of the pack, so the mean of frames 2 j and 2 j + 1 is
-# centred on 640 j + 160, and the middle of the samples it stands for is 640 j + 320. Placing every
-# clip 160 samples early puts the one on the other.
+# Encoder frame k is centred on sample 320 k of its context, so the mean of frames 2 j and 2 j + 1
+# is centred on 640 j + 160, and the middle of the samples it stands for is 640 j + 320. Placing
+# every clip 160 samples early puts the one on the other.
 CENTRE_SAMPLES = FRAME_SAMPLES // 2 - ENCODER_STRIDE_SAMPLES // 2
 
-# Whisper cuts the spectrum 80 dB below the loudest point of the window: without a common level,
-# one loud clip would blank the quiet ones of its pack.
+# Whisper's features tell how loud a clip is, which says nothing of its language.
 LEVEL_RMS = 0.05
 PEAK = 0.99
 
@@ -65,7 +65,7 @@ COMPONENTS = 128
 # squared error looks at the first few components only; 0.5 makes all of them equal, and so the
 # last ones, mostly noise, as important as the first. A quarter is half-way.
 WHITENING = 0.25
-PCA_PACKS_PER_LANGUAGE = 24
+PCA_BATCHES_PER_LANGUAGE = 12
 PLACE_PRIOR_FRAMES = 50  # weight of the mean of all places in the mean of one
 INT8_SIGMAS = 5.0  # the int8 range is +- 5 standard deviations; beyond, a value is clipped
 SEED = 20
@@ -78,21 +78,16 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Part of a clip, and where it lies in its pack (frames of 640 samples)."""
+    """Part of a clip that is encoded by itself (frames of 640 samples)."""
 
     clip: Clip
     first_frame: int  # in the clip
     length_frames: int
-    pack_frame: int
-
-    @property
-    def slice_in_pack(self) -> slice:
-        return slice(self.pack_frame, self.pack_frame + self.length_frames)
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
-    """Pieces of one language that go through the encoder together."""
+class Batch:
+    """Pieces of one language that share a shard, in which their frames follow one another."""
 
     pieces: tuple[Piece, ...]
 
@@ -101,51 +96,54 @@ class Pack:
         return self.pieces[0].clip.language
 
     @property
+    def places(self) -> NDArray[np.int64]:
+        """Place in its piece of each frame, (frames,)."""
+        return np.concatenate([np.arange(piece.length_frames) for piece in self.pieces])
+
+    @property
     def key(self) -> str:
-        """Name of the pack, which changes with its contents."""
+        """Name of the batch, which changes with its contents."""
         what = [
-            (p.clip.path, p.clip.duration_s, p.first_frame, p.length_frames, p.pack_frame)
-            for p in self.pieces
+            (p.clip.path, p.clip.duration_s, p.first_frame, p.length_frames) for p in self.pieces
         ]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:20]
+        return hashlib.sha256(json.dumps([VERSION, what]).encode()).hexdigest()[:20]
 
 
-def pack_clips(clips: Iterable[Clip]) -> list[Pack]:
-    """Lay clips one after another in packs of 30 s.
+def batches_of(clips: Iterable[Clip]) -> list[Batch]:
+    """Cut clips in pieces, and gather these in batches of 60 s.
 
     Parameters
     ----------
     clips
-        In any order: they are laid by language, then kind, source and speaker, so that a pack
-        holds one language, and one speaker as long as he or she lasts.
+        In any order: they are taken by language, then kind, source, speaker and path.
 
     Returns
     -------
-    list of Pack
+    list of Batch
         A clip longer than 29 s comes as consecutive pieces; one shorter than a frame not at all.
     """
     ordered = sorted(clips, key=lambda c: (c.language, c.kind, c.source, c.speaker, c.path))
-    packs: list[Pack] = []
+    batches: list[Batch] = []
     pieces: list[Piece] = []
-    free_frame = 1  # frame 0 has room for the 160 samples that clips are early
+    frames = 0
 
     def close() -> None:
+        nonlocal frames
         if pieces:
-            packs.append(Pack(tuple(pieces)))
+            batches.append(Batch(tuple(pieces)))
             pieces.clear()
+            frames = 0
 
     for clip in ordered:
         if pieces and pieces[0].clip.language != clip.language:
             close()
-        for first_frame, length_frames in _cut(clip):
-            if pieces and free_frame + length_frames > PACK_FRAMES:
+        for piece in _cut(clip):
+            if frames + piece.length_frames > BATCH_FRAMES:
                 close()
-            if not pieces:
-                free_frame = 1
-            pieces.append(Piece(clip, first_frame, length_frames, free_frame))
-            free_frame += length_frames + GAP_FRAMES
+            pieces.append(piece)
+            frames += piece.length_frames
     close()
-    return packs
+    return batches
 
 
 def frames_of(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -158,34 +156,32 @@ def clip_frames(clip: Clip) -> int:
     return int(frames_of(np.array([clip.duration_s]))[0])
 
 
-def _cut(clip: Clip) -> list[tuple[int, int]]:
-    """(first frame, length) of the pieces of a clip, at most 29 s each."""
+def _cut(clip: Clip) -> list[Piece]:
     total = clip_frames(clip)
-    return [(i, min(PIECE_FRAMES, total - i)) for i in range(0, total, PIECE_FRAMES)]
+    return [Piece(clip, i, min(PIECE_FRAMES, total - i)) for i in range(0, total, PIECE_FRAMES)]
 
 
-def pack_audio(pack: Pack, read: Callable[[str], FloatArray]) -> FloatArray:
-    """Samples of a pack.
+def piece_audio(piece: Piece, samples: FloatArray) -> FloatArray:
+    """What the encoder hears of a piece.
 
     Parameters
     ----------
-    pack
-        The pack.
-    read
-        Gives the samples of a clip, (samples,) float32 at 16 kHz, from its path.
+    piece
+        The piece.
+    samples
+        (samples,) float32 at 16 kHz, of its whole clip.
 
     Returns
     -------
-    (480000,) float32
-        Each clip at a common level, with silence around.
+    (n,) float32
+        At a common level, with silence around.
     """
-    audio = np.zeros(PACK_SAMPLES, np.float32)
-    for piece in pack.pieces:
-        samples = _level(read(piece.clip.path))
-        first = piece.first_frame * FRAME_SAMPLES
-        samples = samples[first : first + piece.length_frames * FRAME_SAMPLES]
-        start = piece.pack_frame * FRAME_SAMPLES - CENTRE_SAMPLES
-        audio[start : start + len(samples)] = samples
+    context_frames = max(piece.length_frames + 2 * EDGE_FRAMES, LEAST_FRAMES)
+    audio = np.zeros(context_frames * FRAME_SAMPLES, np.float32)
+    first = piece.first_frame * FRAME_SAMPLES
+    heard = _level(samples)[first : first + piece.length_frames * FRAME_SAMPLES]
+    start = EDGE_FRAMES * FRAME_SAMPLES - CENTRE_SAMPLES
+    audio[start : start + len(heard)] = heard
     return audio
 
 
@@ -242,66 +238,67 @@ def load_whisper(directory: Path) -> Any:
     )
 
 
-def encode_pack(model: Any, audio: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Run one pack through Whisper.
+def encode(model: Any, audio: FloatArray) -> FloatArray:
+    """Run one context through Whisper's encoder.
 
     Parameters
     ----------
     model
         From `load_whisper`.
     audio
-        (480000,) float32 at 16 kHz.
+        (n,) float32 at 16 kHz, whole frames of 640 samples.
 
     Returns
     -------
-    embeddings
-        (750, 512) float32, 25 a second.
-    log_posteriors
-        (9,) float32, natural logarithm, of `LANGUAGES` among all the languages of Whisper: what
-        is left of the sum of the probabilities is for other languages.
+    (n / 640, 512) float32
+        Embeddings, 25 a second.
     """
-    features = model.feature_extractor(audio)[:, : PACK_SAMPLES // 160]  # (80, 3000)
-    output = model.encode(features)
-    embeddings = np.array(output, np.float32)[0]  # (1500, 512)
-    embeddings = embeddings.reshape(PACK_FRAMES, 2, ENCODER_DIM).mean(axis=1)  # (750, 512)
-    probabilities = {token[2:-2]: p for token, p in model.model.detect_language(output)[0]}
-    posteriors = np.array([probabilities[language] for language in LANGUAGES])
-    return embeddings, np.log(np.maximum(posteriors, 1e-9)).astype(np.float32)
+    frames = len(audio) // FRAME_SAMPLES
+    features = model.feature_extractor(audio)[:, : len(audio) // 160]  # (80, 4 * frames)
+    output = np.array(model.encode(features), np.float32)[0]  # (2 * frames, 512)
+    return np.asarray(output.reshape(frames, 2, -1).mean(axis=1))
 
 
-def extract(packs: Sequence[Pack], corpus: Path, shards: Path, model: Callable[[], Any]) -> None:
-    """Encode the packs that have no shard yet.
+def encode_batch(model: Any, batch: Batch, read: Callable[[str], FloatArray]) -> FloatArray:
+    """Embeddings of the pieces of a batch, each encoded alone, (frames, 512) float32.
 
-    A shard is ``KEY.npz``, with ``embeddings`` (750, 512) float16 and ``log_posteriors`` (9,)
-    float32. `model` is called only if there is something to do.
+    `read` gives the samples of a clip, (samples,) float32 at 16 kHz, from its path.
+    """
+    found = []
+    for piece in batch.pieces:
+        embeddings = encode(model, piece_audio(piece, read(piece.clip.path)))
+        found.append(embeddings[EDGE_FRAMES : EDGE_FRAMES + piece.length_frames])
+    return np.concatenate(found)
+
+
+def extract(batches: Sequence[Batch], corpus: Path, shards: Path, model: Callable[[], Any]) -> None:
+    """Encode the batches that have no shard yet.
+
+    A shard is ``KEY.npy``, (frames, 512) float16. `model` is called only if there is something to
+    do.
     """
     from tqdm import tqdm
 
     shards.mkdir(parents=True, exist_ok=True)
-    todo = [pack for pack in packs if not _shard(shards, pack).is_file()]
+    todo = [batch for batch in batches if not _shard(shards, batch).is_file()]
     # In random order, so that the first shards already show every language.
     random.Random(SEED).shuffle(todo)
     if not todo:
         return
     whisper = model()
-    done = len(packs) - len(todo)
-    for pack in tqdm(todo, unit="pack", initial=done, total=len(packs), mininterval=5):
-        audio = pack_audio(pack, lambda path: read_audio(corpus / path))
-        embeddings, log_posteriors = encode_pack(whisper, audio)
-        save_npz(
-            _shard(shards, pack),
-            embeddings=embeddings.astype(np.float16),
-            log_posteriors=log_posteriors,
-        )
+    done = len(batches) - len(todo)
+    for batch in tqdm(todo, unit="batch", initial=done, total=len(batches), mininterval=5):
+        embeddings = encode_batch(whisper, batch, lambda path: read_audio(corpus / path))
+        with atomic_file(_shard(shards, batch)) as file:
+            np.save(file, embeddings.astype(np.float16), allow_pickle=False)
 
 
-def _shard(shards: Path, pack: Pack) -> Path:
-    return shards / f"{pack.key}.npz"
+def _shard(shards: Path, batch: Batch) -> Path:
+    return shards / f"{batch.key}.npy"
 
 
-def _load_embeddings(shards: Path, pack: Pack) -> FloatArray:
-    with np.load(_shard(shards, pack)) as shard:
-        return np.asarray(shard["embeddings"], np.float32)  # (750, 512)
+def _load_embeddings(shards: Path, batch: Batch) -> FloatArray:
+    return np.asarray(np.load(_shard(shards, batch)), np.float32)  # (frames, 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +308,7 @@ class Projection:
     Attributes
     ----------
     mean
-        (750, 512) float32, of the raw embeddings of speech at each place in a pack. The encoder
+        (PIECE_FRAMES, 512) float32, of the raw embeddings at each place in a piece. The encoder
         adds a code of the place to its input and keeps some of it, which the student, who does
         not know the place, could only take for noise.
     std
@@ -338,31 +335,30 @@ class Projection:
         sigma = self.eigenvalues[: self.components.shape[1]] ** (0.5 - WHITENING)
         return (INT8_SIGMAS * sigma / 127).astype(np.float32)
 
-    def quantised(self, raw: FloatArray) -> NDArray[np.int8]:
-        """(750, 512) raw embeddings of a pack to (750, COMPONENTS) int8."""
-        embedding = (raw - self.mean) / self.std @ self.components / self.gain
+    def quantised(self, raw: FloatArray, places: NDArray[np.int64]) -> NDArray[np.int8]:
+        """(frames, 512) raw embeddings, at these places, to (frames, COMPONENTS) int8."""
+        embedding = (raw - self.mean[places]) / self.std @ self.components / self.gain
         return np.clip(np.rint(embedding / self.scale), -127, 127).astype(np.int8)
 
 
-def place_means(packs: Iterable[tuple[Pack, FloatArray]]) -> FloatArray:
-    """Mean of the raw embeddings of speech at each place.
+def place_means(batches: Iterable[tuple[Batch, FloatArray]]) -> FloatArray:
+    """Mean of the raw embeddings at each place of a piece.
 
     Parameters
     ----------
-    packs
-        Packs and their embeddings, (750, 512) each.
+    batches
+        Batches and their embeddings, (frames, 512) each.
 
     Returns
     -------
-    (750, 512) float32
-        Where a place has little or no speech, mostly or wholly the mean of all.
+    (PIECE_FRAMES, 512) float32
+        Where a place has few frames or none, mostly or wholly the mean of all.
     """
-    count = np.zeros((PACK_FRAMES, 1))
-    total = np.zeros((PACK_FRAMES, ENCODER_DIM))
-    for pack, embeddings in packs:
-        for piece in pack.pieces:
-            count[piece.slice_in_pack] += 1
-            total[piece.slice_in_pack] += embeddings[piece.slice_in_pack]
+    count = np.zeros((PIECE_FRAMES, 1))
+    total = np.zeros((PIECE_FRAMES, ENCODER_DIM))
+    for batch, embeddings in batches:
+        np.add.at(count, batch.places, 1)
+        np.add.at(total, batch.places, embeddings)
     overall = total.sum(axis=0) / count.sum()
     prior = PLACE_PRIOR_FRAMES
     return np.asarray((total + prior * overall) / (count + prior), np.float32)
@@ -376,7 +372,7 @@ def fit_projection(batches: Iterable[FloatArray], mean: FloatArray) -> Projectio
     batches
         Raw embeddings less their mean, (frames, 512) each.
     mean
-        (750, 512), that was taken from them.
+        (PIECE_FRAMES, 512), that was taken from them.
     """
     count = 0
     squares = np.zeros((ENCODER_DIM, ENCODER_DIM))
@@ -395,23 +391,40 @@ def fit_projection(batches: Iterable[FloatArray], mean: FloatArray) -> Projectio
     )
 
 
-def pca_packs(packs: Sequence[Pack]) -> list[Pack]:
-    """A random subset with as many packs of each target language, and of all others together."""
-    groups: dict[str, list[Pack]] = {}
-    for pack in packs:
-        target = pack.pieces[0].clip.target
-        groups.setdefault(pack.language if target else "other", []).append(pack)
+def pca_batches(batches: Sequence[Batch]) -> list[Batch]:
+    """A random subset with as many batches of each target language, and of all others together."""
+    groups: dict[str, list[Batch]] = {}
+    for batch in batches:
+        target = batch.pieces[0].clip.target
+        groups.setdefault(batch.language if target else "other", []).append(batch)
     chooser = random.Random(SEED)
     return [
-        pack
+        batch
         for _, group in sorted(groups.items())
-        for pack in chooser.sample(group, min(PCA_PACKS_PER_LANGUAGE, len(group)))
+        for batch in chooser.sample(group, min(PCA_BATCHES_PER_LANGUAGE, len(group)))
     ]
 
 
-def speech_frames(pack: Pack, embeddings: FloatArray) -> FloatArray:
-    """The frames of (750, 512) that belong to a clip, without the silence between."""
-    return np.concatenate([embeddings[piece.slice_in_pack] for piece in pack.pieces])
+def check_version(archive: Any, path: Path) -> None:
+    """Refuse a cache, an open ``.npz``, of another version.
+
+    Raises
+    ------
+    EdgelidError
+        If it is another.
+    """
+    version = int(archive["version"]) if "version" in archive else 1
+    if version < VERSION:
+        raise EdgelidError(
+            f"the teacher's embeddings {path} were made in packs of 30 s, where the teacher heard "
+            "every clip together with its neighbours: make them again with "
+            "python -m train.fit.teacher"
+        )
+    if version > VERSION:
+        raise EdgelidError(
+            f"the teacher's embeddings {path} were made by a newer edgelid: make them again with "
+            "python -m train.fit.teacher"
+        )
 
 
 def read_projection(path: Path) -> Projection:
@@ -420,31 +433,35 @@ def read_projection(path: Path) -> Projection:
     Raises
     ------
     EdgelidError
-        If it cannot be read.
+        If it cannot be read, or is of another version.
     """
     names = ("mean", "std", "components", "eigenvalues")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return Projection(*(np.asarray(archive[name], np.float32) for name in names))
+            found = Projection(*(np.asarray(archive[name], np.float32) for name in names))
+            check_version(archive, path)
+            return found
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise EdgelidError(f"cannot read the teacher's embeddings {path}") from error
 
 
-def own_projection(packs: Sequence[Pack], shards: Path) -> Projection:
-    """Fit a `Projection` to the packs, all of which have a shard."""
-    mean = place_means((pack, _load_embeddings(shards, pack)) for pack in packs)
+def own_projection(batches: Sequence[Batch], shards: Path) -> Projection:
+    """Fit a `Projection` to the batches, all of which have a shard."""
+    mean = place_means((batch, _load_embeddings(shards, batch)) for batch in batches)
     return fit_projection(
-        (speech_frames(pack, _load_embeddings(shards, pack) - mean) for pack in pca_packs(packs)),
+        (_load_embeddings(shards, batch) - mean[batch.places] for batch in pca_batches(batches)),
         mean,
     )
 
 
-def collect(packs: Sequence[Pack], shards: Path, projection: Projection) -> dict[str, NDArray[Any]]:
+def collect(
+    batches: Sequence[Batch], shards: Path, projection: Projection
+) -> dict[str, NDArray[Any]]:
     """Join the shards.
 
     Parameters
     ----------
-    packs
+    batches
         All of them have a shard.
     shards
         Folder of the shards.
@@ -454,50 +471,38 @@ def collect(packs: Sequence[Pack], shards: Path, projection: Projection) -> dict
     Returns
     -------
     dict
-        ``frames`` (N, COMPONENTS) int8; ``scale`` (COMPONENTS,) float32; ``offsets`` (clips + 1,)
-        int64: clip ``i`` has the frames ``offsets[i]`` to ``offsets[i + 1]``; ``paths``
-        (clips,) str, sorted; ``log_posteriors`` (clips, 9) float32, of the pack (or the mean of
-        the packs) that the clip was in, and ``languages`` (9,) str that they are of; ``mean``,
-        ``std``, ``components``, ``eigenvalues`` as in `Projection`, ``gain`` (COMPONENTS,).
+        ``version`` (); ``frames`` (N, COMPONENTS) int8; ``scale`` (COMPONENTS,) float32;
+        ``offsets`` (clips + 1,) int64: clip ``i`` has the frames ``offsets[i]`` to
+        ``offsets[i + 1]``; ``paths`` (clips,) str, sorted; ``mean``, ``std``, ``components``,
+        ``eigenvalues`` as in `Projection`, ``gain`` (COMPONENTS,).
     """
     lengths: dict[str, int] = {}
-    for pack in packs:
-        for piece in pack.pieces:
+    for batch in batches:
+        for piece in batch.pieces:
             lengths[piece.clip.path] = lengths.get(piece.clip.path, 0) + piece.length_frames
     paths = sorted(lengths)
-    index = {path: i for i, path in enumerate(paths)}
     offsets = np.concatenate([[0], np.cumsum([lengths[path] for path in paths])]).astype(np.int64)
+    starts = dict(zip(paths, offsets.tolist(), strict=False))
     frames = np.zeros((offsets[-1], COMPONENTS), np.int8)
-    log_posteriors = np.zeros((len(paths), len(LANGUAGES)), np.float32)
-    for pack in packs:
-        with np.load(_shard(shards, pack)) as shard:
-            quantised = projection.quantised(shard["embeddings"].astype(np.float32))
-            pack_log_posteriors = shard["log_posteriors"]
-        for piece in pack.pieces:
-            i = index[piece.clip.path]
-            first = offsets[i] + piece.first_frame
-            frames[first : first + piece.length_frames] = quantised[piece.slice_in_pack]
-            weight = piece.length_frames / lengths[piece.clip.path]
-            log_posteriors[i] += weight * pack_log_posteriors
+    for batch in batches:
+        quantised = projection.quantised(_load_embeddings(shards, batch), batch.places)
+        at = 0
+        for piece in batch.pieces:
+            first = starts[piece.clip.path] + piece.first_frame
+            frames[first : first + piece.length_frames] = quantised[at : at + piece.length_frames]
+            at += piece.length_frames
     return {
+        "version": np.array(VERSION),
         "frames": frames,
         "scale": projection.scale,
         "offsets": offsets,
         "paths": np.array(paths),
-        "languages": np.array(LANGUAGES),
-        "log_posteriors": log_posteriors,
         "mean": projection.mean,
         "std": projection.std,
         "components": projection.components,
         "eigenvalues": projection.eigenvalues,
         "gain": projection.gain,
     }
-
-
-def save_npz(path: Path, **arrays: NDArray[Any]) -> None:
-    """`numpy.savez`, whole or not at all."""
-    with atomic_file(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
 
 
 def make_cache(corpus: Path, output: Path, weights: Path, like: Path | None = None) -> str:
@@ -509,17 +514,18 @@ def make_cache(corpus: Path, output: Path, weights: Path, like: Path | None = No
     manifest = open_manifest(corpus)
     clips = manifest.where(pl.col("split") == TRAIN).clips()
     check_files(clips, manifest.root)
-    packs = pack_clips(clips)
-    if not packs:
+    batches = batches_of(clips)
+    if not batches:
         raise EdgelidError(f"the corpus {corpus} has no clips in its training split")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EdgelidError(f"cannot make the folder {output.parent}: {error.strerror}") from error
     shards = output.with_suffix(".shards")
-    extract(packs, manifest.root, shards, lambda: load_whisper(weights))
-    arrays = collect(packs, shards, given or own_projection(packs, shards))
-    save_npz(output, **arrays)
+    extract(batches, manifest.root, shards, lambda: load_whisper(weights))
+    arrays = collect(batches, shards, given or own_projection(batches, shards))
+    with atomic_file(output) as file:
+        np.savez(file, allow_pickle=False, **arrays)
     kept = arrays["eigenvalues"][:COMPONENTS].sum() / arrays["eigenvalues"].sum()
     return (
         f"{output}: {len(arrays['paths'])} clips, {len(arrays['frames'])} frames, "

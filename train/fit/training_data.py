@@ -13,7 +13,7 @@ import polars as pl
 
 from edge.errors import EdgelidError
 from train.config import RunConfig
-from train.corpus.manifest import DEV, TEST, TRAIN, Manifest, open_manifest
+from train.corpus.manifest import DEV, TEST, TRAIN, Manifest, divided_speakers, open_manifest
 from train.features.cache import CachedFeatures, prepare
 from train.features.filterbank import band_centres_hz
 from train.features.noise import NoiseClip, read_noise
@@ -123,7 +123,7 @@ def open_corpus(config: RunConfig, place: Place, teachers: Sequence[Path] = ()) 
     """
     parts = _read_manifests(place.corpora)
     rows = pl.concat([part.rows for part in parts])
-    _check_sources(rows, config.data.development)
+    check_sources(rows, config.data.development)
     train, development = divide(rows, config.data.development)
     if not len(development):
         raise EdgelidError(
@@ -201,18 +201,16 @@ def _read_manifests(corpora: Sequence[Path]) -> list[Manifest]:
     """What each corpus has to learn from; corpora that overlap are refused."""
     whole = [open_manifest(corpus) for corpus in corpora]
     parts = [manifest.where(pl.col("split") != TEST) for manifest in whole]
-    rows = pl.concat([part.rows.select("path", "speaker") for part in parts])
+    rows = pl.concat([part.rows.select("path") for part in parts])
     # A clip's path is its name everywhere.
     twice = rows.filter(~pl.col("path").is_first_distinct())
     if len(twice):
         raise EdgelidError(
             f"two of the corpora have a clip {twice['path'][0]}: rename one's folders"
         )
-    tested = pl.concat([m.rows.filter(pl.col("split") == TEST).select("speaker") for m in whole])
-    both = rows.join(tested, "speaker", "semi", maintain_order="left")
-    if len(both):
+    for speaker, splits in divided_speakers(pl.concat(m.rows for m in whole)).iter_rows():
         raise EdgelidError(
-            f"the speaker {both['speaker'][0]} is in train in one corpus and in test in another: "
+            f"the speaker {speaker} is in {splits[0]} in one corpus and in {splits[1]} in another: "
             "keep each speaker in one split"
         )
     for corpus, part in zip(corpora, parts, strict=True):
@@ -229,7 +227,7 @@ def _warn_of_lone_speakers(rows: pl.DataFrame, languages: Sequence[str]) -> None
         log.warning("only one speaker of %s: the model may learn the voice", ", ".join(lone))
 
 
-def _check_sources(rows: pl.DataFrame, development: Mapping[str, Sequence[str]]) -> None:
+def check_sources(rows: pl.DataFrame, development: Mapping[str, Sequence[str]]) -> None:
     """Refuse a misspelt source, which would silently be trained on."""
     for language, sources in development.items():
         known = rows.filter(pl.col("language") == language)["source"].unique().to_list()

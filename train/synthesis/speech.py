@@ -35,10 +35,10 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.system.atomic import write_atomically
 from train.command import run
+from train.config import LANGUAGES as TARGETS
 from train.corpus.manifest import COLUMNS
 from train.features.cache import seed_of
 from train.features.codecs import encode
-from train.fit.teacher import LANGUAGES as TARGETS
 from train.synthesis import kokoro
 
 # Characters of text for one clip; a sentence more than that is the last.

@@ -8,6 +8,7 @@ r"""The commands of training from waveforms: parse, call one function, print.
     python -m train.waveforms hear --bank BANK --teacher large.npz --output HEARING
     python -m train.waveforms compact train/configs/compact.toml --bank BANK \
         --teacher large.npz --hearing HEARING --output compact.npz
+    python -m train.waveforms ceiling train/configs/large.toml --bank BANK --weights model.bin
 
 The parts of a bank can be copied to a machine with an accelerator; the commands after it need no
 corpus. ``KERAS_BACKEND=jax`` runs those that compute on JAX.
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from edge.errors import EdgelidError
 from train.command import run
-from train.config import read_toml
+from train.config import development_of, read_toml
 
 LAYERS = 4  # of Whisper's encoder that the large model has
 
@@ -94,6 +95,19 @@ def parser() -> argparse.ArgumentParser:
             "--precision", default="mixed_bfloat16", help="float32 where there is no GPU"
         )
         fit.set_defaults(run_command=run_large if name == "large" else run_compact)
+    ceiling = commands.add_parser("ceiling", help="score linear heads on a teacher's own frames")
+    ceiling.add_argument("config", type=Path)
+    ceiling.add_argument("--bank", type=Path, required=True, metavar="BANK")
+    ceiling.add_argument(
+        "--weights", type=Path, required=True, help="model.bin, model.safetensors or base.pt"
+    )
+    ceiling.add_argument("--large", type=Path, metavar="LARGE.npz", help="score this one, too")
+    ceiling.add_argument(
+        "--per-language", type=int, default=150, help="training windows (default 150)"
+    )
+    ceiling.add_argument("--most", type=int, default=60, help="development windows a source")
+    ceiling.add_argument("--json", type=Path, help="write all figures to this file")
+    ceiling.set_defaults(run_command=run_ceiling)
     return top
 
 
@@ -102,9 +116,8 @@ def run_pack(options: argparse.Namespace) -> None:
     from train.features.synthetic_noise import sounds_of
     from train.waveforms.bank import entries_of, write_bank
 
-    development = read_toml(options.config)["data"].get("development", {})
     sounds = sounds_of(options.corpus)
-    found = entries_of(options.corpus, development, sounds)
+    found = entries_of(options.corpus, development_of(options.config), sounds)
     print(f"{write_bank(found, options.output, round(options.part_mb * 1e6))} parts written")
 
 
@@ -179,6 +192,26 @@ def run_compact(options: argparse.Namespace) -> None:
         share_processors(options.towers)
     _check_output(options.output)
     fit_compact(read_toml(options.config), Segments.load(options.bank), options)
+
+
+def run_ceiling(options: argparse.Namespace) -> None:
+    """``ceiling``."""
+    import json
+
+    from edge.system.atomic import write_atomically
+    from train.waveforms.bank import Segments
+    from train.waveforms.ceiling import ceiling, table
+
+    if min(options.per_language, options.most) < 1:
+        raise EdgelidError("--per-language and --most must be at least 1")
+    if options.json:
+        _check_output(options.json)
+    config, segments = read_toml(options.config), Segments.load(options.bank)
+    sizes = options.per_language, options.most
+    report = ceiling(config, segments, options.weights, options.large, *sizes)
+    if options.json:
+        write_atomically(options.json, (json.dumps(report, indent=1) + "\n").encode())
+    print("\n".join(table(report)))
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from train.features import codecs
 
 PART_BYTES = 50_000_000
 # Levels of recordings say which collection they are of; augmentation draws new ones.
@@ -131,7 +132,6 @@ def _chain(data: bytes) -> list[bytes]:
 
 def transcode(samples: Float32Array, rng: np.random.Generator) -> Float32Array:
     """What a phone, a cheap encoder or a telephone line leaves of a clip."""
-    import soundfile
     from scipy.signal import resample_poly
 
     choice = rng.integers(5)
@@ -143,13 +143,9 @@ def transcode(samples: Float32Array, rng: np.random.Generator) -> Float32Array:
         ("WAV", "ULAW", 8_000),
     )[choice]
     sent = samples if rate == SAMPLE_RATE_HZ else resample_poly(samples, 1, 2)
-    buffer = io.BytesIO()
     level = None if container == "WAV" else float(rng.uniform(0.5, 0.95))
-    with soundfile.SoundFile(
-        buffer, "w", rate, 1, subtype=codec, format=container, compression_level=level
-    ) as file:
-        file.write(np.clip(sent, -1, 1).astype(np.float32))
-    heard = soundfile.read(io.BytesIO(buffer.getvalue()), dtype="float32")[0]
+    sent = np.clip(sent, -1, 1).astype(np.float32)
+    heard = codecs.decode(codecs.encode(sent, container, codec, level, rate_hz=rate))
     if rate != SAMPLE_RATE_HZ:
         heard = resample_poly(heard, 2, 1)
     out = np.zeros(len(samples), np.float32)

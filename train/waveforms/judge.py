@@ -31,6 +31,21 @@ def select(score: dict[str, Any]) -> float:
     return round(float(np.mean([v["macro"] for v in score.values()])), 4)
 
 
+def whole(model: Any, filters: Any, front_end: FrontEndConfig) -> Callable[[Any], Any]:
+    """From waveforms to scores of the large model; of 10 s the mean over windows of 3 s."""
+
+    def call(wave: Any) -> Any:
+        features = log_mel(wave, front_end, filters)
+        if features.shape[1] <= WINDOW_FRAMES:
+            return model(features)
+        last = features.shape[1] - WINDOW_FRAMES
+        starts = range(0, last + 1, WINDOW_HOP_FRAMES)
+        parts = [features[:, i : i + WINDOW_FRAMES] for i in starts]
+        return sum(ops.log_softmax(model(p)) for p in parts) / len(parts)
+
+    return call
+
+
 class Judge:
     """Scores on the speech held out for decisions."""
 
@@ -76,18 +91,8 @@ class Judge:
     def large(
         self, model: Any, filters: Any, front_end: FrontEndConfig, bank: Any
     ) -> dict[str, Any]:
-        """Scores of the large model; 10 s as the mean over windows of 3 s."""
-
-        def call(wave: Any) -> Any:
-            features = log_mel(wave, front_end, filters)
-            if features.shape[1] <= WINDOW_FRAMES:
-                return model(features)
-            last = features.shape[1] - WINDOW_FRAMES
-            starts = range(0, last + 1, WINDOW_HOP_FRAMES)
-            parts = [features[:, i : i + WINDOW_FRAMES] for i in starts]
-            return sum(ops.log_softmax(model(p)) for p in parts) / len(parts)
-
-        return self._all(self._compiled([model], call), bank)
+        """Scores of the large model."""
+        return self._all(self._compiled([model], whole(model, filters, front_end)), bank)
 
     def compact(
         self, trunk: Any, head: Any, filters: Any, front_end: FrontEndConfig, bank: Any

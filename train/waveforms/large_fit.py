@@ -16,11 +16,11 @@ from train.waveforms.draws import Draw, Drawer
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import Large, large_front_end
 from train.waveforms.lessons import augmented_waves, cross_entropy, hits, room_constants
+from train.waveforms.linear import Linear
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
 
 HEAD_BATCH_S = 3.0  # a batch for the head has as many windows of any length as a step has of this
-HEAD_ITERATIONS = 150
 
 
 def fit_large(config: dict[str, Any], segments: Segments, given: argparse.Namespace) -> None:
@@ -91,7 +91,6 @@ class _Run:
         Beginning with a random layer, the encoder would first unlearn what it brought (Kumar et
         al. 2022, "Fine-tuning can distort pretrained features").
         """
-        from sklearn.linear_model import LogisticRegression
 
         def pure(values: Any, draw: Any, constants: Any) -> Any:
             with with_values(self._model, values):
@@ -106,14 +105,11 @@ class _Run:
             found.append(np.asarray(pooled(values, draw, self._constants[s])))
             labels.append(draw["labels"])
         x, y = np.concatenate(found), np.concatenate(labels)
-        mean, variance = x.mean(0), x.var(0)
-        z = (x - mean) / np.sqrt(variance + 1e-5)
-        # The penalty for each example is what counts, however many there are.
-        strength = 1.0 / (self._settings["head_penalty"] * len(z))
-        head = LogisticRegression(C=strength, max_iter=HEAD_ITERATIONS).fit(z, y)
-        print(f"head fitted to {len(z)} windows: {head.score(z, y):.1%} right", flush=True)
-        self._model.centre.set_weights([mean, variance])
-        self._model.scores.set_weights([head.coef_.T, head.intercept_])
+        head = Linear.fit(x, y, self._settings["head_penalty"])
+        right = float(np.mean(head.scores(x).argmax(axis=1) == y))
+        print(f"head fitted to {len(x)} windows: {right:.1%} right", flush=True)
+        self._model.centre.set_weights([head.mean, head.variance])
+        self._model.scores.set_weights([head.kernel, head.bias])
 
     def _loss(self, outs: Any, draw: Any, constants: Any) -> Any:
         features = masked(self._features(draw, constants), draw["times"], draw["bands"])

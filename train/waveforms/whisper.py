@@ -109,8 +109,8 @@ class Encoder(keras.Model):  # type: ignore[misc]
             layer.build((None, None, dim))
         self.built = True
 
-    def call(self, features: Any) -> Any:
-        """Tokens of windows.
+    def outputs(self, features: Any) -> list[Any]:
+        """Tokens after each of the layers.
 
         Parameters
         ----------
@@ -119,14 +119,20 @@ class Encoder(keras.Model):  # type: ignore[misc]
 
         Returns
         -------
-        tensor, shape (batch, frames / 2, dim)
+        list of tensor, shape (batch, frames / 2, dim)
         """
         x = ops.gelu(self.conv1(features), approximate=True)
         x = ops.gelu(self.conv2(ops.pad(x, ((0, 0), (1, 1), (0, 0)))), approximate=True)
         x = x + ops.cast(ops.convert_to_tensor(positions(x.shape[1], self.dim)), x.dtype)
+        found = []
         for layer in self.stack:
             x = layer(x)
-        return x
+            found.append(x)
+        return found
+
+    def call(self, features: Any) -> Any:
+        """Tokens after the last layer, see :meth:`outputs`."""
+        return self.outputs(features)[-1]
 
     def load(self, arrays: Arrays) -> None:
         """Take over weights named as in :func:`train.waveforms.published.read_encoder`."""

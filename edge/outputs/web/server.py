@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 10.0  # between attempts at a port that is taken
 LEAVE_S = 1.0
+TICK_S = 1.0  # the date of an answer tells the second
 IDLE_S = 15  # a connection may wait for its next request
 # What waits to be sent to one that does not read is the kernel's memory, too.
 SEND_BYTES = 1 << 16
@@ -78,7 +79,7 @@ class WebServer:
         # Whatever a stranger sends is no news, and our own faults are told by the guard.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._ending = threading.Event()
-        self._server: uvicorn.Server | None = None
+        self._server: Server | None = None
         self._told = ""
         self._socket = self._bound()
         self._thread = threading.Thread(target=self._work, name="web", daemon=True)
@@ -98,7 +99,7 @@ class WebServer:
         self._ending.set()
         server = self._server
         if server is not None:
-            server.should_exit = True
+            server.end()
         self._thread.join(LEAVE_S)
 
     def _bound(self) -> socket.socket | None:
@@ -159,10 +160,10 @@ class WebServer:
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=0,
         )
-        self._server = server = uvicorn.Server(config)
+        self._server = server = Server(config)
         server.should_exit = self._ending.is_set()
         ticking = asyncio.create_task(self._feed.run())
-        ticking.add_done_callback(lambda _: setattr(server, "should_exit", True))
+        ticking.add_done_callback(lambda _: server.end())
         try:
             with bound:
                 await server.serve(sockets=[bound])
@@ -173,6 +174,32 @@ class WebServer:
 
     def _count_stuck(self) -> None:
         self._feed.lost += 1
+
+
+class Server(uvicorn.Server):
+    """A server that wakes up every `TICK_S` while nobody asks, and not ten times a second.
+
+    Parameters
+    ----------
+    config : uvicorn.Config
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """Have it end soon; any thread may."""
+        self.should_exit = True
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    async def main_loop(self) -> None:
+        """Keep the date of the answers, until the end."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), TICK_S)
 
 
 def bound_socket(address: Address) -> socket.socket:

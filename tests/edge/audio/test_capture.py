@@ -10,6 +10,7 @@ import pytest
 
 from edge.audio.capture import FORMATS, Capture, decoded
 from edge.audio.devices import list_devices
+from edge.audio.wakeup import WakeUp
 from tests.edge.fake_sounddevice import ARRAY, FakeClock, FakeSounddevice
 
 SAMPLES = np.array([0.0, 0.5, -0.5, -1.0, 0.25, -0.125], np.float32)
@@ -44,7 +45,7 @@ def test_a_device_that_has_one_format_only(kind: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sounddevice, "RawInputStream", in_one_format)
     (device,) = list_devices(sounddevice)
     clock = FakeClock()
-    capture = Capture(sounddevice, device, 2, clock)
+    capture = Capture(sounddevice, device, 2, clock, WakeUp())
     assert (capture.rate_hz, capture.channels) == (16_000, 2)
     clock.time_s = 1.0
     status = SimpleNamespace(input_overflow=False)

@@ -19,6 +19,7 @@ from edge.audio.default_device import LOOK_S, Places
 from edge.audio.level import Level
 from edge.audio.microphone import MicrophoneSource
 from edge.audio.sources import Gap, Sound
+from edge.audio.wakeup import WAKE_S
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from tests.edge.fake_sounddevice import (
@@ -191,6 +192,17 @@ def device(stream: FakeStream, first: int, count: int) -> list[Callable[[], None
     """Blocks of 50 ms that come when they should, from a sample on."""
     starts = range(first, first + 800 * count, 800)
     return [lambda start=start: stream.deliver(ramp(start, start + 800)) for start in starts]  # type: ignore[misc]
+
+
+def test_what_comes_in_parts_is_heard_at_once(clock: FakeClock) -> None:
+    source, stream = open_usb(clock)
+    assert stream.settings["blocksize"] == WAKE_S / 2 * SAMPLE_RATE_HZ
+    clock.while_asleep = [*device(stream, 0, 73), source.stop]
+    blocks: list[Any] = sounds(source)
+    enough = 7 * 800  # the first parts of 50 ms that are as long as that
+    assert {len(block) for block in blocks[:-1]} == {enough}
+    # And what has come until it is stopped.
+    np.testing.assert_array_equal(np.concatenate(blocks), ramp(0, 73 * 800)[:, 0])
 
 
 def test_overruns_are_gaps_in_their_place(

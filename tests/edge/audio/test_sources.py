@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import logging
+import math
 import os
 import struct
 import subprocess
@@ -24,6 +25,7 @@ import soundfile
 
 from edge.audio import sources
 from edge.audio.sources import AudioSource, FileSource, PcmSource, paced
+from edge.audio.wakeup import WAKE_S
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 
@@ -632,12 +634,14 @@ class FakeTime:
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
+        self.sleeps = 0
 
     def monotonic(self) -> float:
         return self.now_s
 
     def sleep(self, duration_s: float) -> None:
         assert duration_s > 0
+        self.sleeps += 1
         self.now_s += duration_s + self.OVERSLEEP_S
 
 
@@ -657,7 +661,8 @@ def test_pacing_does_not_drift(fake_time: FakeTime) -> None:
         assert block is given
         samples += len(block)
         late_s = fake_time.now_s - start_s - samples / SAMPLE_RATE_HZ
-        assert 0 <= late_s + 1e-9 < FakeTime.OVERSLEEP_S + 1e-6
+        assert 0 <= late_s + 1e-9 < WAKE_S + FakeTime.OVERSLEEP_S + 1e-6
+    assert fake_time.sleeps == math.ceil(samples / SAMPLE_RATE_HZ / WAKE_S)
 
 
 def test_pacing_catches_up(fake_time: FakeTime) -> None:
@@ -667,5 +672,5 @@ def test_pacing_catches_up(fake_time: FakeTime) -> None:
         if i == 0:
             fake_time.now_s += 1.0  # the listener was busy
         delivered_s.append(fake_time.now_s - start_s)
-    assert delivered_s[9] == delivered_s[0]  # nine blocks at once
-    assert delivered_s[-1] == pytest.approx(3.0, abs=2 * FakeTime.OVERSLEEP_S)
+    assert delivered_s[11] == delivered_s[0]  # all that was due by then at once
+    assert delivered_s[-1] == pytest.approx(10 * WAKE_S, abs=2 * FakeTime.OVERSLEEP_S)

@@ -18,6 +18,7 @@ import soundfile
 import edge.cli
 from edge import __version__
 from edge.bench import measure
+from edge.bench.compare import compare, read_bench
 from edge.bench.measure import ROUNDS, Wanted
 from edge.bench.table import figure, table
 from edge.bench.warn import warnings
@@ -67,6 +68,18 @@ def test_what_was_measured(document: dict[str, Any], model: ModelFile) -> None:
     assert list(run["stages"]) == ["front_end", "step", "head", "decoder", "rest"]
     assert run["paced"]["hops"] == ROUNDS * hops
     assert 0 <= run["paced"]["deadline_misses"] <= ROUNDS * hops
+    paced = run["paced"]
+    assert paced["cpu_ms_per_audio_s"] == pytest.approx(1e3 * paced["core_share"], rel=1e-4)
+    assert len(paced["rounds"]["times_flat_out"]) == ROUNDS
+    flat_out_ms = run["whole"]["rounds"]["cpu_ms_per_audio_s"]
+    for times, share, flat_ms in zip(
+        *(paced["rounds"][name] for name in ("times_flat_out", "core_share")),
+        flat_out_ms,
+        strict=True,
+    ):
+        assert times == pytest.approx(1e3 * share / flat_ms, rel=1e-4)
+    assert paced["times_flat_out"] in paced["rounds"]["times_flat_out"]
+    assert paced["wakeups_per_audio_s"] in paced["rounds"]["wakeups_per_audio_s"]
     for cost in (run["whole"], run["watched"], *run["stages"].values()):
         wall = cost["wall_ms_per_hop"]
         assert wall["p99"] is None  # of so few hops
@@ -98,13 +111,21 @@ def test_every_figure_has_its_unit(document: dict[str, Any]) -> None:
             part in counts or part.endswith(units) or any(f"{unit}_per_" in part for unit in units)
             for part in parts
         )
-        assert told or "times_the_stream" in parts, path
+        assert told or {"times_the_stream", "times_flat_out"} & {*parts}, path
 
 
 def test_people_read_it_in_80_columns(document: dict[str, Any]) -> None:
     lines = table(document)
     assert max(map(len, lines)) <= 80
-    for words in ("front end", "deadlines", "recomputing", "resident", "posteriors identical"):
+    for words in (
+        "front end",
+        "left on",
+        "times as much",
+        "deadlines",
+        "recomputing",
+        "resident",
+        "posteriors identical",
+    ):
         assert any(words in " ".join(lines[i : i + 2]) for i in range(len(lines))), words
 
 
@@ -334,6 +355,18 @@ def test_compare(edgelid: Edgelid, document: dict[str, Any], saved: Any) -> None
     assert any("Cortex-A53 in B" in line for line in lines)
     names = (str(one), str(other))
     assert max(len(line) for line in lines if not line.endswith(names)) <= 80
+
+
+def test_compare_with_a_bench_that_counted_no_wakeups(document: dict[str, Any], saved: Any) -> None:
+    older = copy.deepcopy(document)
+    paced = older["runs"][0]["paced"]
+    for name in ("times_flat_out", "wakeups_per_audio_s"):
+        del paced[name], paced["rounds"][name]
+    found = compare(read_bench(saved("A", older)), read_bench(saved("B", document)))
+    (pair,) = found["pairs"]
+    rows = {row["name"].strip(): row for row in pair["figures"]}
+    assert rows["times flat out"]["one"] is rows["times flat out"]["ratio"] is None
+    assert rows["wake-ups a second"]["other"] > 0
 
 
 def test_compare_pairs_equal_setups(edgelid: Edgelid, document: dict[str, Any], saved: Any) -> None:

@@ -31,17 +31,22 @@ def test_a_model_of_whole_windows(window_path: str, speech: Float32Array) -> Non
     assert opinion.took_s > 0
 
 
-def test_what_is_too_short_has_silence_before_it(window_path: str, speech: Float32Array) -> None:
+def test_what_is_too_short_is_repeated(window_path: str, speech: Float32Array) -> None:
     model = read_model(window_path)
     graph = run_model(model, 1)
     assert isinstance(graph, WindowGraph)
     front_end = model.description.front_end
-    samples = speech[16_000 : 16_000 + front_end.window_samples + 4 * front_end.hop_samples]
-    frames = np.zeros((20, front_end.mels), np.float32)
-    frames[-5:] = FrontEnd(front_end, model.filterbank).log_mel(samples)
+    samples = speech[16_000 : 16_000 + front_end.window_samples + 5 * front_end.hop_samples]
+    heard = FrontEnd(front_end, model.filterbank).log_mel(samples)
+    assert len(heard) == 6
+    frames = np.concatenate([heard, heard, heard, heard[:2]])
+    assert len(frames) == model.description.stream.receptive_field_frames
     opinion = ExpertFile(window_path, model.labels).open().asked(samples, 9.0, None)
     np.testing.assert_allclose(opinion.probabilities, softmax(graph.scores(frames)), rtol=1e-9)
     assert opinion.start_s == pytest.approx(9.0 - len(samples) / 16_000)
+    silent = ExpertFile(window_path, model.labels).open().asked(samples[:0], 9.0, None)
+    nothing = graph.scores(np.zeros_like(frames))
+    np.testing.assert_allclose(silent.probabilities, softmax(nothing), rtol=1e-9)
 
 
 def test_a_model_that_streams(expert_path: str, model: ModelFile, speech: Float32Array) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,10 @@ def missing_column(rows: Rows) -> None:
         del row[COLUMN["source"]]
 
 
-def two_splits(rows: Rows) -> None:
+def also_in(split: str, rows: Rows) -> None:
+    """A speaker of train in another split, too."""
     other = rows[1].copy()
-    other[COLUMN["path"]], other[COLUMN["split"]] = "de/other.wav", "test"
+    other[COLUMN["path"]], other[COLUMN["split"]] = "de/other.wav", split
     rows.append(other)
 
 
@@ -51,7 +53,11 @@ def nothing(rows: Rows) -> None:
 BAD: list[tuple[Callable[[Rows], None], str]] = [
     (unknown_column, "has the unknown column mood: it takes path, language,"),
     (missing_column, "lacks the column source"),
-    (two_splits, "has the speaker home-de-0 in train and in test: keep each speaker in one"),
+    (partial(also_in, "test"), "the speaker home-de-0 in train and in test: keep each speaker in"),
+    (
+        partial(also_in, "dev"),
+        "the speaker home-de-0 in train and in dev: keep each speaker in one",
+    ),
     (missing_file, "lost.wav is not in "),
     (no_length, "line 2: seconds is 'long', which must be a number above zero"),
     (nothing, "is empty: it needs a line of column names"),

@@ -22,7 +22,7 @@ from train.corpus.manifest import (
     read_manifest,
 )
 from train.features.noise import read_noise
-from train.fit.training_data import _check_sources, divide
+from train.fit.training_data import check_sources, divide
 
 CONFIG = Path(__file__).parents[3] / "train" / "configs" / "edgelid-9.toml"
 
@@ -53,7 +53,7 @@ def test_has_what_the_shipped_model_needs(clips: list[Clip]) -> None:
     data = read_config(CONFIG).data
     rows = rows_of(clips)
     training = rows.filter(pl.col("split") == TRAIN)
-    _check_sources(training, data.development)
+    check_sources(training, data.development)
     train, held_out = divide(training, data.development)
     for some in (training[train], training[held_out], rows.filter(pl.col("split") == TEST)):
         assert set(data.languages) <= set(some["language"])

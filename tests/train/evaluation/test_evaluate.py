@@ -20,6 +20,7 @@ from edge.model.modelfile import read_model
 from edge.offline import RecordingClassifier, classify_file
 from edge.opinion.expert import ExpertFile
 from tests.conftest import Conversion
+from tests.synthetic import DEVELOPMENT
 from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
 from train.corpus.manifest import read_manifest
 from train.evaluation.conditions import CLEAN, find_sounds
@@ -112,6 +113,12 @@ def test_evaluate_model(
     assert entry["open"]["cuts"] == len(known) == 2
     assert entry["open"]["accuracy"] == np.mean(hits)
     assert entry["languages"]["cuts"] == len(known)
+    pair = entry["pairs"]["by_pair"]["de,en"]
+    assert pair["cuts"] == 2
+    assert pair["accuracy"] == entry["languages"]["balanced_accuracy"]  # it knows no others
+    masked = [stream(tiny_conversion, tiny_corpus, some, ["de", "en"]) for some in known]
+    hits = [LABELS[int(m.argmax())] == some.language for m, some in zip(masked, known, strict=True)]
+    assert pair["open"] == np.mean(hits)
     one = report["durations"]["1"]
     assert one["languages"]["cuts"] == 4  # of each speaker, one in each item of 10 s or less
 
@@ -151,6 +158,13 @@ def test_both_models_together(
     assert both["durations"].keys() == report["durations"].keys()
     assert both["streams"]["decoder"] == report["streams"]["decoder"]
     assert both["durations"] != report["durations"]
+    assert "open" not in both["durations"]["10"]["pairs"]
+    # Its ceiling is the model alone, whose figures are known.
+    assert "ceiling" not in report
+    for duration, alone in both["ceiling"]["durations"].items():
+        assert alone == {k: report["durations"][duration][k] for k in ("languages", "pairs")}
+    assert both["ceiling"]["open_set"] == report["open_set"]
+    assert "tiny alone, 10 s: " in "\n".join(table(both))
     model = read_model(path)
     classifier = RecordingClassifier(model, open_graphs(model), second=ExpertFile(path, LABELS))
     beside = tiny_corpus.parent
@@ -160,6 +174,49 @@ def test_both_models_together(
     soundfile.write(file, load_cut(test_cuts[0], tiny_corpus), SAMPLE_RATE_HZ, subtype="FLOAT")
     answer = classify_file(classifier, file)
     np.testing.assert_allclose(np.exp(scores), [*answer.probabilities.values()], rtol=1e-9)
+
+
+def test_natural_speech_beside_synthetic(
+    tiny_conversion: Conversion, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    """On what was held out for decisions; no figure of natural speech has any other in it."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for part in tiny_corpus.iterdir():
+        if part.is_dir():
+            (corpus / part.name).symlink_to(part)
+    for name in ("noise", "rir"):
+        (tmp_path / name).symlink_to(tiny_corpus.parent / name)
+    lines = (tiny_corpus / "manifest.tsv").read_text().splitlines()
+    made = [
+        line.replace("\thuman\t", "\ttts\t") if f"\t{DEVELOPMENT}-de-0\t" in line else line
+        for line in lines
+    ]
+    assert made != lines
+    reports = []
+    for some in (lines, made):
+        (corpus / "manifest.tsv").write_text("\n".join(some) + "\n")
+        request = evaluation(
+            tiny_conversion,
+            corpus,
+            split="dev",
+            held_out={"de": [DEVELOPMENT], "en": [DEVELOPMENT]},
+            durations_s=[1.0],
+            conditions=["clean"],
+            streams=0,
+        )
+        reports.append(evaluate_model(request))
+    people, both = reports
+    before, after = (r["durations"]["1"]["languages"] for r in reports)
+    synthetic = both["durations"]["1"]["synthetic"]
+    assert "synthetic" not in people["durations"]["1"]
+    assert synthetic["languages"] == ["de"]
+    assert synthetic["speakers"] == 1
+    assert before["cuts"] == after["cuts"] + synthetic["cuts"]
+    assert before["by_language"]["en"]["cuts"] == after["by_language"]["en"]["cuts"]
+    assert list(after["by_source"]) == [DEVELOPMENT]
+    assert both["held_out"] == {"de": [DEVELOPMENT], "en": [DEVELOPMENT]}
+    assert f"synthetic speech, {synthetic['cuts']} cuts of 1 s: " in "\n".join(table(both))
 
 
 def test_all_conditions_that_there_are_sounds_for(
@@ -203,6 +260,11 @@ def test_json(report: dict[str, Any], tmp_path: Path) -> None:
         ({"durations_s": [11.0]}, "at most 10 s"),
         ({"workers": 0}, "--workers must be at least 1"),
         ({"streams": -1}, "--streams must be at least 0"),
+        ({"held_out": {"de": ["attic"]}}, "give it with --split dev"),
+        (
+            {"held_out": {"de": ["loft"]}, "split": "dev"},
+            "no training clips in de from loft: correct",
+        ),
         ({"conditions": ["rain"]}, "there is no condition rain: choose from clean, noise-20"),
         ({"conditions": ["babble-10"]}, "has nothing for babble-10"),
     ],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from train.evaluation.model_card import main
+from train.evaluation.model_card import main, tables
 
 ROOT = Path(__file__).parents[3]
 NAMES = ("edgelid-9", "edgelid-9-large")
@@ -19,6 +20,40 @@ def test_the_card_says_what_the_report_says(name: str, capsys: pytest.CaptureFix
     assert len(rows) > 20
     card = (ROOT / f"edge/models/{name}.md").read_text().splitlines()
     assert [row for row in rows if row not in card] == []
+
+
+def test_what_newer_reports_have() -> None:
+    report = json.loads((ROOT / "docs/results/edgelid-9-test.json").read_text())
+    before = list(tables(report))
+    # All cuts of 3 s again as three languages' pairs, as synthetic speech, and by a large model.
+    report["condition_duration_s"] = 3.0
+    entry = report["durations"]["3"]
+    by_pair = {"de,en": 0.91, "de,fr": 0.75, "en,fr": 0.83}
+    entry["pairs"] = {
+        "accuracy": 0.83,
+        "interval": [0.8, 0.85],
+        "open": 0.6,
+        "open_interval": [0.5, 0.7],
+        "by_pair": {name: {"accuracy": share} for name, share in by_pair.items()},
+    }
+    entry["synthetic"] = entry["languages"] | {"cuts": 12, "balanced_accuracy": 0.995}
+    report["ceiling"] = {
+        "model": "large",
+        "durations": {"3": {"languages": entry["languages"], "pairs": {"accuracy": 0.97}}},
+        "open_set": report["open_set"],
+    }
+    found = list(tables(report))
+    assert [line for line in before if line not in found] == []
+    for line in (
+        "| 3 s | 83.0 % (80.0 to 85.0) | 60.0 % (50.0 to 70.0) | de,fr: 75.0 % |",
+        "| pairs, 3 s | en | fr |",
+        "| de | 91 % | 75 % |",
+        "| en |  | 83 % |",
+    ):
+        assert line in found
+    assert any(line.startswith("| 3 s |") and "99.5 %" in line for line in found)
+    assert any(line.endswith("| 83.0 % | 97.0 % |") for line in found)
+    assert any(line.startswith("- large alone, at ") for line in found)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"durations": {"3": 1}}'])

@@ -14,6 +14,7 @@ from edge.errors import EdgelidError
 from tests.synthetic import rows_of
 from train.corpus.manifest import Clip
 from train.fit.distillation import FRAMES_PER_TEACHER_FRAME, UNITS, Origin, Teacher
+from train.fit.teacher import VERSION
 
 SCALE = np.array([0.5, 2.0], np.float32)
 GAIN = np.array([2.0, 0.25], np.float32)
@@ -31,6 +32,7 @@ def write(path: Path, values: dict[str, list[int]], **changes: Any) -> Path:
     frames = [pair(value) for clip_values in values.values() for value in clip_values]
     lengths = [len(clip_values) for clip_values in values.values()]
     arrays = {
+        "version": np.array(VERSION),
         "frames": np.array(frames, np.int8).reshape(-1, 2),
         "scale": SCALE,
         "gain": GAIN,
@@ -131,6 +133,14 @@ def test_a_damaged_file(archives: list[Path], tmp_path: Path, damage: str) -> No
         path.write_bytes({"empty": b"", "cut": data[:-40], "text": b"no archive"}[damage])
     with pytest.raises(EdgelidError, match=r"cannot read the teacher's embeddings .*damaged"):
         Teacher.load([archives[0], path], rows("a.wav"))
+
+
+def test_a_file_that_was_made_in_packs(archives: list[Path], tmp_path: Path) -> None:
+    path = write(tmp_path / "packs.npz", SECOND, version=None)
+    message = r"packs.npz were made in packs of 30 s.*: make them again with python -m train"
+    with pytest.raises(EdgelidError, match=message) as failure:
+        Teacher.load([archives[0], path], rows("a.wav"))
+    assert "\n" not in str(failure.value)
 
 
 def test_targets() -> None:

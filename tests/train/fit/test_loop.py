@@ -28,7 +28,7 @@ from train.fit.development import DevelopmentSet
 from train.fit.distillation import UNITS
 from train.fit.loop import Beginning, fit
 from train.fit.sampling import Batch
-from train.fit.teacher import clip_frames
+from train.fit.teacher import VERSION, clip_frames
 from train.fit.trainer import Trainer
 from train.fit.training_data import Corpus, Place, open_corpus
 from train.model.checkpoint import Checkpoint, load_checkpoint
@@ -261,8 +261,9 @@ def test_further_corpora(
 @pytest.mark.parametrize(
     ("clips", "message"),
     [
-        ((("en", "train", "field-en-0"),), "speaker field-en-0 is in train in one corpus and in"),
-        ((("en", "test", "home-en-0"),), "speaker home-en-0 is in train in one corpus and in"),
+        ((("en", "train", "field-en-0"),), "speaker field-en-0 is in test in one corpus and in tr"),
+        ((("en", "test", "home-en-0"),), "speaker home-en-0 is in train in one corpus and in test"),
+        ((("en", "dev", "home-en-0"),), "speaker home-en-0 is in train in one corpus and in dev"),
         ((("en", "test", "robot-1"),), "corpus .*further has no clips in its training split"),
     ],
 )
@@ -327,6 +328,7 @@ def write_teacher(path: Path, corpus: Path, seed: int, scale: float = 1.0) -> Pa
     lengths = [clip_frames(clip) for clip in clips]
     np.savez(
         path,
+        version=VERSION,
         frames=np.random.default_rng(seed).integers(-99, 99, (sum(lengths), 8), np.int8),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         paths=np.array([clip.path for clip in clips]),

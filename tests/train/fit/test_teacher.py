@@ -1,4 +1,4 @@
-"""The teacher's cache, without the teacher: what is packed, placed, projected and joined."""
+"""The teacher's cache, mostly without the teacher: what is cut, encoded, projected and joined."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ import train.fit.teacher
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from tests.synthetic import rows_of
+from train.config import LANGUAGES
 from train.corpus.manifest import Clip, read_manifest
 from train.fit.distillation import Teacher
 from train.fit.teacher import (
+    BATCH_FRAMES,
     CENTRE_SAMPLES,
+    EDGE_FRAMES,
     FRAME_SAMPLES,
-    GAP_FRAMES,
-    LANGUAGES,
+    LEAST_FRAMES,
     LEVEL_RMS,
-    PACK_FRAMES,
-    PACK_SAMPLES,
-    PCA_PACKS_PER_LANGUAGE,
+    PCA_BATCHES_PER_LANGUAGE,
     PEAK,
     PIECE_FRAMES,
     PLACE_PRIOR_FRAMES,
-    Pack,
+    VERSION,
+    Batch,
     Piece,
     Projection,
+    batches_of,
     clip_frames,
     collect,
+    encode_batch,
     fit_projection,
     load_whisper,
     main,
     own_projection,
-    pack_audio,
-    pack_clips,
-    pca_packs,
+    pca_batches,
+    piece_audio,
     place_means,
     read_projection,
-    speech_frames,
 )
 
 FRAME_S = 0.04
@@ -75,112 +76,108 @@ def clip(path: str, frames: float, language: str = "de", speaker: str = "anna") 
     )
 
 
-def layout(packs: list[Pack]) -> list[list[tuple[str, int, int, int]]]:
+def layout(batches: list[Batch]) -> list[list[tuple[str, int, int]]]:
     return [
-        [(p.clip.path, p.first_frame, p.length_frames, p.pack_frame) for p in pack.pieces]
-        for pack in packs
+        [(p.clip.path, p.first_frame, p.length_frames) for p in batch.pieces] for batch in batches
     ]
 
 
-def test_packs() -> None:
-    """By language and speaker, with a gap between two clips, and one language in a pack."""
+def test_batches() -> None:
+    """By language and speaker, of one language and a minute at most."""
     clips = [
-        clip("5", 10, "en"), clip("4", 20, speaker="bert"), clip("1", 300.9), clip("2", 400),
-        clip("3", 100, speaker="bert"),
+        clip("5", 10, "en"), clip("4", 20, speaker="bert"), clip("1", 700.9), clip("2", 700),
+        clip("3", 101, speaker="bert"),
     ]  # fmt: skip
-    packs = pack_clips(clips)
-    assert layout(packs) == [
-        [("1", 0, 300, 1), ("2", 0, 400, 301 + GAP_FRAMES)],
-        [("3", 0, 100, 1), ("4", 0, 20, 101 + GAP_FRAMES)],
-        [("5", 0, 10, 1)],
+    batches = batches_of(clips)
+    assert layout(batches) == [
+        [("1", 0, 700), ("2", 0, 700)],
+        [("3", 0, 101), ("4", 0, 20)],
+        [("5", 0, 10)],
     ]
-    assert [pack.language for pack in packs] == ["de", "de", "en"]
-    assert layout(pack_clips(reversed(clips))) == layout(packs)
-
-
-def test_a_pack_is_filled_to_its_last_frame() -> None:
-    rest = PACK_FRAMES - 1 - 300 - GAP_FRAMES
-    assert layout(pack_clips([clip("1", 300), clip("2", rest)])) == [
-        [("1", 0, 300, 1), ("2", 0, rest, PACK_FRAMES - rest)]
-    ]
-    assert len(pack_clips([clip("1", 300), clip("2", rest + 1)])) == 2
+    assert [batch.language for batch in batches] == ["de", "de", "en"]
+    assert layout(batches_of(reversed(clips))) == layout(batches)
+    assert batches[1].places.tolist() == [*range(101), *range(20)]
+    assert len(batches_of([clip("1", 700), clip("2", 700), clip("3", BATCH_FRAMES - 1400)])) == 1
 
 
 def test_long_and_short_clips() -> None:
-    packs = pack_clips([clip("long", 2 * PIECE_FRAMES + 9), clip("short", 0.9)])
-    assert layout(packs) == [
-        [("long", 0, PIECE_FRAMES, 1)],
-        [("long", PIECE_FRAMES, PIECE_FRAMES, 1), ("long", 2 * PIECE_FRAMES, 9, 732)],
+    batches = batches_of([clip("long", 2 * PIECE_FRAMES + 60), clip("short", 0.9)])
+    assert layout(batches) == [
+        [("long", 0, PIECE_FRAMES), ("long", PIECE_FRAMES, PIECE_FRAMES)],
+        [("long", 2 * PIECE_FRAMES, 60)],
     ]
-    assert pack_clips([clip("short", 0.9)]) == []
+    assert batches_of([clip("short", 0.9)]) == []
     assert [clip_frames(clip("", frames)) for frames in (0.9, 1, 1.99, 2)] == [0, 1, 1, 2]
 
 
-def test_the_key_of_a_pack_is_of_its_contents() -> None:
-    (pack,) = pack_clips([clip("1", 10), clip("2", 20)])
-    (same,) = pack_clips([clip("2", 20), clip("1", 10)])
-    assert pack.key == same.key
+def test_the_key_of_a_batch_is_of_its_contents() -> None:
+    (batch,) = batches_of([clip("1", 10), clip("2", 20)])
+    (same,) = batches_of([clip("2", 20), clip("1", 10)])
+    assert batch.key == same.key
     for other in ([clip("1", 10.5), clip("2", 20)], [clip("1", 10), clip("3", 20)]):
-        assert pack_clips(other)[0].key != pack.key
+        assert batches_of(other)[0].key != batch.key
 
 
-def test_audio_of_a_pack() -> None:
-    """Each clip 10 ms early, so that the encoder's frames are of their samples; at one level."""
-    ramp = np.linspace(0.1, 0.2, 12 * FRAME_SAMPLES + 100, dtype=np.float32)
-    impulse = np.zeros(20 * FRAME_SAMPLES, np.float32)
-    impulse[1000] = 0.5
-    # The second file is shorter than its manifest says, and the third one holds nothing.
-    audio = {"1": ramp, "2": impulse[:-50], "3": np.zeros(4 * FRAME_SAMPLES, np.float32)}
-    (pack,) = pack_clips([clip("1", 12.2), clip("2", 20), clip("3", 4)])
-    samples = pack_audio(pack, audio.__getitem__)
-    assert samples.shape == (PACK_SAMPLES,)
+def audio_of(frames: float, samples: Float32Array) -> list[Float32Array]:
+    (batch,) = batches_of([clip("1", frames)])
+    return [piece_audio(piece, samples) for piece in batch.pieces]
+
+
+FIRST = EDGE_FRAMES * FRAME_SAMPLES - CENTRE_SAMPLES  # sample of a context that a piece begins at
+
+
+def test_audio_of_a_clip() -> None:
+    """10 ms early, so that the encoder's frames are of their samples; at one level."""
+    ramp = np.linspace(0.1, 0.2, 90 * FRAME_SAMPLES + 100, dtype=np.float32)
+    (samples,) = audio_of(90.2, ramp)
+    assert samples.shape == ((90 + 2 * EDGE_FRAMES) * FRAME_SAMPLES,)
     assert samples.dtype == np.float32
-    first = FRAME_SAMPLES - CENTRE_SAMPLES
-    end = first + 12 * FRAME_SAMPLES
     level = LEVEL_RMS / float(np.sqrt(np.mean(ramp**2)))
-    np.testing.assert_allclose(samples[first:end], ramp[: 12 * FRAME_SAMPLES] * level, rtol=1e-5)
-    second = (13 + GAP_FRAMES) * FRAME_SAMPLES - CENTRE_SAMPLES
-    rest = np.delete(samples, np.s_[first:end])
-    assert np.count_nonzero(rest) == 1
-    assert samples[second + 1000] == pytest.approx(PEAK)  # the level is as high as it fits
+    end = FIRST + 90 * FRAME_SAMPLES
+    np.testing.assert_allclose(samples[FIRST:end], ramp[: 90 * FRAME_SAMPLES] * level, rtol=1e-5)
+    assert not np.delete(samples, np.s_[FIRST:end]).any()
+
+
+def test_audio_of_short_and_silent_clips() -> None:
+    """No context is shorter than the encoder takes; a file may be shorter than it should be."""
+    impulse = np.zeros(20 * FRAME_SAMPLES - 50, np.float32)
+    impulse[1000] = 0.5
+    (samples,) = audio_of(20, impulse)
+    assert samples.shape == (LEAST_FRAMES * FRAME_SAMPLES,)
+    assert np.flatnonzero(samples).tolist() == [FIRST + 1000]
+    assert samples[FIRST + 1000] == pytest.approx(PEAK)  # the level is as high as it fits
+    (samples,) = audio_of(4, np.zeros(4 * FRAME_SAMPLES, np.float32))
+    assert not samples.any()
 
 
 def test_audio_of_the_pieces_of_a_long_clip() -> None:
     ramp = np.linspace(0.0, 1.0, (PIECE_FRAMES + 50) * FRAME_SAMPLES, dtype=np.float32)
-    one, two = (
-        pack_audio(pack, lambda _: ramp) for pack in pack_clips([clip("1", PIECE_FRAMES + 50)])
-    )
-    first, cut = FRAME_SAMPLES - CENTRE_SAMPLES, PIECE_FRAMES * FRAME_SAMPLES
-    whole = np.concatenate([one[first : first + cut], two[first : first + 50 * FRAME_SAMPLES]])
+    one, two = audio_of(PIECE_FRAMES + 50, ramp)
+    cut = PIECE_FRAMES * FRAME_SAMPLES
+    whole = np.concatenate([one[FIRST : FIRST + cut], two[FIRST : FIRST + 50 * FRAME_SAMPLES]])
     np.testing.assert_allclose(whole / whole[-1], ramp, atol=1e-6)
-    assert not two[first + 50 * FRAME_SAMPLES :].any()
+    assert not two[FIRST + 50 * FRAME_SAMPLES :].any()
 
 
-def pack_of(path: str, frames: int, first: int = 1) -> Pack:
-    return Pack((Piece(clip(path, frames), 0, frames, first),))
+def batch_of(path: str, frames: int) -> Batch:
+    return Batch((Piece(clip(path, frames), 0, frames),))
 
 
 def test_place_means() -> None:
-    """Of the frames that hold speech; where there are few, near the mean of all."""
-    long, short = pack_of("1", 10), pack_of("2", 4)
-    embeddings = [np.full((PACK_FRAMES, ENCODER_DIM), value, np.float32) for value in (3.0, 10.0)]
-    means = place_means(zip((long, short), embeddings, strict=True))
+    """Where there are few frames, near the mean of all."""
+    batches = (batch_of("1", 10), batch_of("2", 4))
+    embeddings = [
+        np.full((frames, ENCODER_DIM), value, np.float32) for frames, value in ((10, 3), (4, 10))
+    ]
+    means = place_means(zip(batches, embeddings, strict=True))
     overall, prior = (10 * 3 + 4 * 10) / 14, PLACE_PRIOR_FRAMES
-    assert means.shape == (PACK_FRAMES, ENCODER_DIM)
-    np.testing.assert_allclose(means[1:5], (13 + prior * overall) / (2 + prior), rtol=1e-6)
-    np.testing.assert_allclose(means[5:11], (3 + prior * overall) / (1 + prior), rtol=1e-6)
-    np.testing.assert_allclose(means[[0, *range(11, PACK_FRAMES)]], overall, rtol=1e-6)
+    assert means.shape == (PIECE_FRAMES, ENCODER_DIM)
+    np.testing.assert_allclose(means[:4], (13 + prior * overall) / (2 + prior), rtol=1e-6)
+    np.testing.assert_allclose(means[4:10], (3 + prior * overall) / (1 + prior), rtol=1e-6)
+    np.testing.assert_allclose(means[10:], overall, rtol=1e-6)
 
 
-def test_speech_frames() -> None:
-    (pack,) = pack_clips([clip("1", 10), clip("2", 20)])
-    numbers = np.repeat(np.arange(PACK_FRAMES, dtype=np.float32)[:, None], 2, axis=1)
-    frames = speech_frames(pack, numbers)
-    second = 11 + GAP_FRAMES
-    assert frames[:, 0].tolist() == [*range(1, 11), *range(second, second + 20)]
-
-
-def raw(seed: int, frames: int = PACK_FRAMES) -> Float32Array:
+def raw(seed: int, frames: int = PIECE_FRAMES) -> Float32Array:
     """Embeddings of few directions, very unlike in size, and some noise."""
     rng = np.random.default_rng(seed)
     directions = np.random.default_rng(0).standard_normal((DIRECTIONS, ENCODER_DIM))
@@ -192,7 +189,7 @@ def raw(seed: int, frames: int = PACK_FRAMES) -> Float32Array:
 
 @pytest.fixture
 def projection() -> Projection:
-    mean = np.zeros((PACK_FRAMES, ENCODER_DIM), np.float32)
+    mean = np.zeros((PIECE_FRAMES, ENCODER_DIM), np.float32)
     return fit_projection([raw(1), raw(2), raw(3)[:7]], mean)
 
 
@@ -212,85 +209,78 @@ def test_projection(projection: Projection) -> None:
 
 def test_quantised(projection: Projection) -> None:
     """What was kept gives the raw embeddings back, but for what the components leave out."""
+    places = np.array([*range(PIECE_FRAMES - 40), *range(40)])
+    mean = raw(6) / 3
+    projection = dataclasses.replace(projection, mean=mean)
     embeddings = raw(5)
-    quantised = projection.quantised(embeddings)
+    quantised = projection.quantised(embeddings + mean[places], places)
     assert quantised.dtype == np.int8
-    assert quantised.shape == (PACK_FRAMES, COMPONENTS)
+    assert quantised.shape == (PIECE_FRAMES, COMPONENTS)
     back = quantised * projection.scale * projection.gain @ projection.components.T
     error = back - embeddings / projection.std
     assert (error**2).mean() < 0.1 * ((embeddings / projection.std) ** 2).mean()
-    assert np.abs(projection.quantised(1e6 * embeddings).astype(int)).max() == 127
+    assert np.abs(projection.quantised(1e6 * embeddings, places).astype(int)).max() == 127
 
 
-def test_packs_for_the_projection_are_balanced() -> None:
-    packs = [
-        Pack((Piece(clip(f"{language}{i}", 9, language), 0, 9, 1),))
+def test_batches_for_the_projection_are_balanced() -> None:
+    batches = [
+        Batch((Piece(clip(f"{language}{i}", 9, language), 0, 9),))
         for language, count in {"de": 40, "en": 5, "sv": 20, "fi": 20}.items()
         for i in range(count)
     ]
-    chosen = pca_packs(packs)
-    found = Counter(pack.language for pack in chosen)
-    assert found["de"] == PCA_PACKS_PER_LANGUAGE
+    chosen = pca_batches(batches)
+    found = Counter(batch.language for batch in chosen)
+    assert found["de"] == PCA_BATCHES_PER_LANGUAGE
     assert found["en"] == 5
-    assert found["sv"] + found["fi"] == PCA_PACKS_PER_LANGUAGE
-    assert chosen == pca_packs(packs)
+    assert found["sv"] + found["fi"] == PCA_BATCHES_PER_LANGUAGE
+    assert chosen == pca_batches(batches)
 
 
 CLIPS = [
-    clip("b/long", PIECE_FRAMES + 40), clip("a/short", 30), clip("c/other", 25, "sv"),
+    clip("b/long", 2 * PIECE_FRAMES + 60), clip("a/short", 30), clip("c/other", 25, "sv"),
     clip("d/none", 0.5),
 ]  # fmt: skip
 
 
-def write_shards(folder: Path, packs: list[Pack]) -> None:
-    folder.mkdir()
-    for number, pack in enumerate(packs):
-        np.savez(
-            folder / f"{pack.key}.npz",
-            embeddings=raw(10 + number).astype(np.float16),
-            log_posteriors=np.full(len(LANGUAGES), -number, np.float32),
-        )
-
-
 def test_collect(tmp_path: Path, projection: Projection) -> None:
-    packs = pack_clips(CLIPS)
-    assert layout(packs) == [
-        [("a/short", 0, 30, 1)],
-        [("b/long", 0, PIECE_FRAMES, 1)],
-        [("b/long", PIECE_FRAMES, 40, 1)],
-        [("c/other", 0, 25, 1)],
+    batches = batches_of(CLIPS)
+    assert layout(batches) == [
+        [("a/short", 0, 30), ("b/long", 0, PIECE_FRAMES), ("b/long", PIECE_FRAMES, PIECE_FRAMES)],
+        [("b/long", 2 * PIECE_FRAMES, 60)],
+        [("c/other", 0, 25)],
     ]
-    write_shards(tmp_path / "shards", packs)
-    arrays = collect(packs, tmp_path / "shards", projection)
+    projection = dataclasses.replace(projection, mean=raw(6) / 3)
+    shards = [raw(10 + i, len(batch.places)).astype(np.float16) for i, batch in enumerate(batches)]
+    for batch, shard in zip(batches, shards, strict=True):
+        np.save(tmp_path / f"{batch.key}.npy", shard)
+    arrays = collect(batches, tmp_path, projection)
+    assert arrays["version"] == VERSION
     assert arrays["paths"].tolist() == ["a/short", "b/long", "c/other"]
-    assert arrays["offsets"].tolist() == [0, 30, 30 + PIECE_FRAMES + 40, 95 + PIECE_FRAMES]
-    expected = [
-        projection.quantised(raw(10 + number).astype(np.float16).astype(np.float32))[1 : 1 + frames]
-        for number, frames in enumerate((30, PIECE_FRAMES, 40, 25))
-    ]
-    np.testing.assert_array_equal(arrays["frames"], np.concatenate(expected))
-    joined = (PIECE_FRAMES * 1 + 40 * 2) / (PIECE_FRAMES + 40)
-    np.testing.assert_allclose(
-        arrays["log_posteriors"], np.repeat([[0], [-joined], [-3]], len(LANGUAGES), axis=1)
+    long = 2 * PIECE_FRAMES + 60
+    assert arrays["offsets"].tolist() == [0, 30, 30 + long, 55 + long]
+    # A piece behind the other, in the order of the paths.
+    places = [*range(30), *range(PIECE_FRAMES), *range(PIECE_FRAMES), *range(60), *range(25)]
+    everything = np.concatenate(shards).astype(np.float32)
+    np.testing.assert_array_equal(
+        arrays["frames"], projection.quantised(everything, np.array(places))
     )
-    assert arrays["languages"].tolist() == list(LANGUAGES)
     for name in ("mean", "std", "components", "eigenvalues", "scale", "gain"):
         np.testing.assert_array_equal(arrays[name], getattr(projection, name))
 
 
-def test_own_projection_leaves_silence_out(tmp_path: Path) -> None:
-    packs = pack_clips(CLIPS)
-    write_shards(tmp_path / "one", packs)
-    one = own_projection(packs, tmp_path / "one")
-    (tmp_path / "other").mkdir()
-    for file in (tmp_path / "one").iterdir():
-        with np.load(file) as shard:
-            arrays = dict(shard)
-        arrays["embeddings"][-20:] = 1000  # no clip reaches so far
-        np.savez(tmp_path / "other" / file.name, **arrays)
-    other = own_projection(packs, tmp_path / "other")
-    for field in dataclasses.fields(Projection):
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+def test_own_projection(tmp_path: Path) -> None:
+    """Of embeddings less the mean of their places, whatever that is."""
+    batches = batches_of(CLIPS)
+    found = []
+    for folder, offset in (("one", 0), ("other", 1)):
+        (tmp_path / folder).mkdir()
+        for number, batch in enumerate(batches):
+            shard = raw(10 + number, len(batch.places)) + np.float32(1000 * offset)
+            np.save(tmp_path / folder / f"{batch.key}.npy", shard)
+        found.append(own_projection(batches, tmp_path / folder))
+    one, other = found
+    np.testing.assert_allclose(other.mean - one.mean, 1000, rtol=1e-4)
+    np.testing.assert_allclose(other.std, one.std, rtol=1e-2)
 
 
 class Whisper:
@@ -304,17 +294,18 @@ class Whisper:
         return cls()
 
     @staticmethod
-    def encode(model: Whisper, audio: Float32Array) -> tuple[Float32Array, Float32Array]:
-        assert audio.shape == (PACK_SAMPLES,)
-        embeddings = raw(int(1e6 * np.abs(audio).sum()) % 1000)
-        return embeddings, np.full(len(LANGUAGES), -1.0, np.float32)
+    def encode(model: Whisper, audio: Float32Array) -> Float32Array:
+        frames = len(audio) // FRAME_SAMPLES
+        assert len(audio) == frames * FRAME_SAMPLES
+        assert frames >= LEAST_FRAMES
+        return raw(int(1e6 * np.abs(audio).sum()) % 1000, frames)
 
 
 @pytest.fixture
 def whisper(monkeypatch: pytest.MonkeyPatch) -> type[Whisper]:
     monkeypatch.setattr(Whisper, "loads", 0)
     monkeypatch.setattr(train.fit.teacher, "load_whisper", Whisper.load)
-    monkeypatch.setattr(train.fit.teacher, "encode_pack", Whisper.encode)
+    monkeypatch.setattr(train.fit.teacher, "encode", Whisper.encode)
     return Whisper
 
 
@@ -358,17 +349,20 @@ def test_interrupted(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    packs = len(pack_clips(c for c in read_manifest(tiny_corpus) if c.split == "train"))
-    assert packs == 6
-    encoded = []
+    batches = batches_of(c for c in read_manifest(tiny_corpus) if c.split == "train")
+    assert len(batches) >= 2
+    pieces = sum(len(batch.pieces) for batch in batches)
+    encoded: list[Float32Array] = []
+    stopped: list[bool] = []
 
-    def encode(model: Whisper, audio: Float32Array) -> tuple[Float32Array, Float32Array]:
-        encoded.append(audio)
-        if len(encoded) == 2:
+    def encode(model: Whisper, audio: Float32Array) -> Float32Array:
+        if len(os.listdir(tmp_path / "teacher.shards")) == 1 and not stopped:
+            stopped.append(True)
             raise KeyboardInterrupt
+        encoded.append(audio)
         return whisper.encode(model, audio)
 
-    monkeypatch.setattr(train.fit.teacher, "encode_pack", encode)
+    monkeypatch.setattr(train.fit.teacher, "encode", encode)
     output = tmp_path / "teacher.npz"
     assert run(tiny_corpus, output) == 130
     error = capsys.readouterr().err
@@ -376,12 +370,14 @@ def test_interrupted(
     assert os.listdir(tmp_path) == ["teacher.shards"]
     assert len(os.listdir(tmp_path / "teacher.shards")) == 1
     assert run(tiny_corpus, output) == 0
-    assert len(encoded) == 1 + packs
+    assert len(encoded) == pieces  # none of them twice
 
 
 def test_read_projection(tmp_path: Path, projection: Projection) -> None:
     arrays = {f.name: getattr(projection, f.name) for f in dataclasses.fields(Projection)}
-    np.savez(tmp_path / "like.npz", **arrays)
+    np.savez(tmp_path / "like.npz", **arrays, version=VERSION)
+    np.savez(tmp_path / "packs.npz", **arrays)
+    np.savez(tmp_path / "newer.npz", **arrays, version=VERSION + 1)
     found = read_projection(tmp_path / "like.npz")
     for name, array in arrays.items():
         np.testing.assert_array_equal(getattr(found, name), array)
@@ -393,6 +389,10 @@ def test_read_projection(tmp_path: Path, projection: Projection) -> None:
     for name in ("cut", "text", "part", "none"):
         with pytest.raises(EdgelidError, match=f"cannot read the teacher's embeddings .*{name}"):
             read_projection(tmp_path / f"{name}.npz")
+    with pytest.raises(EdgelidError, match=r"packs.npz were made in packs of 30 s.*again"):
+        read_projection(tmp_path / "packs.npz")
+    with pytest.raises(EdgelidError, match=r"newer.npz were made by a newer edgelid"):
+        read_projection(tmp_path / "newer.npz")
 
 
 @pytest.mark.parametrize(
@@ -429,6 +429,18 @@ def test_one_sentence(
     assert error.count("\n") == 1
     assert sorted(os.listdir()) == before
     assert whisper.loads == 0
+
+
+def test_each_piece_is_heard_alone(whisper: type[Whisper]) -> None:
+    """What is encoded of a clip does not depend on what else is in its batch."""
+    rng = np.random.default_rng(3)
+    audio = {name: rng.standard_normal(90 * FRAME_SAMPLES).astype(np.float32) for name in "123"}
+    (both,) = batches_of([clip("1", 90), clip("2", 90)])
+    (other,) = batches_of([clip("2", 90), clip("3", 90)])
+    one = encode_batch(Whisper(), both, audio.__getitem__)
+    two = encode_batch(Whisper(), other, audio.__getitem__)
+    assert one.shape == (180, ENCODER_DIM)
+    np.testing.assert_array_equal(one[90:], two[:90])
 
 
 def test_a_missing_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -88,6 +89,19 @@ def test_it_ends_soon_whoever_watches(served: Served) -> None:
         assert silent.recv(1) == b""
     served.put(CHANGE)
     assert served.server.lost == 1
+
+
+def test_it_sleeps_while_nobody_asks(served: Served) -> None:
+    assert served.ask("/").headers["date"].endswith(" GMT")
+    status = Path(f"/proc/self/task/{served.server._thread.native_id}/status")
+
+    def sleeps() -> int:
+        (found,) = re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.M)
+        return int(found)
+
+    before, start_s = sleeps(), time.monotonic()
+    time.sleep(1.0)
+    assert sleeps() - before <= 2 + 2 * (time.monotonic() - start_s)
 
 
 def test_what_fails_within_is_told_once(

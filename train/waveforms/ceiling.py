@@ -1,0 +1,283 @@
+"""The ceiling: what a linear head makes of a teacher's own frames, layer by layer.
+
+No student can be expected to know more of languages than its teacher's frames say to such a head.
+Every window is encoded alone, and pooled to the mean and deviation of each layer's frames; a head
+is fitted to windows of training speech, as it came, and scored on the speech held out for
+decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras import ops
+from tqdm import tqdm
+
+from edge.errors import EdgelidError
+from edge.frontend import Float32Array
+from edge.model.modelfile import NONSPEECH, OTHER
+from train.waveforms.bank import Segments
+from train.waveforms.checkpoint import is_large, load_parts
+from train.waveforms.draws import Drawer, development_windows, macro_accuracy
+from train.waveforms.judge import LENGTHS_S, MOST_PER_SPEAKER, whole
+from train.waveforms.large import Large, large_front_end
+from train.waveforms.linear import Linear
+from train.waveforms.published import read_encoder
+from train.waveforms.sound import filterbank, log_mel, samples_of
+from train.waveforms.stepper import compiled
+from train.waveforms.whisper import Encoder, normalised
+
+WHISPER_LAYERS = 6  # of Whisper base
+BATCH = 8  # windows
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of a bank.
+
+    Attributes
+    ----------
+    starts : ndarray, shape (windows,)
+        In samples.
+    labels : ndarray, shape (windows,)
+        Index of the language.
+    sources : list of str
+        ``language/source`` of each, or empty.
+    """
+
+    starts: np.ndarray
+    labels: np.ndarray
+    sources: Sequence[str] = ()
+
+
+def training_windows(
+    segments: Segments, labels: Sequence[str], samples: int, per_language: int, seed: int
+) -> Windows:
+    """Windows of training speech, as many of each language, from sources as training draws them.
+
+    Parameters
+    ----------
+    segments : Segments
+    labels : sequence of str
+        Languages, then ``other`` and ``nonspeech``.
+    samples : int
+        Of a window.
+    per_language, seed : int
+
+    Raises
+    ------
+    EdgelidError
+        If nobody speaks one of the languages for so long.
+    """
+    drawer = Drawer(segments, labels, seed)
+    starts = []
+    for language, (indices, p) in zip(labels[:-2], drawer.choices, strict=False):
+        lengths = segments.lengths[indices]
+        shares = p * (lengths >= samples)
+        if not shares.sum():
+            raise EdgelidError(
+                f"the bank has no {samples / 16_000:.0f} s of training speech in {language} by "
+                "one speaker"
+            )
+        chosen = drawer.rng.choice(len(indices), per_language, p=shares / shares.sum())
+        offsets = drawer.rng.integers(0, lengths[chosen] - samples + 1)
+        starts.append(segments.starts[indices[chosen]] + offsets)
+    return Windows(np.concatenate(starts), np.repeat(np.arange(len(labels) - 2), per_language))
+
+
+def held_out_windows(segments: Segments, labels: Sequence[str], samples: int, most: int) -> Windows:
+    """Windows in the languages, of the speech held out for decisions, at most so many a source.
+
+    Raises
+    ------
+    EdgelidError
+        If there are none.
+    """
+    found = development_windows(segments, labels, samples, MOST_PER_SPEAKER, most)
+    known = np.flatnonzero(found[1] < len(labels) - 2)
+    if not len(known):
+        raise EdgelidError(f"the bank has no {samples / 16_000:.0f} s of development speech")
+    return Windows(found[0][known], found[1][known], [found[2][i] for i in known])
+
+
+class _Hearing:
+    """Runs windows of a bank through a function of waveforms.
+
+    Parameters
+    ----------
+    segments : Segments
+    call : callable
+        From waveforms, (BATCH, samples), to values, (BATCH, ...).
+    """
+
+    def __init__(self, segments: Segments, call: Callable[[Any], Any]) -> None:
+        self._samples, self._call = segments.samples, compiled(call)
+
+    def heard(self, windows: Windows, samples: int, what: str) -> np.ndarray:
+        """Values of all windows, (windows, ...)."""
+        values = [
+            np.asarray(self._call(ops.convert_to_tensor(waves)))[:count]
+            for waves, count in tqdm(
+                self._batches(windows.starts, samples),
+                desc=what,
+                total=-(-len(windows.starts) // BATCH),
+                mininterval=5,
+            )
+        ]
+        return np.concatenate(values)
+
+    def _batches(self, starts: np.ndarray, samples: int) -> Iterator[tuple[Float32Array, int]]:
+        """Waveforms, (BATCH, samples), and how many of them count."""
+        for i in range(0, len(starts), BATCH):
+            some = starts[i : i + BATCH]
+            waves = np.zeros((BATCH, samples), np.float32)
+            for wave, start in zip(waves, some, strict=False):
+                wave[:] = self._samples[start : start + samples] / np.float32(32768.0)
+            yield waves, len(some)
+
+
+def pooled(encoder: Any) -> Callable[[Any], Any]:
+    """From waveforms to mean and deviation of each layer's frames, (batch, layers, 2 * dim)."""
+    front_end = large_front_end()
+    filters = ops.convert_to_tensor(filterbank(front_end))
+
+    def call(wave: Any) -> Any:
+        layers = encoder.outputs(normalised(log_mel(wave, front_end, filters)))
+        parts = []
+        for frames in layers:  # (batch, tokens, dim)
+            x = ops.cast(frames, "float32")
+            deviation = ops.sqrt(ops.var(x, axis=1) + 1e-5)
+            parts.append(ops.concatenate([ops.mean(x, axis=1), deviation], axis=-1))
+        return ops.stack(parts, axis=1)
+
+    return call
+
+
+def ceiling(
+    config: dict[str, Any],
+    segments: Segments,
+    weights: Path,
+    large: Path | None,
+    per_language: int,
+    most: int,
+) -> Report:
+    """Accuracy of linear heads on the frames of Whisper base, and of a large model of ours.
+
+    Parameters
+    ----------
+    config : dict
+        As ``train/configs/large.toml``.
+    segments : Segments
+        The decoded bank.
+    weights : Path
+        Whisper's, see `train.waveforms.published.read_encoder`.
+    large : Path or None
+        Checkpoint of a large model, which is also scored with its own head.
+    per_language : int
+        Training windows of each language and duration.
+    most : int
+        Development windows a source and duration.
+
+    Returns
+    -------
+    dict
+        ``windows`` has the numbers of windows by duration; ``rows`` what was scored, each with its
+        name and, by duration, the figures of `train.waveforms.draws.macro_accuracy`, and the macro
+        accuracy of speech of people and of machines (``natural``, ``synthetic``).
+    """
+    try:
+        languages, seed = config["data"]["languages"], config["seed"]
+        penalty = config["large"]["head_penalty"]
+    except (KeyError, TypeError) as error:
+        raise EdgelidError(
+            "the configuration is not one of the large model: give train/configs/large.toml or "
+            "one like it"
+        ) from error
+    labels = [*languages, OTHER, NONSPEECH]
+    encoder = Encoder(WHISPER_LAYERS)
+    encoder.load(read_encoder(weights, WHISPER_LAYERS))
+    teachers: list[tuple[str, Any]] = [("Whisper base", encoder)]
+    own = None
+    if large is not None:
+        arrays, told = load_parts(large)
+        if not is_large(large):
+            raise EdgelidError(f"{large} is no checkpoint of the large model")
+        if told["config"]["data"]["languages"] != languages:
+            raise EdgelidError(f"{large} and the configuration differ in their languages")
+        own = Large(told["config"]["large"]["layers"], len(labels))
+        own.load_arrays(arrays)
+        teachers.append(("large model", own.encoder))
+    rows: dict[str, dict[str, Any]] = {}
+    counts = {}
+    kinds = {f"{row['language']}/{row['source']}": row["kind"] for row in segments.rows}
+    for s in LENGTHS_S:
+        samples = samples_of(round(s * 100))
+        fitted = training_windows(segments, labels, samples, per_language, seed)
+        judged = held_out_windows(segments, labels, samples, most)
+        counts[f"{s:g}"] = {"train": len(fitted.starts), "development": len(judged.starts)}
+
+        def keep(name: str, scores: np.ndarray, s: float = s, judged: Windows = judged) -> None:
+            rows.setdefault(name, {})[f"{s:g}"] = _figures(scores, judged, labels, kinds)
+
+        for teacher, encoder in teachers:
+            hearing = _Hearing(segments, pooled(encoder))
+            x = hearing.heard(fitted, samples, f"{teacher}, {s:g} s, train")
+            z = hearing.heard(judged, samples, f"{teacher}, {s:g} s, development")
+            for i in range(x.shape[1]):
+                head = Linear.fit(x[:, i], fitted.labels, penalty)
+                keep(f"{teacher}, layer {i + 1}", head.scores(z[:, i]))
+        if own is not None:
+            front_end = large_front_end()
+            call = whole(own, ops.convert_to_tensor(filterbank(front_end)), front_end)
+            keep(
+                "large model, its own head", _Hearing(segments, call).heard(judged, samples, "head")
+            )
+    return {
+        "languages": list(languages),
+        "windows": counts,
+        "rows": [{"frames": name, "durations": found} for name, found in rows.items()],
+    }
+
+
+def _figures(
+    scores: np.ndarray, judged: Windows, labels: Sequence[str], kinds: dict[str, str]
+) -> dict[str, Any]:
+    languages = len(labels) - 2
+    found = macro_accuracy(scores, judged.labels, judged.sources, languages)
+    found["by_language"] = {labels[k]: v for k, v in found["by_language"].items()}
+    synthetic = np.array([kinds[source] == "tts" for source in judged.sources])
+    for name, chosen in (("natural", ~synthetic), ("synthetic", synthetic)):
+        if chosen.any():
+            sources = [s for s, here in zip(judged.sources, chosen, strict=True) if here]
+            some = macro_accuracy(scores[chosen], judged.labels[chosen], sources, languages)
+            found[name] = some["macro"]
+    return found
+
+
+def table(report: Report) -> Iterator[str]:
+    """The main figures, as Markdown."""
+    durations = list(report["windows"])
+    shown = [f"{s} s" for s in durations] + [f"natural, {s} s" for s in durations]
+    yield "| frames of | " + " | ".join(shown) + " |"
+    yield "|---|" + "---:|" * len(shown)
+    for row in report["rows"]:
+        cells = [row["durations"][s]["macro"] for s in durations]
+        cells += [row["durations"][s].get("natural") for s in durations]
+        texts = ("" if value is None else f"{100 * value:.1f} %" for value in cells)
+        yield f"| {row['frames']} | " + " | ".join(texts) + " |"
+    best = max(
+        report["rows"], key=lambda row: np.mean([d["macro"] for d in row["durations"].values()])
+    )
+    yield ""
+    yield f"| {best['frames']}, by source | " + " | ".join(f"{s} s" for s in durations) + " |"
+    yield "|---|" + "---:|" * len(durations)
+    for source in sorted({name for d in best["durations"].values() for name in d["by_source"]}):
+        values = (best["durations"][s]["by_source"].get(source) for s in durations)
+        texts = ("" if value is None else f"{100 * value:.0f} %" for value in values)
+        yield f"| {source} | " + " | ".join(texts) + " |"
