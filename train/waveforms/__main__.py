@@ -5,12 +5,13 @@ r"""The commands of training from waveforms: parse, call one function, print.
     python -m train.waveforms whisper model.bin --output whisper.npz
     python -m train.waveforms large train/configs/large.toml --bank BANK --start whisper.npz \
         --output large.npz
+    python -m train.waveforms hear --bank BANK --teacher large.npz --output HEARING
     python -m train.waveforms compact train/configs/compact.toml --bank BANK \
-        --teacher large.npz --output compact.npz
+        --teacher large.npz --hearing HEARING --output compact.npz
     python -m train.waveforms ceiling train/configs/large.toml --bank BANK --weights model.bin
 
 The parts of a bank can be copied to a machine with an accelerator; the commands after it need no
-corpus. ``KERAS_BACKEND=jax`` runs the last three on JAX.
+corpus. ``KERAS_BACKEND=jax`` runs those that compute on JAX.
 """
 
 from __future__ import annotations
@@ -49,6 +50,22 @@ def parser() -> argparse.ArgumentParser:
     whisper.add_argument("weights", type=Path, help="model.bin, model.safetensors or base.pt")
     whisper.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     whisper.set_defaults(run_command=run_whisper)
+    hear = commands.add_parser("hear", help="keep what the large model hears in a bank")
+    hear.add_argument("--bank", type=Path, required=True, metavar="BANK")
+    hear.add_argument("--teacher", type=Path, required=True, metavar="LARGE.npz")
+    hear.add_argument("--output", type=Path, required=True, metavar="HEARING")
+    hear.add_argument("--limit-s", type=float, default=1e9, help="stop after so long")
+    hear.add_argument(
+        "--precision", default="mixed_bfloat16", help="float32 where a processor lacks bfloat16"
+    )
+    hear.set_defaults(run_command=run_hear)
+    thin = commands.add_parser("thin", help="leave blocks out of a compact model, to go on with")
+    thin.add_argument("checkpoint", type=Path)
+    thin.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    thin.add_argument(
+        "--leave-out", type=int, nargs="+", required=True, metavar="BLOCK", help="of the last stage"
+    )
+    thin.set_defaults(run_command=run_thin)
     for name, what in (
         ("large", "fine-tune the large model"),
         ("compact", "distil the compact one"),
@@ -59,6 +76,14 @@ def parser() -> argparse.ArgumentParser:
         fit.add_argument("--start", type=Path, metavar="FILE.npz", help="weights to begin with")
         if name == "compact":
             fit.add_argument("--teacher", type=Path, required=True, metavar="LARGE.npz")
+            fit.add_argument("--hearing", type=Path, required=True, metavar="HEARING")
+            fit.add_argument(
+                "--towers",
+                type=int,
+                default=1,
+                help="parts of a batch that are computed side by side; on processors, as many as "
+                "there are (default 1)",
+            )
         fit.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
         fit.add_argument("--steps", type=int, help="instead of the configuration's")
         fit.add_argument("--limit-s", type=float, default=1e9, help="end the run in this time")
@@ -128,6 +153,24 @@ def _check_output(file: Path) -> None:
     check_writable(file)
 
 
+def run_thin(options: argparse.Namespace) -> None:
+    """``thin``."""
+    from train.model.checkpoint import load_checkpoint
+    from train.waveforms.thin import thinned
+
+    _check_output(options.output)
+    thinned(load_checkpoint(options.checkpoint), options.leave_out).save(options.output)
+
+
+def run_hear(options: argparse.Namespace) -> None:
+    """``hear``."""
+    from train.waveforms.bank import Segments
+    from train.waveforms.hearing import hear
+
+    segments = Segments.load(options.bank)
+    hear(segments, options.teacher, options.output, options.precision, options.limit_s)
+
+
 def run_large(options: argparse.Namespace) -> None:
     """``large``."""
     from train.waveforms.bank import Segments
@@ -143,7 +186,10 @@ def run_compact(options: argparse.Namespace) -> None:
     """``compact``."""
     from train.waveforms.bank import Segments
     from train.waveforms.compact_fit import fit_compact
+    from train.waveforms.stepper import share_processors
 
+    if options.towers > 1:
+        share_processors(options.towers)
     _check_output(options.output)
     fit_compact(read_toml(options.config), Segments.load(options.bank), options)
 

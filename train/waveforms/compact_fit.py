@@ -1,9 +1,9 @@
 """Distillation of the large model into a compact streaming one.
 
-The large model hears the clean stretch, the compact one the augmented. It learns what the large one
-has at each moment (the outputs of its last layer, and what speaks in them for each class), the
-statistics and the posteriors of random windows, and, with less weight, the labels: those are of few
-people, whose voices are soon known by heart.
+The large model heard the clean stretch (`train.waveforms.hearing`), the compact one hears it
+augmented. It learns what the large one has at each moment (the outputs of its last layer, and what
+speaks in them for each class), the statistics and the posteriors of random windows, and, with less
+weight, the labels: those are of few people, whose voices are soon known by heart.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from train.model.network import Head, Trunk, pool
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import load_parts
 from train.waveforms.draws import Draw, Drawer
+from train.waveforms.hearing import Hearing, token_places
 from train.waveforms.judge import Judge
-from train.waveforms.large import Large, large_front_end
+from train.waveforms.large import Large
 from train.waveforms.lessons import (
+    augmented_waves,
     cross_entropy,
-    heard,
     hits,
     room_constants,
     standardised,
     unlike,
 )
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
+from train.waveforms.state import load_state, save_state
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
 
 # Layers that only training has are new in each run: one that starts from weights learns them first,
 # and faster, as what is learnt anew must not undo what was learnt before.
 HELPER_STEPS, HELPER_FACTOR = 60, 4.0
-TEACHER_PEAK = 0.5  # of what the teacher hears
-ALONE = 0.05  # loudness of a second voice below which a clip's label holds
+LEAST_TOKENS = 10  # of speech in a window: with less there is nothing to be told from
 TRUNK, HEAD, FRAMES, STATISTICS, EVIDENCE = range(5)  # places of what learns
 
 
@@ -92,7 +93,6 @@ class _Distillation:
         self._shape, self._front_end = self._told.model, self._told.front_end
         self._labels = list(self._told.data.labels)
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
-        self._teacher_filters = ops.convert_to_tensor(filterbank(large_front_end()))
         self._build()
         stride = self._shape.stride
         # The teacher's tokens come in pairs, and an embedding stands for whole ones.
@@ -103,16 +103,18 @@ class _Distillation:
         self._windows = [
             min(self._count, round(s * 100 / stride)) for s in self._settings["windows_s"]
         ]
-        # The teacher is the dearer of the two where there is no GPU: several augmented variants of
-        # a stretch of speech share its one hearing of the clean one.
-        self._variants = self._settings.get("variants", 1)
+        hearing = Hearing.load(given.hearing, segments)
+        self._token_starts, self._segments = hearing.starts, segments
         tts_weight = self._settings.get("tts_weight", 0.6)
-        self._drawer = Drawer(segments, self._labels, config["seed"] + 1, tts_weight)
+        self._drawer = Drawer(
+            segments, self._labels, config["seed"] + 1, tts_weight, hearing.samples
+        )
         self._judge = Judge(segments, self._labels, given.most)
         self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
         self._constants = room_constants(segments, self._drawer, samples_of(self._frames))
         self._constants |= {
             "bank": self._bank,
+            "tokens": ops.convert_to_tensor(np.asarray(hearing.tokens)),
             "teacher": [v.value for v in self._teacher.variables],
             "evidence": ops.convert_to_tensor(self._teacher.evidence()),
         }
@@ -145,36 +147,31 @@ class _Distillation:
                 model.set_weights([begun[f"{name}/{i}"] for i in range(count)])
 
     def _draw(self, size: int) -> Draw:
-        rng, variants, settings = self._drawer.rng, self._variants, self._settings
+        rng = self._drawer.rng
         draw = self._drawer.batch(
             size, samples_of(self._frames), self._frames, self._front_end.mels
         )
-        for name in ("labels", "starts", "counts", "lead", "rate"):
-            draw[name] = np.repeat(draw[name][::variants], variants)
+        chosen = draw.pop("segments")
+        draw["offset"] = (draw["starts"] - self._segments.starts[chosen]).astype(np.int32)
+        draw["first_token"] = self._token_starts[chosen].astype(np.int32)
         starts = [rng.integers(0, self._count - n + 1, size) for n in self._windows]
         draw["window"] = np.stack(starts, 1).astype(np.int32)
-        second = rng.random(size) < settings.get("mixed_share", 0.2)
-        mixed = np.where(second, rng.uniform(0.2, 1.0, size), 0.0)
-        draw["mixed"] = np.repeat(mixed[::variants], variants).astype(np.float32)
         dropout = self._shape.dropout
         kept = rng.random((size, len(self._windows), self._shape.hidden)) > dropout
         draw["drop"] = kept.astype(np.float32) / (1 - dropout)
         return draw
 
     def _loss(self, outs: Any, draw: Any, constants: Any) -> Any:
-        clean, wave = heard(
-            draw, constants, samples_of(self._frames), draw["mixed"], self._variants
-        )
-        tokens = self._teacher_tokens(clean, constants)
+        wave = augmented_waves(draw, constants, samples_of(self._frames))
         features = masked(
             log_mel(wave, self._front_end, self._filters), draw["times"], draw["bands"]
         )
         embeddings, gates, _ = outs(TRUNK, features[:, :, None, :], training=True)
         embeddings, gates = ops.cast(embeddings, "float32"), ops.cast(gates, "float32")
-        speech = ops.cast(draw["labels"] < len(self._labels) - 1, "float32")
-        moments = self._moments(outs, embeddings[:, :, 0], tokens, speech, constants)
+        lesson = self._lesson(draw, constants)
+        moments = self._moments(outs, embeddings[:, :, 0], lesson, constants)
         windows = [
-            self._window(outs, k, embeddings, gates, tokens, speech, draw, constants)
+            self._window(outs, k, embeddings, gates, lesson, draw, constants)
             for k in range(len(self._windows))
         ]
         figures = moments | {
@@ -186,31 +183,37 @@ class _Distillation:
         shares = zip(self._settings["windows_s"], windows, strict=True)
         return total, figures | {f"hit{s:g}": window["hit"] for s, window in shares}
 
-    def _teacher_tokens(self, clean: Any, constants: Any) -> Any:
-        """What the teacher hears in clean stretches, shape (batch, tokens, dim)."""
-        peak = ops.max(ops.abs(clean), axis=1, keepdims=True)
-        level = (clean / (peak + 1e-4) * TEACHER_PEAK)[:: self._variants]
-        with with_values(self._teacher, constants["teacher"]):
-            tokens = self._teacher.tokens(log_mel(level, large_front_end(), self._teacher_filters))
-        return ops.stop_gradient(ops.repeat(tokens, self._variants, axis=0))
+    def _lesson(self, draw: Any, constants: Any) -> tuple[Any, Any]:
+        """What the teacher heard at each moment, and whether there was speech to be heard.
+
+        Returns
+        -------
+        tokens : tensor, shape (batch, tokens, dim)
+        spoken : tensor, shape (batch, tokens, 1)
+            One where speech is, zero in what precedes and follows it, and in noise.
+        """
+        place, inside = token_places(draw, self._count * self._group)
+        tokens = ops.cast(ops.take(constants["tokens"], place, axis=0), "float32")
+        speech = (draw["labels"] < len(self._labels) - 1)[:, None]
+        return tokens, ops.cast(ops.logical_and(inside, speech), "float32")[:, :, None]
 
     def _per_embedding(self, tokens: Any) -> Any:
         """Means of the tokens that embeddings are about, as far as these say it in time."""
         shape = (-1, self._count, self._group, tokens.shape[-1])
         return ops.mean(ops.reshape(tokens, shape), axis=2)[:, : self._count - self._delay]
 
-    def _moments(
-        self, outs: Any, embeddings: Any, tokens: Any, speech: Any, constants: Any
-    ) -> dict[str, Any]:
+    def _moments(self, outs: Any, embeddings: Any, lesson: Any, constants: Any) -> dict[str, Any]:
         """Losses at each moment; an embedding is about the middle of what it heard."""
+        tokens, spoken = lesson
+        counted = self._per_embedding(spoken)
         # A few channels of a transformer are large and say nothing: each counts alike here.
-        told = self._per_embedding(standardised(tokens, (0, 1)))
+        told = self._per_embedding(standardised(tokens, (0, 1), spoken))
         said = outs(FRAMES, embeddings)[:, self._delay :]
-        frames = ops.mean(unlike(said, told) * speech[:, None])
-        theirs = ops.matmul(self._per_embedding(tokens), constants["evidence"])
+        frames = ops.mean(unlike(said, told) * counted[:, :, 0])
+        theirs = self._per_embedding(ops.matmul(tokens, constants["evidence"]))
         ours = outs(EVIDENCE, embeddings)[:, self._delay :]
-        error = ops.mean(ops.square(standardised(theirs, (0, 1)) - ours), axis=-1)
-        return {"frames": frames, "evidence": ops.mean(error * speech[:, None])}
+        error = ops.mean(ops.square(standardised(theirs, (0, 1), counted) - ours), axis=-1)
+        return {"frames": frames, "evidence": ops.mean(error * counted[:, :, 0])}
 
     def _window(
         self,
@@ -218,8 +221,7 @@ class _Distillation:
         k: int,
         embeddings: Any,
         gates: Any,
-        tokens: Any,
-        speech: Any,
+        lesson: Any,
         draw: Any,
         constants: Any,
     ) -> dict[str, Any]:
@@ -231,48 +233,56 @@ class _Distillation:
         )
         pooled = pool(embeddings, gates, mask)
         logits = outs(HEAD, pooled, training=True, drop=draw["drop"][:, k])
+        tokens, spoken = lesson
+        counted = ops.repeat(mask, self._group, axis=1) * spoken[:, :, 0]
+        speaks = ops.sum(counted, axis=1) >= LEAST_TOKENS  # (batch,)
         # The teacher judges the same stretch, from tokens that know all of the clip.
         with with_values(self._teacher, constants["teacher"]):
-            told = self._teacher.pool(tokens, ops.repeat(mask, self._group, axis=1))
+            told = self._teacher.pool(tokens, counted)
             theirs = self._teacher.classify(told)
-        temperature = settings.get("temperature", 2.0)
-        soft = ops.stop_gradient(ops.softmax(theirs / temperature))
+        temperature, nothing = settings.get("temperature", 2.0), len(self._labels) - 1
+        silent = ops.one_hot(nothing, len(self._labels))[None]
+        soft = ops.where(speaks[:, None], ops.softmax(theirs / temperature), silent)
         likely = ops.log_softmax(logits / temperature)
-        wanted = ops.stop_gradient(standardised(told, (0,)))
-        alone = ops.cast(draw["mixed"] < ALONE, "float32")
-        smooth = settings["label_smoothing"]
+        weight = ops.cast(speaks, "float32")[:, None]
+        wanted = ops.stop_gradient(standardised(told, (0,), weight))
+        smooth, labels = settings["label_smoothing"], ops.where(speaks, draw["labels"], nothing)
         return {
-            "classes": cross_entropy(logits, draw["labels"], smooth, alone),
+            "classes": cross_entropy(logits, labels, smooth),
             "posteriors": -ops.mean(ops.sum(soft * likely, -1)) * temperature,
-            "statistics": ops.mean(unlike(outs(STATISTICS, pooled), wanted) * speech),
-            "hit": hits(logits, draw["labels"]),
+            "statistics": ops.mean(unlike(outs(STATISTICS, pooled), wanted) * weight[:, 0]),
+            "hit": hits(logits, labels),
         }
 
     def fit(self) -> None:
-        """Distil until the steps or the time are over."""
+        """Distil until the steps or the time are over; a run that was stopped goes on."""
         settings, given = self._settings, self._given
+        # The noise of a gradient falls with the root of the batch, and the rate may grow with it.
+        rate = settings["rate"] * given.batch_scale**0.5
         stepper = Stepper(
             [self._trunk, self._head, *self._helpers],
             self._loss,
-            lambda path: settings["rate"],
+            lambda path: rate,
             settings["weight_decay"],
             settings["average_decay"],
+            given.towers,
         )
-        steps, clock, clips = given.steps or settings["steps"], Clock(given.limit_s), 0
         size = max(8, int(settings["batch"] * given.batch_scale) // 8 * 8)
-        for step in range(steps):
+        begun, spent_s = load_state(given.output, stepper)
+        if given.start and not begun:
+            for _ in range(HELPER_STEPS):
+                stepper.step(self._draw(size), self._constants, 0.0, HELPER_FACTOR)
+        steps, clock = given.steps or settings["steps"], Clock(given.limit_s, spent_s)
+        self._drawer.rng = np.random.default_rng((self._told.seed, begun))
+        for step in range(begun, steps):
             draw = self._draw(size)
-            if given.start and step < HELPER_STEPS:
-                figures = stepper.step(draw, self._constants, 0.0, HELPER_FACTOR)
-                clock = Clock(given.limit_s)
-            else:
-                share = rate_factor(clock.progress(step, steps))
-                figures = stepper.step(draw, self._constants, share)
-            clips += size
+            share = rate_factor(clock.progress(step, steps))
+            figures = stepper.step(draw, self._constants, share)
             last = step + 1 == steps or clock.over
             if step % given.log_every == 0 or last:
-                report(step + 1, clock, clips, figures)
+                report(step + 1, clock, (step + 1) * size, figures)
             if last or clock.due(given.evaluate_every_s):
+                save_state(given.output, stepper, step + 1, clock.spent_s)
                 stepper.settle()
                 self._save(step + 1, clock)
             if last:

@@ -34,13 +34,24 @@ class Drawer:
     seed : int
     tts_weight : float
         How much a minute of synthetic speech counts against a minute of human speech.
+    known : ndarray, shape (segments,), optional
+        How many samples of each segment of speech may be drawn; all, if not given.
     """
 
     def __init__(
-        self, segments: Segments, labels: Sequence[str], seed: int, tts_weight: float = 0.6
+        self,
+        segments: Segments,
+        labels: Sequence[str],
+        seed: int,
+        tts_weight: float = 0.6,
+        known: np.ndarray | None = None,
     ) -> None:
         self.rng = np.random.default_rng(seed)
         self.segments = segments
+        self.lengths = segments.lengths.copy()
+        if known is not None:
+            speech = np.array([row["role"] == TRAIN for row in segments.rows])
+            self.lengths[speech] = np.minimum(segments.lengths, known)[speech]
         self.classes = len(labels)
         languages = {name: i for i, name in enumerate(labels[:-2])}
         rows = segments.rows
@@ -48,7 +59,7 @@ class Drawer:
             lambda: defaultdict(list)
         )
         for i, row in enumerate(rows):
-            if row["role"] == TRAIN and segments.lengths[i] > SAMPLE_RATE_HZ // 4:
+            if row["role"] == TRAIN and self.lengths[i] > SAMPLE_RATE_HZ // 4:
                 label = languages.get(row["language"], len(labels) - 2)
                 per_class[label][(row["language"], row["source"])].append(i)
         self.choices: list[tuple[np.ndarray, np.ndarray]] = []
@@ -57,7 +68,7 @@ class Drawer:
             by_language: dict[str, float] = defaultdict(float)
             found = []
             for (language, _), members in per_class[label].items():
-                seconds = segments.lengths[members] / SAMPLE_RATE_HZ
+                seconds = self.lengths[members] / SAMPLE_RATE_HZ
                 kind = tts_weight if rows[members[0]]["kind"] == "tts" else 1.0
                 # The square root lies between every source alike and every second alike.
                 total = kind * np.sqrt(seconds.sum())
@@ -137,6 +148,7 @@ class Drawer:
         }
         integers = {
             "labels": labels,
+            "segments": chosen,
             "starts": starts,
             "counts": counts,
             "lead": lead,
@@ -153,7 +165,7 @@ class Drawer:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Start and length in the bank, and silence before, of windows of so many samples."""
         need = np.ceil(samples * rate).astype(np.int64) + 2
-        lengths = self.segments.lengths[chosen]
+        lengths = self.lengths[chosen]
         room = np.maximum(lengths - need, 0)
         offset = (self.rng.random(len(chosen)) * (room + 1)).astype(np.int64)
         counts = np.minimum(lengths - offset, need)

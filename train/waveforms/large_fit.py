@@ -15,7 +15,7 @@ from train.waveforms.checkpoint import save_parts
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import Large, large_front_end
-from train.waveforms.lessons import cross_entropy, heard, hits, room_constants
+from train.waveforms.lessons import augmented_waves, cross_entropy, hits, room_constants
 from train.waveforms.linear import Linear
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
@@ -82,7 +82,7 @@ class _Run:
 
     def _features(self, draw: Any, constants: Any) -> Any:
         samples = samples_of(draw["frames_like"].shape[0])
-        _, wave = heard(draw, constants, samples)
+        wave = augmented_waves(draw, constants, samples)
         return log_mel(wave, self._front_end, self._filters)
 
     def fit_head(self) -> None:

@@ -1,4 +1,4 @@
-"""What both models learn from: stretches of the bank, clean and augmented, and losses on them."""
+"""What both models learn from: augmented stretches of the bank, and losses on them."""
 
 from __future__ import annotations
 
@@ -25,18 +25,10 @@ def room_constants(segments: Segments, drawer: Drawer, samples: int) -> dict[str
     }
 
 
-def heard(
-    draw: Any, constants: Any, samples: int, mixed: Any | None = None, variants: int = 1
-) -> tuple[Any, Any]:
-    """Clean and augmented waveforms of a draw.
-
-    `mixed`, shape (batch,), is how loud the neighbour in the batch speaks into a clip: for lessons
-    of a teacher, who says what is to be heard in it.
-    """
+def augmented_waves(draw: Any, constants: Any, samples: int) -> Any:
+    """Augmented waveforms of a draw, shape (batch, samples)."""
     bank = constants["bank"]
     clean = stretch(bank, draw["starts"], draw["counts"], draw["lead"], draw["rate"], samples)
-    if mixed is not None:
-        clean = clean + mixed[:, None] * ops.roll(clean, variants, axis=0)
     ones = ops.ones_like(draw["rate"])
     noise = stretch(
         bank,
@@ -47,7 +39,7 @@ def heard(
         samples,
     )
     rooms = (constants["real"], constants["imaginary"])
-    return clean, augmented(clean, noise, draw, rooms, constants["basis"])
+    return augmented(clean, noise, draw, rooms, constants["basis"])
 
 
 def cross_entropy(logits: Any, labels: Any, smooth: float, counted: Any | float = 1.0) -> Any:
@@ -57,10 +49,15 @@ def cross_entropy(logits: Any, labels: Any, smooth: float, counted: Any | float 
     return -ops.mean(counted * ops.sum(wanted * ops.log_softmax(logits), axis=-1))
 
 
-def standardised(x: Any, axes: tuple[int, ...]) -> Any:
-    """Less the mean and over the deviation, of a batch."""
-    mean = ops.mean(x, axis=axes, keepdims=True)
-    return (x - mean) / ops.sqrt(ops.var(x, axis=axes, keepdims=True) + 1e-6)
+def standardised(x: Any, axes: tuple[int, ...], counted: Any = None) -> Any:
+    """Less the mean and over the deviation, of a batch; of what counts, where that is given."""
+    if counted is None:
+        mean = ops.mean(x, axis=axes, keepdims=True)
+        return (x - mean) / ops.sqrt(ops.var(x, axis=axes, keepdims=True) + 1e-6)
+    total = ops.sum(counted, axis=axes, keepdims=True) + 1e-6
+    mean = ops.sum(counted * x, axis=axes, keepdims=True) / total
+    variance = ops.sum(counted * ops.square(x - mean), axis=axes, keepdims=True) / total
+    return (x - mean) / ops.sqrt(variance + 1e-6)
 
 
 def hits(logits: Any, labels: Any) -> Any:

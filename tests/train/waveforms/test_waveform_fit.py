@@ -15,9 +15,11 @@ from edge.errors import EdgelidError
 from edge.model.modelfile import MODELS, read_model
 from tests.conftest import TINY
 from train.model.checkpoint import load_checkpoint, restore_model
-from train.waveforms.bank import Segments, decode_bank, entries_of, write_bank
+from train.waveforms.bank import TRAIN, Segments, decode_bank, entries_of, write_bank
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
+from train.waveforms.hearing import Hearing, hear, token_places
 from train.waveforms.large import Large, large_front_end
+from train.waveforms.sound import filterbank, log_mel
 from train.waveforms.whisper import Encoder, normalised
 
 HELD_OUT = {"de": ["attic"], "en": ["attic"], "sv": ["attic"]}
@@ -43,7 +45,6 @@ COMPACT = """
 [compact]
 steps = 3
 batch = 16
-variants = 2
 clip_s = 2.0
 windows_s = [1.0, 2.0]
 rate = 1e-3
@@ -70,6 +71,7 @@ def options(**changes: Any) -> argparse.Namespace:
         "log_every": 1,
         "most": 2,
         "precision": "float32",
+        "towers": 1,
     }
     return argparse.Namespace(**usual | changes)
 
@@ -90,7 +92,7 @@ def large(bank: Segments, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("large")
     encoder = Encoder(1)
     layer = encoder.stack[0]
-    start = {}
+    start: dict[str, Any] = {}
     for name, conv in (("conv1", encoder.conv1), ("conv2", encoder.conv2)):
         kernel, bias = conv.get_weights()
         start |= {f"encoder/{name}/weight": kernel.transpose(2, 1, 0), f"encoder/{name}/bias": bias}
@@ -179,23 +181,144 @@ def test_large_becomes_a_model_file(large: Path, tiny_corpus: Path, tmp_path: Pa
     assert output.stat().st_size < 6_000_000
 
 
+def compact_config() -> dict[str, Any]:
+    tiny = TINY[: TINY.index("[optimiser]")].replace("variants = 1", "")
+    return tomllib.loads(tiny + COMPACT)
+
+
+@pytest.fixture(scope="module")
+def hearing(large: Path, bank: Segments, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hearing") / "all"
+    hear(bank, large, folder, "float32", 1e9)
+    return folder
+
+
 @pytest.mark.slow
-def test_compact_learns_from_large(large: Path, bank: Segments, tmp_path: Path) -> None:
+def test_the_teacher_hears_each_stretch_alone(large: Path, bank: Segments, hearing: Path) -> None:
+    """Its tokens of a segment of the bank are those that it has for that sound by itself."""
+    kept = Hearing.load(hearing, bank)
+    rows = [i for i, row in enumerate(bank.rows) if row["role"] == TRAIN]
+    i = max(rows, key=lambda i: bank.lengths[i])
+    wave = bank.samples[bank.starts[i] :][: bank.lengths[i]][:64_080] / np.float32(32768)
+    level = np.zeros((1, 64_240), np.float32)
+    level[0, : len(wave)] = wave / (np.abs(wave).max() + 1e-4) * 0.5
+    arrays, _ = load_parts(large)
+    model = Large(1, 4)
+    model.load_arrays(arrays)
+    filters = filterbank(large_front_end())
+    alone = np.asarray(model.tokens(log_mel(level[:, :64_240], large_front_end(), filters)))[0]
+    count = min(int(kept.counts[i]), 190)
+    np.testing.assert_allclose(
+        kept.tokens[kept.starts[i] :][:count].astype(np.float32), alone[:count], atol=0.02
+    )
+
+
+@pytest.mark.slow
+def test_a_hearing_that_was_stopped_goes_on(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path
+) -> None:
+    hear(bank, large, tmp_path / "h", "float32", 0.0)
+    begun = Hearing.load(tmp_path / "h", bank)
+    assert 0 < begun.counts.sum() < Hearing.load(hearing, bank).counts.sum()
+    hear(bank, large, tmp_path / "h", "float32", 1e9)
+    ended = Hearing.load(tmp_path / "h", bank)
+    assert np.array_equal(ended.counts, Hearing.load(hearing, bank).counts)
+    assert np.allclose(ended.tokens, Hearing.load(hearing, bank).tokens, atol=1e-3)
+
+
+def test_a_hearing_of_another_bank_is_refused(bank: Segments, tmp_path: Path) -> None:
+    with pytest.raises(EdgelidError, match="there is no hearing"):
+        Hearing.load(tmp_path, bank)
+    np.save(tmp_path / "tokens.npy", np.zeros((4, 2), np.float16))
+    (tmp_path / "progress.json").write_text('{"bank": "1/1/1", "counts": [4]}')
+    with pytest.raises(EdgelidError, match="another bank"):
+        Hearing.load(tmp_path, bank)
+
+
+def test_tokens_follow_what_is_played() -> None:
+    """Twice as fast, every second token; what precedes and follows the sound is outside."""
+    draw = {
+        "lead": np.array([640], np.int32),
+        "rate": np.array([2.0], np.float32),
+        "counts": np.array([3200], np.int32),
+        "offset": np.array([320], np.int32),
+        "first_token": np.array([100], np.int32),
+    }
+    place, inside = (np.asarray(x)[0].tolist() for x in token_places(draw, 8))
+    assert inside == [False, False, True, True, True, True, True, False]
+    assert place[2:7] == [102, 104, 106, 108, 110]
+
+
+@pytest.mark.slow
+def test_compact_learns_from_large(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path
+) -> None:
     from train.waveforms.compact_fit import fit_compact
 
-    tiny = TINY[: TINY.index("[optimiser]")].replace("variants = 1", "")
-    config = tomllib.loads(tiny + COMPACT)
-    fit_compact(config, bank, options(teacher=large, output=tmp_path / "compact.npz"))
+    config = compact_config()
+    given: dict[str, Any] = {"teacher": large, "hearing": hearing}
+    fit_compact(config, bank, options(output=tmp_path / "compact.npz", **given))
     checkpoint = load_checkpoint(tmp_path / "compact.npz")
     trunk, _ = restore_model(checkpoint)
     assert checkpoint.step == 3
     assert all(np.isfinite(w).all() for w in trunk.get_weights())
+    # Its normalisations have moved from where they began: zero and one.
+    assert any(np.abs(norm.moving_mean.numpy()).max() > 1e-3 for norm in trunk.norms)
     # A run that begins with these weights changes none of them before its helpers are learnt.
-    given = {"start": tmp_path / "compact.npz", "output": tmp_path / "next.npz", "steps": 1}
-    fit_compact(config, bank, options(teacher=large, **given))
+    given |= {"start": tmp_path / "compact.npz", "output": tmp_path / "next.npz", "steps": 1}
+    fit_compact(config, bank, options(**given))
     again, _ = restore_model(load_checkpoint(tmp_path / "next.npz"))
     for ours, theirs in zip(trunk.trainable_variables, again.trainable_variables, strict=True):
-        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6)
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-6)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from train.waveforms.compact_fit import fit_compact
+
+    config = compact_config()
+    given: dict[str, Any] = {
+        "teacher": large,
+        "hearing": hearing,
+        "output": tmp_path / "c.npz",
+        "towers": 2,
+    }
+    fit_compact(config, bank, options(steps=2, **given))
+    capsys.readouterr()
+    fit_compact(config, bank, options(steps=4, **given))
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert [line.split()[1] for line in said] == ["3", "4"]
+    (tmp_path / "c.state.npz").write_bytes(b"nothing")
+    with pytest.raises(EdgelidError, match="damaged or of another model"):
+        fit_compact(config, bank, options(steps=5, **given))
+
+
+@pytest.mark.slow
+def test_blocks_are_left_out(large: Path, bank: Segments, hearing: Path, tmp_path: Path) -> None:
+    from train.waveforms.compact_fit import fit_compact
+    from train.waveforms.thin import thinned
+
+    given: dict[str, Any] = {
+        "teacher": large,
+        "hearing": hearing,
+        "output": tmp_path / "c.npz",
+        "steps": 1,
+    }
+    fit_compact(compact_config(), bank, options(**given))
+    whole = load_checkpoint(tmp_path / "c.npz")
+    blocks = whole.config.model.stages[-1].blocks
+    smaller = thinned(whole, [blocks - 1])
+    assert smaller.config.model.stages[-1].blocks == blocks - 1
+    trunk, _ = restore_model(smaller)
+    before, _ = restore_model(whole)
+    assert len(trunk.temporal) == len(before.temporal) - 1
+    for ours, theirs in zip(trunk.temporal, before.temporal, strict=False):
+        for mine, its in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, its)
+    with pytest.raises(EdgelidError, match="there is no 9"):
+        thinned(whole, [9])
 
 
 def test_the_shipped_large_model_was_proven() -> None:

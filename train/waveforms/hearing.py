@@ -1,0 +1,241 @@
+"""What the large model hears in a bank, kept once for all: its tokens, on each segment's own time.
+
+Where there is no GPU the teacher is the dearer half of a training step, and says the same of a
+stretch of speech each time that this is drawn. A hearing is kept as two files: ``tokens.npy``, and
+``progress.json``, which says how far it has come; a run that was stopped goes on there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from edge.errors import EdgelidError
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.system.atomic import write_atomically
+from train.waveforms.bank import Int16Array, Segments
+from train.waveforms.checkpoint import load_parts
+from train.waveforms.draws import Drawer
+from train.waveforms.large import Large, large_front_end
+from train.waveforms.sound import filterbank, log_mel, samples_of
+from train.waveforms.stepper import compiled
+
+TOKEN_SAMPLES = SAMPLE_RATE_HZ // 50  # that the teacher's tokens are apart
+WINDOW_TOKENS = 200  # of 4 s: what is heard at once, alone
+TEACHER_PEAK = 0.5  # of what the teacher hears
+BATCH = 16
+SAVE_EVERY_S = 60.0
+# A first round hears the beginning of every segment, the next ones more: variety first.
+ROUNDS_S = (24.0, 96.0, 1e9)
+
+Int64Array = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """The teacher's tokens for the segments of a bank.
+
+    Attributes
+    ----------
+    tokens : ndarray, shape (n, dim), float16
+    starts, counts : ndarray, shape (segments,), int64
+        Where each segment's tokens begin, and how many of them were heard.
+    """
+
+    tokens: NDArray[np.float16]
+    starts: Int64Array
+    counts: Int64Array
+
+    @property
+    def samples(self) -> Int64Array:
+        """How much of each segment was heard, shape (segments,)."""
+        return self.counts * TOKEN_SAMPLES
+
+    @classmethod
+    def load(cls, folder: Path, segments: Segments) -> Hearing:
+        """Read what :func:`hear` wrote, as far as it has come.
+
+        Raises
+        ------
+        EdgelidError
+            If it is not there, is damaged, or was heard in another bank.
+        """
+        try:
+            told = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+            tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
+            counts = np.array(told["counts"], np.int64)
+        except (OSError, ValueError, EOFError, KeyError) as error:
+            raise EdgelidError(
+                f"there is no hearing of a bank in {folder}, or it is damaged: make it with `hear`"
+            ) from error
+        if told["bank"] != fingerprint(segments):
+            raise EdgelidError(f"{folder} was heard in another bank: make it again with `hear`")
+        return cls(tokens, places(segments), counts)
+
+
+def token_places(draw: Any, count: int) -> tuple[Any, Any]:
+    """Where the tokens of stretches lie, that are played at some speed.
+
+    Parameters
+    ----------
+    draw : dict of tensor
+        As `train.waveforms.draws.Drawer.batch` gives it; ``first_token`` of each clip's segment,
+        and ``offset`` of the clip in it, in samples.
+    count : int
+        Tokens of each.
+
+    Returns
+    -------
+    place : tensor, shape (batch, count), int32
+    inside : tensor, shape (batch, count), bool
+        Whether there is sound of the segment at that moment.
+    """
+    middles = (np.arange(count, dtype=np.float32) + 0.5)[None] * TOKEN_SAMPLES
+    at = (middles - ops.cast(draw["lead"], "float32")[:, None]) * draw["rate"][:, None]
+    counts = ops.cast(draw["counts"], "float32")[:, None]
+    inside = ops.logical_and(at >= 0, at < counts)
+    at = ops.clip(at, 0.0, counts - 1.0)
+    offset = draw["offset"][:, None] + ops.cast(at, "int32")
+    return draw["first_token"][:, None] + offset // TOKEN_SAMPLES, inside
+
+
+def fingerprint(segments: Segments) -> str:
+    """What tells a bank from another."""
+    return f"{len(segments.samples)}/{len(segments.starts)}/{int(segments.starts.sum())}"
+
+
+def places(segments: Segments) -> Int64Array:
+    """Where each segment's tokens begin."""
+    counts = -(-segments.lengths // TOKEN_SAMPLES)
+    return np.asarray(np.cumsum(counts) - counts, np.int64)
+
+
+def hear(segments: Segments, teacher: Path, folder: Path, precision: str, limit_s: float) -> None:
+    """Let the teacher hear what there is to train on, each stretch of 4 s alone.
+
+    Parameters
+    ----------
+    segments : Segments
+    teacher : Path
+        Checkpoint of the large model.
+    folder : Path
+        Of the hearing; gone on with if it was begun.
+    precision : str
+        Keras' policy.
+    limit_s : float
+        Seconds after which to stop: what was heard until then is of use, and it can be gone on
+        with.
+    """
+    arrays, told = load_parts(teacher)
+    labels = [*told["config"]["data"]["languages"], "other", "nonspeech"]
+    model = Large(told["config"]["large"]["layers"], len(labels), 0.0, precision)
+    model.load_arrays(arrays)
+    filters = ops.convert_to_tensor(filterbank(large_front_end()))
+    fast = compiled(lambda wave: model.tokens(log_mel(wave, large_front_end(), filters)))
+    tokens, counts = _begun(segments, folder, model.dim)
+    waiting, begun = _Waiting(tokens, fast), time.time()
+    latest = begun
+    starts, order = places(segments), _order(segments, Drawer(segments, labels, 1))
+    for round_s in ROUNDS_S:
+        for i in order:
+            total = -(-int(segments.lengths[i]) // TOKEN_SAMPLES)
+            until = min(total, round(round_s * 50))
+            if counts[i] < until:
+                wave = segments.samples[segments.starts[i] :][: segments.lengths[i]]
+                waiting.add(wave, int(starts[i]), int(counts[i]), until)
+                counts[i] = until
+            now = time.time()
+            late = now - begun > limit_s
+            if late or now - latest > SAVE_EVERY_S:
+                waiting.flush()
+                _save(segments, folder, counts, tokens)
+                latest = now
+                share = int(counts.sum()) * TOKEN_SAMPLES / SAMPLE_RATE_HZ / 3600
+                print(f"{now - begun:.0f} s: {share:.1f} h heard", flush=True)
+            if late:
+                return
+    waiting.flush()
+    _save(segments, folder, counts, tokens)
+
+
+class _Waiting:
+    """Stretches that wait until there are enough for a batch."""
+
+    def __init__(self, tokens: Any, fast: Any) -> None:
+        self._tokens, self._fast = tokens, fast
+        self._waves: list[Float32Array] = []
+        self._where: list[tuple[int, int, int]] = []  # first token, its place in the window, count
+
+    def add(self, samples: Int16Array, start: int, first: int, until: int) -> None:
+        """Queue stretches of a segment.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (n,)
+            Of the segment.
+        start : int
+            Where its tokens begin.
+        first, until : int
+            Which of them are wanted.
+        """
+        total = -(-len(samples) // TOKEN_SAMPLES)
+        need = samples_of(2 * WINDOW_TOKENS)
+        for at in range(first, until, WINDOW_TOKENS):
+            # The last stretch is as long as the others, where the segment is.
+            begin = max(0, min(at, total - WINDOW_TOKENS))
+            piece = samples[begin * TOKEN_SAMPLES :][:need] / np.float32(32768)
+            peak = float(np.abs(piece).max(initial=0.0))
+            level = np.zeros(need, np.float32)
+            level[: len(piece)] = piece / (peak + 1e-4) * TEACHER_PEAK
+            self._waves.append(level)
+            self._where.append((start + at, at - begin, min(WINDOW_TOKENS, until - at)))
+            if len(self._waves) == BATCH:
+                self.flush()
+
+    def flush(self) -> None:
+        """Hear what waits."""
+        if not self._waves:
+            return
+        batch = np.zeros((BATCH, len(self._waves[0])), np.float32)
+        batch[: len(self._waves)] = self._waves
+        said = keras.ops.convert_to_numpy(self._fast(batch))
+        for row, (first, place, count) in zip(said, self._where, strict=False):
+            self._tokens[first : first + count] = row[place : place + count]
+        self._waves, self._where = [], []
+
+
+def _order(segments: Segments, drawer: Drawer) -> list[int]:
+    """Segments of speech, those first that are drawn most for their length, all classes alike."""
+    found: list[tuple[float, int]] = []
+    for indices, weights in drawer.choices:
+        order = np.argsort(-weights / segments.lengths[indices])
+        covered = np.cumsum(weights[order])
+        found.extend(zip(covered.tolist(), indices[order].tolist(), strict=True))
+    return [i for _, i in sorted(found)]
+
+
+def _begun(segments: Segments, folder: Path, dim: int) -> tuple[Any, Int64Array]:
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "progress.json").exists():
+        before = Hearing.load(folder, segments)
+        tokens = np.load(folder / "tokens.npy", mmap_mode="r+", allow_pickle=False)
+        return tokens, before.counts
+    total = int((-(-segments.lengths // TOKEN_SAMPLES)).sum())
+    tokens = np.lib.format.open_memmap(
+        folder / "tokens.npy", mode="w+", dtype=np.float16, shape=(total, dim)
+    )
+    return tokens, np.zeros(len(segments.lengths), np.int64)
+
+
+def _save(segments: Segments, folder: Path, counts: Int64Array, tokens: Any) -> None:
+    tokens.flush()
+    told = {"bank": fingerprint(segments), "counts": counts.tolist()}
+    write_atomically(folder / "progress.json", json.dumps(told).encode())
