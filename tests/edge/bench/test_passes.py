@@ -76,11 +76,13 @@ def test_no_answer_comes_before_its_audio(setup: Setup, speech: Float32Array) ->
 
 def test_it_sleeps_longer_than_a_hop(setup: Setup, speech: Float32Array) -> None:
     hops = 12
-    paced = in_real_time(setup, blocks(speech, setup.samples(hops)))
-    assert len(paced.late_ns) == hops
-    # Seven of its own, beside whatever else this process may have waited for; fewer where it is
-    # late.
-    assert 1 <= paced.wakeups < hops
+    counts = []
+    # Seven of its own, fewer where it is late. A busy machine adds some that are not ours.
+    while not counts or (min(counts) >= hops and len(counts) < 5):
+        paced = in_real_time(setup, blocks(speech, setup.samples(hops)))
+        assert len(paced.late_ns) == hops
+        counts.append(paced.wakeups)
+    assert 1 <= min(counts) < hops
 
 
 def test_recomputing_gives_what_the_stream_gives(
