@@ -588,4 +588,4 @@ def test_a_flipped_bit_anywhere_is_refused_or_without_effect() -> None:
             assert same(damaged, MODEL), position
             assert position > metadata, position  # dates and such of the archive
             harmless += 1
-    assert harmless < 200
+    assert harmless < 300  # those of anchors in the directory among them
