@@ -250,8 +250,21 @@ def fitted(network: Any, front_end: dict[str, Any], material: Material) -> Any:
     return network
 
 
-@pytest.mark.parametrize("kind", ["int8", "float32"])
-@pytest.mark.parametrize("name", NETWORKS)
+# In float32 little can go wrong, but for what is rewritten on the way.
+IN_FLOAT32 = (
+    "x-vector (statistics pooling)",
+    "two attention blocks",
+    "GRU",
+    "CRNN",
+    "half precision",
+    "MFCC",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*((name, "int8") for name in NETWORKS), *((name, "float32") for name in IN_FLOAT32)],
+)
 def test_converts(
     name: str,
     kind: str,
