@@ -59,13 +59,6 @@ def parser() -> argparse.ArgumentParser:
         "--precision", default="mixed_bfloat16", help="float32 where a processor lacks bfloat16"
     )
     hear.set_defaults(run_command=run_hear)
-    thin = commands.add_parser("thin", help="leave blocks out of a compact model, to go on with")
-    thin.add_argument("checkpoint", type=Path)
-    thin.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
-    thin.add_argument(
-        "--leave-out", type=int, nargs="+", required=True, metavar="BLOCK", help="of the last stage"
-    )
-    thin.set_defaults(run_command=run_thin)
     for name, what in (
         ("large", "fine-tune the large model"),
         ("compact", "distil the compact one"),
@@ -151,15 +144,6 @@ def _check_output(file: Path) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     check_writable(file)
-
-
-def run_thin(options: argparse.Namespace) -> None:
-    """``thin``."""
-    from train.model.checkpoint import load_checkpoint
-    from train.waveforms.thin import thinned
-
-    _check_output(options.output)
-    thinned(load_checkpoint(options.checkpoint), options.leave_out).save(options.output)
 
 
 def run_hear(options: argparse.Namespace) -> None:

@@ -295,32 +295,6 @@ def test_a_run_that_was_stopped_goes_on(
         fit_compact(config, bank, options(steps=5, **given))
 
 
-@pytest.mark.slow
-def test_blocks_are_left_out(large: Path, bank: Segments, hearing: Path, tmp_path: Path) -> None:
-    from train.waveforms.compact_fit import fit_compact
-    from train.waveforms.thin import thinned
-
-    given: dict[str, Any] = {
-        "teacher": large,
-        "hearing": hearing,
-        "output": tmp_path / "c.npz",
-        "steps": 1,
-    }
-    fit_compact(compact_config(), bank, options(**given))
-    whole = load_checkpoint(tmp_path / "c.npz")
-    blocks = whole.config.model.stages[-1].blocks
-    smaller = thinned(whole, [blocks - 1])
-    assert smaller.config.model.stages[-1].blocks == blocks - 1
-    trunk, _ = restore_model(smaller)
-    before, _ = restore_model(whole)
-    assert len(trunk.temporal) == len(before.temporal) - 1
-    for ours, theirs in zip(trunk.temporal, before.temporal, strict=False):
-        for mine, its in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-            np.testing.assert_array_equal(mine, its)
-    with pytest.raises(EdgelidError, match="there is no 9"):
-        thinned(whole, [9])
-
-
 def test_the_shipped_large_model_was_proven() -> None:
     """int8 weights changed next to nothing of it."""
     model = read_model(MODELS / "edgelid-9-large.tflite")
