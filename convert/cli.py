@@ -320,10 +320,10 @@ def run_diff(options: argparse.Namespace) -> None:
 def run_anchors(options: argparse.Namespace) -> None:
     """``edgelid-convert anchors``."""
     from convert.anchors import add_anchors
-    from train.config import read_config
+    from train.config import development_of
     from train.corpus.manifest import corpus_dir
 
-    development = {} if options.config is None else read_config(options.config).data.development
+    development = {} if options.config is None else development_of(options.config)
     added = add_anchors(
         options.model,
         options.output or options.model,

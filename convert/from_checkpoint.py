@@ -58,7 +58,15 @@ from edge.model.modelfile import (
 )
 from train.architecture import ModelConfig
 from train.config import RunConfig
-from train.corpus.manifest import CLIPS_A_LANGUAGE, TEST, Clip, clips_of, open_manifest, thinned
+from train.corpus.manifest import (
+    CLIPS_A_LANGUAGE,
+    DEV,
+    TEST,
+    Clip,
+    clips_of,
+    open_manifest,
+    thinned,
+)
 from train.evaluation.metrics import expected_calibration_error
 from train.evaluation.streams import Stream, make_stream, tune_decoder
 from train.features.filterbank import mel_filterbank
@@ -75,6 +83,7 @@ STREAMS = 3
 STREAM_S = 400.0
 # Letters and syllables, read one by one, are no speech to calibrate a listener on.
 MIN_DEVELOPMENT_CLIP_S = 1.0
+MIN_NATURAL_S, MIN_NATURAL_CLASSES = 30.0, 3  # to make streams of natural speech alone
 CLIPS_LOOKED_INTO = 8  # of held-out speech, tensor by tensor and as streams
 
 
@@ -101,9 +110,10 @@ class Material:
 
     def streams(self, labels: Sequence[str]) -> list[Stream]:
         """Streams of changing language, to tune the decoder on."""
+        spoken = natural_speech(self.development, labels)
         return [
             make_stream(
-                self.development,
+                spoken,
                 self.corpus,
                 self.noises,
                 self.noise_folder,
@@ -113,6 +123,28 @@ class Material:
             )
             for seed in range(STREAMS)
         ]
+
+
+def natural_speech(clips: list[Clip], labels: Sequence[str]) -> list[Clip]:
+    """Clips of the split ``dev`` alone, in the classes of which it has enough.
+
+    That split is of sentences as people say them; sources that a run holds out are prompts, words
+    and machines, too, which would make a decoder hesitate. All clips, if the split has less than
+    `MIN_NATURAL_CLASSES`.
+    """
+    by_class: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if clip.split == DEV:
+            label = clip.language if clip.language in labels else OTHER
+            by_class.setdefault(label, []).append(clip)
+    enough = [
+        spoken
+        for spoken in by_class.values()
+        if sum(clip.duration_s for clip in spoken) >= MIN_NATURAL_S
+    ]
+    if len(enough) < MIN_NATURAL_CLASSES:
+        return clips
+    return [clip for spoken in enough for clip in spoken]
 
 
 @dataclass(frozen=True)

@@ -394,7 +394,7 @@ def run_own(options: argparse.Namespace) -> None:
 
 def _evaluate_personal(options: argparse.Namespace) -> None:
     from edge.system.atomic import check_writable
-    from train.config import read_config
+    from train.config import development_of
     from train.corpus.manifest import corpus_dir
     from train.evaluation.personal import Personal, evaluate_personal, personal_table
     from train.evaluation.report import write_json
@@ -403,7 +403,7 @@ def _evaluate_personal(options: argparse.Namespace) -> None:
         raise EdgelidError("--html has no part for --personal: give --json")
     if options.json:
         check_writable(options.json)
-    development = {} if options.config is None else read_config(options.config).data.development
+    development = {} if options.config is None else development_of(options.config)
     corpus = options.corpus or corpus_dir()
     report = evaluate_personal(
         Personal(

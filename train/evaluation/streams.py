@@ -348,9 +348,10 @@ def _is_false(change: Change, turns: Sequence[Span]) -> bool:
 STAY_S = (10.0, 30.0, 100.0, 300.0)
 CONFIDENCES = (0.5, 0.6, 0.7, 0.8)
 # What is traded for what, in seconds of delay: a wrong announcement an hour, and having the wrong
-# answer all the time. People forgive a program that thinks before it speaks.
-SECONDS_PER_FALSE_CHANGE = 0.1
-SECONDS_PER_ERROR_RATE = 20.0
+# answer all the time. People forgive a program that thinks before it speaks, but not one that is
+# not sure for half of the time.
+SECONDS_PER_FALSE_CHANGE = 0.05
+SECONDS_PER_ERROR_RATE = 40.0
 
 
 def tune_decoder(

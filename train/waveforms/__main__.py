@@ -59,6 +59,13 @@ def parser() -> argparse.ArgumentParser:
         "--precision", default="mixed_bfloat16", help="float32 where a processor lacks bfloat16"
     )
     hear.set_defaults(run_command=run_hear)
+    average = commands.add_parser("average", help="weights between those of two checkpoints")
+    average.add_argument("before", type=Path, help="with which a run began")
+    average.add_argument("after", type=Path, help="what it came to")
+    average.add_argument("--share", type=float, required=True, help="of the second")
+    average.add_argument("--other", type=float, default=0.0, help="added to the score of `other`")
+    average.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    average.set_defaults(run_command=run_average)
     for name, what in (
         ("large", "fine-tune the large model"),
         ("compact", "distil the compact one"),
@@ -144,6 +151,16 @@ def _check_output(file: Path) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     check_writable(file)
+
+
+def run_average(options: argparse.Namespace) -> None:
+    """``average``."""
+    from train.model.checkpoint import load_checkpoint
+    from train.waveforms.average import averaged
+
+    _check_output(options.output)
+    before, after = load_checkpoint(options.before), load_checkpoint(options.after)
+    averaged(before, after, options.share, options.other).save(options.output)
 
 
 def run_hear(options: argparse.Namespace) -> None:

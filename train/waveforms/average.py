@@ -1,0 +1,46 @@
+"""The average of two models, of which one went on from the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edge.errors import EdgelidError
+from edge.model.modelfile import OTHER
+from train.model.checkpoint import Checkpoint
+
+
+def averaged(before: Checkpoint, after: Checkpoint, share: float, other: float = 0.0) -> Checkpoint:
+    """Weights between those from which a run began and those to which it came.
+
+    Such a model is often better about what neither has heard than both (Wortsman et al. 2022,
+    "Robust fine-tuning of zero-shot models").
+
+    Parameters
+    ----------
+    before, after : Checkpoint
+    share : float
+        Of `after`.
+    other : float
+        Added to the score of ``other``. Training shows more of that class than is spoken to a
+        listener, so that a model takes much of what it knows for it.
+
+    Raises
+    ------
+    EdgelidError
+        If they are no such pair: networks, classes or front ends differ.
+    """
+    mine, theirs = after.config, before.config
+    if (mine.model, mine.front_end, mine.data.labels) != (
+        theirs.model,
+        theirs.front_end,
+        theirs.data.labels,
+    ):
+        raise EdgelidError("the two checkpoints differ in network, front end or classes")
+    arrays = {
+        name: (share * value + (1 - share) * before.arrays[name]).astype(value.dtype)
+        for name, value in after.arrays.items()
+    }
+    labels = mine.data.labels
+    (bias,) = (k for k, v in arrays.items() if k.startswith("head/") and v.shape == (len(labels),))
+    arrays[bias][labels.index(OTHER)] += other
+    return replace(after, arrays=arrays, scores={})
