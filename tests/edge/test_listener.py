@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def segments(heard: list[Heard]) -> list[Segment]:
         None,
         ["de", "en", "fr"],
         ["en", "fr"],
-        ["es", "it"],
+        ["es", "fr"],
         ["en"],
         ["fr"],
         ["zh", "pt"],
@@ -71,10 +72,17 @@ def test_borders_are_true_whatever_is_expected(
         wanted.append((answer, start_s, span["end_s"]))
     graphs.reset()
     listener = Listener(model, graphs, model.description.decoder, languages)
-    told = [s for s in segments(list(listener.hear([speech]))) if s.language != NONSPEECH]
-    assert told[0].language == UNKNOWN  # a second of silence
-    assert [segment.language for segment in told[1:]] == [answer for answer, _, _ in wanted]
-    for segment, (_, start_s, end_s) in zip(told[1:], wanted, strict=True):
+    told: list[Segment] = []
+    for segment in segments(list(listener.hear([speech]))):
+        if segment.language == NONSPEECH:
+            continue
+        if told and told[-1].language == segment.language:
+            segment = replace(segment, start_s=told.pop().start_s)
+        told.append(segment)
+    if told[0].language == UNKNOWN and told[0].end_s < 2:  # a second of silence
+        del told[0]
+    assert [segment.language for segment in told] == [answer for answer, _, _ in wanted]
+    for segment, (_, start_s, end_s) in zip(told, wanted, strict=True):
         assert segment.start_s == pytest.approx(start_s, abs=0.7)
         assert segment.end_s == pytest.approx(end_s, abs=0.7)
 

