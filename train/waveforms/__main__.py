@@ -66,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
     average.add_argument("--other", type=float, default=0.0, help="added to the score of `other`")
     average.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     average.set_defaults(run_command=run_average)
+    balance = commands.add_parser("balance", help="biases of the languages, on development speech")
+    balance.add_argument("checkpoint", type=Path)
+    balance.add_argument("--bank", type=Path, required=True, metavar="BANK")
+    balance.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    balance.set_defaults(run_command=run_balance)
     for name, what in (
         ("large", "fine-tune the large model"),
         ("compact", "distil the compact one"),
@@ -161,6 +166,20 @@ def run_average(options: argparse.Namespace) -> None:
     _check_output(options.output)
     before, after = load_checkpoint(options.before), load_checkpoint(options.after)
     averaged(before, after, options.share, options.other).save(options.output)
+
+
+def run_balance(options: argparse.Namespace) -> None:
+    """``balance``."""
+    from train.model.checkpoint import load_checkpoint
+    from train.waveforms.balance import balanced
+    from train.waveforms.bank import Segments
+
+    _check_output(options.output)
+    checkpoint = load_checkpoint(options.checkpoint)
+    found, biases = balanced(checkpoint, Segments.load(options.bank))
+    found.save(options.output)
+    told = zip(checkpoint.config.data.languages, biases, strict=True)
+    print(", ".join(f"{language} {bias:+.2f}" for language, bias in told))
 
 
 def run_hear(options: argparse.Namespace) -> None:
