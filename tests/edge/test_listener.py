@@ -53,7 +53,7 @@ def segments(heard: list[Heard]) -> list[Segment]:
         ["fr"],
         ["zh", "pt"],
         ["ru", "es", "pt"],
-        ["en", "es", "fr", "it", "zh"],
+        ["en", "fr", "zh"],
     ],
     ids=lambda languages: ",".join(languages or ["all"]),
 )
