@@ -30,7 +30,7 @@ from edge.classifier import StreamingClassifier, quantise
 from edge.errors import EdgelidError
 from edge.frontend import FrontEnd, front_end_hash
 from edge.model.interpreter import open_graphs
-from edge.model.modelfile import NONSPEECH, OTHER, ModelFile, read_model
+from edge.model.modelfile import DEFAULT_MODEL, NONSPEECH, OTHER, ModelFile, read_model
 from tests.conftest import Conversion
 from tests.synthetic import DEVELOPMENT, speech
 from train.config import RunConfig
@@ -290,10 +290,10 @@ def test_a_graph_that_is_not_the_model_is_not_written(
     }
     other = dataclasses.replace(tiny_checkpoint, arrays=arrays)
     output = tmp_path / "tiny.tflite"
-    output.write_bytes(b"old")
+    output.write_bytes(DEFAULT_MODEL.read_bytes())
     with pytest.raises(EdgelidError, match=r"differs too much .*; nothing was written"):
         convert_checkpoint(other, tiny_corpus, output, "tiny")
-    assert output.read_bytes() == b"old"
+    assert output.read_bytes() == DEFAULT_MODEL.read_bytes()
     assert os.listdir(tmp_path) == ["tiny.tflite"]
 
 

@@ -134,4 +134,4 @@ def test_from_phones_to_a_model(tmp_path: Path) -> None:
         text=True,
     )
     assert heard.returncode == 0
-    assert " en " in heard.stdout
+    assert heard.stdout.split()[0] == "en"
