@@ -264,7 +264,7 @@ def test_listening_goes_on_while_the_broker_is_away(
         process.kill()
     assert process.returncode == 0
     records = [json.loads(line) for line in events.read_text().splitlines()]
-    segments = [r for r in records if r["type"] == "segment" and r["confidence"] > 0.8]
+    segments = [r for r in records if r["type"] == "segment" and r["confidence"] > 0.7]
     spoken = [r["language"] for r in segments if r["language"] != NONSPEECH]  # but for pauses
     assert spoken == ["en", "es", "fr", "zh", "it", "pt", "en"]
     # Whether an attempt falls into the time between, or the end comes before the last event has
