@@ -202,7 +202,9 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         noise = _score_noise(evaluation, material, workers)
         streams = _follow(evaluation, material, model.description.decoder, workers)
         if cost is not None:
-            budget = _by_budget(evaluation, material, model, scored, workers, cost)
+            score, what = Scorer.trials_by_large, "cuts, the large model alone"
+            large, more = _score(evaluation, material, model.labels, workers, score, what)
+            budget = _by_budget(evaluation, material, model, scored, large, workers, cost)
     base = evaluation.condition_s
     clean = scored[CLEAN, base]
 
@@ -233,10 +235,9 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         report["noise"] = noise_report(known, heard, threshold)
     if streams:
         report["streams"] = streams
-    if expert:
-        alone = replace(setup, model=expert.path, second="")
-        report["ceiling"] = _ceiling(evaluation, material, model.languages, alone)
-    if cost is not None:
+    if expert is not None:
+        by_large = read_model(expert.path)
+        report["ceiling"] = _ceiling(evaluation, by_large, large, more, model.languages)
         report["budget"] = budget
     return report
 
@@ -408,16 +409,16 @@ def _score_synthetic(
 
 
 def _ceiling(
-    evaluation: Evaluation, material: _Material, languages: Sequence[str], setup: Setup
+    evaluation: Evaluation,
+    model: ModelFile,
+    scored: dict[tuple[str, float], Scored],
+    strangers: Scored | None,
+    languages: Sequence[str],
 ) -> dict[str, Any]:
     """What the large model knows by itself, of the same cuts."""
-    large = read_model(setup.model)
-    clean = replace(material, conditions=[CLEAN])
-    with Workers(setup, evaluation.workers) as workers:
-        scored, strangers = _score(evaluation, clean, large.labels, workers)
     report: dict[str, Any] = {
-        "model": large.description.name,
-        "sha256": large.sha256,
+        "model": model.description.name,
+        "sha256": model.sha256,
         "durations": {},
     }
     for duration_s in evaluation.durations_s:
@@ -430,7 +431,7 @@ def _ceiling(
         report["durations"][f"{duration_s:g}"] = entry
     if strangers is not None:
         known = scored[CLEAN, evaluation.condition_s]
-        threshold = large.description.decoder.confidence
+        threshold = model.description.decoder.confidence
         report["open_set"] = _open_set(known, strangers, languages, threshold)
     return report
 
@@ -479,18 +480,14 @@ def _by_budget(
     material: _Material,
     model: ModelFile,
     both: dict[tuple[str, float], Scored],
+    large: dict[tuple[str, float], Scored],
     workers: Workers,
     cost: Cost,
 ) -> dict[str, Any]:
     """What each model says alone, and what a share of a core brings on the way between them."""
     known = replace(material, strangers=[])
-    alone, large = (
-        _score(evaluation, known, model.labels, workers, score, what)[0]
-        for score, what in (
-            (Scorer.trials_by_compact, "cuts, the compact model alone"),
-            (Scorer.trials_by_large, "cuts, the large model alone"),
-        )
-    )
+    score, what = Scorer.trials_by_compact, "cuts, the compact model alone"
+    alone, _ = _score(evaluation, known, model.labels, workers, score, what)
 
     def curves(name: str, duration_s: float) -> dict[str, Any]:
         key = name, duration_s
