@@ -40,7 +40,4 @@ def averaged(before: Checkpoint, after: Checkpoint, share: float, other: float =
         name: (share * value + (1 - share) * before.arrays[name]).astype(value.dtype)
         for name, value in after.arrays.items()
     }
-    labels = mine.data.labels
-    (bias,) = (k for k, v in arrays.items() if k.startswith("head/") and v.shape == (len(labels),))
-    arrays[bias][labels.index(OTHER)] += other
-    return replace(after, arrays=arrays, scores={})
+    return replace(after, arrays=arrays).biased({OTHER: other})

@@ -9,51 +9,28 @@ decisions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import ops
-from tqdm import tqdm
 
 from edge.errors import EdgelidError
-from edge.frontend import Float32Array
 from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import is_large, load_parts
-from train.waveforms.draws import Drawer, development_windows, macro_accuracy
-from train.waveforms.judge import LENGTHS_S, MOST_PER_SPEAKER, whole
+from train.waveforms.draws import Drawer, macro_accuracy
+from train.waveforms.judge import LENGTHS_S, whole
 from train.waveforms.large import Large, large_front_end
 from train.waveforms.linear import Linear
 from train.waveforms.published import read_encoder
 from train.waveforms.sound import filterbank, log_mel, samples_of
-from train.waveforms.stepper import compiled
 from train.waveforms.whisper import Encoder, normalised
+from train.waveforms.windows import Forward, Windows, held_out_windows
 
 WHISPER_LAYERS = 6  # of Whisper base
-BATCH = 8  # windows
 
 Report = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows of a bank.
-
-    Attributes
-    ----------
-    starts : ndarray, shape (windows,)
-        In samples.
-    labels : ndarray, shape (windows,)
-        Index of the language.
-    sources : list of str
-        ``language/source`` of each, or empty.
-    """
-
-    starts: np.ndarray
-    labels: np.ndarray
-    sources: Sequence[str] = ()
 
 
 def training_windows(
@@ -89,57 +66,6 @@ def training_windows(
         offsets = drawer.rng.integers(0, lengths[chosen] - samples + 1)
         starts.append(segments.starts[indices[chosen]] + offsets)
     return Windows(np.concatenate(starts), np.repeat(np.arange(len(labels) - 2), per_language))
-
-
-def held_out_windows(segments: Segments, labels: Sequence[str], samples: int, most: int) -> Windows:
-    """Windows in the languages, of the speech held out for decisions, at most so many a source.
-
-    Raises
-    ------
-    EdgelidError
-        If there are none.
-    """
-    found = development_windows(segments, labels, samples, MOST_PER_SPEAKER, most)
-    known = np.flatnonzero(found[1] < len(labels) - 2)
-    if not len(known):
-        raise EdgelidError(f"the bank has no {samples / 16_000:.0f} s of development speech")
-    return Windows(found[0][known], found[1][known], [found[2][i] for i in known])
-
-
-class _Hearing:
-    """Runs windows of a bank through a function of waveforms.
-
-    Parameters
-    ----------
-    segments : Segments
-    call : callable
-        From waveforms, (BATCH, samples), to values, (BATCH, ...).
-    """
-
-    def __init__(self, segments: Segments, call: Callable[[Any], Any]) -> None:
-        self._samples, self._call = segments.samples, compiled(call)
-
-    def heard(self, windows: Windows, samples: int, what: str) -> np.ndarray:
-        """Values of all windows, (windows, ...)."""
-        values = [
-            np.asarray(self._call(ops.convert_to_tensor(waves)))[:count]
-            for waves, count in tqdm(
-                self._batches(windows.starts, samples),
-                desc=what,
-                total=-(-len(windows.starts) // BATCH),
-                mininterval=5,
-            )
-        ]
-        return np.concatenate(values)
-
-    def _batches(self, starts: np.ndarray, samples: int) -> Iterator[tuple[Float32Array, int]]:
-        """Waveforms, (BATCH, samples), and how many of them count."""
-        for i in range(0, len(starts), BATCH):
-            some = starts[i : i + BATCH]
-            waves = np.zeros((BATCH, samples), np.float32)
-            for wave, start in zip(waves, some, strict=False):
-                wave[:] = self._samples[start : start + samples] / np.float32(32768.0)
-            yield waves, len(some)
 
 
 def pooled(encoder: Any) -> Callable[[Any], Any]:
@@ -226,9 +152,9 @@ def ceiling(
             rows.setdefault(name, {})[f"{s:g}"] = _figures(scores, judged, labels, kinds)
 
         for teacher, encoder in teachers:
-            hearing = _Hearing(segments, pooled(encoder))
-            x = hearing.heard(fitted, samples, f"{teacher}, {s:g} s, train")
-            z = hearing.heard(judged, samples, f"{teacher}, {s:g} s, development")
+            forward = Forward(segments, pooled(encoder))
+            x = forward.values(fitted, samples, f"{teacher}, {s:g} s, train")
+            z = forward.values(judged, samples, f"{teacher}, {s:g} s, development")
             for i in range(x.shape[1]):
                 head = Linear.fit(x[:, i], fitted.labels, penalty)
                 keep(f"{teacher}, layer {i + 1}", head.scores(z[:, i]))
@@ -236,7 +162,7 @@ def ceiling(
             front_end = large_front_end()
             call = whole(own, ops.convert_to_tensor(filterbank(front_end)), front_end)
             keep(
-                "large model, its own head", _Hearing(segments, call).heard(judged, samples, "head")
+                "large model, its own head", Forward(segments, call).values(judged, samples, "head")
             )
     return {
         "languages": list(languages),

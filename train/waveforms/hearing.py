@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
@@ -71,12 +70,12 @@ class Hearing:
         try:
             told = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
             tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
-            counts = np.array(told["counts"], np.int64)
-        except (OSError, ValueError, EOFError, KeyError) as error:
+            counts, bank = np.array(told["counts"], np.int64), told["bank"]
+        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
             raise EdgelidError(
                 f"there is no hearing of a bank in {folder}, or it is damaged: make it with `hear`"
             ) from error
-        if told["bank"] != fingerprint(segments):
+        if bank != fingerprint(segments):
             raise EdgelidError(f"{folder} was heard in another bank: make it again with `hear`")
         return cls(tokens, places(segments), counts)
 
@@ -112,9 +111,14 @@ def fingerprint(segments: Segments) -> str:
     return f"{len(segments.samples)}/{len(segments.starts)}/{int(segments.starts.sum())}"
 
 
+def tokens_of(samples: Any) -> Any:
+    """How many tokens so many samples have."""
+    return -(-samples // TOKEN_SAMPLES)
+
+
 def places(segments: Segments) -> Int64Array:
     """Where each segment's tokens begin."""
-    counts = -(-segments.lengths // TOKEN_SAMPLES)
+    counts = tokens_of(segments.lengths)
     return np.asarray(np.cumsum(counts) - counts, np.int64)
 
 
@@ -146,8 +150,8 @@ def hear(segments: Segments, teacher: Path, folder: Path, precision: str, limit_
     starts, order = places(segments), _order(segments, Drawer(segments, labels, 1))
     for round_s in ROUNDS_S:
         for i in order:
-            total = -(-int(segments.lengths[i]) // TOKEN_SAMPLES)
-            until = min(total, round(round_s * 50))
+            total = tokens_of(int(segments.lengths[i]))
+            until = min(total, round(round_s * SAMPLE_RATE_HZ / TOKEN_SAMPLES))
             if counts[i] < until:
                 wave = segments.samples[segments.starts[i] :][: segments.lengths[i]]
                 waiting.add(wave, int(starts[i]), int(counts[i]), until)
@@ -186,7 +190,7 @@ class _Waiting:
         first, until : int
             Which of them are wanted.
         """
-        total = -(-len(samples) // TOKEN_SAMPLES)
+        total = tokens_of(len(samples))
         need = samples_of(2 * WINDOW_TOKENS)
         for at in range(first, until, WINDOW_TOKENS):
             # The last stretch is as long as the others, where the segment is.
@@ -206,7 +210,7 @@ class _Waiting:
             return
         batch = np.zeros((BATCH, len(self._waves[0])), np.float32)
         batch[: len(self._waves)] = self._waves
-        said = keras.ops.convert_to_numpy(self._fast(batch))
+        said = ops.convert_to_numpy(self._fast(batch))
         for row, (first, place, count) in zip(said, self._where, strict=False):
             self._tokens[first : first + count] = row[place : place + count]
         self._waves, self._where = [], []
@@ -228,7 +232,7 @@ def _begun(segments: Segments, folder: Path, dim: int) -> tuple[Any, Int64Array]
         before = Hearing.load(folder, segments)
         tokens = np.load(folder / "tokens.npy", mmap_mode="r+", allow_pickle=False)
         return tokens, before.counts
-    total = int((-(-segments.lengths // TOKEN_SAMPLES)).sum())
+    total = int(tokens_of(segments.lengths).sum())
     tokens = np.lib.format.open_memmap(
         folder / "tokens.npy", mode="w+", dtype=np.float16, shape=(total, dim)
     )

@@ -46,6 +46,20 @@ def whole(model: Any, filters: Any, front_end: FrontEndConfig) -> Callable[[Any]
     return call
 
 
+def streamed(
+    trunk: Any, head: Any, filters: Any, front_end: FrontEndConfig
+) -> Callable[[Any], Any]:
+    """From waveforms to scores of the compact model."""
+    from train.model.network import pool
+
+    def call(wave: Any) -> Any:
+        frames = log_mel(wave, front_end, filters)
+        embeddings, weights, _ = trunk(frames[:, :, None, :])
+        return head(pool(ops.cast(embeddings, "float32"), ops.cast(weights, "float32")))
+
+    return call
+
+
 class Judge:
     """Scores on the speech held out for decisions."""
 
@@ -98,13 +112,7 @@ class Judge:
         self, trunk: Any, head: Any, filters: Any, front_end: FrontEndConfig, bank: Any
     ) -> dict[str, Any]:
         """Scores of the compact model."""
-        from train.model.network import pool
-
-        def call(wave: Any) -> Any:
-            frames = log_mel(wave, front_end, filters)
-            embeddings, weights, _ = trunk(frames[:, :, None, :])
-            return head(pool(ops.cast(embeddings, "float32"), ops.cast(weights, "float32")))
-
+        call = streamed(trunk, head, filters, front_end)
         return self._all(self._compiled([trunk, head], call), bank)
 
     def _all(self, call: Callable[[Any], Any], bank: Any) -> dict[str, Any]:

@@ -42,18 +42,15 @@ def augmented_waves(draw: Any, constants: Any, samples: int) -> Any:
     return augmented(clean, noise, draw, rooms, constants["basis"])
 
 
-def cross_entropy(logits: Any, labels: Any, smooth: float, counted: Any | float = 1.0) -> Any:
+def cross_entropy(logits: Any, labels: Any, smooth: float) -> Any:
     """Mean over the batch, of labels smoothed over all classes."""
     classes = logits.shape[-1]
     wanted = ops.one_hot(labels, classes) * (1 - smooth) + smooth / classes
-    return -ops.mean(counted * ops.sum(wanted * ops.log_softmax(logits), axis=-1))
+    return -ops.mean(ops.sum(wanted * ops.log_softmax(logits), axis=-1))
 
 
-def standardised(x: Any, axes: tuple[int, ...], counted: Any = None) -> Any:
-    """Less the mean and over the deviation, of a batch; of what counts, where that is given."""
-    if counted is None:
-        mean = ops.mean(x, axis=axes, keepdims=True)
-        return (x - mean) / ops.sqrt(ops.var(x, axis=axes, keepdims=True) + 1e-6)
+def standardised(x: Any, axes: tuple[int, ...], counted: Any) -> Any:
+    """Less the mean and over the deviation, of what counts in a batch."""
     total = ops.sum(counted, axis=axes, keepdims=True) + 1e-6
     mean = ops.sum(counted * x, axis=axes, keepdims=True) / total
     variance = ops.sum(counted * ops.square(x - mean), axis=axes, keepdims=True) / total

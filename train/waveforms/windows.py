@@ -1,0 +1,90 @@
+"""Windows of a decoded bank, and what a function of waveforms makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+from tqdm import tqdm
+
+from edge.errors import EdgelidError
+from edge.frontend import Float32Array
+from train.waveforms.bank import Segments
+from train.waveforms.draws import development_windows
+from train.waveforms.judge import MOST_PER_SPEAKER
+from train.waveforms.stepper import compiled
+
+BATCH = 8  # windows
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of a bank.
+
+    Attributes
+    ----------
+    starts : ndarray, shape (windows,)
+        In samples.
+    labels : ndarray, shape (windows,)
+        Index of the language.
+    sources : list of str
+        ``language/source`` of each, or empty.
+    """
+
+    starts: np.ndarray
+    labels: np.ndarray
+    sources: Sequence[str] = ()
+
+
+def held_out_windows(segments: Segments, labels: Sequence[str], samples: int, most: int) -> Windows:
+    """Windows in the languages, of the speech held out for decisions, at most so many a source.
+
+    Raises
+    ------
+    EdgelidError
+        If there are none.
+    """
+    found = development_windows(segments, labels, samples, MOST_PER_SPEAKER, most)
+    known = np.flatnonzero(found[1] < len(labels) - 2)
+    if not len(known):
+        raise EdgelidError(f"the bank has no {samples / 16_000:.0f} s of development speech")
+    return Windows(found[0][known], found[1][known], [found[2][i] for i in known])
+
+
+class Forward:
+    """Runs windows of a bank through a function of waveforms.
+
+    Parameters
+    ----------
+    segments : Segments
+    call : callable
+        From waveforms, (BATCH, samples), to values, (BATCH, ...).
+    """
+
+    def __init__(self, segments: Segments, call: Callable[[Any], Any]) -> None:
+        self._samples, self._call = segments.samples, compiled(call)
+
+    def values(self, windows: Windows, samples: int, what: str) -> np.ndarray:
+        """What it makes of all windows, (windows, ...), told as `what` on standard error."""
+        found = [
+            np.asarray(self._call(ops.convert_to_tensor(waves)))[:count]
+            for waves, count in tqdm(
+                self._batches(windows.starts, samples),
+                desc=what,
+                total=-(-len(windows.starts) // BATCH),
+                mininterval=5,
+            )
+        ]
+        return np.concatenate(found)
+
+    def _batches(self, starts: np.ndarray, samples: int) -> Iterator[tuple[Float32Array, int]]:
+        """Waveforms, (BATCH, samples), and how many of them count."""
+        for i in range(0, len(starts), BATCH):
+            some = starts[i : i + BATCH]
+            waves = np.zeros((BATCH, samples), np.float32)
+            for wave, start in zip(waves, some, strict=False):
+                wave[:] = self._samples[start : start + samples] / np.float32(32768.0)
+            yield waves, len(some)
