@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import EdgelidError
-from train.command import import_tensorflow, run
+from train.command import add_corpus, import_tensorflow, run
 
 if TYPE_CHECKING:
     from convert.proof import Limits, Proof
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("checkpoint", type=Path, help="checkpoint, or folder of a training run")
     top.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.tflite")
-    _add_evidence(top)
+    add_corpus(top)
     top.add_argument(
         "--mode",
         choices=("stream", "window"),
@@ -80,19 +80,6 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_evidence(command: argparse.ArgumentParser) -> None:
-    """What is heard to calibrate and to prove."""
-    command.add_argument(
-        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
-    )
-    command.add_argument(
-        "--sounds",
-        type=Path,
-        metavar="DIR",
-        help="folder that holds noise and rir (default: beside the corpus; else synthetic ones)",
-    )
-
-
 def _add_limits(command: argparse.ArgumentParser) -> None:
     limits = command.add_argument_group("limits", "past which nothing is written")
     limits.add_argument("--min-agreement", type=float, default=0.9, metavar="SHARE")
@@ -129,15 +116,7 @@ def inspection_parser() -> argparse.ArgumentParser:
     anchors.add_argument(
         "-o", "--output", type=Path, metavar="MODEL", help="to write (default: the same file)"
     )
-    anchors.add_argument(
-        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
-    )
-    anchors.add_argument(
-        "--sounds",
-        type=Path,
-        metavar="DIR",
-        help="folder that holds noise (default: beside the corpus; else synthetic ones)",
-    )
+    add_corpus(anchors)
     anchors.add_argument(
         "--config",
         type=Path,
@@ -165,7 +144,7 @@ def whisper_parser() -> argparse.ArgumentParser:
         metavar="de,sv,...",
         help="classes of their own, the rest is `other` (default: all 99)",
     )
-    _add_evidence(whisper)
+    add_corpus(whisper)
     whisper.add_argument(
         "--representative",
         type=Path,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgelidError
-from train.command import DEFAULT_CACHE, import_tensorflow, languages_of, run
+from train.command import DEFAULT_CACHE, add_corpus, import_tensorflow, languages_of, run
 from train.corpus.importers import NAMES as IMPORTERS
 
 if TYPE_CHECKING:
@@ -30,15 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
-    )
-    common.add_argument(
-        "--sounds",
-        type=Path,
-        metavar="DIR",
-        help="folder that holds noise and rir (default: beside the corpus; else synthetic ones)",
-    )
+    add_corpus(common)
     features = _features_parser(common)
 
     prepare = commands.add_parser(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 from collections.abc import Callable
@@ -47,6 +48,19 @@ def run(program: str, work: Callable[[], None], stopped: str) -> int:
         return 0
     print(f"{program}: {message}", file=sys.stderr)
     return status
+
+
+def add_corpus(command: argparse.ArgumentParser) -> None:
+    """Add the options that tell where speech, noise and rooms are."""
+    command.add_argument(
+        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
+    )
+    command.add_argument(
+        "--sounds",
+        type=Path,
+        metavar="DIR",
+        help="folder that holds noise and rir (default: beside the corpus; else synthetic ones)",
+    )
 
 
 def import_tensorflow() -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 from edge.cli.options import (
     Parser,
+    add_ear,
     add_lessons,
     add_second_opinion,
     complain,
     model_of,
     model_options,
     path,
-    setting,
 )
 from edge.errors import EdgelidError
 from edge.languages import language_name, meant
@@ -31,19 +31,7 @@ def add(commands: Any, common: Parser) -> None:
     one.add_argument(
         "files", nargs="+", type=path, metavar="FILE", help="audio files, or folders of them"
     )
-    one.add_argument(
-        "--channel",
-        type=setting("channel"),
-        metavar="N",
-        help="the one to listen to (default: the mean of all)",
-    )
-    one.add_argument(
-        "--gain",
-        type=setting("gain"),
-        default=0,
-        metavar="DB",
-        help="decibels to amplify by (default 0)",
-    )
+    add_ear(one, 0)
     add_second_opinion(one)
     add_lessons(one)
     one.set_defaults(run=run_classify)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.cli.options import (
     Parser,
+    add_ear,
     add_lessons,
     add_second_opinion,
     add_second_opinion_share,
@@ -49,18 +50,7 @@ def add(commands: Any, common: Parser) -> None:
         help="audio file, - for raw PCM on stdin, or rtsp://... or http://...",
     )
     listen.add_argument("--device", help="microphone, by number or (part of) its name")
-    listen.add_argument(
-        "--channel",
-        type=setting("channel"),
-        metavar="N",
-        help="the one to listen to (default: the mean of all)",
-    )
-    listen.add_argument(
-        "--gain",
-        type=setting("gain"),
-        metavar="DB",
-        help="decibels to amplify by (default 0)",
-    )
+    add_ear(listen, None)
     for name, meaning in (("rate", ", Hz (default 16000)"), ("channels", " (default 1)")):
         listen.add_argument(
             f"--{name}", type=setting(name), metavar="N", help=f"of raw PCM{meaning}"

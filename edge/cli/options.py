@@ -52,6 +52,23 @@ def model_options(threads: int | None = None) -> Parser:
     return model
 
 
+def add_ear(command: argparse.ArgumentParser, gain_db: float | None) -> None:
+    """Add the options that tell how to listen to what has channels and a level; with a gain."""
+    command.add_argument(
+        "--channel",
+        type=setting("channel"),
+        metavar="N",
+        help="the one to listen to (default: the mean of all)",
+    )
+    command.add_argument(
+        "--gain",
+        type=setting("gain"),
+        default=gain_db,
+        metavar="DB",
+        help="decibels to amplify by (default 0)",
+    )
+
+
 def add_second_opinion(command: argparse.ArgumentParser) -> None:
     """Add the option of the commands that can ask a second model."""
     command.add_argument(

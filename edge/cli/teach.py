@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, complain, path, setting
+from edge.cli.options import Parser, add_ear, complain, path
 from edge.cli.signals import stopped_by_signals
 from edge.errors import EdgelidError
 from edge.languages import code_of, language_name, meant
@@ -51,19 +51,7 @@ def add(commands: Any, common: Parser) -> None:
         "--config", type=path, metavar="FILE", help="settings, of which model and lessons are taken"
     )
     teach.add_argument("--device", help="microphone, by number or (part of) its name")
-    teach.add_argument(
-        "--channel",
-        type=setting("channel"),
-        metavar="N",
-        help="the one to listen to (default: the mean of all)",
-    )
-    teach.add_argument(
-        "--gain",
-        type=setting("gain"),
-        default=0,
-        metavar="DB",
-        help="decibels to amplify by (default 0)",
-    )
+    add_ear(teach, 0)
     change = teach.add_mutually_exclusive_group()
     change.add_argument("--list", action="store_true", help="what has been taught")
     change.add_argument(
