@@ -111,10 +111,8 @@ def _spontaneous(folder: Path, root: Path) -> Iterator[Row | Fault]:
             speaker, file, length_ms, split, locale = line.fields
             language = from_code(locale) or from_code(name)
             milliseconds = positive(length_ms, 1000 * LONGEST_ANSWER_S)
-            if not speaker:
-                yield Fault(line.where, "client_id is empty")
-            elif not is_file_name(file):
-                yield Fault(line.where, f"audio_file {file!r} is no file name")
+            if wrong := _wrong(speaker, "audio_file", file):
+                yield Fault(line.where, wrong)
             elif language is None:
                 yield Fault(line.where, f"{locale or name!r} is no code of a language")
             else:
@@ -128,6 +126,13 @@ def _spontaneous(folder: Path, root: Path) -> Iterator[Row | Fault]:
                     licence="CC0-1.0",
                     origin=f"Common Voice Spontaneous Speech, {shown(folder.resolve().name)}",
                 )
+
+
+def _wrong(speaker: str, column: str, file: str) -> str | None:
+    """What no line of any of the tables may have."""
+    if not speaker:
+        return "client_id is empty"
+    return None if is_file_name(file) else f"{column} {file!r} is no file name"
 
 
 def _language(folder: Path, name: str, root: Path, seen: set[str]) -> Iterator[Row | Fault]:
@@ -147,10 +152,8 @@ def _language(folder: Path, name: str, root: Path, seen: set[str]) -> Iterator[R
             speaker, file, locale = line.fields
             # A folder can be called cv-de, which is Chuvash: newer tables know better.
             language = from_code(locale or name)
-            if not speaker:
-                yield Fault(line.where, "client_id is empty")
-            elif not is_file_name(file):
-                yield Fault(line.where, f"path {file!r} is no file name")
+            if wrong := _wrong(speaker, "path", file):
+                yield Fault(line.where, wrong)
             elif language is None:
                 yield Fault(line.where, f"{locale or name!r} is no code of a language")
             else:
