@@ -66,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
     average.add_argument("--other", type=float, default=0.0, help="added to the score of `other`")
     average.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     average.set_defaults(run_command=run_average)
+    grow = commands.add_parser("grow", help="add blocks that change nothing until they learn")
+    grow.add_argument("checkpoint", type=Path)
+    grow.add_argument("--blocks", type=int, required=True, help="to be added to the last stage")
+    grow.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    grow.set_defaults(run_command=run_grow)
     balance = commands.add_parser("balance", help="biases of the languages, on development speech")
     balance.add_argument("checkpoint", type=Path)
     balance.add_argument("--bank", type=Path, required=True, metavar="BANK")
@@ -166,6 +171,15 @@ def run_average(options: argparse.Namespace) -> None:
     _check_output(options.output)
     before, after = load_checkpoint(options.before), load_checkpoint(options.after)
     averaged(before, after, options.share, options.other).save(options.output)
+
+
+def run_grow(options: argparse.Namespace) -> None:
+    """``grow``."""
+    from train.model.checkpoint import load_checkpoint
+    from train.waveforms.grow import grown
+
+    _check_output(options.output)
+    grown(load_checkpoint(options.checkpoint), options.blocks).save(options.output)
 
 
 def run_balance(options: argparse.Namespace) -> None:

@@ -36,6 +36,7 @@ from train.waveforms.lessons import (
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
 from train.waveforms.state import load_state, save_state
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
+from train.waveforms.voices import draw_voices, voice_maps, voiced
 
 # Layers that only training has are new in each run: one that starts from weights learns them first,
 # and faster, as what is learnt anew must not undo what was learnt before.
@@ -117,6 +118,7 @@ class _Distillation:
             "tokens": ops.convert_to_tensor(np.asarray(hearing.tokens)),
             "teacher": [v.value for v in self._teacher.variables],
             "evidence": ops.convert_to_tensor(self._teacher.evidence()),
+            "voices": ops.convert_to_tensor(voice_maps(self._front_end)),
         }
 
     def _build(self) -> None:
@@ -154,6 +156,7 @@ class _Distillation:
         chosen = draw.pop("segments")
         draw["offset"] = (draw["starts"] - self._segments.starts[chosen]).astype(np.int32)
         draw["first_token"] = self._token_starts[chosen].astype(np.int32)
+        draw["voices"] = draw_voices(rng, draw["rate"], self._settings.get("other_voices", 0.0))
         starts = [rng.integers(0, self._count - n + 1, size) for n in self._windows]
         draw["window"] = np.stack(starts, 1).astype(np.int32)
         dropout = self._shape.dropout
@@ -163,9 +166,9 @@ class _Distillation:
 
     def _loss(self, outs: Any, draw: Any, constants: Any) -> Any:
         wave = augmented_waves(draw, constants, samples_of(self._frames))
-        features = masked(
-            log_mel(wave, self._front_end, self._filters), draw["times"], draw["bands"]
-        )
+        spoken = log_mel(wave, self._front_end, self._filters)
+        features = voiced(spoken, draw["voices"], constants["voices"])
+        features = masked(features, draw["times"], draw["bands"])
         embeddings, gates, _ = outs(TRUNK, features[:, :, None, :], training=True)
         embeddings, gates = ops.cast(embeddings, "float32"), ops.cast(gates, "float32")
         lesson = self._lesson(draw, constants)

@@ -19,6 +19,7 @@ NONSPEECH_SHARE = 0.10
 SPEECH_KINDS_OF_NOISE = frozenset({"babble_places"})
 EQ_POINTS = 10
 MASKS = 2
+SLOWEST, FASTEST = 0.84, 1.19  # that clips are played
 
 Draw = dict[str, np.ndarray]
 
@@ -107,7 +108,7 @@ class Drawer:
                 indices, p = self.choices[label]
                 chosen[here] = rng.choice(indices, len(here), p=p)
         speech = labels < self.classes - 1
-        rate = np.where(rng.random(clips) < 0.4, 1.0, uniform(0.84, 1.19, clips))
+        rate = np.where(rng.random(clips) < 0.4, 1.0, uniform(SLOWEST, FASTEST, clips))
         starts, counts, lead = self._places(chosen, samples, rate)
         noise = rng.choice(self.noise, clips)
         noise_starts, noise_counts, _ = self._places(noise, samples, np.ones(clips))

@@ -178,10 +178,12 @@ def masked(features: Any, times: Any, bands: Any) -> Any:
     return ops.where(out, ops.zeros_like(features), features)
 
 
-def filterbank(config: FrontEndConfig) -> np.ndarray:
-    """Mel filters, shape (bins, mels); the same as `train.features.filterbank`, without librosa."""
+def mel_edges_hz(config: FrontEndConfig) -> np.ndarray:
+    """Where mel filters begin, peak and end: each at three neighbours of these, shape (mels + 2,).
 
-    # Slaney's scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998).
+    Slaney's scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998).
+    """
+
     def to_mel(hz: Any) -> Any:
         hz = np.asarray(hz, np.float64)
         return np.where(
@@ -192,6 +194,12 @@ def filterbank(config: FrontEndConfig) -> np.ndarray:
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
 
     edges = to_hz(np.linspace(to_mel(config.low_hz), to_mel(config.high_hz), config.mels + 2))
+    return np.asarray(edges, np.float64)
+
+
+def filterbank(config: FrontEndConfig) -> np.ndarray:
+    """Mel filters, shape (bins, mels); the same as `train.features.filterbank`, without librosa."""
+    edges = mel_edges_hz(config)
     hz = np.fft.rfftfreq(config.fft_samples, 1 / config.sample_rate_hz)
     rise = (hz[None, :] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     fall = (edges[2:, None] - hz[None, :]) / (edges[2:] - edges[1:-1])[:, None]

@@ -1,0 +1,51 @@
+"""A deeper network that begins as the function of a smaller one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edge.errors import EdgelidError
+from train.model.checkpoint import Checkpoint, build_model, restore_model, weights_of
+
+
+def grown(checkpoint: Checkpoint, blocks: int) -> Checkpoint:
+    """Add residual blocks to the end of the last stage, which change nothing until they learn.
+
+    The branch of a new block ends in a normalisation whose scale is zero (Goyal et al. 2017,
+    "Accurate, large minibatch SGD", 5.1), and what passes beside it has been rectified before.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    blocks : int
+        To be added.
+
+    Raises
+    ------
+    EdgelidError
+        If there would be none, or the last stage delays what passes a block: then each of them
+        delays the answer.
+    """
+    shape = checkpoint.config.model
+    last = shape.stages[-1]
+    if blocks < 1:
+        raise EdgelidError("at least one block must be added")
+    if last.delay:
+        raise EdgelidError("only a stage without delay can grow: a block would delay the answer")
+    stages = (*shape.stages[:-1], replace(last, blocks=last.blocks + blocks))
+    config = replace(checkpoint.config, model=replace(shape, stages=stages))
+    before, head = restore_model(checkpoint)
+    after, _ = build_model(config)
+    layers = zip(before.temporal, after.temporal, strict=False)
+    for mine, theirs in [*layers, (before.embedding, after.embedding)]:
+        theirs.set_weights(mine.get_weights())
+    after.weight.set_weights(before.weight.get_weights())
+    for pair, made in zip(before.pointwise, after.pointwise, strict=False):
+        for mine, theirs in zip(pair or (), made or (), strict=True):
+            theirs.set_weights(mine.get_weights())
+    for made in after.pointwise[len(before.pointwise) :]:
+        for norm in made[1:] if made else ():
+            norm.gamma.assign(np.zeros_like(norm.gamma))
+    return replace(checkpoint, config=config, arrays=weights_of(after, head))
