@@ -33,7 +33,7 @@ from train.waveforms.lessons import (
     standardised,
     unlike,
 )
-from train.waveforms.sound import filterbank, log_mel, masked, samples_of
+from train.waveforms.sound import filterbank, log_mel, masked, samples_of, without_weak_parts
 from train.waveforms.state import load_state, save_state
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
 from train.waveforms.voices import draw_voices, voice_maps, voiced
@@ -168,6 +168,7 @@ class _Distillation:
         wave = augmented_waves(draw, constants, samples_of(self._frames))
         spoken = log_mel(wave, self._front_end, self._filters)
         features = voiced(spoken, draw["voices"], constants["voices"])
+        features = without_weak_parts(features, draw["coded_floor"], draw["coded_from"])
         features = masked(features, draw["times"], draw["bands"])
         embeddings, gates, _ = outs(TRUNK, features[:, :, None, :], training=True)
         embeddings, gates = ops.cast(embeddings, "float32"), ops.cast(gates, "float32")

@@ -19,6 +19,7 @@ NONSPEECH_SHARE = 0.10
 SPEECH_KINDS_OF_NOISE = frozenset({"babble_places"})
 EQ_POINTS = 10
 MASKS = 2
+CODED_SHARE = 0.15  # of clips, at a low rate
 SLOWEST, FASTEST = 0.84, 1.19  # that clips are played
 
 Draw = dict[str, np.ndarray]
@@ -134,6 +135,7 @@ class Drawer:
         bands = np.empty((clips, MASKS, 2))
         bands[..., 0] = uniform(0, mels, (clips, MASKS))
         bands[..., 1] = bands[..., 0] + uniform(0, mels // 8, (clips, MASKS))
+        coded = rng.random(clips) < CODED_SHARE
         unmasked = rng.random(clips) < 0.3
         times[unmasked], bands[unmasked] = -1.0, -1.0
         floats = {
@@ -146,6 +148,8 @@ class Drawer:
             "times": times,
             "bands": bands,
             "companded": rng.random(clips) < 0.08,
+            "coded_floor": np.where(coded, uniform(4, 12, clips), np.inf),
+            "coded_from": uniform(0.4, 0.8, clips) * mels,
         }
         integers = {
             "labels": labels,

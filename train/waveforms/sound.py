@@ -12,6 +12,7 @@ from train.waveforms.draws import EQ_POINTS
 
 ROOM_SAMPLES = SAMPLE_RATE_HZ  # a second of a room's answer
 MU = 255.0  # of the companding of telephones (ITU-T G.711)
+CODED_FRAMES = 4  # that a codec decides about at once: 40 ms
 EDGE_DB_PER_OCTAVE = 60.0  # slope of a band's edges
 
 
@@ -176,6 +177,30 @@ def masked(features: Any, times: Any, bands: Any) -> Any:
     out_f = ops.any(ops.logical_and(f >= bands[..., :1], f < bands[..., 1:]), axis=1)
     out = ops.logical_or(out_t[:, :, None], out_f[:, None, :])
     return ops.where(out, ops.zeros_like(features), features)
+
+
+def without_weak_parts(features: Any, floor: Any, lowest: Any) -> Any:
+    """Features as a codec at a low rate leaves them: what is weak at high frequencies is gone.
+
+    MP3 at 16 kbit/s codes next to nothing of what is 12 below the loudest band of a moment, and
+    its high bands come and go with what is beside them.
+
+    Parameters
+    ----------
+    features : tensor, shape (batch, frames, mels)
+        Frames a multiple of `CODED_FRAMES`.
+    floor : tensor, shape (batch,)
+        What is so far below the loudest band of its moment is left out, in units of the features.
+    lowest : tensor, shape (batch,)
+        Band from which on that is done.
+    """
+    frames, mels = features.shape[1], features.shape[2]
+    coded = ops.reshape(features, (-1, frames // CODED_FRAMES, CODED_FRAMES, mels))
+    level = ops.mean(coded, axis=2, keepdims=True)
+    below = ops.max(level, axis=3, keepdims=True) - level > floor[:, None, None, None]
+    high = ops.arange(mels, dtype="float32") >= lowest[:, None, None, None]
+    kept = ops.where(ops.logical_and(below, high), ops.zeros_like(coded), coded)
+    return ops.reshape(kept, (-1, frames, mels))
 
 
 def mel_edges_hz(config: FrontEndConfig) -> np.ndarray:

@@ -21,6 +21,7 @@ from train.waveforms.sound import (
     samples_of,
     stretch,
     transform_size,
+    without_weak_parts,
 )
 
 SAMPLES = samples_of(100)
@@ -129,3 +130,15 @@ def test_masks() -> None:
     assert not found[2:4].any()
     assert not found[:, 5].any()
     assert found.sum() == 80 - 16 - 10 + 2
+
+
+def test_a_codec_leaves_out_what_is_weak_and_high() -> None:
+    features = np.full((3, 8, 10), 5.0, np.float32)
+    features[:, :4, 0] = 15.0  # the loudest band of the first moment is 10 above the others
+    floor = np.array([8.0, 8.0, np.inf], np.float32)
+    lowest = np.array([4.0, 0.0, 0.0], np.float32)
+    found = np.asarray(without_weak_parts(ops.convert_to_tensor(features), floor, lowest))
+    wanted = features.copy()
+    wanted[0, :4, 4:] = 0.0
+    wanted[1, :4, 1:] = 0.0
+    np.testing.assert_array_equal(found, wanted)
