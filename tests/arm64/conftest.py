@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,15 @@ EXCERPT_S = 4.0  # emulation takes a few seconds for each
 
 @pytest.fixture(scope="session")
 def emulation_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all processes of a run: a system takes long to build."""
     if missing := missing_packages():
         pytest.skip(f"needs from apt: {' '.join(missing)}")
-    return tmp_path_factory.mktemp("emulation")
+    of_run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        of_run = of_run.parent
+    folder = of_run / "emulation"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

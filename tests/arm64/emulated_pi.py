@@ -10,6 +10,8 @@ machine.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -288,16 +290,25 @@ def emulated_pi(folder: Path, system: System = BOOKWORM) -> EmulatedPi:
     constraints = (ROOT / "constraints/edge.txt").read_text()
     digest = hashlib.sha256(f"{recipe}{constraints}".encode()).hexdigest()[:12]
     built = folder / f"{system.release}-{system.architecture}-{digest}"
-    if not built.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            unfinished = Path(scratch) / "built"
-            unfinished.mkdir()
-            _unpack_debian(system, unfinished / FILES, Path(scratch) / "debian.tar")
-            _install_wheels(system, unfinished / FILES, Path(scratch) / "pip")
-            for name, processor in processors.items():
-                _with_processor(unfinished / name, processor)
-            unfinished.rename(built)
+    with one_at_a_time(built):
+        if not built.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                unfinished = Path(scratch) / "built"
+                unfinished.mkdir()
+                _unpack_debian(system, unfinished / FILES, Path(scratch) / "debian.tar")
+                _install_wheels(system, unfinished / FILES, Path(scratch) / "pip")
+                for name, processor in processors.items():
+                    _with_processor(unfinished / name, processor)
+                unfinished.rename(built)
     return EmulatedPi(built, system)
+
+
+@contextlib.contextmanager
+def one_at_a_time(built: Path) -> Iterator[None]:
+    """Let other processes that want to build the same wait until it is there."""
+    with built.with_name(f"{built.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _unpack_debian(system: System, files: Path, archive: Path) -> None:

@@ -12,12 +12,14 @@ from edge.model.modelfile import DEFAULT_MODEL, LARGE_MODEL, ModelFile, read_mod
 from tests.arm64.costs import (
     MAX_INSTRUCTIONS,
     MAX_OPINION,
+    MIN_RECOMPUTING,
     PER,
     TOTAL,
     Figures,
     against_budget,
-    measure,
+    measure_budget,
     read_budget,
+    recomputing,
     table,
 )
 from tests.arm64.counting import missing_compiler
@@ -33,7 +35,7 @@ def model() -> ModelFile:
 def figures(emulation_folder: Path) -> Figures:
     if missing := missing_compiler():
         pytest.skip(f"needs from apt: {' '.join(missing)}")
-    return measure(emulation_folder)
+    return measure_budget(emulation_folder)
 
 
 @pytest.mark.emulation
@@ -49,6 +51,14 @@ def test_instructions_are_those_of_the_budget(figures: Figures, processor: str) 
 def test_the_budget_is_of_what_is_shipped(figures: Figures) -> None:
     for name in ("model_sha256", "large_model_sha256"):
         assert figures[name] == read_budget()[name]
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("every_ms", MIN_RECOMPUTING)
+def test_recomputing_takes_more(processor: str, every_ms: int) -> None:
+    """To say what a stream says, as it was counted for the budget."""
+    times = recomputing(read_budget(), processor, every_ms, of_stream=True)
+    assert times >= MIN_RECOMPUTING[every_ms]
 
 
 def test_a_budget_notices_more_and_less() -> None:
