@@ -34,6 +34,7 @@ from train.fit.training_data import Corpus, Place, open_corpus
 from train.model.checkpoint import Checkpoint, load_checkpoint
 
 INTERRUPTED_AT = 27
+KILLS = 8
 
 Update = Callable[[Trainer, Sequence[Batch]], tuple[float, float, float]]
 
@@ -551,9 +552,8 @@ def test_curves(tiny_run: Path, tiny_config: RunConfig) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [3, 10])
 def test_killed_at_any_moment(
-    tiny_toml: Path, tiny_corpus: Path, tiny_cache: Path, tmp_path: Path, kills: int
+    tiny_toml: Path, tiny_corpus: Path, tiny_cache: Path, tmp_path: Path
 ) -> None:
     """The same command, again and again, ends in the very checkpoint of an undisturbed run."""
     toml = tmp_path / "run.toml"
@@ -566,8 +566,8 @@ def test_killed_at_any_moment(
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen([str(part) for part in command], **quiet)  # type: ignore[call-overload]
 
-    rng, disturbed = np.random.default_rng(kills), tmp_path / "disturbed"
-    for _ in range(kills):
+    rng, disturbed = np.random.default_rng(KILLS), tmp_path / "disturbed"
+    for _ in range(KILLS):
         step = load_checkpoint(disturbed / "last.npz").step if disturbed.exists() else 0
         process = start(disturbed)
         while process.poll() is None:
