@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+import convert.apart
 import convert.cli
 from convert.own_description import filterbank_of, front_end_of
 from edge.classifier import StreamingClassifier
@@ -223,6 +224,15 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
             write_audio(folder / label / f"{i}.wav", speech(label, f"voice{i}", i, 1.5))
     clips = {label: [speech(label, f"other{i}", i, 1.5) for i in range(24)] for label in LABELS}
     return Material(folder, clips)
+
+
+@pytest.fixture(autouse=True)
+def _converted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in a process of its own, which loads TensorFlow anew each time.
+
+    `test_tutorial_cnn.py` converts as the command does.
+    """
+    monkeypatch.setattr(convert.apart, "_run", lambda folder: convert.apart.main(str(folder)))
 
 
 def fitted(network: Any, front_end: dict[str, Any], material: Material) -> Any:
