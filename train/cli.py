@@ -123,6 +123,13 @@ def parser() -> argparse.ArgumentParser:
         "--households", type=int, default=20, metavar="N", help="with --personal (default 20)"
     )
     evaluate.add_argument(
+        "--heard",
+        type=Path,
+        default=Path("~/.cache/edgelid/heard"),
+        metavar="DIR",
+        help="with --personal: where what was heard of the speech is kept (default %(default)s)",
+    )
+    evaluate.add_argument(
         "--config",
         type=Path,
         metavar="RUN.toml",
@@ -388,23 +395,31 @@ def _evaluate_personal(options: argparse.Namespace) -> None:
     from edge.system.atomic import check_writable
     from train.config import development_of
     from train.corpus.manifest import corpus_dir
-    from train.evaluation.personal import Personal, evaluate_personal, personal_table
+    from train.evaluation.personal import Personal, evaluate_personal
     from train.evaluation.report import write_json
 
-    if options.html:
-        raise EdgelidError("--html has no part for --personal: give --json")
-    if options.json:
-        check_writable(options.json)
+    for path in filter(None, (options.json, options.html)):
+        check_writable(path)
+    # Before the work: should the package that plots be missing, that is said at once.
+    from train.evaluation.personal_report import table, write_html
+
     development = {} if options.config is None else development_of(options.config)
-    corpus = options.corpus or corpus_dir()
     report = evaluate_personal(
         Personal(
-            options.model, corpus, options.split, options.sounds, development, options.households
+            options.model,
+            options.corpus or corpus_dir(),
+            options.split,
+            options.sounds,
+            development,
+            options.households,
+            options.heard,
         )
     )
     if options.json:
         write_json(options.json, report)
-    print("\n".join(personal_table(report)))
+    if options.html:
+        write_html(options.html, report)
+    print("\n".join(table(report)))
 
 
 def run_import(options: argparse.Namespace) -> None:

@@ -75,16 +75,21 @@ def page(report: dict[str, Any]) -> str:
         _method,
     )
     body = "\n".join(part for section in sections for part in section(report))
-    title = f"{escape(report['model'])}: evaluation on the {report['split']} split"
+    return whole_page(f"{report['model']}: evaluation on the {report['split']} split", body)
+
+
+def whole_page(title: str, body: str) -> str:
+    """A page of its own, in the style of all reports."""
     return (
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+    """A table, which scrolls where it is wider than the page."""
     cells = "".join(f"<th>{escape(name)}</th>" for name in head)
     lines = [f"<tr>{cells}</tr>"]
     for row in rows:
@@ -94,7 +99,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = ""
     return f'{above}<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
 
 
-def _figure(image: str, caption: str) -> str:
+def figure(image: str, caption: str) -> str:
+    """An image from `plots.draw`, and what it shows."""
     text = escape(caption)
     return f'<figure><img src="{image}" alt="{text}"><figcaption>{text}</figcaption></figure>'
 
@@ -157,7 +163,7 @@ def _durations(report: dict[str, Any]) -> Iterator[str]:
         "<p>Among the model's languages: what is asked is which of them is spoken. Macro accuracy "
         "is the mean over languages. In brackets and as bars: 95 % intervals.</p>"
     )
-    yield _figure(
+    yield figure(
         plots.draw(plots.accuracy_by_duration(report), 6.4, 3.4),
         "Macro accuracy against seconds of speech.",
     )
@@ -178,7 +184,7 @@ def _durations(report: dict[str, Any]) -> Iterator[str]:
         for row in [entry["languages"]]
     ]
     head = ("speech", "cuts", "macro accuracy", "accuracy", "macro F1", "Cavg", "EER", "ECE")
-    yield _table((*head, "macro, open", "ECE, open"), rows)
+    yield html_table((*head, "macro, open", "ECE, open"), rows)
     yield (
         '<p class="note">Open: all classes possible, and an answer <i>other</i> or '
         "<i>nonspeech</i> is an error.</p>"
@@ -198,7 +204,7 @@ def _durations(report: dict[str, Any]) -> Iterator[str]:
             for duration, both in compared.items()
         ]
         names = (report["model"], "Cavg", "EER", _yardstick(report), "Cavg", "EER")
-        yield _table(
+        yield html_table(
             ("speech", "cuts", *names),
             rows,
             f"Macro accuracy on the same cuts. Yardstick: {report['yardstick']}.",
@@ -210,7 +216,7 @@ def _languages(report: dict[str, Any]) -> Iterator[str]:
     durations = report["durations"]
     languages = list(entry["languages"]["by_language"])
     yield "<h2>By language</h2>"
-    yield _figure(
+    yield figure(
         plots.draw(plots.confusion(entry["languages"]["confusion"], report["labels"]), 6.4, 4.6),
         f"What was answered, in per cent of the cuts of {duration} s of each language.",
     )
@@ -231,7 +237,7 @@ def _languages(report: dict[str, Any]) -> Iterator[str]:
     if both:
         head += _same_cuts_head(report)
         caption += _same_cuts_note(both, duration)
-    yield _table(head, rows, caption)
+    yield html_table(head, rows, caption)
 
 
 def _pairs(report: dict[str, Any]) -> Iterator[str]:
@@ -251,12 +257,12 @@ def _pairs(report: dict[str, Any]) -> Iterator[str]:
         row = [f"{duration} s", share(pairs["accuracy"], pairs["interval"])]
         row.append(share(pairs["open"], pairs["open_interval"]) if "open" in pairs else "–")
         rows.append([*row, f"{name}: {share(worst['accuracy'], worst['interval'])}"])
-    yield _table(("speech", "right one of two", "answered", "worst pair"), rows)
+    yield html_table(("speech", "right one of two", "answered", "worst pair"), rows)
     duration, entry = _base(report)
     if entry.get("pairs"):
         by_pair = entry["pairs"]["by_pair"]
         languages = list(dict.fromkeys(name for pair in by_pair for name in pair.split(",")))
-        yield _table(
+        yield html_table(
             ("", *languages),
             [
                 (
@@ -291,7 +297,7 @@ def _synthetic(report: dict[str, Any]) -> Iterator[str]:
         for duration, entry in found.items()
     ]
     people = ("cuts", "speakers", "natural, macro")
-    yield _table(("speech", *people, "cuts", "voices", "synthetic, macro"), rows)
+    yield html_table(("speech", *people, "cuts", "voices", "synthetic, macro"), rows)
     duration, entry = _base(report)
     if entry.get("synthetic"):
         rows = [
@@ -299,7 +305,7 @@ def _synthetic(report: dict[str, Any]) -> Iterator[str]:
             for language, row in entry["synthetic"]["by_language"].items()
         ]
         caption = f"Synthetic speech, {duration} s."
-        yield _table(("language", "cuts", "voices", "recognised"), rows, caption)
+        yield html_table(("language", "cuts", "voices", "recognised"), rows, caption)
 
 
 def _ceiling(report: dict[str, Any]) -> Iterator[str]:
@@ -315,7 +321,7 @@ def _ceiling(report: dict[str, Any]) -> Iterator[str]:
         for some in (both, alone):
             row.append(share(some["pairs"]["accuracy"]) if some.get("pairs") else "–")
         rows.append(row)
-    yield _table(("speech", "both, macro", "alone, macro", "both, pairs", "alone, pairs"), rows)
+    yield html_table(("speech", "both, macro", "alone, macro", "both, pairs", "alone, pairs"), rows)
     if "open_set" in ceiling:
         point = ceiling["open_set"]["at_10_percent_rejected"]
         accepted = share(point["strangers_accepted"], point["intervals"]["strangers_accepted"])
@@ -361,7 +367,7 @@ def _sources(report: dict[str, Any]) -> Iterator[str]:
     if both:
         head += _same_cuts_head(report)
         caption += _same_cuts_note(both, duration)
-    yield _table(head, rows, caption)
+    yield html_table(head, rows, caption)
 
 
 def _conditions(report: dict[str, Any]) -> Iterator[str]:
@@ -377,11 +383,11 @@ def _conditions(report: dict[str, Any]) -> Iterator[str]:
     noisy = {name: db for name, db in SNR_DB.items() if name.startswith("noise")}
     yield '<div class="pair">'
     if any(name in noisy for name in conditions):
-        yield _figure(
+        yield figure(
             plots.draw(plots.accuracy_by_noise(conditions, noisy), 5, 3.8),
             "Macro accuracy against the ratio of active speech to noise.",
         )
-    yield _figure(
+    yield figure(
         plots.draw(plots.accuracy_by_condition(conditions), 5, 3.8),
         "Macro accuracy by condition. The dotted line is clean speech.",
     )
@@ -400,7 +406,7 @@ def _conditions(report: dict[str, Any]) -> Iterator[str]:
         for name, row in conditions.items()
     ]
     head = ("condition", "macro accuracy", "points from clean", "macro F1", "Cavg", "EER", "ECE")
-    yield _table((*head, "macro, open"), rows)
+    yield html_table((*head, "macro, open"), rows)
 
 
 def _points(found: dict[str, Any]) -> str:
@@ -421,7 +427,7 @@ def _confidence(report: dict[str, Any]) -> Iterator[str]:
         f"all classes, ECE {everything['ece']:.3f}": everything["reliability"],
     }
     yield '<div class="pair">'
-    yield _figure(
+    yield figure(
         plots.draw(plots.reliability(curves), 5, 4.4),
         f"Reliability at {duration} s. Above the diagonal it is better than it says, below it "
         "worse; the larger a point, the more cuts.",
@@ -446,7 +452,7 @@ def _confidence(report: dict[str, Any]) -> Iterator[str]:
     if noise:
         rate = noise["equal_error_rate"]
         curves_det[f"speech or noise, EER {rate:.1%}"] = noise["curve"]
-    yield _figure(
+    yield figure(
         plots.draw(plots.detection_trade_off(curves_det, points), 5, 4.4),
         f"Detection-error trade-off at {duration} s: what each threshold keeps out wrongly "
         "against what it takes in wrongly. Lower left is better.",
@@ -474,13 +480,13 @@ def _strangers(report: dict[str, Any]) -> Iterator[str]:
                 ("10 % of known speech rejected", strangers["at_10_percent_rejected"]),
             )
         ]
-        yield _table(
+        yield html_table(
             ("threshold", "confidence", "other languages accepted", "known rejected"),
             rows,
             f"{strangers['strangers']} cuts of {duration} s in other languages, "
             f"{strangers['known']} in the model's.",
         )
-        yield _table(
+        yield html_table(
             ("language", "cuts", "accepted"),
             [
                 (language, str(row["cuts"]), share(row["accepted"]))
@@ -494,7 +500,7 @@ def _strangers(report: dict[str, Any]) -> Iterator[str]:
             for kind, row in noise["by_kind"].items()
         ]
         total = (str(noise["windows"]), share(noise["called_a_language"]))
-        yield _table(
+        yield html_table(
             ("noise or music", "windows", "called a language"),
             [("all", *total), *rows],
             f"Windows of {duration} s without speech, at the decoder's confidence.",
@@ -527,7 +533,7 @@ def _streams(report: dict[str, Any]) -> Iterator[str]:
             ("error of begins and ends, median", f"{found['median_border_error_s']:.2f} s"),
             ("the same, 95th percentile", f"{found['p95_border_error_s']:.1f} s"),
         ]
-    yield _table(("measure", "value"), rows)
+    yield html_table(("measure", "value"), rows)
 
 
 def _budget(report: dict[str, Any]) -> Iterator[str]:
@@ -542,7 +548,7 @@ def _budget(report: dict[str, Any]) -> Iterator[str]:
         f"of a Raspberry Pi 4, where an answer should take {found['answer_s']:.2f} s by the size "
         "of the large model.</p>"
     )
-    yield _figure(
+    yield figure(
         plots.draw(plots.accuracy_by_budget(found), 6.4, 4.2),
         "Macro accuracy against the share of a core. Lines end where all is asked about.",
     )
@@ -562,7 +568,7 @@ def _budget(report: dict[str, Any]) -> Iterator[str]:
         )
         for title, row in titled.items()
     ]
-    yield _table(
+    yield html_table(
         ("speech", *asked, "a core for all", "large alone"),
         rows,
         f"Macro accuracy; conditions at {_base(report)[0]} s. The large model alone takes "
@@ -570,7 +576,7 @@ def _budget(report: dict[str, Any]) -> Iterator[str]:
     )
     if "streams" in found:
         head = ("streams", "of a core", "answers a minute", "missed", "false an hour")
-        yield _table(
+        yield html_table(
             (*head, "median delay", "in error", "unknown"),
             [
                 (

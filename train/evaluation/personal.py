@@ -14,10 +14,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
-import resource
 import time
+import tracemalloc
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,92 +26,44 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.lessons.adapting import TooDear, adapt
 from edge.lessons.book import RECORDING, Book, Lesson
 from edge.lessons.correction import Correction
-from edge.model.interpreter import Graphs, Int8Array, open_graphs
-from edge.model.modelfile import NONSPEECH, OTHER, ModelFile, read_model
+from edge.model.interpreter import Int8Array, open_graphs
+from edge.model.modelfile import NONSPEECH, OTHER, read_model
+from edge.teaching import SPEECH
 from train.corpus.cuts import read_audio
-from train.corpus.manifest import DEV, TEST, Clip, clips_of, open_manifest
-from train.evaluation.conditions import CLEAN, Sounds, disturb, find_sounds
+from train.corpus.manifest import DEV, TEST, clips_of, open_manifest
+from train.evaluation.conditions import CLEAN, find_sounds
+from train.evaluation.voices import (
+    CONDITIONS,
+    LENGTHS_S,
+    MAIN_S,
+    MOST_S,
+    SEED,
+    Hearing,
+    Voice,
+    Windows,
+    hear,
+)
 from train.features.noise import read_noise
 from train.features.synthetic_noise import sounds_of
-from train.fit.training_data import divide
+from train.fit.training_data import check_sources, divide
 
-LENGTHS_S = (1.0, 3.0, 10.0)  # of windows
-MAIN_S = 3.0
+CACHE = Path("~/.cache/edgelid/heard")
 TAUGHT_S = (30.0, 60.0, 120.0)
+JUDGED_S = 60.0  # taught, with which targets are judged
+MOST_LOST = 0.01  # by all other speech
+MOST_PROCESSOR_S, MOST_MB = 5.0, 150.0  # to adapt to `LESSONS` windows
+LESSONS = 1_000
+SAME, OTHERS = "same languages, not taught", "all others"  # what else is heard
 REST_S = 30.0  # what a voice must say after it has taught
-MOST_S = 250.0  # heard of one speaker
-OTHERS_S = 60.0  # of those that are no voice of a household
 HOUSEHOLDS = 20
 PEOPLE = (2, 3, 4)
 ROUNDS, ROUND_S = 20, 6.0
 WRONG_SHARE = 0.2
 NEW_LANGUAGE_S = (60.0, 120.0, 720.0)
-CONDITIONS = (CLEAN, "room", "noise-10")
-SEED = 1
-TEACH_STEP_S = 1.0
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows of one speaker, of one length.
-
-    Attributes
-    ----------
-    start_s, end_s : ndarray, shape (windows,)
-    pooled : ndarray, shape (windows, 2 * embedding), int8
-    scores : ndarray, shape (windows, classes), float64
-        Of the model as it is.
-    """
-
-    start_s: Float64Array
-    end_s: Float64Array
-    pooled: Int8Array
-    scores: Float64Array
-
-    def where(self, chosen: np.ndarray) -> Windows:
-        """Some of them."""
-        return Windows(*(getattr(self, f.name)[chosen] for f in dataclasses.fields(self)))
-
-    def apart(self, length_s: float) -> Windows:
-        """Those that do not overlap."""
-        kept, last_s = [], -np.inf
-        for i, (start_s, end_s) in enumerate(zip(self.start_s, self.end_s, strict=True)):
-            if start_s >= last_s - 1e-6 and end_s - start_s >= length_s - 1e-6:
-                kept.append(i)
-                last_s = end_s
-        return self.where(np.array(kept, int))
-
-
-@dataclass(frozen=True)
-class Voice:
-    """A speaker.
-
-    Attributes
-    ----------
-    name, language : str
-    target : bool
-    said_s : float
-    heard : dict of (str, float) to Windows
-        By condition and length of the windows, one a second.
-    """
-
-    name: str
-    language: str
-    target: bool
-    said_s: float
-    heard: Mapping[tuple[str, float], Windows]
-
-    def lesson(self, language: str, from_s: float, to_s: float, condition: str = CLEAN) -> Lesson:
-        """What it teaches in a stretch."""
-        windows = self.heard[condition, MAIN_S]
-        chosen = (windows.start_s >= from_s - 1e-6) & (windows.end_s <= to_s + 1e-6)
-        return Lesson(language, 0.0, RECORDING, windows.pooled[chosen])
 
 
 @dataclass(frozen=True)
@@ -131,6 +83,8 @@ class Personal:
     development : dict of str to list of str
         Sources that count as ``dev``, too: they must be in no anchor.
     households : int
+    cache : Path
+        Folder where what was heard of the speech is kept.
     """
 
     model: Path
@@ -139,58 +93,7 @@ class Personal:
     sounds: Path | None = None
     development: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     households: int = HOUSEHOLDS
-
-
-class Hearing:
-    """Hears speakers with a model.
-
-    Parameters
-    ----------
-    model : ModelFile
-    graphs : Graphs
-    sounds : Sounds
-    """
-
-    def __init__(self, model: ModelFile, graphs: Graphs, sounds: Sounds) -> None:
-        self._graphs, self._sounds = graphs, sounds
-        self._classifier = StreamingClassifier(model, graphs, LENGTHS_S)
-
-    def voice(
-        self, name: str, clip: Clip, samples: Float32Array, conditions: Sequence[str]
-    ) -> Voice:
-        """A speaker of these samples; `clip` is one of its clips."""
-        heard: dict[tuple[str, float], Windows] = {}
-        for condition in conditions:
-            disturbed = disturb(samples, condition, name, self._sounds)
-            for length_s, windows in zip(LENGTHS_S, self.windows(disturbed), strict=True):
-                heard[condition, length_s] = windows
-        said_s = len(samples) / SAMPLE_RATE_HZ
-        return Voice(name, clip.language, clip.target, said_s, heard)
-
-    def windows(self, samples: Float32Array) -> list[Windows]:
-        """Of each length, one a second."""
-        classifier = self._classifier
-        classifier.reset()
-        found: list[list[tuple[float, float, Int8Array]]] = [[] for _ in LENGTHS_S]
-        next_s = [0.0] * len(LENGTHS_S)
-        for hop in classifier.process(samples):
-            for i, (length_s, window) in enumerate(zip(LENGTHS_S, hop, strict=True)):
-                if window.end_s - window.start_s < length_s - 1e-6 or window.end_s < next_s[i]:
-                    continue
-                next_s[i] = window.end_s + TEACH_STEP_S - classifier.hop_s / 2
-                found[i].append((window.start_s, window.end_s, classifier.pooled(i)))
-        return [self._scored(rows) for rows in found]
-
-    def _scored(self, rows: Sequence[tuple[float, float, Int8Array]]) -> Windows:
-        graphs = self._graphs
-        pooled = np.array([row[2] for row in rows], np.int8)
-        scores = np.array([graphs.head(each) for each in pooled], np.float64)
-        return Windows(
-            np.array([row[0] for row in rows]),
-            np.array([row[1] for row in rows]),
-            pooled,
-            graphs.scores.scale * (scores - graphs.scores.zero_point),
-        )
+    cache: Path = CACHE
 
 
 class Judge:
@@ -251,32 +154,13 @@ class Evaluation:
         self._graphs = open_graphs(self.model)
         manifest = open_manifest(settings.corpus)
         folder = sounds_of(manifest.root, settings.sounds)
-        self._sounds = find_sounds(folder)
-        self._hearing = Hearing(self.model, self._graphs, self._sounds)
+        self._hearing = Hearing(self.model, self._graphs, find_sounds(folder))
         self._noise = folder / "noise"
-        rows = _rows(manifest.rows, settings)
-        self.voices = [*self._heard(clips_of(rows), manifest.root)]
+        clips = clips_of(_rows(manifest.rows, settings))
+        needed_s = min(TAUGHT_S) + REST_S
+        cache = settings.cache.expanduser()
+        self.voices = hear(self._hearing, clips, manifest.root, needed_s, cache)
         self._by_taught = {taught_s: self._able(taught_s) for taught_s in TAUGHT_S}
-
-    def _heard(self, clips: Sequence[Clip], root: Path) -> Iterator[Voice]:
-        speakers: dict[tuple[str, str, str], list[Clip]] = defaultdict(list)
-        for clip in clips:
-            speakers[clip.language, clip.source, clip.speaker].append(clip)
-        chance = random.Random(SEED)
-        for (language, source, speaker), own in tqdm(sorted(speakers.items()), "hearing"):
-            chance.shuffle(own)
-            total_s = sum(clip.duration_s for clip in own)
-            can_teach = total_s >= min(TAUGHT_S) + REST_S
-            most_s = MOST_S if can_teach else OTHERS_S
-            parts, length_s = [], 0.0
-            for clip in own:
-                parts.append(read_audio(root / clip.path))
-                length_s += clip.duration_s
-                if length_s >= most_s:
-                    break
-            samples = np.concatenate(parts)[: round(most_s * SAMPLE_RATE_HZ)]
-            conditions = CONDITIONS if can_teach else (CLEAN,)
-            yield self._hearing.voice(f"{language}/{source}/{speaker}", own[0], samples, conditions)
 
     def _able(self, taught_s: float) -> list[Voice]:
         """Who can teach for so long, and say something afterwards."""
@@ -288,17 +172,18 @@ class Evaluation:
 
     def report(self) -> dict[str, Any]:
         """All of it."""
-        return {
+        report: dict[str, Any] = {
             "model": self.model.description.name,
             "sha256": self.model.sha256,
             "split": self._settings.split,
             "households": {f"{t:g}": self.households(t) for t in TAUGHT_S},
-            "wrong_labels": self.households(60.0, WRONG_SHARE),
+            "wrong_labels": self.households(JUDGED_S, WRONG_SHARE),
             "rounds": self.rounds(),
             "new_languages": self.new_languages(),
             "music": self.music(),
             "cost": self.cost(),
         }
+        return {**report, "targets": targets(report)}
 
     def _drawn(self, taught_s: float) -> Iterator[list[Voice]]:
         able = self._by_taught[taught_s]
@@ -384,10 +269,10 @@ class Evaluation:
             )
             for condition in CONDITIONS[1:]
         }
-        found["same languages, not taught"] = pair(
+        found[SAME] = pair(
             [(name, windows) for name, windows, _ in heard if name in languages], False
         )
-        found["all others"] = pair([(name, windows) for name, windows, _ in heard], False)
+        found[OTHERS] = pair([(name, windows) for name, windows, _ in heard], False)
         yield from ((name, errors) for name, errors in found.items() if errors is not None)
 
     def rounds(self) -> list[dict[str, float]]:
@@ -464,8 +349,6 @@ class Evaluation:
 
     def music(self) -> dict[str, Any]:
         """What becomes of music that is taught as a language."""
-        from edge.teaching import SPEECH
-
         nonspeech = self.model.labels.index(NONSPEECH)
         pooled, total = list[Int8Array](), 0
         recordings = [
@@ -499,12 +382,12 @@ class Evaluation:
         return row
 
     def cost(self) -> dict[str, float]:
-        """Time to adapt to 1,000 windows in this process, and its memory at its largest."""
+        """Time to adapt to so many windows, and the memory that takes beside what is there."""
         able = self._by_taught[min(TAUGHT_S)]
         lessons = [voice.lesson(voice.language, 0, MOST_S) for voice in able]
         book = Book.of_model(self.model)
         for lesson in lessons:
-            room = 1_000 - book.windows
+            room = LESSONS - book.windows
             if room > 0 and len(lesson.windows):
                 book = book.with_lesson(dataclasses.replace(lesson, windows=lesson.windows[:room]))
         if not book.lessons:
@@ -515,14 +398,68 @@ class Evaluation:
         return {
             "windows": book.windows,
             "processor_s": round(time.process_time() - began_s, 2),
-            "process_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000),
+            "memory_mb": round(_needed_mb(lambda: adapt(self.model, self._graphs, book)), 1),
         }
+
+
+def _needed_mb(work: Callable[[], object]) -> float:
+    """What work takes of memory at most: arrays of numpy are counted, too."""
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(TooDear):
+            work()
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def targets(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What lessons are meant to reach, what they reach, and whether that is enough.
+
+    Parameters
+    ----------
+    report : dict
+        The rest of it; where too few people speak for long enough, there is less to judge.
+
+    Returns
+    -------
+    list of dict
+        ``measure`` and ``target`` in words, ``before`` and ``after`` as shares of errors (or what
+        it took, as ``after``), and whether it is ``met``.
+    """
+    found: list[dict[str, Any]] = []
+
+    def judge(measure: str, target: str, pair: Sequence[float], most: float) -> None:
+        before, after = pair
+        row = {"measure": measure, "target": target, "before": before, "after": after}
+        found.append({**row, "met": after <= most + 1e-9})
+
+    part, spoilt = report["households"].get(f"{JUDGED_S:g}"), report["wrong_labels"]
+    if part:
+        pair = part[f"taught, {MAIN_S:g} s"]
+        judge("the voices taught", "halved", pair, pair[0] / 2)
+        pair = part.get(SAME, (0.0, 0.0))
+        judge("others who speak the same languages", "not worse", pair, pair[0])
+        pair = part[OTHERS]
+        judge("all other speech", "at most 1 point lost", pair, pair[0] + MOST_LOST)
+    if spoilt:
+        pair = spoilt[f"taught, {MAIN_S:g} s"]
+        judge(f"{WRONG_SHARE:.0%} of the labels wrong", "not worse", pair, pair[0])
+    cost = report["cost"]
+    if cost:
+        limits = (("processor_s", MOST_PROCESSOR_S, "s of a core"), ("memory_mb", MOST_MB, "MB"))
+        for name, most, unit in limits:
+            measure, target = f"to adapt to {cost['windows']} windows, {unit}", f"under {most:g}"
+            row = {"measure": measure, "target": target, "before": None, "after": cost[name]}
+            found.append({**row, "met": cost[name] < most})
+    return found
 
 
 def _rows(rows: pl.DataFrame, settings: Personal) -> pl.DataFrame:
     if settings.split != DEV:
         return rows.filter(pl.col("split") == settings.split)
     rows = rows.filter(pl.col("split") != TEST)
+    check_sources(rows, settings.development)
     _, held = divide(rows, settings.development)
     return rows[held]
 
@@ -557,57 +494,3 @@ def evaluate_personal(settings: Personal) -> dict[str, Any]:
             f"{min(TAUGHT_S) + REST_S:g} s each: give another corpus"
         )
     return report
-
-
-def personal_table(report: Mapping[str, Any]) -> list[str]:
-    """The report as lines."""
-    lines = [
-        f"{report['model']} (sha256 {report['sha256'][:12]}), split {report['split']}: errors "
-        "without -> with lessons"
-    ]
-    parts = {f"{taught_s} s taught": part for taught_s, part in report["households"].items()}
-    parts[f"60 s taught, {WRONG_SHARE:.0%} of the labels wrong"] = report["wrong_labels"]
-    for title, part in parts.items():
-        if part is None:
-            continue
-        lines += [
-            "",
-            f"{title}, {part['households']} households of {part['voices']} voices "
-            f"({part['refused']} refused, {part['strength']:.0%} applied)",
-            *_pairs(part),
-        ]
-    if report["rounds"]:
-        lines += ["", "after so many rounds"]
-        for number, one in enumerate(report["rounds"], 1):
-            taught, others = one["taught, 3 s"], one["all others"]
-            lines.append(f"  {number:>4}  taught {taught:6.1%}  all others {others:6.1%}")
-    for language, by_time in report["new_languages"].items():
-        for taught_s, row in by_time.items():
-            told = (
-                "refused"
-                if row.get("refused")
-                else f"found {row['found']:.1%}; known languages {row['known_before']:.1%} -> "
-                f"{row['known_after']:.1%}"
-            )
-            lines.append(f"new language {language}, {taught_s} s: {told}")
-    music = report["music"]
-    lines += [
-        "",
-        f"music: {music['taken_for_speech']} of {music['windows']} windows are taken for speech, "
-        "and taught as a language",
-        *_pairs(music),
-    ]
-    if report["cost"]:
-        cost = report["cost"]
-        lines += [
-            "",
-            f"adapting to {cost['windows']} windows: {cost['processor_s']} s of a core, "
-            f"{cost['process_mb']} MB in all",
-        ]
-    return lines
-
-
-def _pairs(part: Mapping[str, Any]) -> Iterator[str]:
-    for name, errors in part.items():
-        if isinstance(errors, list):
-            yield f"  {name:<30} {errors[0]:6.1%} -> {errors[1]:6.1%}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,45 @@ def accuracy_by_budget(budget: dict[str, Any]) -> Callable[[Axes], None]:
         axes.set_xlabel("share of one core of a Raspberry Pi 4, %")
         axes.set_ylabel("right, %")
         axes.legend(loc="lower right")
+
+    return plot
+
+
+def errors_by_seconds_taught(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+) -> Callable[[Axes], None]:
+    """Errors against seconds taught, by what is heard."""
+
+    def plot(axes: Axes) -> None:
+        for (name, points), colour in zip(curves.items(), COLOURS, strict=False):
+            seconds, errors = zip(*points, strict=True)
+            values = np.array(errors) * 100
+            axes.plot(seconds, values, color=colour, marker="o", label=name)
+            for x, y in zip(seconds, values, strict=True):
+                axes.annotate(f"{y:.0f}", (x, y), (4, 5), textcoords="offset points", color=colour)
+        axes.set_xticks(sorted({s for points in curves.values() for s, _ in points}))
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("seconds taught of each voice")
+        axes.set_ylabel("errors, %")
+        axes.legend(loc="lower left")
+
+    return plot
+
+
+def errors_by_round(
+    rounds: Sequence[Mapping[str, float]], names: Sequence[str]
+) -> Callable[[Axes], None]:
+    """Errors after each of many lessons, by what is heard."""
+
+    def plot(axes: Axes) -> None:
+        numbers = range(1, len(rounds) + 1)
+        for name, colour in zip(names, COLOURS, strict=False):
+            values = [one[name] * 100 for one in rounds]
+            axes.plot(numbers, values, color=colour, marker=".", label=name)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("lessons given")
+        axes.set_ylabel("errors, %")
+        axes.legend(loc="lower left")
 
     return plot
 
