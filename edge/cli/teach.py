@@ -223,7 +223,9 @@ def _lesson_line(book: Book, number: int) -> str:
 
 def _brought_lines(brought: Brought) -> list[str]:
     """What lessons brought and cost, for people."""
-    part = "" if brought.strength == 1.0 else f" ({brought.strength:.0%} of what was learnt)"
+    part = (
+        "" if brought.strength == 1.0 else f" (counting {brought.strength:.0%} of what lessons may)"
+    )
     return [
         f"errors on the voices taught    {brought.taught_before:5.1%} -> "
         f"{brought.taught_after:5.1%}  (each part by what the others teach){part}",

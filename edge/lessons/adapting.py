@@ -8,8 +8,7 @@ was chosen on development speech: see docs/lessons.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,11 @@ from edge.model.interpreter import Graphs, Int8Array, WindowGraph
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
 
 WINDOW_S = 3.0  # of lessons and of anchors
-PENALTY = 0.1  # on weights of components whose variance is one
-LESSONS_SHARE = 0.3  # of all that is learnt from, where there are many
+PENALTY = 0.2  # on weights of components whose variance is one
+# Of all that is learnt from, where there are many lessons. The largest is taken that does not cost
+# too much: fitting anew to more of the anchors keeps more of what lessons bring than scaling down
+# what was fitted to few.
+LESSONS_SHARES = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03)
 HALF_WINDOWS = 20.0  # of a language, with which it counts half as much as with any number
 HALF_LANGUAGES = 0.5  # likewise, of what all languages taught count
 FOLDS = 4
@@ -35,8 +37,6 @@ NEW_BELOW = 3.0
 # What an update may cost, in errors on the anchors that are held out.
 MAX_COST = 0.01
 MAX_NEW_LANGUAGES = 20
-# If the whole correction costs too much, parts of it may not.
-STRENGTHS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.2)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Brought:
         The same on what was taught as a mean over its languages, a part at a time being left out
         of the lessons.
     strength : float
-        How much of the correction is applied.
+        How much lessons count beside other people's speech, of the most that they may.
     """
 
     others_before: float
@@ -124,12 +124,6 @@ def adapt(model: ModelFile, graphs: Graphs | WindowGraph, book: Book) -> Adapted
     return _Course(model, graphs, book, read_anchors(model)).adapted()
 
 
-def strength_of(cost: Sequence[float]) -> float | None:
-    """The largest of `STRENGTHS` whose cost is allowed, if any is."""
-    allowed = [s for s, c in zip(STRENGTHS, cost, strict=True) if c <= MAX_COST]
-    return allowed[0] if allowed else None
-
-
 class _Course:
     """Everything that is learnt from."""
 
@@ -167,52 +161,40 @@ class _Course:
     def adapted(self) -> Adapted:
         """Fit, and measure."""
         everything = np.ones(len(self._classes), bool)
-        fitted = self._fitted(everything)
-        held, anchors = self._anchors.held, self._anchors
-        features, logits = self._anchor_features[held], self._anchor_logits[held]
-
-        def errors(strength: float) -> float:
-            answers = (logits + strength * (features @ fitted)).argmax(axis=1)
-            return float((answers != anchors.classes[held]).mean())
-
-        before = errors(0.0)
-        after = [errors(strength) for strength in STRENGTHS]
-        strength = strength_of([each - before for each in after])
+        before = self._others(np.zeros((self._features.shape[1], len(self._labels))))
+        for share in LESSONS_SHARES:
+            fitted = self._fitted(everything, share)
+            after = self._others(fitted)
+            if after - before <= MAX_COST:
+                break
         taught_before = _errors(self._logits, self._classes)
-        corrections = self._left_out()
-
-        def taught(strength: float) -> float:
-            return _errors(self._logits + strength * corrections, self._classes)
-
-        brought = Brought(before, after[0], taught_before, taught(1.0), 1.0)
-        if strength is None:
+        taught_after = _errors(self._logits + self._left_out(share), self._classes)
+        brought = Brought(before, after, taught_before, taught_after, share / LESSONS_SHARES[0])
+        if brought.cost > MAX_COST or taught_after > taught_before + MAX_COST:
             raise TooDear(brought)
-        if strength < 1.0:
-            brought = replace(
-                brought,
-                others_after=errors(strength),
-                taught_after=taught(strength),
-                strength=strength,
-            )
-        if brought.taught_after > brought.taught_before + MAX_COST:
-            raise TooDear(brought)
-        return Adapted(self._correction(strength * fitted), brought)
+        return Adapted(self._correction(fitted), brought)
 
-    def _left_out(self) -> Float64Array:
+    def _others(self, fitted: Float64Array) -> float:
+        """Share of errors on the anchors that are held out."""
+        held, anchors = self._anchors.held, self._anchors
+        answers = (self._anchor_logits[held] + self._anchor_features[held] @ fitted).argmax(axis=1)
+        return float((answers != anchors.classes[held]).mean())
+
+    def _left_out(self, share: float) -> Float64Array:
         """What to add to the logits of lessons, each part by what the other parts teach."""
         corrections = np.zeros_like(self._logits)
         for fold in range(FOLDS):
             part = self._folds == fold
             if part.all() or not part.any():
                 continue
-            corrections[part] = self._features[part] @ self._fitted(~part)
+            corrections[part] = self._features[part] @ self._fitted(~part, share)
         return corrections
 
-    def _fitted(self, chosen: npt.NDArray[np.bool_]) -> Float64Array:
+    def _fitted(self, chosen: npt.NDArray[np.bool_], share: float) -> Float64Array:
         """Weights of the features, from some of the lessons; (1 + components, classes)."""
         own = ~self._anchors.held
         classes = np.concatenate([self._anchors.classes[own], self._classes[chosen]])
-        weights = _lesson_weights(self._classes[chosen])
+        weights = _lesson_weights(self._classes[chosen], share)
         rest = (1.0 - weights.sum()) / own.sum()
         free = np.ones((self._features.shape[1], len(self._labels)), bool)
         # A bias would make the languages of the household likelier whatever is heard. One that is
@@ -236,12 +218,12 @@ class _Course:
         return Correction(self._labels, self._beginning, weights, bias)
 
 
-def _lesson_weights(classes: npt.NDArray[np.int64]) -> Float64Array:
+def _lesson_weights(classes: npt.NDArray[np.int64], share: float) -> Float64Array:
     """How much each window of the lessons counts, balanced by language."""
     counts = np.bincount(classes)
     shares = counts / (counts + HALF_WINDOWS)  # of each language
     total = shares.sum()
-    together = LESSONS_SHARE * total / (total + HALF_LANGUAGES)
+    together = share * total / (total + HALF_LANGUAGES)
     weights: Float64Array = (shares / np.maximum(counts, 1) * together / total)[classes]
     return weights
 

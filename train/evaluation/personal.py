@@ -112,6 +112,8 @@ class Judge:
 
     def answers(self, windows: Windows) -> np.ndarray:
         """Classes, shape (windows,)."""
+        if not len(windows.pooled):  # of somebody who says less than a window
+            return np.zeros(0, int)
         scores, correction = windows.scores, self._correction
         if correction is not None:
             added = len(correction.labels) - scores.shape[1]

@@ -72,6 +72,9 @@ def test_errors_are_those_of_the_scores() -> None:
     labels = ("de", "en", "other")
     assert Judge(labels).wrong("de", windows).tolist() == [False, True]
     assert Judge(labels).wrong("cs", windows).tolist() == [True, True]
+    nothing = np.array([])
+    silent = Windows(nothing, nothing, nothing.astype(np.int8), nothing)
+    assert Judge(labels).wrong("de", silent).tolist() == []
     weights = np.zeros((2, 4))
     weights[0, 3] = 1.0
     taught = Judge(labels, Correction((*labels, "cs"), 2, weights, np.zeros(4)))
