@@ -46,10 +46,11 @@ def classifier(model: ModelFile, graphs: Graphs) -> RecordingClassifier:
     return RecordingClassifier(model, graphs)
 
 
-def windows_of(model: ModelFile, graphs: Graphs, samples: Float32Array) -> list[Window]:
-    """Every window of the longest length."""
-    longest_s = max(model.description.stream.windows_s)
-    streaming = StreamingClassifier(model, graphs, [longest_s])
+def windows_of(
+    model: ModelFile, graphs: Graphs, samples: Float32Array, length_s: float
+) -> list[Window]:
+    """Every window of a length."""
+    streaming = StreamingClassifier(model, graphs, [length_s])
     return [w for (w,) in (*streaming.process(samples), *streaming.flush())]
 
 
@@ -59,9 +60,10 @@ def windows_of(model: ModelFile, graphs: Graphs, samples: Float32Array) -> list[
 def test_a_short_recording_is_its_last_window(
     model: ModelFile, graphs: Graphs, classifier: RecordingClassifier, speech: Float32Array
 ) -> None:
-    samples = speech[16_000:80_000]
+    samples = speech[32_000:96_000]
     answer = classifier.classify(Audio(samples))
-    last = windows_of(model, graphs, samples)[-1]
+    heard_s = windows_of(model, graphs, samples, 10.0)[-1].end_s
+    last = windows_of(model, graphs, samples, heard_s)[-1]  # calibrated for what it hears
     assert list(answer.probabilities) == list(model.labels)
     np.testing.assert_allclose(list(answer.probabilities.values()), last.probabilities, rtol=1e-12)
     assert answer.language == model.labels[last.probabilities.argmax()]
@@ -81,7 +83,7 @@ def test_a_long_recording_is_the_mean_of_its_parts(
     samples = speech[round(1.1 * SAMPLE_RATE_HZ) :][: round(seconds * SAMPLE_RATE_HZ)]
     answer = classifier.classify(Audio(samples))
     chosen: list[Window] = []
-    windows = windows_of(model, graphs, samples)
+    windows = windows_of(model, graphs, samples, 10.0)
     for window in windows:
         if window.end_s - (chosen[-1].end_s if chosen else 0.0) >= 10.0:
             chosen.append(window)
@@ -241,12 +243,12 @@ def silence(seconds: float) -> Float32Array:
     return (noise * 3e-4).astype(np.float32)
 
 
-@pytest.mark.parametrize("samples", [1, 160])
-def test_too_little_audio_is_no_language(
+@pytest.mark.parametrize("samples", [1, 160, 1_600, 4_799])
+def test_too_little_audio_is_unknown(
     classifier: RecordingClassifier, speech: Float32Array, samples: int
 ) -> None:
     answer = classifier.classify(Audio(speech[32_000 : 32_000 + samples]))
-    assert answer.language in (UNKNOWN, NONSPEECH)
+    assert answer.language == UNKNOWN
     assert answer.confidence == max(answer.probabilities.values())
 
 
@@ -270,6 +272,18 @@ def test_silence_does_not_outvote_speech(
     assert among.speech_s == pytest.approx(8.05, abs=1.5)
     assert alone.speech_s == pytest.approx(8.05, abs=0.5)
     assert among.stretches == ()
+
+
+@pytest.mark.parametrize("quiet_s", [(20.0, 0.0), (0.0, 20.0), (20.0, 20.0)])
+def test_less_speech_than_a_window_is_as_sure_beside_silence(
+    classifier: RecordingClassifier, speech: Float32Array, quiet_s: tuple[float, float]
+) -> None:
+    spanish = speech[round(10.2 * SAMPLE_RATE_HZ) : round(15.2 * SAMPLE_RATE_HZ)]
+    alone = classifier.classify(Audio(spanish))
+    before, behind = map(silence, quiet_s)
+    among = classifier.classify(Audio(np.concatenate([before, spanish, behind])))
+    assert among.language == alone.language == "es"
+    assert among.confidence == pytest.approx(alone.confidence, abs=0.15)
 
 
 def test_silence_is_no_speech(classifier: RecordingClassifier) -> None:
