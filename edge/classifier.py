@@ -300,6 +300,8 @@ class StreamingClassifier:
         If a window is too short or too long, or a language is not known.
     """
 
+    _embeddings: int
+
     def __init__(
         self,
         model: ModelFile,
