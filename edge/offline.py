@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.audio.level import LOW, Level
 from edge.audio.mixing import Ear
 from edge.audio.sources import EVERYTHING, AudioSource, FileSource
 from edge.classifier import StreamingClassifier, Window
@@ -24,6 +26,8 @@ from edge.opinion.expert import ExpertFile
 from edge.opinion.recordings import Hearing
 from edge.opinion.second import PART_SAMPLES
 
+logger = logging.getLogger(__name__)
+
 # A window, short or long, is of speech unless it is more likely to be of none.
 SPEECH = 0.5
 SILENCE_S = 3.0  # a shorter one is part of the speech around it
@@ -31,6 +35,10 @@ YOUNG_S = 1.0  # a stream that is shorter is too young for its windows to tell s
 # Of less than that, the answer is the same whatever it is: measured on development speech, all of
 # 0.15 s and less was taken for no speech, of 0.3 s 7 % was.
 LEAST_S = 0.3
+# What a recording that is too quiet is brought to, where recognition does not suffer from its
+# level yet: docs/recordings.md. Behind the limit there is only what rounding to 16 bits left.
+AMPLIFIED_PEAK_DB = -26.0
+MAX_AUTOMATIC_GAIN_DB = 40
 # Of the time of speech: a language with less is no second language of a recording.
 LEAST_SHARE = 0.1
 
@@ -226,6 +234,11 @@ class RecordingClassifier:
         A large model to ask about the speech.
     lessons : Correction, optional
         What the model has been taught.
+
+    Attributes
+    ----------
+    level : Level or None
+        What has become of that of the newest recording, if it was judged and found wanting.
     """
 
     def __init__(
@@ -252,6 +265,7 @@ class RecordingClassifier:
             self._classifier.hop_s,
             second_opinion=second is not None,
         )
+        self.level: Level | None = None
         self._hearing: Hearing | None = None
         if second is not None:
             self._hearing = Hearing(second, model, languages)
@@ -266,6 +280,7 @@ class RecordingClassifier:
         """
         self._classifier.reset()
         self._decoder.reset()
+        self.level = None
         labels = self._classifier.labels
         nonspeech = labels.index(NONSPEECH) if NONSPEECH in labels else None
         speech = _Speech(self._longest_s, nonspeech, len(labels), self._classifier.part)
@@ -279,6 +294,7 @@ class RecordingClassifier:
             nonlocal samples
             for block in source.blocks():
                 if not isinstance(block, np.ndarray):  # what was lost says nothing
+                    self.level = block if isinstance(block, Level) else self.level
                     continue
                 samples += len(block)
                 if hearing is None:
@@ -342,6 +358,9 @@ def classify_file(
 ) -> Classification:
     """Classify an audio file.
 
+    One that is too quiet as a whole is heard twice, the second time amplified, unless a gain has
+    been chosen.
+
     Raises
     ------
     EdgelidError
@@ -349,6 +368,16 @@ def classify_file(
     """
     if path.is_dir():
         raise EdgelidError(f"{str(path)!r} is a folder without any audio files: check the path.")
+    answer = _heard(classifier, path, ear)
+    level = classifier.level
+    if level is None or level.state != LOW or ear.gain_db != 0:
+        return answer
+    gain_db = min(MAX_AUTOMATIC_GAIN_DB, round(AMPLIFIED_PEAK_DB - level.peak_db))
+    logger.warning("%r: heard once more, amplified by %d dB", str(path), gain_db)
+    return _heard(classifier, path, replace(ear, gain_db=gain_db, level_span_s=None))
+
+
+def _heard(classifier: RecordingClassifier, path: Path, ear: Ear) -> Classification:
     with FileSource(path, ear) as source:
         answer = classifier.classify(source)
         return replace(answer, shortfall=source.shortfall)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 
 from edge.audio.formats import find_recordings
+from edge.audio.mixing import Ear
 from edge.audio.sources import BLOCK_S, AudioSource
 from edge.classifier import StreamingClassifier, Window
 from edge.decoder import Segment
@@ -20,7 +22,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
-from edge.offline import RecordingClassifier, classify_file, shares
+from edge.offline import AMPLIFIED_PEAK_DB, RecordingClassifier, classify_file, shares
 
 
 class Audio(AudioSource):
@@ -315,3 +317,39 @@ def test_shares() -> None:
     ]
     assert shares(stretches) == {"de": 0.5, "en": 0.5}
     assert shares([]) == {}
+
+
+# --- too quiet ---------------------------------------------------------------------------------
+
+
+def at_peak(samples: Float32Array, peak_db: float, path: Path) -> Path:
+    """A file of 16 bits with samples of that peak."""
+    soundfile.write(path, samples * (10 ** (peak_db / 20) / np.abs(samples).max()), SAMPLE_RATE_HZ)
+    return path
+
+
+@pytest.mark.parametrize("peak_db", [-50.0, -55.0])
+def test_a_quiet_recording_is_heard_as_if_it_were_louder(
+    classifier: RecordingClassifier, chinese: Float32Array, tmp_path: Path, peak_db: float
+) -> None:
+    ear = Ear(level_span_s=math.inf)
+    quiet = at_peak(chinese, peak_db, tmp_path / "quiet.wav")
+    answer = classify_file(classifier, quiet, ear)
+    # As with a gain by hand, bit for bit.
+    by_hand = Ear(gain_db=round(AMPLIFIED_PEAK_DB - peak_db))
+    assert answer == classify_file(classifier, quiet, by_hand)
+    loud = classify_file(classifier, at_peak(chinese, -26.0, tmp_path / "loud.wav"), ear)
+    assert answer.language == loud.language == "zh"
+    assert answer.confidence == pytest.approx(loud.confidence, abs=0.03)
+
+
+def test_a_loud_recording_is_heard_once(
+    classifier: RecordingClassifier,
+    chinese: Float32Array,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loud = at_peak(chinese, -39.0, tmp_path / "loud.wav")
+    heard = classify_file(classifier, loud, Ear(level_span_s=math.inf))
+    assert heard == classify_file(classifier, loud)
+    assert "amplified" not in caplog.text
