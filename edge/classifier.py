@@ -300,6 +300,8 @@ class StreamingClassifier:
         If a window is too short or too long, or a language is not known.
     """
 
+    _embeddings: int
+
     def __init__(
         self,
         model: ModelFile,
@@ -319,6 +321,7 @@ class StreamingClassifier:
         self._per_hop = stream.hop_frames // stream.stride_frames
         self._embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
         self.hop_s = self._per_hop * self._embedding_s
+        self._temperature = description.calibration.temperature
         self._windows: list[tuple[float, int, float]] = []  # length, embeddings, temperature
         for window_s in windows_s:
             if not self._embedding_s <= window_s <= MAX_WINDOW_S:
@@ -327,7 +330,7 @@ class StreamingClassifier:
                     f"{self._embedding_s:g} to {MAX_WINDOW_S:g} s."
                 )
             count = round(window_s / self._embedding_s)
-            temperature = description.calibration.temperature(window_s)
+            temperature = self._temperature(window_s)
             self._windows.append((window_s, count, temperature))
         self._graphs = graphs
         self._memory = self._memory_of(graphs, model, lessons)
@@ -373,6 +376,34 @@ class StreamingClassifier:
         assert isinstance(self._memory, _Totals), "a model of whole windows has no such statistics"
         _, count, _ = self._windows[index]
         return self._memory.pooled(max(0, self._embeddings - count), self._embeddings)
+
+    def part(self, start_s: float, end_s: float) -> Window:
+        """The window between two times, which the newest one of the longest length holds.
+
+        A model of whole windows gives its newest one.
+
+        Parameters
+        ----------
+        start_s, end_s : float
+            Stream time; at least one embedding is heard, whatever they are.
+
+        Returns
+        -------
+        Window
+            Calibrated for its own length.
+        """
+        newest = self._embeddings
+        longest_s, longest, temperature = max(self._windows)
+        oldest = max(0, newest - longest)
+        last = min(max(round(end_s / self._embedding_s), oldest + 1), newest)
+        first = min(max(round(start_s / self._embedding_s), oldest), last - 1)
+        length_s = (last - first) * self._embedding_s
+        if isinstance(self._memory, _WholeWindows):
+            return self._window(longest_s, longest, temperature)
+        self._embeddings = last  # as if nothing had come behind it
+        window = self._window(length_s, last - first, self._temperature(length_s))
+        self._embeddings = newest
+        return window
 
     def learn(self, lessons: Correction) -> None:
         """Go on with what has been learnt since, where there were lessons before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 
 from edge.audio.formats import find_recordings
+from edge.audio.mixing import Ear
 from edge.audio.sources import BLOCK_S, AudioSource
 from edge.classifier import StreamingClassifier, Window
 from edge.decoder import Segment
@@ -20,7 +22,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
-from edge.offline import RecordingClassifier, classify_file, shares
+from edge.offline import AMPLIFIED_PEAK_DB, RecordingClassifier, classify_file, shares
 
 
 class Audio(AudioSource):
@@ -46,10 +48,11 @@ def classifier(model: ModelFile, graphs: Graphs) -> RecordingClassifier:
     return RecordingClassifier(model, graphs)
 
 
-def windows_of(model: ModelFile, graphs: Graphs, samples: Float32Array) -> list[Window]:
-    """Every window of the longest length."""
-    longest_s = max(model.description.stream.windows_s)
-    streaming = StreamingClassifier(model, graphs, [longest_s])
+def windows_of(
+    model: ModelFile, graphs: Graphs, samples: Float32Array, length_s: float
+) -> list[Window]:
+    """Every window of a length."""
+    streaming = StreamingClassifier(model, graphs, [length_s])
     return [w for (w,) in (*streaming.process(samples), *streaming.flush())]
 
 
@@ -59,9 +62,10 @@ def windows_of(model: ModelFile, graphs: Graphs, samples: Float32Array) -> list[
 def test_a_short_recording_is_its_last_window(
     model: ModelFile, graphs: Graphs, classifier: RecordingClassifier, speech: Float32Array
 ) -> None:
-    samples = speech[16_000:80_000]
+    samples = speech[32_000:96_000]
     answer = classifier.classify(Audio(samples))
-    last = windows_of(model, graphs, samples)[-1]
+    heard_s = windows_of(model, graphs, samples, 10.0)[-1].end_s
+    last = windows_of(model, graphs, samples, heard_s)[-1]  # calibrated for what it hears
     assert list(answer.probabilities) == list(model.labels)
     np.testing.assert_allclose(list(answer.probabilities.values()), last.probabilities, rtol=1e-12)
     assert answer.language == model.labels[last.probabilities.argmax()]
@@ -81,7 +85,7 @@ def test_a_long_recording_is_the_mean_of_its_parts(
     samples = speech[round(1.1 * SAMPLE_RATE_HZ) :][: round(seconds * SAMPLE_RATE_HZ)]
     answer = classifier.classify(Audio(samples))
     chosen: list[Window] = []
-    windows = windows_of(model, graphs, samples)
+    windows = windows_of(model, graphs, samples, 10.0)
     for window in windows:
         if window.end_s - (chosen[-1].end_s if chosen else 0.0) >= 10.0:
             chosen.append(window)
@@ -241,12 +245,12 @@ def silence(seconds: float) -> Float32Array:
     return (noise * 3e-4).astype(np.float32)
 
 
-@pytest.mark.parametrize("samples", [1, 160])
-def test_too_little_audio_is_no_language(
+@pytest.mark.parametrize("samples", [1, 160, 1_600, 4_799])
+def test_too_little_audio_is_unknown(
     classifier: RecordingClassifier, speech: Float32Array, samples: int
 ) -> None:
     answer = classifier.classify(Audio(speech[32_000 : 32_000 + samples]))
-    assert answer.language in (UNKNOWN, NONSPEECH)
+    assert answer.language == UNKNOWN
     assert answer.confidence == max(answer.probabilities.values())
 
 
@@ -270,6 +274,18 @@ def test_silence_does_not_outvote_speech(
     assert among.speech_s == pytest.approx(8.05, abs=1.5)
     assert alone.speech_s == pytest.approx(8.05, abs=0.5)
     assert among.stretches == ()
+
+
+@pytest.mark.parametrize("quiet_s", [(20.0, 0.0), (0.0, 20.0), (20.0, 20.0)])
+def test_less_speech_than_a_window_is_as_sure_beside_silence(
+    classifier: RecordingClassifier, speech: Float32Array, quiet_s: tuple[float, float]
+) -> None:
+    spanish = speech[round(10.2 * SAMPLE_RATE_HZ) : round(15.2 * SAMPLE_RATE_HZ)]
+    alone = classifier.classify(Audio(spanish))
+    before, behind = map(silence, quiet_s)
+    among = classifier.classify(Audio(np.concatenate([before, spanish, behind])))
+    assert among.language == alone.language == "es"
+    assert among.confidence == pytest.approx(alone.confidence, abs=0.15)
 
 
 def test_silence_is_no_speech(classifier: RecordingClassifier) -> None:
@@ -301,3 +317,39 @@ def test_shares() -> None:
     ]
     assert shares(stretches) == {"de": 0.5, "en": 0.5}
     assert shares([]) == {}
+
+
+# --- too quiet ---------------------------------------------------------------------------------
+
+
+def at_peak(samples: Float32Array, peak_db: float, path: Path) -> Path:
+    """A file of 16 bits with samples of that peak."""
+    soundfile.write(path, samples * (10 ** (peak_db / 20) / np.abs(samples).max()), SAMPLE_RATE_HZ)
+    return path
+
+
+@pytest.mark.parametrize("peak_db", [-50.0, -55.0])
+def test_a_quiet_recording_is_heard_as_if_it_were_louder(
+    classifier: RecordingClassifier, chinese: Float32Array, tmp_path: Path, peak_db: float
+) -> None:
+    ear = Ear(level_span_s=math.inf)
+    quiet = at_peak(chinese, peak_db, tmp_path / "quiet.wav")
+    answer = classify_file(classifier, quiet, ear)
+    # As with a gain by hand, bit for bit.
+    by_hand = Ear(gain_db=round(AMPLIFIED_PEAK_DB - peak_db))
+    assert answer == classify_file(classifier, quiet, by_hand)
+    loud = classify_file(classifier, at_peak(chinese, -26.0, tmp_path / "loud.wav"), ear)
+    assert answer.language == loud.language == "zh"
+    assert answer.confidence == pytest.approx(loud.confidence, abs=0.03)
+
+
+def test_a_loud_recording_is_heard_once(
+    classifier: RecordingClassifier,
+    chinese: Float32Array,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loud = at_peak(chinese, -39.0, tmp_path / "loud.wav")
+    heard = classify_file(classifier, loud, Ear(level_span_s=math.inf))
+    assert heard == classify_file(classifier, loud)
+    assert "amplified" not in caplog.text
