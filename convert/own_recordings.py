@@ -123,7 +123,9 @@ def own_recordings(
         parts = [_halves([x for x in known if x.label == label], seed) for label in labels]
     else:
         if len(heard) < MIN_FILES:
-            raise EdgelidError(_too_few(folder, f"{len(heard)} recordings", MIN_FILES, silent))
+            count = f"{len(heard)} recordings" if len(heard) > 1 else "one recording"
+            what = count if heard else "no recording"
+            raise EdgelidError(_too_few(folder, what, MIN_FILES, silent))
         notes.append(
             "no accuracy was measured, as no folder says what is spoken: put the recordings into "
             f"folders named {', '.join(labels)}"
@@ -217,7 +219,8 @@ def _check_classes(
 
 
 def _too_few(folder: Path, what: str, wanted: int, silent: Sequence[str]) -> str:
-    without = f" that is not silent (silent: {_some(silent)})" if silent else ""
+    verb = "are" if what.endswith("s") else "is"
+    without = f" that {verb} not silent (silent: {_some(silent)})" if silent else ""
     return (
         f"{folder} has {what}{without}, too few to quantise with some and prove on others: give "
         f"at least {wanted}, better twenty of every class"

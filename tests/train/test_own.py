@@ -60,6 +60,7 @@ def test_one_language(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("home", ["--workers", "0"], "--workers must be at least 1"),
         ("home", ["--languages", ","], "--languages must be codes"),
         ("home", ["--work", "home"], "home holds other things already"),
+        ("home", ["-o", "home/diary.tflite"], "exists, and is no model file of edgelid"),
     ],
 )
 def test_in_one_sentence(
@@ -72,11 +73,13 @@ def test_in_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_audio(Path("home/de/1.wav"), speech("de", "a", 0, 1.0))
+    Path("home/diary.tflite").write_text("dear diary")
     assert own(Path(root), Path("m.tflite"), *options) == 1
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert Path("home/diary.tflite").read_text() == "dear diary"
 
 
 @pytest.mark.slow
