@@ -25,7 +25,8 @@ from edge.lessons.adapting import WINDOW_S
 from edge.lessons.anchors import anchor_members
 from edge.model.interpreter import Graphs, Int8Array, open_graphs
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile, read_model, with_members
-from edge.system.atomic import check_writable, write_atomically
+from edge.system.atomic import write_atomically
+from train.command import check_model_output
 from train.corpus.cuts import Cut, balanced, cuts, load_cuts, read_audio
 from train.corpus.manifest import (
     CLIPS_A_LANGUAGE,
@@ -99,7 +100,7 @@ def add_anchors(
         If the model takes whole windows, or anything is missing or damaged; nothing is written
         then.
     """
-    check_writable(output)
+    check_model_output(output)
     model = read_model(source)
     graphs = open_graphs(model)
     if len(model.labels) > MAX_CLASSES:

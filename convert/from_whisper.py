@@ -18,6 +18,7 @@ import polars as pl
 
 from convert.from_checkpoint import MIN_DEVELOPMENT_CLIP_S, versions
 from convert.held_out_audio import HeldOut, held_out_audio
+from convert.output import check_output
 from convert.parity import agreement, compare
 from convert.proof import Limits, Proof
 from convert.representative_audio import of_folder, representative
@@ -39,7 +40,7 @@ from edge.model.modelfile import (
     model_of_bytes,
     pack_model,
 )
-from edge.system.atomic import check_writable, write_atomically
+from edge.system.atomic import write_atomically
 from train.corpus.manifest import CLIPS_A_LANGUAGE, TEST, clips_of, open_manifest, thinned
 from train.features.filterbank import mel_filterbank
 from train.features.noise import read_noise
@@ -97,7 +98,7 @@ def convert_whisper(wanted: Wanted) -> Proof:
         differently; nothing is written then.
     """
     output = wanted.output
-    check_writable(output)
+    check_output(output, [wanted.weights])
     languages = meant(wanted.languages, LANGUAGES) or LANGUAGES
     unknown = [language for language in languages if language not in LANGUAGES]
     if unknown:

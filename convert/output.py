@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from edge.errors import EdgelidError
-from edge.model.modelfile import DESCRIPTION_MEMBER, TFLITE_IDENTIFIER, model_of_bytes
+from edge.model.modelfile import model_of_bytes
 from edge.model.trust import admit
-from edge.system.atomic import check_writable, write_atomically
+from edge.system.atomic import write_atomically
+from train.command import check_model_output
 
 
 def check_output(output: Path, inputs: Iterable[Path]) -> None:
@@ -34,28 +34,7 @@ def check_output(output: Path, inputs: Iterable[Path]) -> None:
                     f"the output {output} is what is to be converted, or belongs to it: give "
                     "--output another name; nothing was written"
                 )
-        if output.is_file() and not _is_ours(output):
-            raise EdgelidError(
-                f"{output} exists, and is no model file of edgelid: give --output another name, "
-                "or move it away; nothing was written"
-            )
-        if output.exists() and not output.is_file() and not output.is_dir():
-            raise EdgelidError(f"cannot write {output}: it is no regular file.")
-    check_writable(output)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file is a model file of edgelid, or empty."""
-    try:
-        if path.stat().st_size == 0:
-            return True
-        with open(path, "rb") as file:
-            if file.read(8)[4:] != TFLITE_IDENTIFIER:
-                return False
-        with zipfile.ZipFile(path) as archive:
-            return DESCRIPTION_MEMBER in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
+    check_model_output(output)
 
 
 def write_model(output: Path, data: bytes) -> None:

@@ -112,7 +112,8 @@ def filterbank_of(config: FrontEndConfig) -> Float32Array:
     if not 0 <= config.low_hz < config.high_hz <= highest:
         raise EdgelidError(
             f"{where}: bands from {config.low_hz:g} to {config.high_hz:g} Hz must lie between 0 "
-            f"and {highest:g} Hz, half of the sample rate"
+            f"and {highest:g} Hz, half of the sample rate: say it (sr) if the recordings that the "
+            "network learnt from had another"
         )
     if config.mels < 1 or config.mels > config.bins:
         raise EdgelidError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -110,20 +111,24 @@ def own_recordings(
         for name, label, speaker in files
     ]
     silent = [each.name for each in found if _is_silent(each)]
-    heard = [each for each in found if not _is_silent(each)]
+    heard, copies = _without_copies([each for each in found if not _is_silent(each)])
     notes = []
     if silent:
         notes.append(f"silent, and left out: {_some(silent)}")
+    if copies:
+        notes.append(f"copies of others, and left out: {_some(copies)}")
     known = [each for each in heard if each.label is not None]
     if known:
         if len(known) < len(heard):
             strangers = [each.name for each in heard if each.label is None]
             notes.append(f"in no folder of a class, and left out: {_some(strangers)}")
-        notes += _check_classes(folder, known, labels, silent)
+        notes += _check_classes(folder, known, labels, notes[:])
         parts = [_halves([x for x in known if x.label == label], seed) for label in labels]
     else:
         if len(heard) < MIN_FILES:
-            raise EdgelidError(_too_few(folder, f"{len(heard)} recordings", MIN_FILES, silent))
+            counts = {0: "no recordings", 1: "one recording"}
+            what = counts.get(len(heard), f"{len(heard)} recordings")
+            raise EdgelidError(_too_few(folder, what, MIN_FILES, notes))
         notes.append(
             "no accuracy was measured, as no folder says what is spoken: put the recordings into "
             f"folders named {', '.join(labels)}"
@@ -177,8 +182,19 @@ def _is_silent(recording: Recording) -> bool:
     return silent and recording.label != NONSPEECH
 
 
+def _without_copies(recordings: Sequence[Recording]) -> tuple[list[Recording], list[str]]:
+    """Recordings that differ, and the names of the others: they would prove what they taught."""
+    first: dict[bytes, Recording] = {}
+    copies = []
+    for each in recordings:
+        digest = hashlib.sha256(each.samples.tobytes()).digest()
+        if first.setdefault(digest, each) is not each:
+            copies.append(f"{each.name} (of {first[digest].name})")
+    return list(first.values()), copies
+
+
 def _check_classes(
-    folder: Path, known: Sequence[Recording], labels: Sequence[str], silent: Sequence[str]
+    folder: Path, known: Sequence[Recording], labels: Sequence[str], left_out: Sequence[str]
 ) -> list[str]:
     """What is to be said of the classes that there are recordings of."""
     files: dict[str | None, int] = defaultdict(int)
@@ -193,7 +209,7 @@ def _check_classes(
         )
     for label, count in files.items():
         if count < 2:
-            raise EdgelidError(_too_few(folder, f"one recording of {label}", 2, silent))
+            raise EdgelidError(_too_few(folder, f"one recording of {label}", 2, left_out))
     notes = []
     absent = [label for label in labels if label not in files]
     if absent:
@@ -216,10 +232,10 @@ def _check_classes(
     return notes
 
 
-def _too_few(folder: Path, what: str, wanted: int, silent: Sequence[str]) -> str:
-    without = f" that is not silent (silent: {_some(silent)})" if silent else ""
+def _too_few(folder: Path, what: str, wanted: int, left_out: Sequence[str]) -> str:
+    others = f" ({'; '.join(left_out)})" if left_out else ""
     return (
-        f"{folder} has {what}{without}, too few to quantise with some and prove on others: give "
+        f"{folder} has {what}{others}, too few to quantise with some and prove on others: give "
         f"at least {wanted}, better twenty of every class"
     )
 

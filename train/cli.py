@@ -477,14 +477,11 @@ def run_validate(options: argparse.Namespace) -> None:
 
 def run_split(options: argparse.Namespace) -> None:
     """``edgelid-train split``."""
-    from edge.system.atomic import check_writable
-    from train.corpus.manifest import read_rows, write_parquet
+    from train.corpus.manifest import check_output, read_rows, write_parquet
     from train.corpus.splitting import Wish, divide, promoted
     from train.corpus.splitting_report import table
 
-    if options.output.suffix != ".parquet":
-        raise EdgelidError("--output is Parquet: give a file that ends in .parquet")
-    check_writable(options.output)
+    check_output(options.output)
     manifest = read_rows(options.manifest)
     only = languages_of(options.promote, "--promote")
     if only:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import EdgelidError
+from edge.model.modelfile import is_model_file
 from edge.outputs.stdout import standard_output
+from edge.system.atomic import check_writable
 from edge.system.native_stderr import stderr_to_log
 
 DEFAULT_CACHE = Path("~/.cache/edgelid/features")
@@ -61,6 +63,25 @@ def add_corpus(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder that holds noise and rir (default: beside the corpus; else synthetic ones)",
     )
+
+
+def check_model_output(output: Path) -> None:
+    """Refuse to write a model over what edgelid did not write, before the work that makes it.
+
+    Raises
+    ------
+    EdgelidError
+        If there is such a file, or none can be written.
+    """
+    if output.is_file():
+        if output.stat().st_size and not is_model_file(output):
+            raise EdgelidError(
+                f"{output} exists, and is no model file of edgelid: give --output another name, "
+                "or move it away; nothing was written"
+            )
+    elif output.exists() and not output.is_dir():
+        raise EdgelidError(f"cannot write {output}: it is no regular file.")
+    check_writable(output)
 
 
 def import_tensorflow() -> None:

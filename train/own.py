@@ -24,6 +24,7 @@ import polars as pl
 import train
 from edge.errors import EdgelidError
 from edge.system.atomic import check_writable, write_atomically
+from train.command import check_model_output
 from train.config import read_toml
 from train.corpus.held_out import check_held_out
 from train.corpus.importers.languages import from_code
@@ -112,7 +113,7 @@ def make(own: Own) -> list[str]:
         If a step fails, or there is not speech enough to learn from and to be judged by.
     """
     _check_root(own)
-    check_writable(own.output)
+    check_model_output(own.output)
     steps = _Steps.of(own)
     more = ["--languages", ",".join(own.languages)] if own.languages else []
     most = ["--hours", f"{own.hours:g}"] if own.hours else []

@@ -238,6 +238,18 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
     return model_of_bytes(file, data)
 
 
+def is_model_file(path: Path) -> bool:
+    """Whether a file is one that edgelid wrote as a model file, whatever else is right or wrong."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(8)[4:] != TFLITE_IDENTIFIER:
+                return False
+        with zipfile.ZipFile(path) as archive:
+            return DESCRIPTION_MEMBER in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def model_of_bytes(file: Path, data: bytes) -> ModelFile:
     """Verify the contents of a model file.
 

@@ -109,6 +109,17 @@ def test_what_cannot_be_converted(
     assert not (tmp_path / "x.tflite").exists()
 
 
+def test_not_over_what_is_converted(weights: Path, tmp_path: Path) -> None:
+    before = weights.read_bytes()
+    with pytest.raises(EdgelidError, match="is what is to be converted"):
+        convert_whisper(wanted(weights, weights))
+    diary = tmp_path / "x.tflite"
+    diary.write_text("dear diary")
+    with pytest.raises(EdgelidError, match="is no model file of edgelid"):
+        convert_whisper(wanted(weights, diary))
+    assert (weights.read_bytes(), diary.read_text()) == (before, "dear diary")
+
+
 @pytest.mark.slow
 def test_speech_of_a_corpus_calibrates_and_proves(
     weights: Path, tiny_corpus: Path, tmp_path: Path

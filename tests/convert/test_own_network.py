@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +24,11 @@ from convert.apart import Plan, convert_apart, mark_layers
 from convert.own_network import Fed, Scores, as_scores, log_probabilities, plain
 from convert.parity import judged
 from convert.proof import Limits, NotProven, OwnProof
+from convert.streaming_graph import save_graph, window_function
 from edge.classifier import softmax
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
+from edge.model.interpreter import WINDOW_SIGNATURE
 
 SHAPE = (12, 6)
 REPORT = json.dumps({"reason": "no such operator"})
@@ -167,6 +173,60 @@ def test_whatever_dies_is_one_sentence(
         "TensorFlow's converter died of SIGSEGV on this network of Conv1D, GRU: "
         f"{remedy}; nothing was written"
     )
+
+
+def end_converter(number: int) -> None:
+    """Send a signal to the converter of this process, as soon as it runs."""
+    mine = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for pid in Path(mine).read_text().split():
+            with contextlib.suppress(OSError):
+                if b"convert.apart" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(int(pid), number)
+                    return
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="needs Linux's /proc, to find the converter"
+)
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGKILL, "died of SIGKILL, as where memory is short"),
+        (signal.SIGTERM, "died of SIGTERM"),
+        (signal.SIGSEGV, "died of SIGSEGV"),
+    ],
+)
+def test_the_converter_is_killed(number: int, words: str) -> None:
+    """The real one, by a real signal."""
+    killer = threading.Thread(target=end_converter, args=(number,))
+
+    def save(folder: str) -> None:
+        killer.start()
+
+    with pytest.raises(EdgelidError, match=f"TensorFlow's converter {words} on this network of"):
+        convert_apart(save, plan(), WINDOWS, np.zeros((8, 3)))
+    killer.join()
+
+
+@pytest.mark.slow
+def test_a_loop_that_the_converter_does_not_survive() -> None:
+    """What `plain` is for: TensorFlow's converter quantises no loop, and may crash."""
+    keras.utils.set_random_seed(2)
+    taken = keras.Input(SHAPE)
+    network = keras.Model(taken, layers.Dense(3)(layers.GRU(4)(taken)))
+    scores = scored(network)
+    kinds = mark_layers(network)
+
+    def save(folder: str) -> None:
+        save_graph(folder, [scores], {WINDOW_SIGNATURE: window_function(scores, SHAPE)})
+
+    with pytest.raises(EdgelidError) as refused:
+        convert_apart(save, plan(kinds=kinds), WINDOWS, log_probabilities(scores, WINDOWS))
+    assert re.match(r"TensorFlow's converter (died of SIG|gave up)", str(refused.value))
+    assert "on this network of InputLayer, GRU, Dense: try --type float32" in str(refused.value)
 
 
 def test_a_reason_that_is_given_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,23 @@ def test_what_says_little(tmp_path: Path) -> None:
     assert len(own.held_out) == 10  # of one speaker, files
 
 
+def test_copies_prove_nothing(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{label}/{i}.wav" for label in ("de", "en") for i in range(4)))
+    for i in range(4):
+        shutil.copy(tmp_path / "de" / f"{i}.wav", tmp_path / "de" / f"{i} copy.wav")
+    own = own_recordings(tmp_path, LABELS[:2], 1.0, 0)
+    assert len(own.shown) == len(own.held_out) == 4
+    assert own.notes[0] == (
+        "copies of others, and left out: de/0.wav (of de/0 copy.wav), de/1.wav (of de/1 copy.wav), "
+        "de/2.wav (of de/2 copy.wav) and 1 more"
+    )
+    one = (tmp_path / "de" / "0.wav").read_bytes()
+    for path in (tmp_path / "de").iterdir():
+        path.write_bytes(one)
+    with pytest.raises(EdgelidError, match=r"one recording of de \(copies of .*\), too few"):
+        own_recordings(tmp_path, LABELS[:2], 1.0, 0)
+
+
 def test_of_nothing_known(tmp_path: Path) -> None:
     own = own_recordings(write(tmp_path, *(f"{i}.wav" for i in range(4))), LABELS[:2], 1.0, 0)
     assert not own.labelled
@@ -94,9 +112,9 @@ def test_too_few(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
 
 def test_silence_is_nothing_to_prove_on(tmp_path: Path) -> None:
     silence(tmp_path, "a.wav")
-    with pytest.raises(EdgelidError, match=r"silent: a\.wav.*too few"):
+    with pytest.raises(EdgelidError, match=r"no recordings \(silent.*: a\.wav\), too few"):
         own_recordings(tmp_path, LABELS[:2], 1.0, 0)
     write(tmp_path, "de/a.wav", "en/a.wav", "en/b.wav")
     silence(tmp_path, "de/b.wav")
-    with pytest.raises(EdgelidError, match=r"one recording of de.*silent: .*de/b\.wav"):
+    with pytest.raises(EdgelidError, match=r"one recording of de \(silent.*, de/b\.wav\)"):
         own_recordings(tmp_path, LABELS[:2], 1.0, 0)

@@ -260,6 +260,33 @@ def fitted(network: Any, front_end: dict[str, Any], material: Material) -> Any:
     return network
 
 
+@pytest.mark.parametrize("kind", ["int8", "float32"])
+def test_what_the_device_has_no_operator_for(
+    kind: str, material: Material, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It converts; but what is written is tried before as the device tries it."""
+    network = sequence(
+        layers.Reshape((FRAMES, 8, 4, 1)),
+        layers.Conv3D(2, 3, 2, activation="relu"),
+        layers.GlobalAveragePooling3D(),
+        end(),
+    )
+    network.save(tmp_path / "own.keras")
+    (tmp_path / "own.json").write_text(json.dumps({"labels": LABELS, "front_end": OWN}))
+    output = tmp_path / "own.tflite"
+    arguments = [
+        *(str(tmp_path / "own.keras"), "--description", str(tmp_path / "own.json")),
+        *("--mode", "window", "--type", kind, "--representative", str(material.folder)),
+        *("--output", str(output)),
+    ]
+    assert convert.cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert "the device would refuse what this network of Reshape, Conv3D, GlobalAvera" in error
+    assert "its graph has an operator CONV_3D that edgelid does not admit" in error
+    assert "Traceback" not in error
+    assert not output.exists()
+
+
 # In float32 little can go wrong, but for what is rewritten on the way.
 IN_FLOAT32 = (
     "x-vector (statistics pooling)",
@@ -297,8 +324,9 @@ def test_converts(
     assert convert.cli.main(arguments) == 0
     proof = json.loads(capsys.readouterr().out)
     (found,) = proof["windows"].values()
-    # What the table of docs/converting.md is made of: `--junitxml`.
-    record_property("proof", {**found, "bytes": output.stat().st_size, "floats": proof["floats"]})
+    # For tests.convert.tutorial_table, by `--junitxml`.
+    facts = {**found, "bytes": output.stat().st_size, "floats": proof["floats"]}
+    record_property("proof", json.dumps(facts))
     assert found["mean_difference"] < (0.025 if kind == "int8" else 1e-3)
     assert found["chance"] == pytest.approx(0.5, abs=0.05)
     assert found["accuracy_converted"] > found["accuracy_trained"] - 0.1

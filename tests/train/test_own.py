@@ -9,10 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+import train.own
 from tests.synthetic import speech, write_audio
 from train.cli import main
+from train.corpus.manifest import write_parquet
+from train.own import Own
 
 
 def record(root: Path, language: str, speakers: int, takes: int = 3, seconds: float = 6.0) -> None:
@@ -60,6 +64,7 @@ def test_one_language(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("home", ["--workers", "0"], "--workers must be at least 1"),
         ("home", ["--languages", ","], "--languages must be codes"),
         ("home", ["--work", "home"], "home holds other things already"),
+        ("home", ["-o", "home/diary.tflite"], "exists, and is no model file of edgelid"),
     ],
 )
 def test_in_one_sentence(
@@ -72,11 +77,52 @@ def test_in_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_audio(Path("home/de/1.wav"), speech("de", "a", 0, 1.0))
+    Path("home/diary.tflite").write_text("dear diary")
     assert own(Path(root), Path("m.tflite"), *options) == 1
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert Path("home/diary.tflite").read_text() == "dear diary"
+
+
+@pytest.mark.parametrize(
+    ("scarcest_h", "languages", "config", "more"),
+    [
+        (1.2, (), "own.toml", []),
+        (0.8, (), "own-few.toml", ["--freeze", "trunk"]),
+        (0.8, ("de", "en"), "own.toml", []),  # which it is not of
+    ],
+)
+def test_how_much_speech_decides_what_learns(
+    scarcest_h: float, languages: tuple[str, ...], config: str, more: list[str], tmp_path: Path
+) -> None:
+    work = Own(tmp_path, tmp_path / "m.tflite", tmp_path, languages=languages)
+    hours = {"de": 1.5, "en": 1.1, "sv": scarcest_h}
+    held_out = {"split": ["dev"], "seconds": [9000.0]}  # which nothing is learnt from
+    parts = [
+        pl.DataFrame(
+            {
+                "path": [f"{language}/{split}.wav"],
+                "language": [language],
+                "target": [True],
+                "speaker": [f"{language} {split}"],
+                "source": ["home"],
+                "kind": ["human"],
+                "licence": [""],
+                "origin": [""],
+                **columns,
+            }
+        )
+        for language in hours
+        for split, columns in (
+            ("train", {"split": ["train"], "seconds": [3600 * hours[language]]}),
+            ("dev", held_out),
+        )
+    ]
+    write_parquet(pl.concat(parts).lazy(), work.divided, tmp_path)
+    plan = train.own._plan(work)
+    assert (Path(plan[0]).name, plan[1:]) == (config, ["--init", "shipped", *more])
 
 
 @pytest.mark.slow

@@ -26,13 +26,12 @@ import polars as pl
 from tqdm import tqdm
 
 from edge.errors import EdgelidError
-from edge.system.atomic import check_writable
 from train.corpus.durations import measure
 from train.corpus.importers import importer
 from train.corpus.importers.languages import from_code
 from train.corpus.importers.row import Fault, LeftOut, NoLanguage, Row
 from train.corpus.importers.tree import is_text, shown
-from train.corpus.manifest import SCHEMA, SPLITS, TRAIN, write_parquet
+from train.corpus.manifest import SCHEMA, SPLITS, TRAIN, check_output, write_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -111,9 +110,7 @@ def import_corpus(
     source, given = importer(name), root
     if not (root.is_dir() or (source.unpack is not None and root.is_file())):
         raise EdgelidError(f"{root} is no folder: give the one that the corpus was unpacked to")
-    if output.suffix != ".parquet":
-        raise EdgelidError(f"{output} must end in .parquet")
-    check_writable(output)
+    check_output(output)
     unpacked = output.with_suffix(UNPACKED)
     if source.unpack is not None:
         _check_replaceable(unpacked)

@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
-from edge.system.atomic import atomic_file
+from edge.system.atomic import atomic_file, check_writable
 
 TRAIN, DEV, TEST = "train", "dev", "test"
 SPLITS = (TRAIN, DEV, TEST)
@@ -213,6 +213,32 @@ def write_parquet(rows: pl.LazyFrame, file: Path, root: Path) -> None:
             )
     except pl.exceptions.PolarsError as error:
         raise EdgelidError(f"cannot write the manifest {file}: {_first_line(error)}") from error
+
+
+def check_output(file: Path) -> None:
+    """Refuse to write a manifest over what is none, before the work that makes it.
+
+    Raises
+    ------
+    EdgelidError
+        If its name ends otherwise, or there is another file, such as data in Parquet.
+    """
+    if file.suffix != ".parquet":
+        raise EdgelidError(f"{file} must end in .parquet, as --output is Parquet")
+    if file.is_file() and file.stat().st_size and not is_manifest(file):
+        raise EdgelidError(
+            f"{file} exists, and is no manifest of edgelid: give --output another name, or move it "
+            "away"
+        )
+    check_writable(file)
+
+
+def is_manifest(file: Path) -> bool:
+    """Whether a file is Parquet that `write_parquet` wrote."""
+    try:
+        return ROOT_KEY in pl.read_parquet_metadata(file)
+    except (OSError, pl.exceptions.PolarsError, UnicodeDecodeError):
+        return False
 
 
 def check_files(clips: Iterable[Clip], directory: str | os.PathLike[str]) -> None:

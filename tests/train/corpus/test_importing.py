@@ -277,6 +277,18 @@ def test_bad_options(
     assert left(tmp_path) == ["de"]
 
 
+def test_not_over_data_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound(tmp_path / "home" / "de" / "1.wav", 1.0)
+    out = tmp_path / "m.parquet"
+    out.write_bytes(b"PAR1 of somebody")
+    arguments = ["import", "folders", str(tmp_path / "home"), "-o", str(out)]
+    assert main(arguments) == 1
+    assert "exists, and is no manifest of edgelid" in capsys.readouterr().err
+    assert out.read_bytes() == b"PAR1 of somebody"
+    out.unlink()
+    assert main(arguments) == main(arguments) == 0  # the second time over its own
+
+
 def test_a_word_is_a_language_to_who_names_it(tmp_path: Path) -> None:
     sound(tmp_path / "home" / "dev" / "1.wav", 1.0)
     out = tmp_path / "m.parquet"

@@ -236,6 +236,20 @@ def test_in_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
+def test_not_over_data_of_others(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.parquet"
+    pl.DataFrame({"audio": ["x"]}).write_parquet(output)
+    before = output.read_bytes()
+    assert main(["split", str(tiny_corpus), "-o", str(output)]) == 1
+    assert "exists, and is no manifest of edgelid" in capsys.readouterr().err
+    assert output.read_bytes() == before
+    output.write_bytes(b"")  # as of mktemp
+    for _ in range(2):  # and over its own
+        assert main(["split", str(tiny_corpus), "-o", str(output)]) == 0
+
+
 def test_promoting_a_language(tiny_corpus: Path, tmp_path: Path) -> None:
     """It becomes a target and is divided; every other row stays as it is."""
     output = tmp_path / "out.parquet"

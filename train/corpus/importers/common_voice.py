@@ -6,8 +6,13 @@ clips; those whose speaker is held out are dropped by `train.corpus.importing`, 
 a speaker that two splits, maybe of two languages, share. ``other.tsv`` and ``invalidated.tsv`` are
 left alone: nobody has confirmed that their clips hold the language, or somebody has denied it.
 
-A delta release has what has come since the last one, and adds to it. Spontaneous Speech is read as
-well. All may still be packed, as downloaded or as Hugging Face has them.
+A delta release has what has come since the last one, and adds to it. All may still be packed, as
+downloaded or as Hugging Face has them.
+
+Spontaneous Speech is read as well, `sps-corpus-VERSION-DATE-LANG/`. Its table has the answers that
+nobody has reported; most are ``unassigned`` to a split, and become training clips. Those that its
+publishers heard another language in are left out. The columns are those that its releases describe
+(github.com/common-voice/cv-dataset, datasets/spontaneous-speech).
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from pathlib import Path
 
 from train.corpus.importers.languages import from_code
 from train.corpus.importers.packed import archives_in, unpack_hub, unpack_release
-from train.corpus.importers.row import Fault, Row
+from train.corpus.importers.row import Fault, LeftOut, Row
 from train.corpus.importers.text import Line, columns, is_file_name, lines, positive
 from train.corpus.importers.tree import shown, unreadable
 
@@ -36,6 +41,7 @@ DELTA = "-delta-"
 SPONTANEOUS, AUDIOS = "ss-corpus-", "audios"  # the table's name begins so; folder of its clips
 LENGTHS = "clip_durations.tsv"  # columns: clip, duration[ms]
 LONGEST_ANSWER_S = 600.0
+MISMATCH = "dataset-language-audio-mismatch"  # among its quality_tags, between bars
 LONGEST_S = 60.0  # recordings end after some 15 s; what is stated above this is wrong
 
 
@@ -62,10 +68,11 @@ def rows(root: Path) -> Iterator[Row | Fault]:
     errors: list[OSError] = []
     found = list(_language_folders(root, errors))
     has_deltas = any(map(_is_delta, found))
+    answers: set[str] = set()
     for folder in sorted(found, key=_is_delta):
         name = folder.resolve().name
         if any(_is_spontaneous(table.name) for table in folder.glob(f"{SPONTANEOUS}*.tsv")):
-            yield from _spontaneous(folder, root)
+            yield from _spontaneous(folder, root, answers)
             continue
         if name in taken and not _is_delta(folder):
             yield Fault(
@@ -82,7 +89,8 @@ def rows(root: Path) -> Iterator[Row | Fault]:
 
 
 def _is_delta(folder: Path) -> bool:
-    return DELTA in folder.resolve().parent.name
+    place = folder.resolve()  # a release has folders of languages, or, if spontaneous, is one
+    return DELTA in place.parent.name or DELTA in place.name
 
 
 def _is_spontaneous(name: str) -> bool:
@@ -98,24 +106,28 @@ def _language_folders(root: Path, errors: list[OSError]) -> Iterator[Path]:
             inner[:] = sorted(name for name in inner if name != CLIPS and not name.startswith("."))
 
 
-def _spontaneous(folder: Path, root: Path) -> Iterator[Row | Fault]:
-    """Clips of a folder of Spontaneous Speech; its clips are told by the table alone."""
+def _spontaneous(folder: Path, root: Path, seen: set[str]) -> Iterator[Row | Fault]:
+    """Clips of a folder of Spontaneous Speech, but for those of another release."""
     audios = (folder / AUDIOS).relative_to(root).as_posix()
     for table in sorted(folder.glob(f"{SPONTANEOUS}*.tsv")):
         name = table.stem.removeprefix(SPONTANEOUS)
-        optional = ("duration_ms", "split", "locale")
-        for line in columns(table, root, ("client_id", "audio_file"), optional):
+        language = from_code(name)
+        if language is None:
+            yield Fault(table.relative_to(root).as_posix(), f"{name!r} is no code of a language")
+            continue
+        optional = ("duration_ms", "split", "quality_tags")
+        for line in columns(table, root, ("client_id", "audio_file"), optional, quoted=True):
             if isinstance(line, Fault):
                 yield line
                 continue
-            speaker, file, length_ms, split, locale = line.fields
-            language = from_code(locale) or from_code(name)
+            speaker, file, length_ms, split, tags = line.fields
             milliseconds = positive(length_ms, 1000 * LONGEST_ANSWER_S)
             if wrong := _wrong(speaker, "audio_file", file):
                 yield Fault(line.where, wrong)
-            elif language is None:
-                yield Fault(line.where, f"{locale or name!r} is no code of a language")
-            else:
+            elif MISMATCH in tags.split("|"):
+                yield LeftOut(line.where, f"clips that were tagged {MISMATCH}")
+            elif file not in seen:  # the names have the language, and a number for good
+                seen.add(file)
                 yield Row(
                     path=f"{audios}/{file}",
                     language=language,

@@ -7,6 +7,7 @@ under names that are checked: an archive can put nothing elsewhere.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from train.corpus.importers.text import is_file_name
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CLIPS = ("clips", "audios")  # of Common Voice, and of its Spontaneous Speech
+SPONTANEOUS = re.compile(r"sps-corpus-[\d.]+-(?:delta-)?\d{4}-\d\d-\d\d-(.+)")
 MOST_TABLE_BYTES = 8 << 30
 
 Progress = Callable[[], object]
@@ -133,7 +135,8 @@ def _release_place(member: PurePosixPath) -> Path | None:
 def _language_of(place: Path) -> str | None:
     """The language that the folder of a table or of clips is called as, if it is one."""
     folder = place.parent.parent if place.parent.name in CLIPS else place.parent
-    return from_code(folder.name)
+    spontaneous = SPONTANEOUS.fullmatch(folder.name)
+    return from_code(spontaneous[1] if spontaneous else folder.name)
 
 
 def _write(file: Path, data: bytes, archive: Path) -> None:

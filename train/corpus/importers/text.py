@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +11,8 @@ from typing import NamedTuple
 from train.corpus.importers.row import Fault
 
 NAME_BYTES = 255  # that a file system takes at most
+TAB, QUOTE = "\t", '"'
+MOST_LINES = 100  # of one record, should a quotation not end
 
 
 class Line(NamedTuple):
@@ -59,7 +63,12 @@ def lines(file: Path, root: Path) -> Iterator[Line | Fault]:
 
 
 def columns(
-    file: Path, root: Path, names: Sequence[str], optional: Sequence[str] = ()
+    file: Path,
+    root: Path,
+    names: Sequence[str],
+    optional: Sequence[str] = (),
+    *,
+    quoted: bool = False,
 ) -> Iterator[Line | Fault]:
     """Read columns of a file by the names that its first line gives them.
 
@@ -71,6 +80,8 @@ def columns(
         The columns, which may stand in any order and among others.
     optional
         Further columns, which are empty where the file has none.
+    quoted
+        Whether fields may be quoted, and then hold tabs and ends of lines, as CSV has it.
 
     Yields
     ------
@@ -79,7 +90,7 @@ def columns(
     """
     header: list[str] | None = None
     places: list[int | None] = []
-    for line in lines(file, root):
+    for line in _records(lines(file, root)) if quoted else lines(file, root):
         if isinstance(line, Fault):
             yield line
             if header is None:
@@ -97,6 +108,44 @@ def columns(
             yield Fault(line.where, f"{len(line.fields)} fields where {len(header)} are named")
         else:
             yield Line(line.where, ["" if i is None else line.fields[i] for i in places])
+
+
+def _records(found: Iterator[Line | Fault]) -> Iterator[Line | Fault]:
+    """Put together the lines that quotation marks hold together.
+
+    A quotation mark that opens a field and that nothing closes is a letter.
+    """
+    waiting: deque[Line | Fault] = deque()
+
+    def following() -> Line | Fault | None:
+        return waiting.popleft() if waiting else next(found, None)
+
+    while (line := following()) is not None:
+        if isinstance(line, Fault) or not any(field.startswith(QUOTE) for field in line.fields):
+            yield line
+            continue
+        held = [line]
+        while (fields := _unquoted(held)) is None and len(held) < MOST_LINES:
+            more = following()
+            if isinstance(more, Fault):
+                waiting.appendleft(more)
+                break
+            if more is None:
+                break
+            held.append(more)
+        if not fields:
+            fields = line.fields
+            waiting.extendleft(reversed(held[1:]))
+        yield Line(line.where, fields)
+
+
+def _unquoted(held: Sequence[Line]) -> list[str] | None:
+    """Fields of lines as one record; None if a quotation goes on, and none if it is no CSV."""
+    text = [f"{TAB.join(line.fields)}\n" for line in held]
+    try:
+        return next(csv.reader(text, delimiter=TAB, strict=True))
+    except csv.Error as error:
+        return None if "end of data" in str(error) else []
 
 
 def is_file_name(text: str) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.train.corpus.importers.trees import clips, make, read, table
-from train.corpus.importers.row import Fault, Row
+from train.corpus.importers import importer
+from train.corpus.importers.row import Fault, LeftOut, Row
 
 NAME = "common-voice"
 OLD = "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccent"
@@ -127,17 +128,86 @@ def test_a_delta_release_adds_to_the_last_one(tmp_path: Path) -> None:
     assert len(clips(NAME, delta.parent)) == 2  # alone
 
 
-def test_spontaneous_speech(tmp_path: Path) -> None:
-    folder = tmp_path / "sps-corpus-1.0-2025-09-05-sv-SE"
-    table(
-        folder / "ss-corpus-sv-SE.tsv",
-        "client_id\taudio_id\taudio_file\tduration_ms\tprompt\ttranscription\tsplit",
-        "anna\t1\tspontaneous-speech-sv-SE-1.mp3\t14200\tq\t\ttest",
-        "bo\t2\tspontaneous-speech-sv-SE-2.mp3\t\tq\t\t",
+# As the releases of 2026 describe it: github.com/common-voice/cv-dataset.
+SPONTANEOUS = (
+    "client_id\taudio_id\taudio_file\tduration_ms\tprompt_id\tprompt\ttranscription\tvotes\tage"
+    "\tgender\taccents\tvariant\tlanguage\tprompt_upvotes\tprompt_reports\tis_edited\tsplit"
+    "\tchar_per_sec\tquality_tags"
+)
+
+
+def answer(
+    speaker: str, number: int, split: str = "unassigned", tags: str = "", said: str = "Ja, [um] ja."
+) -> str:
+    file = f"spontaneous-speech-sv-SE-{number}.mp3"
+    return (
+        f"{speaker}\t{number}\t{file}\t14200\t7\tVad gillar du?\t{said}\t2\t\t\t\t\tSwedish"
+        f"\t1\t0\t0\t{split}\t11.2\t{tags}"
     )
-    make(folder, "audios/spontaneous-speech-sv-SE-1.mp3")
-    first, second = clips(NAME, tmp_path)
+
+
+def spontaneous(root: Path, release: str, *answers: str) -> Path:
+    folder = root / f"sps-corpus-{release}-sv-SE"
+    table(folder / "ss-corpus-sv-SE.tsv", SPONTANEOUS, *answers)
+    table(folder / "ss-reported-audios-sv-SE.tsv", "client_id\taudio_id\taudio_file", "eve\t9\tx")
+    return folder
+
+
+def test_spontaneous_speech(tmp_path: Path) -> None:
+    folder = spontaneous(
+        tmp_path, "5.0-2026-09-11", answer("anna", 1, "test"), answer("bo", 2), answer("cia", 3, "")
+    )
+    first, second, third = clips(NAME, tmp_path)
     assert first.path == f"{folder.name}/audios/spontaneous-speech-sv-SE-1.mp3"
     assert (first.language, first.split, first.seconds) == ("sv", "test", 14.2)
     assert (first.speaker, first.source) == ("common-voice:anna", "common-voice-spontaneous")
-    assert (second.split, second.seconds) == ("train", None)
+    assert [each.split for each in (second, third)] == ["train", "train"]
+    assert [row.path for row in clips(NAME, folder)] == [
+        f"audios/spontaneous-speech-sv-SE-{number}.mp3" for number in (1, 2, 3)
+    ]
+
+
+def test_answers_in_another_language(tmp_path: Path) -> None:
+    """Their publishers have heard it; a rate of speech that is unusual says nothing of that."""
+    heard = "short-audio|dataset-language-audio-mismatch"
+    spontaneous(
+        tmp_path, "5.0-2026-09-11", answer("bo", 2, tags=heard), answer("bo", 3, tags="speech-rate")
+    )
+    items = list(importer(NAME).rows(tmp_path))
+    assert [item.path[-5] for item in items if isinstance(item, Row)] == ["3"]
+    (left_out,) = (item for item in items if isinstance(item, LeftOut))
+    assert "dataset-language-audio-mismatch" in left_out.reason
+
+
+def test_answers_of_several_lines(tmp_path: Path) -> None:
+    spontaneous(
+        tmp_path,
+        "5.0-2026-09-11",
+        answer("anna", 1, said='"Ja,\nett ""ja""\toch\n\nett till."'),
+        answer("bo", 2, said='"Nej" sa hon.'),
+        answer("cia", 3, said='"Aldrig'),
+        answer("dan", 4, said='Det "vet" jag'),
+        answer("eva", 5),
+    )
+    rows, faults = read(NAME, tmp_path)
+    assert faults == []
+    assert [row.speaker.partition(":")[2] for row in rows] == ["anna", "bo", "cia", "dan", "eva"]
+
+
+def test_releases_of_spontaneous_speech_side_by_side(tmp_path: Path) -> None:
+    """Each has the answers of the ones before; a delta, those that came since."""
+    spontaneous(tmp_path, "5.0-2026-09-11", answer("anna", 1, "dev"), answer("bo", 2))
+    spontaneous(tmp_path, "5.0-delta-2026-09-11", answer("bo", 2), answer("cia", 3))
+    assert [(row.path.partition("/")[0][:16], row.path[-5]) for row in clips(NAME, tmp_path)] == [
+        ("sps-corpus-5.0-2", "1"),
+        ("sps-corpus-5.0-2", "2"),
+        ("sps-corpus-5.0-d", "3"),
+    ]
+
+
+def test_spontaneous_speech_in_no_language(tmp_path: Path) -> None:
+    table(tmp_path / "ss-corpus-xx.tsv", SPONTANEOUS, answer("anna", 1))
+    assert read(NAME, tmp_path) == (
+        [],
+        [Fault("ss-corpus-xx.tsv", "'xx' is no code of a language")],
+    )

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import soundfile
 
-from tests.train.corpus.importers.test_common_voice import NEW, new
+from tests.train.corpus.importers.test_common_voice import NEW, SPONTANEOUS, answer, new
 from tests.train.corpus.test_importing import imported, left
 from train.cli import main
 from train.corpus.manifest import open_manifest
@@ -74,6 +74,24 @@ def test_archives_of_a_release(tmp_path: Path) -> None:
     assert imported(*arguments) == clips  # in its own place
     (only, *_) = imported("common-voice", tmp_path / "cv" / "fi.tar.gz", "-o", out)
     assert only.language == "fi"
+
+
+def test_archives_of_spontaneous_speech(tmp_path: Path) -> None:
+    for locale in ("sv-SE", "da"):
+        folder, file = f"sps-corpus-5.0-2026-09-11-{locale}", f"spontaneous-speech-{locale}-1.mp3"
+        line = answer("anna", 1).replace("sv-SE", locale)
+        members = {
+            f"{folder}/ss-corpus-{locale}.tsv": f"{SPONTANEOUS}\n{line}\n".encode(),
+            f"{folder}/audios/{file}": mp3(),
+            f"{folder}/audios/spontaneous-speech-{locale}-2.mp3": mp3(),  # reported
+        }
+        write_tar(tmp_path / "in" / f"{folder}.tar.gz", members)
+    clips = imported(
+        "common-voice", tmp_path / "in", "-o", tmp_path / "m.parquet", "--languages", "sv"
+    )
+    path = "sps-corpus-5.0-2026-09-11-sv-SE/audios/spontaneous-speech-sv-SE-1.mp3"
+    assert [clip.path for clip in clips] == [path]
+    assert files(tmp_path / "m.audio") == [".edgelid-import", path]
 
 
 def test_hugging_faces_archives(tmp_path: Path) -> None:
