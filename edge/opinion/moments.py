@@ -80,8 +80,9 @@ class Moments:
         self._pause_s = None
         if self._speech_s is None:
             self._speech_s = self._voice_s
+        is_first = self._asked_s <= self._speech_s
         new_s = end_s - max(self._asked_s, self._speech_s)
-        if new_s < self._least_s(moment):
+        if new_s < (self._first_s if is_first else self._least_s(moment)):
             self._due_s = end_s
             return None
         start_s = max(self._voice_s, end_s - self._window_s)
@@ -94,9 +95,7 @@ class Moments:
         return None
 
     def _least_s(self, moment: Moment) -> float:
-        """How much new speech there must be."""
-        if self._asked_s <= self._speech_s:
-            return self._first_s
+        """How much new speech there must be, once it has been asked."""
         if moment.sure < SURE or not moment.is_announced:
             return UNSURE_S
         if moment.is_disputed or self._asked_s < self._voice_s + self._window_s:

@@ -136,4 +136,5 @@ def _calibrated(opinion: Opinion) -> Float64Array:
     """
     share = min(1.0, (opinion.end_s - opinion.start_s) / opinion.window_s)
     flatter: Float64Array = opinion.probabilities ** math.sqrt(share)
-    return flatter / flatter.sum()
+    flatter /= flatter.sum()
+    return flatter
