@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from edge.borders import MIN_LIKELIHOOD
+from edge.classifier import Window
 from edge.frontend import Float64Array
 
 Expected = tuple[bool, ...]  # of each class, whether it is an answer of its own
 
 COMPACT, SECOND_OPINION = "compact", "second opinion"  # who decides
 # Both models hear the same audio, so that what they say must not count twice, and about strangers
-# the large one is right far more often: the compact one counts for a part, where the large one has
-# heard and for a while behind, as it is the same person who speaks. Chosen on development speech,
-# see docs/second-opinion.md.
-COMPACT_WEIGHT = 0.25
-OPINION_WEIGHT = 1.5
+# the large one is right far more often: which language it is, the compact one says with a part of
+# its weight, where the large one has heard and for a while behind, as it is the same person who
+# speaks. Whether anybody speaks, it says with all of it. Chosen on development speech, see
+# docs/second-opinion.md.
+COMPACT_WEIGHT = 0.1
+OPINION_WEIGHT = 1.5  # of what heard a whole window
 TRUST_S = 18.0  # a little longer than it takes until an answer is confirmed
 MEMORY_S = 20.0  # how old what an opinion is about may be; a slow machine needs seconds for one
 
@@ -159,10 +164,8 @@ class _Hop:
         What was believed of the classes before it.
     probabilities : ndarray, shape (classes,)
         Of the compact model's window.
-    opinions : list of ndarray, shape (classes,)
-        Of all that have been heard of it.
-    weight : float
-        Exponent of these, together.
+    opinions : list of (ndarray, shape (classes,), float)
+        All that have been heard of it, and how much each counts by itself: the exponent.
     heard_s : float
         Up to where opinions have heard, of the stream before it.
     """
@@ -170,9 +173,17 @@ class _Hop:
     end_s: float
     before: list[float]
     probabilities: Float64Array
-    opinions: list[Float64Array]
+    opinions: list[tuple[Float64Array, float]]
     heard_s: float
-    weight: float = 0.0
+
+    def language(self, after: list[float]) -> Float64Array:
+        """What is known of it, shape (classes,), where `after` is what was believed behind it."""
+        if not self.opinions:
+            return np.maximum(after, MIN_LIKELIHOOD)
+        answers, weights = zip(*self.opinions, strict=True)
+        logs = np.average(np.log(np.maximum(answers, MIN_LIKELIHOOD)), axis=0, weights=weights)
+        language: Float64Array = np.exp(logs)
+        return language
 
 
 class RevisableBelief(Belief):
@@ -185,6 +196,8 @@ class RevisableBelief(Belief):
     classes, leave, evidence, other
         As for `Belief`.
     hop_s : float
+    nonspeech : int, optional
+        Index of that class.
 
     Attributes
     ----------
@@ -199,8 +212,9 @@ class RevisableBelief(Belief):
         evidence: float,
         hop_s: float,
         other: int | None = None,
+        nonspeech: int | None = None,
     ) -> None:
-        self._hop_s = hop_s
+        self._hop_s, self._nonspeech = hop_s, nonspeech
         self._hops: deque[_Hop] = deque(maxlen=math.ceil(MEMORY_S / hop_s))
         self.alone = Belief(classes, leave, evidence, other)
         super().__init__(classes, leave, evidence, other)
@@ -230,12 +244,14 @@ class RevisableBelief(Belief):
         bool
             Whether anything that it is about is still remembered.
         """
+        weight = OPINION_WEIGHT * self._hop_s / opinion.window_s
+        # What heard less is wrong more often, and not aware of it.
+        weight *= min(1.0, (opinion.end_s - opinion.start_s) / opinion.window_s)
         first = None
         for index, hop in enumerate(self._hops):
             if opinion.start_s < hop.end_s - self._hop_s / 2 <= opinion.end_s:
                 first = index if first is None else first
-                hop.opinions.append(opinion.probabilities)
-                hop.weight = OPINION_WEIGHT * self._hop_s / opinion.window_s
+                hop.opinions.append((opinion.probabilities, weight))
         if first is None:
             return False
         hops = list(self._hops)
@@ -245,31 +261,70 @@ class RevisableBelief(Belief):
             self._hear(hop)
         return True
 
+    def hindsight(self, fine: Sequence[Window]) -> list[Window]:
+        """Short windows, with what is known by now of the language in them.
+
+        The compact model's short windows tell speech from silence. Of the language they say
+        little; it is what opinions say of the hop, or what was believed where none has heard it.
+
+        Parameters
+        ----------
+        fine : sequence of Window
+            One a hop. They come back as they are without any opinion, and those that are
+            remembered no longer in any case.
+        """
+        if not any(hop.opinions for hop in self._hops):
+            return list(fine)
+        befores = [hop.before for hop in self._hops][1:]
+        hops = zip(self._hops, [*befores, self._states], strict=True)
+        known = {hop.end_s: hop.language(after) for hop, after in hops}
+        return [
+            self._told(window, known[window.end_s]) if window.end_s in known else window
+            for window in fine
+        ]
+
+    def _told(self, window: Window, language: Float64Array) -> Window:
+        spoken = window.probabilities > 0
+        if self._nonspeech is not None:
+            spoken[self._nonspeech] = False
+        likely = np.where(spoken, language, 0.0)
+        speech = window.probabilities[spoken].sum()
+        probabilities = np.where(spoken, speech * likely / likely.sum(), window.probabilities)
+        return replace(window, probabilities=probabilities, apart=None)
+
     def _hear(self, hop: _Hop) -> None:
         """The step over a hop."""
         if hop.opinions:
             self._heard_s = hop.end_s
-            self._weigh(hop)
-        elif hop.end_s - self._heard_s <= TRUST_S:
-            self._step(hop.probabilities, COMPACT_WEIGHT * self._evidence)
-        else:
+        if hop.end_s - self._heard_s > TRUST_S:
             self._step(hop.probabilities, self._evidence)
+        else:
+            self._weigh(hop)
 
     def _weigh(self, hop: _Hop) -> None:
-        """The step over a hop of which there are opinions."""
-        stay, leave = 1 - self._leave, self._leave
-        # Stretches overlap as windows do: what several say of a hop is one evidence, their mean.
-        share, compact = hop.weight / len(hop.opinions), COMPACT_WEIGHT * self._evidence
+        """The step over a hop of which there are opinions, or were of what was said before."""
+        stay, leave, evidence = 1 - self._leave, self._leave, self._evidence
+        silence = 0.0
+        if self._nonspeech is not None:
+            silence = float(hop.probabilities[self._nonspeech])
+        speech = max(1.0 - silence, MIN_LIKELIHOOD)
         states = []
         rows = zip(self._states, self._prior, hop.probabilities.tolist(), strict=True)
         for index, (before, prior, now) in enumerate(rows):
             value = 0.0
             if now > 0:
-                value = (stay * before + leave * prior) * max(now, MIN_LIKELIHOOD) ** compact
+                value = stay * before + leave * prior
+                if index == self._nonspeech:
+                    value *= max(now, MIN_LIKELIHOOD) ** evidence
+                else:
+                    language = max(now / speech, MIN_LIKELIHOOD) ** COMPACT_WEIGHT
+                    value *= (speech * language) ** evidence
                 # An opinion has one number for all that is not expected.
                 alone = self._expected[index] or self._other is None
                 answer = index if alone else self._other
-                for opinion in hop.opinions:
+                # Stretches overlap as windows do: what several say of a hop is one evidence.
+                for opinion, weight in hop.opinions:
+                    share = weight / len(hop.opinions)
                     value *= max(float(opinion[answer]), MIN_LIKELIHOOD) ** share
             states.append(value)
         total = math.fsum(states)

@@ -180,7 +180,7 @@ class Decoder:
         self._second = second_opinion
         filtering = len(self._labels), min(0.5, hop_s / settings.stay_s), hop_s / settings.window_s
         self._belief = (
-            RevisableBelief(*filtering, hop_s, self._other)
+            RevisableBelief(*filtering, hop_s, self._other, self._nonspeech)
             if second_opinion
             else Belief(*filtering, self._other)
         )
@@ -378,6 +378,8 @@ class Decoder:
         since_s = max(old.start_s, self._end_s - HISTORY_S - self._hold_s) + self._hop_s / 2
         windows = [window for window in self._history if window.end_s > since_s]
         windows = windows or [self._history[-1]]  # it has begun with this very hop
+        if isinstance(self._belief, RevisableBelief):
+            windows = self._belief.hindsight(windows)
         found = find_borders(
             windows,
             self._index(old.language),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median_low
 from typing import Any
 
 import numpy as np
 
+from edge.bench.passes import Setup, blocks, in_real_time
 from edge.bench.turns import Turn, delays
 from edge.config import ListenSettings
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
@@ -21,6 +23,7 @@ from edge.opinion.second import SecondOpinion
 
 ANSWERS = 20  # as many as a 95th percentile takes
 PASSES = 3
+PACED_S = 60.0  # in real time
 SHARE = ListenSettings.second_opinion_share
 
 
@@ -84,6 +87,7 @@ def measure_opinion(
         "share": SHARE,
         "affordable_a_minute": SHARE * SPAN_S / (answer_ms / 1e3),
         "listening": _listening(file, model, samples, turns, say),
+        "real_time": _real_time(file, model, samples, say),
     }
 
 
@@ -116,6 +120,48 @@ def _listening(
         if name == "together":
             found[name]["answers_a_minute"] = answers * 60 / audio_s
     return found
+
+
+@dataclass(frozen=True)
+class _Asking(Setup):
+    """A model that a second one is asked beside, in the background as at a microphone.
+
+    Attributes
+    ----------
+    second : SecondOpinion
+    """
+
+    second: SecondOpinion
+
+    def listener(self) -> Listener:
+        """As ``edgelid listen --second-opinion`` makes it."""
+        settings = self.model.description.decoder
+        return Listener(self.model, self.graphs, settings, second=self.second)
+
+
+def _real_time(
+    file: ExpertFile, model: ModelFile, samples: Float32Array, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """How late answers are while another thread has the large model at work.
+
+    A hop is late if its answer is not there before the next one is due.
+    """
+    second = SecondOpinion.of(file, model, SHARE)
+    setup = _Asking(model, open_model(model), second)
+    hops = setup.hops(round(PACED_S * SAMPLE_RATE_HZ))
+    say(f"second opinion: {hops * setup.hop_s:.1f} s in real time")
+    try:
+        paced = in_real_time(setup, blocks(samples, setup.samples(hops)))
+    finally:
+        second.close()
+    late_ns = np.asarray(paced.late_ns)
+    return {
+        "audio_s": len(late_ns) * setup.hop_s,
+        "hops": len(late_ns),
+        "deadline_misses": int((late_ns > setup.hop_s * 1e9).sum()),
+        "late_ms_max": float(late_ns.max()) / 1e6,
+        "answers": second.told().answers,
+    }
 
 
 def _listener(

@@ -143,7 +143,12 @@ def _second_opinion(found: dict[str, Any]) -> list[str]:
         )
     answers = figure(listening["together"]["answers_a_minute"])
     lines[-1] += f"  {answers} answers a minute"
-    return lines
+    paced = found["real_time"]
+    text = (
+        f"{paced['deadline_misses']} of {paced['hops']} answers late with {paced['answers']} "
+        f"second opinions, at most {figure(paced['late_ms_max'])} ms"
+    )
+    return [*lines, *_row("real time", text)]
 
 
 def _megahertz(values_hz: list[int | None] | None) -> str:

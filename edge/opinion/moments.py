@@ -8,8 +8,11 @@ SPEECH = 0.5  # a short window is of speech unless it is more likely to be of no
 PAUSE_S = 1.0  # behind a longer silence another person may speak
 FIRST_S = 2.0  # of speech, before which even a large model is often wrong
 UNSURE_S = 1.0  # of new speech, before it is asked again while the answer is not sure
-DISPUTE_S = 3.0  # the same while the compact model alone would answer otherwise
+# The same while the compact model alone would answer otherwise, or behind any pause, until it has
+# heard a whole window.
+DISPUTE_S = 3.0
 CONFIRM_S = 15.0  # the same while both agree
+PATIENCE_S = 3.0  # how long it waits for speech without a pause, before it hears across one
 SURE = 0.8  # smoothed probability below which an answer may soon be another
 
 
@@ -52,12 +55,15 @@ class Moments:
 
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
+        self._first_s = min(FIRST_S, window_s)
         self.reset()
 
     def reset(self) -> None:
         """Start a new stream."""
         self._speech_s: float | None = None  # since when there is speech, but for short pauses
+        self._voice_s = 0.0  # since when there is speech without even these
         self._pause_s: float | None = None  # since when there is a pause
+        self._due_s = 0.0  # up to when there was no need to ask
         self._asked_s = 0.0  # up to where opinions have heard
 
     def wanted(self, moment: Moment) -> float | None:
@@ -67,21 +73,34 @@ class Moments:
             self._pause_s = end_s if self._pause_s is None else self._pause_s
             if end_s - self._pause_s >= PAUSE_S:
                 self._speech_s = None
+                self._due_s = end_s
             return None
+        if self._pause_s is not None or self._speech_s is None:
+            self._voice_s = max(0.0, end_s - moment.short_s)
         self._pause_s = None
         if self._speech_s is None:
-            self._speech_s = max(0.0, end_s - moment.short_s)
-        if end_s - self._speech_s < min(FIRST_S, self._window_s):
-            return None
-        new_s = end_s - max(self._asked_s, self._speech_s)
+            self._speech_s = self._voice_s
         is_first = self._asked_s <= self._speech_s
-        if moment.sure < SURE or not moment.is_announced:
-            least_s = UNSURE_S
-        else:
-            least_s = DISPUTE_S if moment.is_disputed else CONFIRM_S
-        if not is_first and new_s < least_s:
+        new_s = end_s - max(self._asked_s, self._speech_s)
+        if new_s < (self._first_s if is_first else self._least_s(moment)):
+            self._due_s = end_s
             return None
-        return max(self._speech_s, end_s - self._window_s)
+        start_s = max(self._voice_s, end_s - self._window_s)
+        if end_s - start_s >= self._first_s:
+            return start_s
+        # What lies across a pause may be two people's, and then it hears neither of them.
+        start_s = max(self._speech_s, end_s - self._window_s)
+        if end_s - self._due_s >= PATIENCE_S and end_s - start_s >= self._first_s:
+            return start_s
+        return None
+
+    def _least_s(self, moment: Moment) -> float:
+        """How much new speech there must be, once it has been asked."""
+        if moment.sure < SURE or not moment.is_announced:
+            return UNSURE_S
+        if moment.is_disputed or self._asked_s < self._voice_s + self._window_s:
+            return DISPUTE_S
+        return CONFIRM_S
 
     def asked(self, end_s: float) -> None:
         """Take note that an opinion has been asked for."""

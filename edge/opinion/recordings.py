@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from edge.belief import COMPACT, COMPACT_WEIGHT, SECOND_OPINION
+from edge.belief import COMPACT, SECOND_OPINION, Opinion
 from edge.borders import MIN_LIKELIHOOD
 from edge.classifier import Window
 from edge.decoder import Decoder
@@ -20,6 +21,11 @@ from edge.opinion.second import RecentAudio
 # All stretches of the first two minutes of speech are asked about, every second one of the next
 # two, and so on: so many answers for each doubling of the length.
 OFTEN = 40
+# Exponent of the compact model's probabilities for each second that the large one has heard less
+# than `ENOUGH_S`. Of more speech the large one is right more often alone: see
+# docs/second-opinion.md.
+COMPACT_WEIGHT_A_SECOND = 0.2
+ENOUGH_S = 2.0
 LEAST_S = 1.0  # a shorter rest is not worth a question, unless there is nothing else
 
 
@@ -55,7 +61,7 @@ class Hearing:
         self._covered_s = self._speech_s = 0.0  # asked or silent, and the end of the last speech
         self._stretches = self._answers = 0
         self._sum, self._weight = np.zeros(len(self._model.labels)), 0.0
-        self._took_s = 0.0
+        self._heard_s = self._took_s = 0.0
 
     def hear(self, samples: Float32Array) -> None:
         """Take the next samples, before they are classified."""
@@ -85,7 +91,8 @@ class Hearing:
         if not self._weight:
             return compact
         large = np.maximum(self._sum / self._weight, MIN_LIKELIHOOD)
-        both = np.maximum(compact, MIN_LIKELIHOOD) ** COMPACT_WEIGHT * large
+        compact_weight = COMPACT_WEIGHT_A_SECOND * max(0.0, ENOUGH_S - self._heard_s)
+        both = np.maximum(compact, MIN_LIKELIHOOD) ** compact_weight * large
         both[compact == 0] = 0.0  # masked languages stay impossible
         combined: Float64Array = both / both.sum()
         return combined
@@ -114,7 +121,20 @@ class Hearing:
         share = every * (opinion.end_s - opinion.start_s)
         if NONSPEECH in labels:
             share *= 1.0 - float(opinion.probabilities[labels.index(NONSPEECH)])
-        self._sum += share * opinion.probabilities
+        self._sum += share * _calibrated(opinion)
         self._weight += share
+        self._heard_s += opinion.end_s - opinion.start_s
         self._answers += 1
         self._took_s += opinion.took_s
+
+
+def _calibrated(opinion: Opinion) -> Float64Array:
+    """Probabilities of an opinion, shape (classes,), as sure as its length allows.
+
+    What is shorter than a window is repeated, and the model is as sure of it as of a whole one.
+    Fitted to development speech of 1 and 2 s, the exponents are 0.5 and 0.8 of that of 3 s.
+    """
+    share = min(1.0, (opinion.end_s - opinion.start_s) / opinion.window_s)
+    flatter: Float64Array = opinion.probabilities ** math.sqrt(share)
+    flatter /= flatter.sum()
+    return flatter

@@ -22,14 +22,18 @@ Edgelid = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_the_figures_fit_each_other(
-    document: dict[str, Any], model: ModelFile, speech: Float32Array
+    monkeypatch: pytest.MonkeyPatch,
+    document: dict[str, Any],
+    model: ModelFile,
+    speech: Float32Array,
 ) -> None:
+    monkeypatch.setattr("edge.bench.opinion.PACED_S", 4.0)
     said: list[str] = []
     # The compact model serves as its own.
     samples = speech[: 20 * SAMPLE_RATE_HZ]
     turns = read_turns(SAMPLE, 19.0)
     found = measure_opinion(str(DEFAULT_MODEL), model, samples, turns, said.append)
-    assert len(said) == 5
+    assert len(said) == 6
     assert found["model"] == {"name": "edgelid-9", "size_bytes": model.size_bytes}
     answer, listening = found["answer"], found["listening"]
     assert 0 < answer["wall_ms"]["p50"] <= answer["wall_ms"]["p95"] <= answer["wall_ms"]["max"]
@@ -43,6 +47,11 @@ def test_the_figures_fit_each_other(
         assert way["core_share"] > 0
         assert way["missed"] == 0
         assert 0 < way["median_delay_s"] < 8
+    paced = found["real_time"]
+    assert paced["hops"] == pytest.approx(paced["audio_s"] / 0.16)
+    assert 3.5 < paced["audio_s"] <= 4.0
+    assert 0 <= paced["deadline_misses"] <= paced["hops"]
+    assert paced["late_ms_max"] > 0
     lines = table({**document, "second_opinion": found})
     for label in ("second ", "one answer ", "listening ", "compact ", "large ", "together "):
         assert sum(line.startswith(label) for line in lines) == 1

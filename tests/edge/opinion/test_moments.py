@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from edge.opinion.moments import (
     CONFIRM_S,
     DISPUTE_S,
     FIRST_S,
+    PATIENCE_S,
     PAUSE_S,
     UNSURE_S,
     Moment,
@@ -41,19 +44,21 @@ def test_silence_is_never_asked_about() -> None:
     assert asked([(60.0, False, UNSURE)]) == []
 
 
-def test_first_once_there_is_enough_speech() -> None:
-    stretches = asked([(5.0, False, UNSURE), (20.0, True, SURE)])
-    (start_s, end_s), *_ = stretches
+def test_first_once_there_is_enough_speech_and_again_once_there_is_a_window() -> None:
+    stretches = asked([(5.0, False, UNSURE), (25.0, True, SURE)])
+    (start_s, end_s), (second_s, later_s), *_ = stretches
     assert FIRST_S <= end_s - start_s <= FIRST_S + 2 * HOP_S
     assert start_s >= 5.0 - 0.5  # nothing of the silence before, but for a short window
-    assert len(stretches) == 1 + int((20.0 - end_s) // CONFIRM_S)
+    assert later_s - second_s == pytest.approx(WINDOW_S)
+    assert later_s - end_s == pytest.approx(DISPUTE_S, abs=HOP_S)
+    assert len(stretches) == 2 + int((25.0 - later_s) // CONFIRM_S)
 
 
 def test_often_in_doubt_less_in_dispute_rarely_to_confirm() -> None:
     counts = [len(asked([(61.0, True, state)])) for state in (UNSURE, DISPUTED, SURE)]
     expected = [(61.0 - FIRST_S) / step_s + 1 for step_s in (UNSURE_S, DISPUTE_S, CONFIRM_S)]
     for count, most in zip(counts, expected, strict=True):
-        assert 0.85 * most - 1 <= count <= most
+        assert 0.85 * most - 1 <= count <= most + 1
     assert counts == sorted(counts, reverse=True)
 
 
@@ -67,3 +72,20 @@ def test_behind_a_pause_only_what_follows_it() -> None:
     behind = [start_s for start_s, end_s in stretches if end_s > 10.0]
     assert behind
     assert min(behind) >= 10.0 + pause_s - 0.5
+
+
+def test_behind_a_short_pause_nothing_is_heard_across_it() -> None:
+    pause = (10.4, False, SURE)
+    stretches = asked([(10.0, True, SURE), pause, (20.0, True, SURE)])
+    behind = [(start_s, end_s) for start_s, end_s in stretches if end_s > 10.0]
+    assert all(start_s >= 10.4 - 0.5 for start_s, _ in behind)
+    assert behind[0][1] - behind[0][0] <= WINDOW_S + HOP_S  # whoever speaks now, it is asked soon
+
+
+def test_speech_in_pieces_is_asked_about_in_the_end() -> None:
+    words: list[tuple[float, bool, dict[str, object]]] = []
+    for word in range(20):
+        words += [(word * 1.5 + 1.2, True, UNSURE), (word * 1.5 + 1.5, False, UNSURE)]
+    stretches = asked(words)
+    assert stretches[0][1] <= FIRST_S + PATIENCE_S + 1.5 + HOP_S
+    assert 4 <= len(stretches) <= 30.0 / PATIENCE_S

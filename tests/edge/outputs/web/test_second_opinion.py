@@ -61,7 +61,7 @@ def test_with_one(model: ModelFile, graphs: Graphs, speech: Float32Array) -> Non
         assert found["edgelid_second_opinions_refused_total", reason] == 0
     by = [found["edgelid_changes_by_total", name] for name in (COMPACT, SECOND_OPINION)]
     assert sum(by) == found["edgelid_changes_total",]
-    assert all(by)
+    assert by[1] > 0  # the first may be none: on this speech the other one is asked in time
     assert_described(state)
     assert state["by"] in (COMPACT, SECOND_OPINION)
     assert state["second_opinion"]["language"] == told.language
