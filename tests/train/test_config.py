@@ -14,7 +14,8 @@ from edge.errors import EdgelidError
 from train.config import RunConfig, from_dict, read_config
 
 FOLDER = Path(train.__file__).parent / "configs"
-OF_WAVEFORMS = ("compact", "edgelid-9-taught", "large")  # train.waveforms reads more in them
+STUDENTS = ("compact", "edgelid-9-taught", "edgelid-9-deep")
+OF_WAVEFORMS = (*STUDENTS, "large")  # train.waveforms reads more in them
 OF_THE_CORPUS = ("own", "own-few")  # see tests/train/fit/test_configuring.py
 CONFIGS = sorted(
     path for path in FOLDER.glob("*.toml") if path.stem not in (*OF_WAVEFORMS, *OF_THE_CORPUS)
@@ -37,10 +38,11 @@ def test_configurations_of_waveforms_hold_out_the_same() -> None:
     pytest.importorskip("tensorflow", reason="needs the extra `train`")
     from train.waveforms.compact_fit import run_config
 
-    compact, taught, large = (
-        tomllib.loads((FOLDER / f"{n}.toml").read_text()) for n in OF_WAVEFORMS
+    *students, large = (
+        tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+        for name in (*STUDENTS, "large")
     )
-    for student in (compact, taught):
+    for student in students:
         labels = (*large["data"]["languages"], "other", "nonspeech")
         assert run_config(student).data.labels == labels
         assert student["data"] == large["data"]
