@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 SURE = 0.95  # probability of a language, from which on an opinion teaches
 AGREEING_S = 60.0  # within which another one must say the same
-STEP_S = 1.0  # between windows that are remembered
+STEP_S = 0.5  # between windows that are remembered: an opinion is about some time between them
 MEMORY_S = 30.0  # as opinions come late
 NEAR_S = 0.7  # how far a window may be from what the opinion is about
 LESSON_WINDOWS = 24  # that are learnt from at once

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import EdgelidError
-from edge.model.modelfile import is_model_file
 from edge.outputs.stdout import standard_output
 from edge.system.atomic import check_writable
 from edge.system.native_stderr import stderr_to_log
@@ -73,6 +72,8 @@ def check_model_output(output: Path) -> None:
     EdgelidError
         If there is such a file, or none can be written.
     """
+    from edge.model.modelfile import is_model_file  # imports numpy, which `--help` should not
+
     if output.is_file():
         if output.stat().st_size and not is_model_file(output):
             raise EdgelidError(

@@ -182,14 +182,13 @@ def test_listening_and_learning(
     """The whole way, with the large model that comes along; without, nothing is written."""
     monkeypatch.setattr("edge.opinion.moments.CONFIRM_S", 2.0)
     book = tmp_path / "voices"
-    some = speech[: 40 * SAMPLE_RATE_HZ]
     settings = Settings(
         input="file.wav", second_opinion="large", second_opinion_share=1.0, lessons=str(book)
     )
     with pytest.raises(EdgelidError, match="does not exist"):
         ReloadingListener(settings)
     with contextlib.closing(ReloadingListener(replace(settings, learn=True))) as listener:
-        heard = [*listener.hear(np.split(some, 40), lambda _: None)]
+        heard = [*listener.hear(np.split(speech, 80), lambda _: None)]
         model = listener.model
     assert heard[-1].current is not None
     lessons = read_book(book, model).lessons

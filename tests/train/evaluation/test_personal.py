@@ -114,6 +114,7 @@ def test_households_rounds_and_their_table(evaluation: Evaluation) -> None:
         "cost": cost,
     }
     report["targets"] = targets(report)
+    report["targets"] = targets(report)
     assert report["new_languages"] == {}
     assert "<h2>Lesson after lesson</h2>" in page(report)
     assert any("taught, 3 s" in line for line in table(report))
