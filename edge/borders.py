@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.classifier import Window
 from edge.frontend import Float64Array
@@ -127,8 +128,8 @@ def find_borders(
     )
     if new is None:
         last = len(windows)
-    found = np.flatnonzero(quiet[first:last])
-    pause_end = first + int(found[-1]) + 1 if len(found) else first
+    pause, pause_end = _longest_run(quiet[first:last])
+    first, pause_end = first + pause, first + pause_end
     if new is not None and old is not None and (last - pause_end) * hop_s < UNCLEAR_S:
         if new == nonspeech:
             first = pause_end = last  # whatever it is, it is speech
@@ -169,6 +170,16 @@ def find_borders(
         new_start_s = turns(last)
     pause_end_s = max(old_end_s, pause_end_s)
     return Borders(old_end_s, pause_end_s, max(pause_end_s, new_start_s))
+
+
+def _longest_run(quiet: NDArray[np.bool_]) -> tuple[int, int]:
+    """Where the longest stretch without a break begins and ends; (0, 0) where there is none."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(np.int8)))
+    if not len(edges):
+        return 0, 0
+    begins, ends = edges[::2], edges[1::2]
+    best = int((ends - begins).argmax())
+    return int(begins[best]), int(ends[best])
 
 
 def _divide(

@@ -1,0 +1,50 @@
+"""A pause is where nobody speaks, not all that lies between two languages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.borders import FINE_S, find_borders
+from edge.classifier import Window
+
+HOP_S = 0.1
+CLASSES = 5
+OLD, NEW, NONSPEECH = 0, 1, 4
+UNCLEAR = None
+
+
+def windows(script: list[tuple[int | None, int]]) -> list[Window]:
+    """Short windows a hop apart: what they hear, and how many of them."""
+    found: list[Window] = []
+    for heard, count in script:
+        probabilities = np.full(CLASSES, 0.2)
+        if heard is not None:
+            probabilities = np.full(CLASSES, 0.025)
+            probabilities[heard] = 0.9
+        for _ in range(count):
+            end_s = FINE_S + HOP_S * len(found)
+            found.append(Window(end_s - FINE_S, end_s, FINE_S, probabilities))
+    return found
+
+
+@pytest.mark.parametrize("quiet_moments", [1, 3])
+def test_a_quiet_moment_in_unclear_speech_is_no_pause(quiet_moments: int) -> None:
+    """Once, all from the first quiet window to the last was a pause, and its speech was lost."""
+    pause = [(NONSPEECH, 20), (NEW, 30)]
+    plain = [(OLD, 30), (UNCLEAR, 10 + quiet_moments), *pause]
+    broken = [(OLD, 30), (UNCLEAR, 2), (NONSPEECH, quiet_moments), (UNCLEAR, 8), *pause]
+    wanted = find_borders(windows(plain), OLD, NEW, NONSPEECH, HOP_S)
+    found = find_borders(windows(broken), OLD, NEW, NONSPEECH, HOP_S)
+    assert found == wanted
+    begins = 30 + 10 + quiet_moments
+    assert found.old_end_s == pytest.approx(begins * HOP_S)
+    assert found.new_start_s == pytest.approx(FINE_S + (begins + 20 - 1) * HOP_S)
+
+
+def test_a_pause_between_languages() -> None:
+    found = find_borders(
+        windows([(OLD, 30), (NONSPEECH, 20), (NEW, 30)]), OLD, NEW, NONSPEECH, HOP_S
+    )
+    assert found.old_end_s == pytest.approx(30 * HOP_S)
+    assert found.pause_end_s == found.new_start_s == pytest.approx(FINE_S + 49 * HOP_S)
