@@ -21,6 +21,8 @@ import soundfile
 import soxr
 
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.lessons.book import MICROPHONE, read_book
+from edge.model.modelfile import DEFAULT_MODEL, read_model
 from tests.virtual_microphone import (
     SINK_NAME,
     SINK_RATE_HZ,
@@ -406,3 +408,41 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_teaching_from_a_microphone(pulse: VirtualMicrophone, tmp_path: Path) -> None:
+    """A minute of Spanish is spoken, and becomes a lesson; without a microphone nothing is."""
+    speech, rate_hz = soundfile.read(SAMPLE, dtype="float32")
+    spanish = speech[round(10.5 * rate_hz) : 18 * rate_hz]
+    spoken = soxr.resample(np.tile(spanish, 10), rate_hz, SINK_RATE_HZ)
+    soundfile.write(tmp_path / "spoken.wav", spoken, SINK_RATE_HZ)
+    book = tmp_path / "voices"
+    command = [sys.executable, "-m", "edge.cli", "teach", "es", "--lessons", str(book), "--json"]
+    environment = {**pulse.env, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    refused = subprocess.run(
+        [*command, "--device", "no such microphone"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert refused.returncode != 0 and "Traceback" not in refused.stderr
+    assert not book.exists()
+    with subprocess.Popen(
+        [*command, "--device", "pulse"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as teacher:
+        assert teacher.stderr is not None
+        assert "speak Spanish for a minute" in teacher.stderr.readline()
+        pulse.play(tmp_path / "spoken.wav")
+        output, errors = teacher.communicate(timeout=120)
+    assert teacher.returncode == 0, errors
+    told = json.loads(output.splitlines()[-1])
+    assert told["lessons"] == str(book)
+    (lesson,) = read_book(book, read_model(DEFAULT_MODEL)).lessons
+    assert (lesson.language, lesson.origin) == ("es", MICROPHONE)
+    assert len(lesson.windows) >= 40  # one for each second, but for what pauses take
