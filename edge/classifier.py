@@ -400,10 +400,7 @@ class StreamingClassifier:
         length_s = (last - first) * self._embedding_s
         if isinstance(self._memory, _WholeWindows):
             return self._window(longest_s, longest, temperature)
-        self._embeddings = last  # as if nothing had come behind it
-        window = self._window(length_s, last - first, self._temperature(length_s))
-        self._embeddings = newest
-        return window
+        return self._window(length_s, last - first, self._temperature(length_s), last)
 
     def learn(self, lessons: Correction) -> None:
         """Go on with what has been learnt since, where there were lessons before."""
@@ -494,8 +491,11 @@ class StreamingClassifier:
         self._embeddings += count
         return [self._window(*window) for window in self._windows]
 
-    def _window(self, length_s: float, count: int, temperature: float) -> Window:
-        last = self._embeddings
+    def _window(
+        self, length_s: float, count: int, temperature: float, last: int | None = None
+    ) -> Window:
+        """The window of so many embeddings, the newest ones unless it ends at another."""
+        last = self._embeddings if last is None else last
         first = max(0, last - count)
         scores = self._memory.scores(first, last)
         probabilities = calibrated(scores, temperature)

@@ -125,10 +125,7 @@ def errors_by_seconds_taught(
             for x, y in zip(seconds, values, strict=True):
                 axes.annotate(f"{y:.0f}", (x, y), (4, 5), textcoords="offset points", color=colour)
         axes.set_xticks(sorted({s for points in curves.values() for s, _ in points}))
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("seconds taught of each voice")
-        axes.set_ylabel("errors, %")
-        axes.legend(loc="lower left")
+        _of_errors(axes, "seconds taught of each voice")
 
     return plot
 
@@ -143,12 +140,17 @@ def errors_by_round(
         for name, colour in zip(names, COLOURS, strict=False):
             values = [one[name] * 100 for one in rounds]
             axes.plot(numbers, values, color=colour, marker=".", label=name)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("lessons given")
-        axes.set_ylabel("errors, %")
-        axes.legend(loc="lower left")
+        _of_errors(axes, "lessons given")
 
     return plot
+
+
+def _of_errors(axes: Axes, against: str) -> None:
+    """Name the axes of errors in per cent."""
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(against)
+    axes.set_ylabel("errors, %")
+    axes.legend(loc="lower left")
 
 
 def _always(
