@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from edge.audio.containers import UNKNOWN_BYTES
 from edge.audio.ffmpeg import (
     INSTALL,
     POLL_S,
@@ -25,8 +26,9 @@ from edge.audio.ffmpeg import (
     of_file,
     wait_ready,
 )
-from edge.audio.formats import SYNC_BYTES, kind_of
-from edge.audio.sections import Section, Window, sections
+from edge.audio.formats import SYNC_BYTES, kind_amid_frames, kind_of
+from edge.audio.section import Section, Window
+from edge.audio.sections import sections
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.system.install import how_to_install
@@ -36,10 +38,9 @@ logger = logging.getLogger(__name__)
 
 MALFORMED_PAGES = 10  # of an Ogg file, one after the other, before it counts as damaged
 ESTIMATE = 0.02  # lengths in the headers of containers are rough
+MISSING_END = "its end is missing"
 LOST_END_S = 0.1  # lossy formats may promise some samples more than decoders find
 
-# Recorders that write a WAV file to a pipe cannot know its length and promise 2 GiB or more.
-UNKNOWN_LENGTH_BYTES = 0x7FFF0000
 UNKNOWN_LENGTH_FRAMES = 1 << 62  # libsndfile's word for it is (1 << 63) - 1
 TRUNCATED_AUDIO = re.compile(
     r"\b(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)"
@@ -148,7 +149,7 @@ class SoundPart(Part):
         if promise := self._promise():
             self.end = promise.removeprefix("; ")
         elif self._cut:
-            self.end = "its end is missing"
+            self.end = MISSING_END
 
     def _promise(self) -> str:
         read_s = self._frames / self.rate_hz
@@ -166,11 +167,14 @@ class ChildPart(Part):
         Ready.
     enough : callable
         Whether nobody waits for it any longer.
+    is_cut : bool
+        Whether its end is known to be missing.
     """
 
-    def __init__(self, child: Ffmpeg, enough: Callable[[], bool]) -> None:
+    def __init__(self, child: Ffmpeg, enough: Callable[[], bool], is_cut: bool = False) -> None:
         self._child = child
         self._enough = enough
+        self._is_cut = is_cut
         self.rate_hz, self.channels = child.rate_hz, child.channels
         self._frames = 0
 
@@ -199,7 +203,7 @@ class ChildPart(Part):
             return f"ffmpeg ended with status {status}"
         if promised_s and self._frames / self.rate_hz < (1 - ESTIMATE) * promised_s - LOST_END_S:
             return f"it promises {promised_s:.1f} s"
-        return ""
+        return MISSING_END if self._is_cut else ""
 
 
 class Recording:
@@ -232,9 +236,10 @@ class Recording:
     def __init__(self, file: BinaryIO, name: str, enough: Callable[[], bool]) -> None:
         self._file = file
         self._name = name
+        self._enough = enough
         self.problems: list[str] = []
         self._sections = sections(file.fileno())
-        self.first: Part = self._open_first(enough)
+        self.first: Part = self._open_first()
         self.duration_s = self.first.duration_s if len(self._sections) == 1 else None
 
     def parts(self) -> Iterator[Part]:
@@ -245,13 +250,15 @@ class Recording:
         for number, section in enumerate(self._sections[1:], 2):
             part.close()
             try:
-                self.first = part = SoundPart(self._file, section)
-            except Unreadable as error:
+                self.first = part = self._open(section)
+            except _Unopened as error:
                 size = section.end - section.start
                 self._note(f"part {number} of {len(self._sections)}, of {size} bytes: {error}")
                 continue
             yield part
             self._note(part.end)
+        if left_bytes := self._sections[-1].left_bytes:
+            self._note(f"{left_bytes} bytes behind its end are nothing that is known")
 
     def close(self) -> None:
         """Release what it holds, but not the file; a second call does nothing."""
@@ -261,18 +268,38 @@ class Recording:
         if problem:
             self.problems.append(problem)
 
-    def _open_first(self, enough: Callable[[], bool]) -> Part:
+    def _open_first(self) -> Part:
         section = self._sections[0]
-        is_whole = len(self._sections) == 1 and section.is_plain
+        if len(self._sections) > 1:
+            try:
+                return self._open(section)
+            except _Unopened:  # then all of it is something else
+                del self._sections[1:]
+                section = Section(0, os.fstat(self._file.fileno()).st_size)
         try:
-            part = SoundPart(self._file, section, is_whole)
+            part = SoundPart(self._file, section, section.is_plain)
         except Unreadable as error:
-            del self._sections[1:]
-            return open_child(self._file, self._name, str(error), enough)
-        if part.is_empty and len(self._sections) == 1:
+            return open_child(self._file, self._name, str(error), self._enough, section)
+        if part.is_empty:
             part.close()
             raise no_samples(self._name)
         return part
+
+    def _open(self, section: Section) -> Part:
+        """One of several."""
+        try:
+            return SoundPart(self._file, section)
+        except Unreadable as error:
+            if find_ffmpeg() is None:
+                raise _Unopened(str(error)) from error
+            try:
+                return open_child(self._file, self._name, str(error), self._enough, section)
+            except EdgelidError:
+                raise _Unopened(str(error)) from error
+
+
+class _Unopened(Exception):
+    """A part of a file that nothing decodes."""
 
 
 class NeedsFfmpeg(EdgelidError):
@@ -325,7 +352,13 @@ def open_sound(file: BinaryIO, section: Section, is_whole: bool) -> Any:
     return sound
 
 
-def open_child(file: BinaryIO, name: str, refusal: str, enough: Callable[[], bool]) -> ChildPart:
+def open_child(
+    file: BinaryIO,
+    name: str,
+    refusal: str,
+    enough: Callable[[], bool],
+    section: Section | None = None,
+) -> ChildPart:
     """Have ffmpeg decode an open file.
 
     Parameters
@@ -337,13 +370,18 @@ def open_child(file: BinaryIO, name: str, refusal: str, enough: Callable[[], boo
         Why libsndfile does not.
     enough : callable
         Whether to stop waiting.
+    section : Section, optional
+        Which stretch of it.
 
     Raises
     ------
     EdgelidError
         If it cannot either, or is not installed; `NeedsFfmpeg` if that is all that is missing.
     """
-    kind = kind_of(os.pread(file.fileno(), SYNC_BYTES, 0))
+    whole = Section(0, os.fstat(file.fileno()).st_size)
+    section = section or whole
+    start = os.pread(file.fileno(), SYNC_BYTES, section.start)
+    kind = kind_of(start) or kind_amid_frames(start)
     has_ffmpeg = find_ffmpeg() is not None
     version = import_soundfile().__libsndfile_version__
     reason = f" ({refusal})" if refusal else ""
@@ -354,10 +392,12 @@ def open_child(file: BinaryIO, name: str, refusal: str, enough: Callable[[], boo
         )
     if not has_ffmpeg:
         raise NeedsFfmpeg(name, kind)
-    child = of_file(name, file.fileno())
+    is_part = (section.start, section.end) != (whole.start, whole.end)
+    part = (section.start, section.end) if is_part else None
+    child = of_file(name, file.fileno(), part)
     try:
         if wait_ready(child, enough):
-            return ChildPart(child, enough)
+            return ChildPart(child, enough, section.cut)
     except EdgelidError as error:
         child.close()
         raise EdgelidError(
@@ -413,6 +453,6 @@ def _promised_share(header_log: str) -> float:
     if found is None:
         return 1.0
     promised_bytes, there_bytes = int(found[1]), int(found[2])
-    if there_bytes < promised_bytes < UNKNOWN_LENGTH_BYTES:
+    if there_bytes < promised_bytes < UNKNOWN_BYTES:
         return promised_bytes / there_bytes if there_bytes else 1.0
     return 1.0

@@ -41,7 +41,7 @@ END_S = 5.0  # from the end of its output to its own
 DEMUXERS = (
     *("aac", "ac3", "aiff", "amr", "amrnb", "amrwb", "ape", "asf", "au", "avi", "caf", "eac3"),
     *("flac", "flv", "gsm", "loas", "matroska", "webm", "mov", "mp4", "mp3", "mpc", "mpc8"),
-    *("mpeg", "mpegts", "ogg", "qcp", "rm", "tta", "voc", "w64", "wav", "wv", "xwma"),
+    *("mpeg", "mpegts", "ogg", "qcp", "rm", "tta", "voc", "w64", "wav", "wv", "xwma", "dsf"),
 )
 
 # Its output: a header of 24 bytes with rate and channels, then 32-bit floats, big-endian.
@@ -272,8 +272,16 @@ class Ffmpeg:
             self._is_estimate |= "Estimating duration from bitrate" in text
 
 
-def of_file(name: str, descriptor: int) -> Ffmpeg:
+def of_file(name: str, descriptor: int, part: tuple[int, int] | None = None) -> Ffmpeg:
     """Decode an open file, which keeps its place.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in messages.
+    descriptor : int
+    part : (int, int), optional
+        Only the bytes from the first to before the second.
 
     Raises
     ------
@@ -281,9 +289,12 @@ def of_file(name: str, descriptor: int) -> Ffmpeg:
         If it cannot be.
     """
     # A name of its own in /proc: no name of ours can be taken for an option or a protocol.
+    path, protocols = f"file:/proc/self/fd/{descriptor}", "file"
+    if part is not None:
+        path, protocols = f"subfile,,start,{part[0]},end,{part[1]},,:{path}", "file,subfile"
     source = [
-        *("-protocol_whitelist", "file", "-format_whitelist", ",".join(DEMUXERS)),
-        *("-i", f"file:/proc/self/fd/{descriptor}"),
+        *("-protocol_whitelist", protocols, "-format_whitelist", ",".join(DEMUXERS)),
+        *("-i", path),
     ]
     return Ffmpeg(name, source, [descriptor])
 

@@ -23,6 +23,8 @@ SIGNATURES: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
     ("MP3", ((0, b"ID3"),)),
     ("AIFF", ((0, b"FORM"), (8, b"AIF"))),
     ("CAF", ((0, b"caff"),)),
+    ("8SVX", ((0, b"FORM"), (8, b"8SVX"))),
+    ("8SVX", ((0, b"FORM"), (8, b"16SV"))),
     ("AU", ((0, b".snd"),)),
     ("AU", ((0, b"dns."),)),
     ("NIST SPHERE", ((0, b"NIST_1A"),)),
@@ -34,6 +36,14 @@ SIGNATURES: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
     ("AMR", ((0, b"#!AMR"),)),
     ("Windows Media", ((0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),)),
     ("AVI", ((0, b"RIFF"), (8, b"AVI "))),
+    ("QCP", ((0, b"RIFF"), (8, b"QLCM"))),
+    ("Windows Media", ((0, b"RIFF"), (8, b"XWMA"))),
+    ("VOC", ((0, b"Creative Voice File"),)),
+    ("IRCAM", ((0, b"\x64\xa3"), (3, b"\0"))),
+    ("IRCAM", ((0, b"\0"), (2, b"\xa3\x64"))),
+    ("PAF", ((0, b" paf"),)),
+    ("PAF", ((0, b"fap "),)),
+    ("DSF", ((0, b"DSD \x1c\0\0\0"),)),
     ("Flash video", ((0, b"FLV\x01"),)),
     ("WavPack", ((0, b"wvpk"),)),
     ("Monkey's Audio", ((0, b"MAC "),)),
@@ -43,7 +53,7 @@ SIGNATURES: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
     ("RealMedia", ((0, b".RMF"),)),
     ("MPEG program stream", ((0, b"\0\0\x01\xba"),)),
 )
-SIGNATURE_BYTES = 16
+SIGNATURE_BYTES = 32
 
 # Formats without a signature repeat a short mark at the start of every frame; so do samples, by
 # chance, but hardly three times at the right distances.
@@ -58,6 +68,7 @@ AUDIO_SUFFIXES = frozenset(
         *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist"),
         *(".m4a", ".m4b", ".mp4", ".aac", ".alac", ".webm", ".weba", ".mka", ".amr", ".awb"),
         *(".3gp", ".3ga", ".3gpp", ".wma", ".ac3", ".ape", ".wv", ".tta", ".dss", ".qcp"),
+        *(".eac3", ".latm", ".loas", ".voc", ".gsm", ".dsf", ".dts", ".mpc", ".ra", ".m4r"),
     )
 )
 
@@ -69,6 +80,10 @@ _KBIT_S = {  # of MPEG audio, by (MPEG-1 or not, layer)
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+_AC3_KBIT_S = (
+    *(32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640),
+)
+_AC3_RATES_HZ = (48_000, 44_100, 32_000)
 _RATES_HZ = (44_100, 48_000, 32_000)  # of MPEG-1; halved and quartered in the later ones
 
 
@@ -92,8 +107,20 @@ def kind_of(start: bytes) -> str | None:
         return "MP3"
     if _repeats(start, _adts_frame_bytes):
         return "AAC"
+    if _repeats(start, _loas_frame_bytes):
+        return "AAC"
+    if _repeats(start, _ac3_frame_bytes):
+        return "AC-3"
     if _repeats(start, lambda header: TS_PACKET_BYTES * header.startswith(b"\x47")):
         return "MPEG transport stream"
+    return None
+
+
+def kind_amid_frames(start: bytes) -> str | None:
+    """The same of a radio that was recorded from the middle of a frame on."""
+    for at, byte in enumerate(start[: SYNC_BYTES // 4]):
+        if byte == 0xFF and (kind := kind_of(start[at:])) in ("MP3", "AAC"):
+            return kind
     return None
 
 
@@ -104,7 +131,8 @@ def wanted_bytes(start: bytes) -> int:
     """
     if len(start) < SIGNATURE_BYTES:
         return SIGNATURE_BYTES
-    is_synchronous = start[:1] == b"\x47" or mpeg_frame_bytes(start) or _adts_frame_bytes(start)
+    frames = (mpeg_frame_bytes, _adts_frame_bytes, _loas_frame_bytes, _ac3_frame_bytes)
+    is_synchronous = start[:1] == b"\x47" or any(length(start) for length in frames)
     return SYNC_BYTES if is_synchronous else SIGNATURE_BYTES
 
 
@@ -123,6 +151,12 @@ def mpeg_frame_bytes(header: bytes) -> int:
         return 4 * (12 * bits_s // rate_hz + padding)
     samples = 72 if layer == 3 and not is_first else 144
     return samples * bits_s // rate_hz + padding
+
+
+def mpeg_frame_form(header: bytes) -> int:
+    """What all frames of a recording have in common: version, layer, rate, and if it is mono."""
+    is_mono = header[3] >> 6 == 3
+    return (header[1] & 0x1E) << 3 | (header[2] & 0x0C) | is_mono
 
 
 def is_recording(path: Path) -> bool:
@@ -194,3 +228,23 @@ def _adts_frame_bytes(header: bytes) -> int:
         return 0
     length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
     return length if length > 7 else 0
+
+
+def _loas_frame_bytes(header: bytes) -> int:
+    """Length of the frame of AAC in LOAS that begins so; 0 if none does."""
+    if len(header) < 3 or header[0] != 0x56 or header[1] & 0xE0 != 0xE0:
+        return 0
+    return 3 + ((header[1] & 0x1F) << 8 | header[2])
+
+
+def _ac3_frame_bytes(header: bytes) -> int:
+    """Length of the frame of AC-3, or E-AC-3, that begins so; 0 if none does."""
+    if len(header) < 6 or not header.startswith(b"\x0b\x77"):
+        return 0
+    if header[5] >> 3 > 10:
+        return 2 * (((header[2] & 7) << 8 | header[3]) + 1)
+    rate, size = header[4] >> 6, header[4] & 63
+    if rate == 3 or size >= 2 * len(_AC3_KBIT_S):
+        return 0
+    words = 96_000 * _AC3_KBIT_S[size // 2] // _AC3_RATES_HZ[rate]
+    return 2 * (words + (rate == 1 and size % 2))

@@ -18,7 +18,8 @@ from edge.audio.decoding import (
     words_of,
 )
 from edge.audio.ffmpeg import INSTALL
-from edge.audio.sections import Section, sections
+from edge.audio.section import Section
+from edge.audio.sections import sections
 from edge.errors import EdgelidError
 from edge.system.native_stderr import stderr_to_log
 
@@ -66,10 +67,7 @@ def length_s(path: Path) -> float:
         with path.open("rb") as file:
             parts = sections(file.fileno())
             is_whole = len(parts) == 1 and parts[0].is_plain
-            try:
-                length = sum(_section_s(file, part, is_whole) for part in parts)
-            except Unreadable as error:
-                length = _decoded_s(file, str(error))
+            length = sum(_section_s(file, part, is_whole) for part in parts)
     except OSError as error:
         raise EdgelidError(f"cannot be read ({error.strerror})") from error
     except RuntimeError as error:  # soundfile's errors are of this kind
@@ -87,18 +85,22 @@ def _length(path: Path) -> float | EdgelidError:
 
 
 def _section_s(file: BinaryIO, section: Section, is_whole: bool) -> float:
-    """Length of a recording in a file, in seconds, as libsndfile has it."""
-    with open_sound(file, section, is_whole) as sound:
+    """Length of a recording in a file, in seconds, as libsndfile has it, or else ffmpeg."""
+    try:
+        opened = open_sound(file, section, is_whole)
+    except Unreadable as error:
+        return _decoded_s(file, section, str(error))
+    with opened as sound:
         frames = sound.frames
         if frames >= UNKNOWN_LENGTH_FRAMES or section.is_guessed:
             frames = _decoded_frames(sound)
         return float(frames / sound.samplerate)
 
 
-def _decoded_s(file: BinaryIO, refusal: str) -> float:
+def _decoded_s(file: BinaryIO, section: Section, refusal: str) -> float:
     """Length of what libsndfile refuses and ffmpeg decodes, in seconds."""
     try:
-        part = open_child(file, "it", refusal, lambda: False)
+        part = open_child(file, "it", refusal, lambda: False, section)
     except NeedsFfmpeg as error:
         raise EdgelidError(f"{error.kind}, which needs ffmpeg: {INSTALL}") from error
     except EdgelidError as error:

@@ -64,7 +64,10 @@ def assert_are_the_tones(samples: Float32Array, tones_hz: tuple[float, ...] = TO
 # --- several in one file ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".ogg", ".opus", ".mp3", ".flac", ".wav"])
+@pytest.mark.parametrize(
+    "suffix",
+    [".ogg", ".opus", ".mp3", ".flac", ".wav", ".aiff", ".au", ".caf", ".w64", ".rf64"],
+)
 def test_recordings_that_were_joined(
     tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -75,7 +78,7 @@ def test_recordings_that_were_joined(
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize("suffix", [".ogg", ".mp3", ".wav"])
+@pytest.mark.parametrize("suffix", [".ogg", ".mp3", ".wav", ".aiff"])
 def test_joined_recordings_of_several_rates(tmp_path: Path, suffix: str) -> None:
     rates_hz = (44_100, 16_000, 22_050)
     parts = [
@@ -85,6 +88,40 @@ def test_joined_recordings_of_several_rates(tmp_path: Path, suffix: str) -> None
     path = tmp_path / f"joined{suffix}"
     path.write_bytes(b"".join(parts))
     assert_are_the_tones(read(path))
+
+
+@pytest.mark.parametrize(
+    "suffixes", [(".ogg", ".opus"), (".wav", ".aiff", ".flac"), (".au", ".mp3")]
+)
+def test_recordings_of_several_formats_in_one_file(
+    tmp_path: Path, suffixes: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    tones_hz = TONES_HZ[: len(suffixes)]
+    parts = [
+        encoded(tmp_path / f"{hz}{suffix}", tone(hz))
+        for hz, suffix in zip(tones_hz, suffixes, strict=True)
+    ]
+    path = tmp_path / "joined"
+    path.write_bytes(b"".join(parts))
+    assert_are_the_tones(read(path), tones_hz)
+    assert caplog.messages == []
+
+
+def test_padding_between_recordings(tmp_path: Path) -> None:
+    parts = [encoded(tmp_path / f"{hz}.wav", tone(hz)) for hz in TONES_HZ]
+    path = tmp_path / "joined.wav"
+    path.write_bytes(bytes(512).join(parts))
+    assert_are_the_tones(read(path))
+
+
+def test_what_is_behind_a_recording_and_nothing_known_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "more.wav"
+    path.write_bytes(encoded(path, tone(500.0)) + 30_000 * b"\x01")
+    assert_are_the_tones(read(path), (500.0,))
+    (message,) = caplog.messages
+    assert "30000 bytes behind its end are nothing that is known" in message
 
 
 def test_an_mp3_that_does_not_count_before_one_that_does(tmp_path: Path) -> None:
@@ -102,6 +139,82 @@ def test_an_mp3_that_does_not_say_how_long_it_is(tmp_path: Path) -> None:
     path.write_bytes(data[mpeg_frame_bytes(data) :])
     assert soundfile.info(path).duration < 0.5 * TONE_S
     assert_are_the_tones(read(path), (500.0,))
+
+
+@pytest.fixture
+def without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+def uncounted(path: Path, samples: Float32Array, rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
+    """An MP3 file without the frame that says how many there are, as radios send it."""
+    data = encoded(path, samples, rate_hz)
+    return data[mpeg_frame_bytes(data) :]
+
+
+ID3_TAG = b"ID3\x04\0\0" + bytes((0, 0, 2, 0)) + bytes(256)
+
+
+@pytest.mark.usefixtures("without_ffmpeg")
+@pytest.mark.parametrize("between", [b"", ID3_TAG, bytes(3_000)], ids=["nothing", "tag", "zeros"])
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+def test_mp3_of_a_radio_needs_nothing_but_libsndfile(
+    tmp_path: Path, between: bytes, rate_hz: int
+) -> None:
+    path = tmp_path / "radio.mp3"
+    first = uncounted(tmp_path / "1.mp3", tone(500.0))
+    path.write_bytes(
+        first + between + uncounted(tmp_path / "2.mp3", tone(2_000.0, rate_hz), rate_hz)
+    )
+    assert_are_the_tones(read(path), (500.0, 2_000.0))
+
+
+@pytest.mark.usefixtures("without_ffmpeg")
+def test_an_mp3_that_begins_amid_a_frame(tmp_path: Path) -> None:
+    path = tmp_path / "radio.mp3"
+    path.write_bytes(uncounted(path, tone(500.0))[100:])
+    assert_are_the_tones(read(path), (500.0,))
+
+
+@pytest.mark.usefixtures("without_ffmpeg")
+@pytest.mark.parametrize("count", [0, 10, 100_000])
+def test_an_mp3_that_counts_wrongly(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "lies.mp3"
+    data = bytearray(encoded(path, tone(500.0)))
+    name = max(data.find(b"Xing", 0, 64), data.find(b"Info", 0, 64))
+    assert name > 0 and data[name + 7] & 1
+    data[name + 8 : name + 12] = count.to_bytes(4, "big")
+    path.write_bytes(data)
+    assert_are_the_tones(read(path), (500.0,))
+
+
+@pytest.mark.usefixtures("without_ffmpeg")
+@pytest.mark.parametrize("counts", [False, True])
+def test_an_mp3_that_is_damaged_in_the_middle_goes_on_behind(
+    tmp_path: Path, counts: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "damaged.mp3"
+    samples = np.concatenate([tone(hz) for hz in TONES_HZ])
+    data = bytearray((encoded if counts else uncounted)(path, samples))
+    middle = len(data) // 2
+    data[middle : middle + 2_000] = bytes(2_000)
+    path.write_bytes(data)
+    heard = read(path)
+    assert len(heard) / SAMPLE_RATE_HZ > 0.8 * TONE_S * len(TONES_HZ)
+    assert main_hz(heard[-SAMPLE_RATE_HZ:]) == pytest.approx(2_000.0, abs=3)
+    (message,) = caplog.messages
+    assert "truncated or damaged" in message
+
+
+@pytest.mark.usefixtures("without_ffmpeg")
+def test_an_mp3_that_does_not_count_and_is_cut(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "cut.mp3"
+    path.write_bytes(uncounted(path, tone(500.0))[:-100])
+    assert_are_the_tones(read(path), (500.0,))
+    (message,) = caplog.messages
+    assert "its end is missing" in message
 
 
 def test_tags_behind_an_mp3_are_no_recording(tmp_path: Path) -> None:
@@ -158,6 +271,62 @@ def test_a_wav_from_a_stream(
     assert caplog.messages == []
 
 
+@pytest.mark.parametrize(
+    ("suffix", "places"),
+    [
+        (".rf64", [(b"ds64", 8, 24)]),  # sizes of the file, of its samples, and their count
+        (".au", [(b".snd", 8, 4)]),
+        (".caf", [(b"data", 4, 8)]),
+    ],
+)
+@pytest.mark.parametrize("byte", [b"\0", b"\xff"])
+def test_other_formats_from_a_stream(
+    tmp_path: Path,
+    suffix: str,
+    places: list[tuple[bytes, int, int]],
+    byte: bytes,
+    caplog: pytest.LogCaptureFixture,
+    without_ffmpeg: None,
+) -> None:
+    path = tmp_path / f"piped{suffix}"
+    data = bytearray(encoded(path, tone(500.0)))
+    for mark, at, count in places:
+        begin = data.index(mark) + at
+        data[begin : begin + count] = byte * count
+    path.write_bytes(data)
+    assert_are_the_tones(read(path), (500.0,))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_wavs_from_streams_that_were_joined(
+    tmp_path: Path, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = []
+    for hz, rate_hz in zip(TONES_HZ, (16_000, 44_100, 8_000), strict=True):
+        data = bytearray(encoded(tmp_path / "one.wav", tone(hz, rate_hz), rate_hz))
+        for at in (4, data.index(b"data") + 4):
+            struct.pack_into("<I", data, at, size)
+        parts.append(bytes(data))
+    path = tmp_path / "joined.wav"
+    path.write_bytes(b"".join(parts))
+    assert_are_the_tones(read(path))
+    assert caplog.messages == []
+
+
+def test_an_aiff_of_a_recorder_that_knew_no_length(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As sox writes it to a pipe."""
+    path = tmp_path / "piped.aiff"
+    data = bytearray(encoded(path, tone(500.0)))
+    struct.pack_into(">I", data, 4, 0x7F000050)
+    struct.pack_into(">I", data, data.index(b"SSND") + 4, 0x7F000008)
+    path.write_bytes(data)
+    assert_are_the_tones(read(path), (500.0,))
+    assert caplog.messages == []
+
+
 def test_a_wav_that_really_is_empty(tmp_path: Path) -> None:
     path = tmp_path / "empty.wav"
     data = encoded(path, np.zeros(0, np.float32))
@@ -170,7 +339,7 @@ def test_a_wav_that_really_is_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "suffix", [".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au", ".w64"]
+    "suffix", [".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au", ".w64", ".rf64", ".caf"]
 )
 def test_one_rule_for_what_is_cut(
     tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
@@ -185,7 +354,7 @@ def test_one_rule_for_what_is_cut(
     assert 1.0 < len(heard) / SAMPLE_RATE_HZ < 3.5
     (message,) = caplog.messages
     assert message == source.shortfall
-    words = "its end is missing" if suffix in (".ogg", ".opus") else "it promises 6.0 s"
+    words = "its end is missing" if suffix in (".ogg", ".opus", ".caf") else "it promises 6.0 s"
     assert f"is truncated or damaged: {len(heard) / SAMPLE_RATE_HZ:.1f} s of it" in message
     assert words in message
 
@@ -212,6 +381,11 @@ PHONES = {
     "voice.mp2": ["-c:a", "mp2"],
     "voice.wv": ["-c:a", "wavpack"],
     "voice.ts": ["-c:a", "aac"],
+    "voice.ac3": ["-c:a", "ac3"],
+    "voice.eac3": ["-c:a", "eac3"],
+    "voice.latm": ["-c:a", "aac", "-f", "latm"],
+    "voice.avi": ["-c:a", "aac"],
+    "voice.oga": ["-c:a", "flac", "-f", "ogg"],
     "movie.mp4": ["-c:a", "aac", "-movflags", "frag_keyframe+empty_moov"],
 }
 
@@ -264,16 +438,48 @@ def test_a_cut_recording_of_a_phone(
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize(
+    "name", ["voice.m4a", "voice.webm", "voice.wma", "voice.mka", "voice.spx", "voice.oga"]
+)
+def test_recordings_of_a_phone_that_were_joined(
+    phone: Callable[[str], Path], name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(2 * phone(name).read_bytes())
+    assert_are_the_tones(read(path), TONES_HZ * 2)
+    assert caplog.messages == []
+
+
+@needs_ffmpeg
+def test_a_chain_of_what_libsndfile_knows_and_what_not(
+    phone: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "chain.ogg"
+    vorbis = encoded(tmp_path / "1.ogg", np.concatenate([tone(hz) for hz in TONES_HZ]))
+    path.write_bytes(phone("voice.spx").read_bytes() + vorbis + phone("voice.oga").read_bytes())
+    assert_are_the_tones(read(path), TONES_HZ * 3)
+    assert caplog.messages == []
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["voice.spx", "voice.oga"])
+def test_a_cut_ogg_that_ffmpeg_reads(
+    phone: Callable[[str], Path], name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / name
+    data = phone(name).read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    read(path)
+    (message,) = caplog.messages
+    assert "its end is missing" in message
+
+
+@needs_ffmpeg
 def test_what_ffmpeg_cannot_read_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "voice.m4a"
     path.write_bytes(b"\0\0\0\x18ftypM4A " + bytes(1_000))
     with pytest.raises(EdgelidError, match=r"not audio that .* or ffmpeg \(.*\) can read: .*\.$"):
         read(path)
-
-
-@pytest.fixture
-def without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
 
 
 def test_without_ffmpeg_the_sentence_says_what_to_install(
