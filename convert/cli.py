@@ -10,9 +10,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.cli.options import path
 from edge.errors import EdgelidError
 from train.command import add_corpus, import_tensorflow, run
 
@@ -32,8 +32,8 @@ def parser() -> argparse.ArgumentParser:
         "inspect MODEL` tells what is in a model file, `edgelid-convert diff A B` how two of "
         "them differ, and `edgelid-convert anchors MODEL` adds what lessons are held to.",
     )
-    top.add_argument("checkpoint", type=Path, help="checkpoint, or folder of a training run")
-    top.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.tflite")
+    top.add_argument("checkpoint", type=path, help="checkpoint, or folder of a training run")
+    top.add_argument("-o", "--output", type=path, required=True, metavar="MODEL.tflite")
     add_corpus(top)
     top.add_argument(
         "--mode",
@@ -57,13 +57,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--hop-ms", type=int, default=160, help="between answers (default 160)")
     top.add_argument(
         "--representative",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="your own recordings, to quantise with instead of the corpus's speech",
     )
     top.add_argument(
         "--description",
-        type=Path,
+        type=path,
         metavar="FILE.json",
         help="labels and front end of a Keras model of your own, in place of a checkpoint",
     )
@@ -102,24 +102,24 @@ def inspection_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON, with every tensor")
     inspect = commands.add_parser("inspect", parents=[common], help="what is in a model file")
-    inspect.add_argument("model", type=Path)
+    inspect.add_argument("model", type=path)
     inspect.set_defaults(run_command=run_inspect)
     diff = commands.add_parser("diff", parents=[common], help="how two model files differ")
-    diff.add_argument("models", type=Path, nargs=2, metavar="MODEL")
+    diff.add_argument("models", type=path, nargs=2, metavar="MODEL")
     diff.set_defaults(run_command=run_diff)
     anchors = commands.add_parser(
         "anchors",
         parents=[common],
         help="add what lessons on the device are held to (edgelid teach)",
     )
-    anchors.add_argument("model", type=Path)
+    anchors.add_argument("model", type=path)
     anchors.add_argument(
-        "-o", "--output", type=Path, metavar="MODEL", help="to write (default: the same file)"
+        "-o", "--output", type=path, metavar="MODEL", help="to write (default: the same file)"
     )
     add_corpus(anchors)
     anchors.add_argument(
         "--config",
-        type=Path,
+        type=path,
         metavar="RUN.toml",
         help="of the training run: what it held out for development is left out",
     )
@@ -134,9 +134,9 @@ def whisper_parser() -> argparse.ArgumentParser:
         "whisper", help="Whisper itself, for all of its languages"
     )
     whisper.add_argument(
-        "weights", type=Path, help="CTranslate2's model.bin, model.safetensors, or OpenAI's .pt"
+        "weights", type=path, help="CTranslate2's model.bin, model.safetensors, or OpenAI's .pt"
     )
-    whisper.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.tflite")
+    whisper.add_argument("-o", "--output", type=path, required=True, metavar="MODEL.tflite")
     whisper.add_argument(
         "--languages",
         type=lambda text: [part.strip() for part in text.split(",") if part.strip()],
@@ -147,7 +147,7 @@ def whisper_parser() -> argparse.ArgumentParser:
     add_corpus(whisper)
     whisper.add_argument(
         "--representative",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="your own recordings to prove it on, instead of the corpus's speech",
     )
@@ -291,7 +291,7 @@ def run_diff(options: argparse.Namespace) -> None:
     from convert.inspection import difference, difference_table, inspect
     from edge.model.modelfile import read_model
 
-    first, second = (inspect(read_model(path)) for path in options.models)
+    first, second = (inspect(read_model(file)) for file in options.models)
     found = difference(first, second)
     print(json.dumps(found) if options.json else "\n".join(difference_table(found)))
 

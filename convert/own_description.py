@@ -144,7 +144,7 @@ def read_description(path: Path) -> NetworkDescription:
         cannot be computed as someone speaks.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise EdgelidError(f"cannot read the description {path}: {error.strerror}") from error
     except ValueError as error:

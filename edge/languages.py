@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unicodedata import combining, normalize
 
 UNKNOWN = "unknown"  # the answer where no class is sure enough
 
@@ -39,11 +40,34 @@ _NAMES = {
     "nonspeech": "no speech",
     UNKNOWN: "not sure",
 }
-_CODES = {
-    word.casefold(): code
-    for code, words in _LANGUAGES.items()
-    for word in (code, *words.split())
+# What the speakers of the nine languages of the model that comes along call them.
+_IN_THE_NINE = {
+    "de": "allemand tedesco alemán alemão duits немецкий 德语 德語 德文",
+    "en": "englisch anglais inglese inglés inglês engels английский 英语 英語 英文",
+    "es": "spanisch espagnol spagnolo espanhol spaans испанский 西班牙语 西班牙語 西班牙文",
+    "fr": "französisch francese francés francês frans французский 法语 法語 法文",
+    "it": "italienisch italien italiaans итальянский 意大利语 意大利語 意大利文",
+    "nl": "niederländisch holländisch néerlandais hollandais olandese neerlandés holandés "
+          "neerlandês holandês нидерландский голландский 荷兰语 荷蘭語 荷兰文",
+    "pt": "portugiesisch portugais portoghese portugués portugees португальский 葡萄牙语 葡萄牙語 "
+          "葡萄牙文",
+    "ru": "russisch russe russo ruso 俄语 俄語 俄文",
+    "zh": "chinesisch mandarin chinois cinese chino chinês chinees китайский 汉语 漢語 普通话 "
+          "普通話 国语 國語 华语 華語",
 }  # fmt: skip
+
+
+def _folded(word: str) -> str:
+    """A word without what people leave out: case, and accents."""
+    return "".join(letter for letter in normalize("NFKD", word.casefold()) if not combining(letter))
+
+
+_CODES = {
+    _folded(word): code
+    for table in (_LANGUAGES, _IN_THE_NINE)
+    for code, words in table.items()
+    for word in (code, *words.split())
+}
 
 
 def language_name(label: str) -> str:
@@ -76,8 +100,8 @@ def meant(languages: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
 
 def code_of(name: str) -> str:
     """Code of the language with this name or code, with or without a region; or what was given."""
-    word = name.strip().casefold()
+    word = _folded(name.strip())
     if word in _CODES:
         return _CODES[word]
     first = word.replace("_", "-").partition("-")[0]
-    return _CODES.get(first, word) if len(first) in (2, 3) else word
+    return _CODES.get(first, word) if len(first) in (2, 3) else name.strip().casefold()

@@ -17,6 +17,7 @@ import functools
 import logging
 import queue
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,9 @@ from wyoming.server import AsyncEventHandler, AsyncServer
 from wyoming.wake import Detect, Detection, NotDetected
 
 from edge import __version__
-from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
-from edge.audio.sources import PCM_BYTES, PCM_FULL_SCALE, AudioSource
+from edge.audio.mixing import Ear, Mixer
+from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
+from edge.audio.sources import PCM_BYTES, PCM_FULL_SCALE, AudioSource, Sound
 from edge.config import ListenSettings
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
@@ -80,6 +82,10 @@ class Wyoming:
         for none.
     share : float
         Of one core that it may take of streams that are followed, all together.
+    threshold : float, optional
+        How sure an answer has to be; the model's, unless given.
+    hold_s : float
+        How long a language of a stream that is followed must last, see `Listener`.
 
     Raises
     ------
@@ -95,6 +101,8 @@ class Wyoming:
         threads: int = 1,
         second_opinion: str = "",
         share: float = ListenSettings.second_opinion_share,
+        threshold: float | None = None,
+        hold_s: float = 0.0,
     ) -> None:
         if not uri.startswith(("tcp://", "unix://")):
             raise EdgelidError(f"{uri!r} is no address: give tcp://HOST:PORT or unix:///PATH.")
@@ -106,8 +114,10 @@ class Wyoming:
             ) from error
         self._uri = uri
         self.model = read_model(model)
-        self.languages = languages and meant(languages, self.model.labels)
+        self.languages = None if languages is None else meant(languages, self.model.labels)
         self.threads = threads
+        self._threshold = threshold
+        self._hold_s = hold_s
         self.connections = 0
         self._large: SharedFile | None = None
         if second_opinion:
@@ -136,7 +146,7 @@ class Wyoming:
     def recordings(self) -> RecordingClassifier:
         """What answers for whole streams."""
         graphs = open_model(self.model, self.threads)
-        return RecordingClassifier(self.model, graphs, self.languages, second=self._large)
+        return RecordingClassifier(self.model, graphs, self.languages, self._threshold, self._large)
 
     def listener(self) -> Listener:
         """What follows a stream; to be closed."""
@@ -145,7 +155,11 @@ class Wyoming:
         if self._large is not None:
             second = SecondOpinion(self._large, self.model, self._asker.desk(), self.languages)
         settings = self.model.description.decoder
-        return Listener(self.model, graphs, settings, self.languages, second=second)
+        if self._threshold is not None:
+            settings = replace(settings, confidence=self._threshold)
+        return Listener(
+            self.model, graphs, settings, self.languages, hold_s=self._hold_s, second=second
+        )
 
     def info(self) -> Info:
         """What there is, for ``describe``."""
@@ -191,9 +205,12 @@ class _Stream(AudioSource):
                 return
             await asyncio.sleep(POLL_S)
 
-    def blocks(self) -> Iterator[Float32Array]:
+    def blocks(self) -> Iterator[Sound]:
         """See `AudioSource.blocks`."""
-        return resampled(self._frames(), self.rate_hz, self._channels)
+        mixer = Mixer(self.name, self.rate_hz, self._channels, Ear())
+        for frames in self._frames():
+            yield from mixer.process(frames)
+        yield from mixer.flush(is_end=not self._stopping)
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.cli.options import path
 from edge.errors import EdgelidError
 from train.command import DEFAULT_CACHE, add_corpus, import_tensorflow, languages_of, run
 from train.corpus.importers import NAMES as IMPORTERS
@@ -44,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     prepare.set_defaults(run_command=run_prepare)
 
     fit = commands.add_parser("fit", parents=[features], help="train, or go on training")
-    fit.add_argument("--run", type=Path, help="folder of the run's checkpoints")
+    fit.add_argument("--run", type=path, help="folder of the run's checkpoints")
     fit.add_argument(
         "--loaders",
         type=int,
@@ -53,20 +54,20 @@ def parser() -> argparse.ArgumentParser:
     )
     fit.add_argument(
         "--teacher",
-        type=Path,
+        type=path,
         action="append",
         default=[],
         help="teacher's embeddings, from train.fit.teacher; one a corpus",
     )
     fit.add_argument(
         "--start",
-        type=Path,
+        type=path,
         metavar="RUN",
         help="begin with the last state of this other run: a longer plan, or more data",
     )
     fit.add_argument(
         "--init",
-        type=Path,
+        type=path,
         metavar="RUN",
         help="begin with the trunk of this other run or checkpoint, or `shipped`: other languages",
     )
@@ -89,11 +90,11 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate", parents=[common], help="accuracy of a model file on cuts of speech"
     )
-    evaluate.add_argument("model", type=Path, help="model file")
+    evaluate.add_argument("model", type=path, help="model file")
     evaluate.add_argument("--split", choices=("train", "dev", "test"), default="test")
     evaluate.add_argument(
         "--held-out",
-        type=Path,
+        type=path,
         metavar="CONFIG",
         help="with --split dev, also the development sources of this configuration, synthetic "
         "speech apart",
@@ -105,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--streams", type=int, default=4, help="to follow, of 5 minutes")
     evaluate.add_argument(
-        "--yardstick", type=Path, help="report of train.evaluation.yardstick, to compare"
+        "--yardstick", type=path, help="report of train.evaluation.yardstick, to compare"
     )
     evaluate.add_argument(
         "--second-opinion",
@@ -124,20 +125,20 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--heard",
-        type=Path,
+        type=path,
         default=Path("~/.cache/edgelid/heard"),
         metavar="DIR",
         help="with --personal: where what was heard of the speech is kept (default %(default)s)",
     )
     evaluate.add_argument(
         "--config",
-        type=Path,
+        type=path,
         metavar="RUN.toml",
         help="with --personal --split dev: the sources that this run held out are dev, too",
     )
     evaluate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    evaluate.add_argument("--json", type=Path, help="write the full report to this file")
-    evaluate.add_argument("--html", type=Path, help="write it with plots, for a browser")
+    evaluate.add_argument("--json", type=path, help="write the full report to this file")
+    evaluate.add_argument("--html", type=path, help="write it with plots, for a browser")
     evaluate.set_defaults(run_command=run_evaluate)
     _add_own(commands)
     _add_import(commands)
@@ -150,8 +151,8 @@ def _add_own(commands: Any) -> None:
     own = commands.add_parser(
         "own", help="from recordings of your own to a model file: all steps, one after the other"
     )
-    own.add_argument("recordings", type=Path, help="folder with LANG/SPEAKER/... or LANG/*")
-    own.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.tflite")
+    own.add_argument("recordings", type=path, help="folder with LANG/SPEAKER/... or LANG/*")
+    own.add_argument("-o", "--output", type=path, required=True, metavar="MODEL.tflite")
     own.add_argument(
         "--languages", help="codes to learn, such as da,sv (default: all); others become `other`"
     )
@@ -164,11 +165,11 @@ def _add_own(commands: Any) -> None:
     )
     own.add_argument("--hours", type=float, help="to learn from, at most, of each language")
     own.add_argument(
-        "--work", type=Path, metavar="DIR", help="folder for the steps (default: MODEL.own)"
+        "--work", type=path, metavar="DIR", help="folder for the steps (default: MODEL.own)"
     )
     own.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
-    own.add_argument("--sounds", type=Path, metavar="DIR", help="folder that holds noise and rir")
-    own.add_argument("--cache", type=Path, help="folder for features")
+    own.add_argument("--sounds", type=path, metavar="DIR", help="folder that holds noise and rir")
+    own.add_argument("--cache", type=path, help="folder for features")
     own.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     own.add_argument("--dry-run", action="store_true", help="tell time and disk that it would take")
     own.set_defaults(run_command=run_own)
@@ -177,8 +178,8 @@ def _add_own(commands: Any) -> None:
 def _add_import(commands: Any) -> None:
     add = commands.add_parser("import", help="write the manifest of a published corpus")
     add.add_argument("name", choices=IMPORTERS, metavar="NAME", help=", ".join(IMPORTERS))
-    add.add_argument("root", type=Path, help="folder that it was unpacked to, or of archives")
-    add.add_argument("-o", "--output", type=Path, required=True, metavar="MANIFEST.parquet")
+    add.add_argument("root", type=path, help="folder that it was unpacked to, or of archives")
+    add.add_argument("-o", "--output", type=path, required=True, metavar="MANIFEST.parquet")
     add.add_argument("--languages", help="a list of codes, such as de,sv (default: all)")
     add.add_argument(
         "--hours",
@@ -201,19 +202,19 @@ def _add_import(commands: Any) -> None:
 
 def _add_validate(commands: Any) -> None:
     validate = commands.add_parser("validate", help="find in advance what would ruin a run")
-    validate.add_argument("manifest", type=Path, help="manifest, or folder of the corpus")
+    validate.add_argument("manifest", type=path, help="manifest, or folder of the corpus")
     validate.add_argument("--sample", type=int, metavar="N", help="decode N clips (default: all)")
     validate.add_argument("--seed", type=int, default=0, help="of the sample")
     validate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    validate.add_argument("--json", type=Path, help="write the full report to this file")
-    validate.add_argument("--plots", type=Path, metavar="PNG", help="hours and lengths, a picture")
+    validate.add_argument("--json", type=path, help="write the full report to this file")
+    validate.add_argument("--plots", type=path, metavar="PNG", help="hours and lengths, a picture")
     validate.set_defaults(run_command=run_validate, stopped="nothing was written")
 
 
 def _add_split(commands: Any) -> None:
     split = commands.add_parser("split", help="divide into train, dev and test by speakers")
-    split.add_argument("manifest", type=Path, help="manifest, or folder of the corpus")
-    split.add_argument("-o", "--output", type=Path, required=True, help="Parquet to write")
+    split.add_argument("manifest", type=path, help="manifest, or folder of the corpus")
+    split.add_argument("-o", "--output", type=path, required=True, help="Parquet to write")
     split.add_argument("--dev", type=float, default=0.1, help="share of each language's hours")
     split.add_argument("--test", type=float, default=0.1, help="the same")
     split.add_argument(
@@ -236,18 +237,18 @@ def _add_split(commands: Any) -> None:
 def _features_parser(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """What commands take that need features."""
     parser = argparse.ArgumentParser(add_help=False, parents=[common])
-    parser.add_argument("config", type=Path, help="TOML file of the run")
+    parser.add_argument("config", type=path, help="TOML file of the run")
     parser.add_argument(
         "--languages",
         help="codes to learn, such as da,sv (default: as the TOML file or corpus says)",
     )
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for features")
+    parser.add_argument("--cache", type=path, default=DEFAULT_CACHE, help="folder for features")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes, for features"
     )
     parser.add_argument(
         "--also",
-        type=Path,
+        type=path,
         action="append",
         default=[],
         metavar="CORPUS",
@@ -340,8 +341,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
         durations_s = [float(part) for part in options.durations.split(",")]
     except ValueError as error:
         raise EdgelidError("--durations must be seconds, such as 1,3,10") from error
-    for path in filter(None, (options.json, options.html)):
-        check_writable(path)
+    for file in filter(None, (options.json, options.html)):
+        check_writable(file)
     if options.html:
         # Before the work: should the package that plots be missing, that is said at once.
         from train.evaluation.html_report import write_html
@@ -398,8 +399,8 @@ def _evaluate_personal(options: argparse.Namespace) -> None:
     from train.evaluation.personal import Personal, evaluate_personal
     from train.evaluation.report import write_json
 
-    for path in filter(None, (options.json, options.html)):
-        check_writable(path)
+    for file in filter(None, (options.json, options.html)):
+        check_writable(file)
     # Before the work: should the package that plots be missing, that is said at once.
     from train.evaluation.personal_report import table, write_html
 
@@ -457,8 +458,8 @@ def run_validate(options: argparse.Namespace) -> None:
     from train.corpus.validation_report import table
     from train.evaluation.report import write_json
 
-    for path in filter(None, (options.json, options.plots)):
-        check_writable(path)
+    for file in filter(None, (options.json, options.plots)):
+        check_writable(file)
     if options.plots:
         from train.corpus.plot import write_plot
 

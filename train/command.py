@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from edge.cli.options import path
 from edge.errors import EdgelidError
 from edge.outputs.stdout import standard_output
 from edge.system.atomic import check_writable
@@ -54,11 +55,11 @@ def run(program: str, work: Callable[[], None], stopped: str) -> int:
 def add_corpus(command: argparse.ArgumentParser) -> None:
     """Add the options that tell where speech, noise and rooms are."""
     command.add_argument(
-        "--corpus", type=Path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
+        "--corpus", type=path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
     )
     command.add_argument(
         "--sounds",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="folder that holds noise and rir (default: beside the corpus; else synthetic ones)",
     )

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from edge.cli.options import Parser, counts, path
+from edge.cli.options import Parser, counts, large_model, path
 from edge.outputs.stdout import Output
 
 # One command of two words: argparse could not tell a command within `bench` from a model file.
@@ -49,6 +49,7 @@ def add(commands: Any, common: Parser) -> None:
     )
     bench.add_argument(
         "--second-opinion",
+        type=large_model,
         default="",
         metavar="MODEL",
         help="measure a large model beside the first, too: a file, or `large`",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edge.cli.options import (
     Parser,
     add_ear,
+    add_hold,
     add_lessons,
     add_second_opinion,
     add_second_opinion_share,
@@ -55,13 +56,7 @@ def add(commands: Any, common: Parser) -> None:
         listen.add_argument(
             f"--{name}", type=setting(name), metavar="N", help=f"of raw PCM{meaning}"
         )
-    listen.add_argument(
-        "--hold",
-        type=setting("hold"),
-        metavar="SECONDS",
-        help="that a language must last before it is announced, and that the one before is kept "
-        "while the answer is not sure (default 0)",
-    )
+    add_hold(listen, None)
     add_second_opinion(listen)
     add_second_opinion_share(listen, None)
     add_lessons(listen)

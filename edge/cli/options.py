@@ -69,10 +69,23 @@ def add_ear(command: argparse.ArgumentParser, gain_db: float | None) -> None:
     )
 
 
+def add_hold(command: argparse.ArgumentParser, default: float | None) -> None:
+    """Add the option that tells how patient to be with what is followed."""
+    command.add_argument(
+        "--hold",
+        type=setting("hold"),
+        default=default,
+        metavar="SECONDS",
+        help="that a language must last before it is announced, and that the one before is kept "
+        "while the answer is not sure (default 0)",
+    )
+
+
 def add_second_opinion(command: argparse.ArgumentParser) -> None:
     """Add the option of the commands that can ask a second model."""
     command.add_argument(
         "--second-opinion",
+        type=large_model,
         metavar="MODEL",
         help="a large model to ask where the answer is not sure: a file, or `large` for the one "
         "that comes along",
@@ -112,6 +125,11 @@ def path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:  # there is no such user: it is a name like any other
         return Path(text)
+
+
+def large_model(text: str) -> str:
+    """The path of a model to ask, or the word for the one that comes along."""
+    return str(path(text)) if text else text
 
 
 def setting(name: str) -> Callable[[str], Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edge.cli.options import (
     Parser,
+    add_hold,
     add_second_opinion,
     add_second_opinion_share,
     complain,
@@ -29,6 +30,7 @@ def add(commands: Any, common: Parser) -> None:
         metavar="tcp://HOST:PORT",
         help="where (default: port 10700, for this device alone)",
     )
+    add_hold(serve, 0.0)
     add_second_opinion(serve)
     add_second_opinion_share(serve, 0.25)
     serve.set_defaults(run=run_wyoming)
@@ -54,6 +56,8 @@ def run_wyoming(options: argparse.Namespace, output: Output) -> int:
         options.threads,
         options.second_opinion or "",
         options.second_opinion_share,
+        options.threshold or None,
+        options.hold,
     )
     complain(f"answering satellites at {options.uri}; Ctrl-C or SIGTERM ends it.")
     server.run()

@@ -177,12 +177,23 @@ def _check_model(settings: Settings) -> None:
 
 
 def _check_input(settings: Settings) -> None:
-    from edge.audio.network import is_url
+    from edge.audio.ffmpeg import INSTALL, find_ffmpeg
+    from edge.audio.mixing import Ear, Mixer
+    from edge.audio.network import is_url, shown_url
     from edge.audio.sources import FileSource
 
-    if settings.input not in ("", "-") and not is_url(settings.input):
-        with FileSource(settings.input):
-            pass
+    if settings.input == "":
+        return
+    ear = Ear(settings.channel or None)
+    if settings.input == "-":
+        Mixer("standard input", settings.rate, settings.channels, ear)
+    elif is_url(settings.input):
+        shown_url(settings.input)
+        if find_ffmpeg() is None:
+            raise EdgelidError(f"the input {shown_url(settings.input)!r} needs ffmpeg: {INSTALL}.")
+    else:
+        with FileSource(settings.input) as source:
+            Mixer(source.name, source.rate_hz, source.channels, ear)
 
 
 def _check_writing(settings: Settings) -> None:

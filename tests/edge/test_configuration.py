@@ -150,6 +150,31 @@ def test_home_is_home(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         Service("system").unit(file)
 
 
+def test_home_is_home_in_every_option(
+    edgelid: Edgelid, environment: dict[str, str], tmp_path: Path, sample: Path
+) -> None:
+    """As in ``--corpus=~/speech``, where no shell has made anything of it."""
+    home = {**environment, "HOME": str(tmp_path)}
+    for words in (
+        ["classify", sample, "--second-opinion", "~/large.tflite"],
+        ["bench", "--input", sample, "--second-opinion", "~/large.tflite"],
+        ["wyoming", "--uri", "tcp://127.0.0.1:0", "--second-opinion", "~/large.tflite"],
+    ):
+        done = edgelid(*words, env=home)
+        assert done.returncode == 1
+        assert f"{str(tmp_path / 'large.tflite')!r} does not exist" in done.stderr
+
+
+def test_an_input_that_cannot_be_heard_is_a_problem(file: Path, sample: Path) -> None:
+    (message,) = problems(file, f'input = "{sample}"\nchannel = 2')
+    assert "has no channel 2: choose 1" in message
+    (message,) = problems(file, 'input = "-"\nchannels = 2\nchannel = 3')
+    assert "has no channel 3: choose 1 to 2" in message
+    for url in ("rtsp://", "http:///x", "https://[::1"):
+        (message,) = problems(file, f'input = "{url}"')
+        assert "the input " in message
+
+
 def test_a_byte_order_mark_is_no_error(file: Path) -> None:
     file.write_bytes(b'\xef\xbb\xbflanguages = ["de"]\r\n')
     assert read_settings(file, {}, {}) == Settings(languages=("de",))

@@ -156,6 +156,29 @@ def test_languages_are_detected_as_they_begin(uri: str, speech: Float32Array) ->
     assert NotDetected.is_type(answer.type)
 
 
+def test_how_sure_it_has_to_be_and_how_long_a_language_must_last(
+    environment: dict[str, str], speech: Float32Array
+) -> None:
+    told = audio(part(speech, 2, 8))
+    with answering(environment, "--threshold", "1", "--hold", "30") as address:
+        (answer,) = asked(address, *told)
+        (nothing,) = asked(address, Detect().event(), *told)
+    transcript = Transcript.from_event(answer)
+    assert (transcript.text, transcript.language) == ("", None)
+    assert transcript.context is not None and transcript.context["answer"] == "unknown"
+    assert NotDetected.is_type(nothing.type)
+
+
+def test_channels_that_cancel_out(uri: str, speech: Float32Array) -> None:
+    """As of a cable that inverts one of them."""
+    samples = (part(speech, 2, 8) * 32_767).astype("<i2")
+    pcm = np.stack([samples, -samples], 1).tobytes()
+    shape = {"rate": SAMPLE_RATE_HZ, "width": 2, "channels": 2}
+    chunk = AudioChunk(**shape, audio=pcm)
+    (answer,) = asked(uri, AudioStart(**shape).event(), chunk.event(), AudioStop().event())
+    assert Transcript.from_event(answer).language == "en"
+
+
 def test_a_second_opinion_of_commands(
     environment: dict[str, str], speech: Float32Array, uri: str
 ) -> None:

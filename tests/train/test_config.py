@@ -52,6 +52,12 @@ def test_there_are_shipped_configurations() -> None:
     assert CONFIGS
 
 
+def test_a_byte_order_mark_is_no_error(tiny_toml: Path, tmp_path: Path) -> None:
+    marked = tmp_path / "marked.toml"
+    marked.write_bytes(b"\xef\xbb\xbf" + tiny_toml.read_bytes())
+    assert read_config(marked) == read_config(tiny_toml)
+
+
 def test_survives_json(tiny_config: RunConfig) -> None:
     """A checkpoint keeps its configuration as JSON."""
     assert from_dict(RunConfig, json.loads(json.dumps(asdict(tiny_config))), "") == tiny_config

@@ -13,6 +13,7 @@ import pytest
 import train.fit.loop
 from tests.conftest import Conversion
 from train.cli import main
+from train.corpus.manifest import corpus_dir
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +47,18 @@ def test_no_model_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("edgelid-train: the model ")
     assert done.stderr.count("\n") == 1
+
+
+def test_home_is_home_in_every_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in ``--corpus=~/speech``, where no shell has made anything of it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for words in (["evaluate", "~/it"], ["validate", "~/it"], ["fit", "~/it", "--run", "run"]):
+        assert main(words) == 1
+        assert str(tmp_path / "it") in capsys.readouterr().err
+    monkeypatch.setenv("EDGELID_CORPUS", "~/speech")
+    assert corpus_dir() == tmp_path / "speech"
 
 
 def test_a_missing_extra(tiny_toml: Path) -> None:

@@ -137,7 +137,7 @@ def thinned(rows: pl.DataFrame, most: int) -> pl.DataFrame:
 
 def corpus_dir() -> Path:
     """Where the corpus is: what ``EDGELID_CORPUS`` names in the environment, or the default."""
-    return Path(os.environ.get(CORPUS_VARIABLE) or DEFAULT_CORPUS)
+    return Path(os.path.expanduser(os.environ.get(CORPUS_VARIABLE) or DEFAULT_CORPUS))  # noqa: PTH111 - no error where there is no home
 
 
 def open_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -349,7 +349,7 @@ def _first_line(error: Exception) -> str:
 def _read_tsv(file: Path) -> pl.DataFrame:
     columns: dict[str, list[str]] = {name: [] for name in COLUMNS}
     try:
-        with open(file, encoding="utf-8", newline="") as text:
+        with open(file, encoding="utf-8-sig", newline="") as text:
             # Without quoting: a tab-separated file has none, and a lone quote would swallow lines.
             lines = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
             header = next(lines, None)

@@ -60,6 +60,12 @@ def test_keeps_the_order_of_lines_and_a_lone_quote(tmp_path: Path) -> None:
     assert clips[0].origin == 'the "best'
 
 
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    file = write(tmp_path, ROW)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(read_manifest(file)) == 1
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(EdgelidError, match=r"cannot read the manifest .*EDGELID_CORPUS"):
         read_manifest(tmp_path / "none.tsv")
