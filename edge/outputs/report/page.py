@@ -56,11 +56,13 @@ dt {{ color: var(--grey); }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
 th {{ text-align: left; font-weight: 500; color: var(--grey); font-size: .85rem; }}
 th, td {{ padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }}
+td:first-child {{ min-width: 4.8rem; overflow-wrap: anywhere; }}
 .n {{ text-align: right; white-space: nowrap; }}
 .b {{ width: 38%; }}
 .b i {{ display: block; height: .9rem; min-width: 2px; border-radius: 2px; }}
 .legend {{ display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; list-style: none; padding: 0;
   margin: .2rem 0 .6rem; font-size: .88rem; }}
+.legend li {{ min-width: 0; max-width: 100%; overflow-wrap: anywhere; }}
 .legend i {{ display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
   margin-right: .4rem; vertical-align: -1px; }}
 .plot {{ position: relative; margin: 0 1.2rem 0 5.4rem; padding-bottom: 1.4rem; color: var(--grey);
@@ -79,7 +81,7 @@ svg .c {{ fill: var(--bar); }}
   dd {{ font-size: 1.2rem; }}
   table {{ font-size: .8rem; }}
   th {{ font-size: .7rem; }}
-  th, td {{ padding-right: .25rem; overflow-wrap: anywhere; }}
+  th, td {{ padding-right: .25rem; }}
   .n {{ white-space: normal; padding-left: .25rem; }}
   .b, .plot .o {{ display: none; }}
   .plot {{ margin-left: 4.4rem; }}

@@ -220,7 +220,7 @@ def test_colours_are_those_of_everything_else(full: Served) -> None:
 
 def test_a_report_fits_a_phone(tmp_path: Path) -> None:
     t0, records = seconds_of("2026-11-16T00:00:00.000+00:00"), []
-    languages = ("de", "en", "unknown", "es", "nonspeech", "pt")
+    languages = ("de", "en", "unknown", "es", "nonspeech", "x" * 100)
     for number in range(200):
         segment = {"start_s": 1000 * number, "end_s": 1000 * number + 1000, "confidence": 0.9}
         told = {"language": languages[number % 6], "time": time_of(t0 + segment["end_s"])}
@@ -244,6 +244,14 @@ def test_a_report_fits_a_phone(tmp_path: Path) -> None:
                 apart = one[2] <= other[0] or other[2] <= one[0]
                 assert apart or one[3] <= other[1] or other[3] <= one[1], (one, other)
             assert all(box[0] >= -1 and box[2] <= width + 1 for box in boxes)
+            # Nor is a name broken that has not a hundred letters.
+            lines = browser.execute_script(
+                "return [...document.querySelectorAll('td:first-child')]"
+                ".filter((e) => e.textContent.trim().length < 10).map((e) => {"
+                " const r = document.createRange(); r.selectNodeContents(e);"
+                " return r.getClientRects().length; })"
+            )
+            assert set(lines) == {1}
 
 
 def test_the_token_opens_the_page(locked: Served, tmp_path: Path) -> None:
