@@ -52,9 +52,13 @@ SAMPLE_BYTES = 4
 MAX_CHANNELS = 1_024
 MAX_HEADER_BYTES = 1 << 16
 
+FIRST_AUDIO = "0:a:0"  # of the source
+NO_SOUND = "there is no sound in it"
+
 # How it writes: "[mov,mp4 @ 0x55d0c8d0] [error] moov atom not found".
 _MESSAGE = re.compile(r"(?:\[[^\]]* @ 0x[0-9a-f]+\] )?\[(\w+)\] (.*)")
 _USER = re.compile(r"://[^\s/@]*@")
+_NO_AUDIO = f"Stream map '{FIRST_AUDIO}' matches no streams"
 _BAD = frozenset({"error", "fatal", "panic"})
 _DURATION = re.compile(r"\s*Duration: (\d{1,9}):(\d\d):(\d\d(?:\.\d+)?)")
 
@@ -120,7 +124,7 @@ class Ffmpeg:
         self._process: subprocess.Popen[bytes] | None = None
         command = [
             *(program, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"),
-            *("-threads", "1", *source, "-map", "0:a:0", "-vn", "-sn", "-dn"),
+            *("-threads", "1", *source, "-map", FIRST_AUDIO, "-vn", "-sn", "-dn"),
             *("-threads", "1", "-c:a", "pcm_f32be", "-flush_packets", "1", "-f", "au", "pipe:1"),
         ]
         try:
@@ -265,7 +269,8 @@ class Ffmpeg:
             logger.debug("ffmpeg: %s", text)
             found = _MESSAGE.match(text)
             if found and found[1] in _BAD:
-                self.complaint = self.complaint or found[2].strip().rstrip(".")[:200]
+                words = found[2].strip().rstrip(".")[:200]
+                self.complaint = self.complaint or (NO_SOUND if _NO_AUDIO in words else words)
             if found and (duration := _DURATION.match(found[2])) and not self._is_estimate:
                 hours, minutes, seconds = duration.groups()
                 self.duration_s = 3_600 * int(hours) + 60 * int(minutes) + float(seconds)

@@ -120,7 +120,9 @@ class NetworkSource(AudioSource):
 
     def __init__(self, url: str, ear: Ear, *, clock: Clock | None = None) -> None:
         self.name = shown_url(url)
-        self._url = url
+        # Schemes are the same in capitals, to everyone but ffmpeg.
+        scheme, rest = url.split(":", 1)
+        self._url = f"{scheme.lower()}:{rest}"
         self._ear = ear
         self._clock = clock or Clock()
         self._is_lost = False

@@ -15,6 +15,7 @@ from edge.cli.options import (
     model_of,
     model_options,
     path,
+    recording,
 )
 from edge.errors import EdgelidError
 from edge.languages import language_name, meant
@@ -29,7 +30,7 @@ def add(commands: Any, common: Parser) -> None:
         help="one answer for each recording",
     )
     one.add_argument(
-        "files", nargs="+", type=path, metavar="FILE", help="audio files, or folders of them"
+        "files", nargs="+", type=recording, metavar="FILE", help="audio files, or folders of them"
     )
     add_ear(one, 0)
     add_second_opinion(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,15 @@ def path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:  # there is no such user: it is a name like any other
         return Path(text)
+
+
+def recording(text: str) -> Path:
+    """The path of a recording, or a folder of them; streams are for `edgelid listen`."""
+    if text == "-" or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is a stream, and no file: follow it with `edgelid listen --input`"
+        )
+    return path(text)
 
 
 def large_model(text: str) -> str:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import Parser, add_ear, complain, path
+from edge.cli.options import Parser, add_ear, complain, path, recording
 from edge.cli.signals import stopped_by_signals
 from edge.errors import EdgelidError
 from edge.languages import code_of, language_name, meant
@@ -36,7 +36,7 @@ def add(commands: Any, common: Parser) -> None:
     teach.add_argument(
         "files",
         nargs="*",
-        type=path,
+        type=recording,
         metavar="FILE",
         help="audio files, or folders of them (default: the microphone, for a minute of speech)",
     )

@@ -475,6 +475,15 @@ def test_a_cut_ogg_that_ffmpeg_reads(
 
 
 @needs_ffmpeg
+def test_a_film_without_sound_is_told_as_that(tmp_path: Path) -> None:
+    path = tmp_path / "silent.mp4"
+    film = ["-f", "lavfi", "-i", "color=size=16x16:duration=0.2", path]
+    subprocess.run(["ffmpeg", "-v", "error", *film], check=True)
+    with pytest.raises(EdgelidError, match="there is no sound in it"):
+        read(path)
+
+
+@needs_ffmpeg
 def test_what_ffmpeg_cannot_read_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "voice.m4a"
     path.write_bytes(b"\0\0\0\x18ftypM4A " + bytes(1_000))
