@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edge.languages import language_name
 from edge.outputs.report.tally import CELLS, DAY_S, GAP, HOUR_S, MINUTE_S, Tally, moment
+from edge.outputs.stdout import printable
 
 ROW_NAMES = {
     DAY_S: "day by day",
@@ -16,7 +17,7 @@ TITLE = "Languages heard"
 
 def name_of(name: str) -> str:
     """Of a language, or of what is none."""
-    return name if name == GAP else language_name(name)
+    return name if name == GAP else printable(language_name(name))
 
 
 def duration(seconds: float) -> str:

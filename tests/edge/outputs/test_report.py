@@ -287,7 +287,8 @@ class Page(HTMLParser):
 
 def test_the_page_stands_alone(events: Path, tmp_path: Path) -> None:
     hostile = stretch("<script>alert(1)</script>", 129_660, 130_000)
-    rest = [*hostile, gap(130_000, 130_100, "</table><img src=x>")]
+    hostile += stretch("\x1b[31mred\u202e", 130_000, 130_010)
+    rest = [*hostile, gap(130_010, 130_100, "</table><img src=x>")]
     events.write_text(events.read_text() + "".join(json.dumps(r) + "\n" for r in rest))
     report([events], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
@@ -296,6 +297,7 @@ def test_the_page_stands_alone(events: Path, tmp_path: Path) -> None:
     assert not {"script", "img", "link", "iframe"} & set(shown.tags)
     assert "@import" not in text
     assert "url(" not in text
+    assert not {"\x1b", "\u202e"} & set(text)
     for words in ("German", "28 h 00 min", "<script>alert(1)</script>", "</table><img", "UTC"):
         assert words in shown.text
     for drawing in re.findall(r"<svg.*?</svg>", text, re.S):
