@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.cli.options import path
 from edge.errors import EdgelidError
-from edge.outputs.stdout import standard_output
+from edge.outputs.stdout import printable, standard_output
 from edge.system.atomic import check_writable
 from edge.system.native_stderr import stderr_to_log
 
@@ -48,7 +48,7 @@ def run(program: str, work: Callable[[], None], stopped: str) -> int:
         message, status = f"stopped; {stopped}", 130
     else:
         return 0
-    print(f"{program}: {message}", file=sys.stderr)
+    print(f"{program}: {printable(message)}", file=sys.stderr)
     return status
 
 

@@ -239,24 +239,20 @@ class Recording:
         self._enough = enough
         self.problems: list[str] = []
         self._sections = sections(file.fileno())
+        self._opened = 0  # how many of several have been tried
         self.first: Part = self._open_first()
         self.duration_s = self.first.duration_s if len(self._sections) == 1 else None
 
     def parts(self) -> Iterator[Part]:
         """Each recording in it, to be read to its end before the next is asked for."""
-        part = self.first
-        yield part
-        self._note(part.end)
-        for number, section in enumerate(self._sections[1:], 2):
-            part.close()
-            try:
-                self.first = part = self._open(section)
-            except _Unopened as error:
-                size = section.end - section.start
-                self._note(f"part {number} of {len(self._sections)}, of {size} bytes: {error}")
-                continue
+        yield self.first
+        self._note(self.first.end)
+        self.first.close()
+        for part in self._remaining():
+            self.first = part
             yield part
             self._note(part.end)
+            part.close()
         if left_bytes := self._sections[-1].left_bytes:
             self._note(f"{left_bytes} bytes behind its end are nothing that is known")
 
@@ -271,11 +267,13 @@ class Recording:
     def _open_first(self) -> Part:
         section = self._sections[0]
         if len(self._sections) > 1:
-            try:
-                return self._open(section)
-            except _Unopened:  # then all of it is something else
-                del self._sections[1:]
-                section = Section(0, os.fstat(self._file.fileno()).st_size)
+            for part in self._remaining():
+                return part
+            # Then all of it is something else.
+            self._sections = [Section(0, os.fstat(self._file.fileno()).st_size)]
+            self.problems.clear()
+            section = self._sections[0]
+        self._opened = 1
         try:
             part = SoundPart(self._file, section, section.is_plain)
         except Unreadable as error:
@@ -285,13 +283,25 @@ class Recording:
             raise no_samples(self._name)
         return part
 
+    def _remaining(self) -> Iterator[Part]:
+        """Those of several that have not been opened yet, and can be."""
+        while self._opened < len(self._sections):
+            section = self._sections[self._opened]
+            self._opened += 1
+            try:
+                yield self._open(section)
+            except _Unopened as error:
+                size = section.end - section.start
+                place = f"part {self._opened} of {len(self._sections)}, of {size} bytes"
+                self._note(f"{place}: {error}")
+
     def _open(self, section: Section) -> Part:
         """One of several."""
         try:
             return SoundPart(self._file, section)
         except Unreadable as error:
             if find_ffmpeg() is None:
-                raise _Unopened(str(error)) from error
+                raise _Unopened(f"{error}; ffmpeg may know it: {INSTALL}") from error
             try:
                 return open_child(self._file, self._name, str(error), self._enough, section)
             except EdgelidError:
@@ -386,9 +396,11 @@ def open_child(
     version = import_soundfile().__libsndfile_version__
     reason = f" ({refusal})" if refusal else ""
     if kind is None or (kind in SOUND_KINDS and not has_ffmpeg):
+        way_out = "convert it, as with `ffmpeg -i FILE FILE.wav`"
+        if kind in SOUND_KINDS:
+            way_out = f"ffmpeg may: {INSTALL}"
         raise EdgelidError(
-            f"{name!r} is not audio that libsndfile {version} can read{reason}: convert it, as "
-            "with `ffmpeg -i FILE FILE.wav`."
+            f"{name!r} is not audio that libsndfile {version} can read{reason}: {way_out}."
         )
     if not has_ffmpeg:
         raise NeedsFfmpeg(name, kind)

@@ -49,6 +49,13 @@ def test_no_model_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_no_escape_sequence_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "no\x1b[31m"]) == 1
+    message = capsys.readouterr().err
+    assert "\x1b" not in message
+    assert "no\\x1b[31m" in message
+
+
 def test_home_is_home_in_every_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from edge.outputs.report.words import (
     span,
     timeline_note,
 )
+from edge.outputs.stdout import printable
 
 ROW, BAND = 20, 15  # height of a row of the timeline, and of what is coloured of it, in pixels
 BARS = 130  # height of the bars of changes
@@ -220,7 +221,7 @@ def _gaps(tally: Tally) -> Iterator[str]:
     yield f'<table><tr><th>{GAP}, as<th class="n">times<th class="n">in all</tr>'
     for reason, times in tally.gaps.most_common():
         yield (
-            f'<tr><td>{escape(reason)}<td class="n">{times}'
+            f'<tr><td>{escape(printable(reason))}<td class="n">{times}'
             f'<td class="n">{duration(tally.lost_s[reason])}</tr>'
         )
     yield "</table>"

@@ -462,6 +462,28 @@ def test_a_chain_of_what_libsndfile_knows_and_what_not(
 
 
 @needs_ffmpeg
+def test_a_part_that_needs_ffmpeg_where_there_is_none(
+    phone: Callable[[str], Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    speex, vorbis = phone("voice.spx").read_bytes(), encoded(tmp_path / "1.ogg", tone(500.0))
+    path = tmp_path / "chain.ogg"
+    monkeypatch.setenv("PATH", "/nowhere")
+    for number, parts in enumerate(((speex, vorbis), (vorbis, speex)), 1):
+        caplog.clear()
+        path.write_bytes(b"".join(parts))
+        assert_are_the_tones(read(path), (500.0,))
+        (message,) = caplog.messages
+        assert f"part {number} of 2, of {len(speex)} bytes: " in message
+        assert message.endswith("ffmpeg may know it: sudo apt install ffmpeg)")
+    path.write_bytes(speex)
+    with pytest.raises(EdgelidError, match=r": ffmpeg may: sudo apt install ffmpeg\.$"):
+        read(path)
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("name", ["voice.spx", "voice.oga"])
 def test_a_cut_ogg_that_ffmpeg_reads(
     phone: Callable[[str], Path], name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -288,7 +288,7 @@ class Page(HTMLParser):
 def test_the_page_stands_alone(events: Path, tmp_path: Path) -> None:
     hostile = stretch("<script>alert(1)</script>", 129_660, 130_000)
     hostile += stretch("\x1b[31mred\u202e", 130_000, 130_010)
-    rest = [*hostile, gap(130_010, 130_100, "</table><img src=x>")]
+    rest = [*hostile, gap(130_010, 130_100, "</table><img src=x>\x1b")]
     events.write_text(events.read_text() + "".join(json.dumps(r) + "\n" for r in rest))
     report([events], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
