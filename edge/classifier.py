@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edge.audio.gain import AutomaticGain
 from edge.errors import EdgelidError
 from edge.features import most_samples, open_front_end
 from edge.frontend import Float32Array, Float64Array
@@ -293,6 +294,8 @@ class StreamingClassifier:
         See :func:`class_mask`.
     lessons : Correction, optional
         What a model that streams has been taught.
+    automatic_gain : bool
+        Whether sound that is too quiet for the model is amplified.
 
     Raises
     ------
@@ -309,6 +312,7 @@ class StreamingClassifier:
         windows_s: Sequence[float],
         languages: Sequence[str] | None = None,
         lessons: Correction | None = None,
+        automatic_gain: bool = False,
     ) -> None:
         description = model.description
         config, stream = description.front_end, description.stream
@@ -332,6 +336,7 @@ class StreamingClassifier:
             count = round(window_s / self._embedding_s)
             temperature = self._temperature(window_s)
             self._windows.append((window_s, count, temperature))
+        self._gain = AutomaticGain(self.hop_s) if automatic_gain else None
         self._graphs = graphs
         self._memory = self._memory_of(graphs, model, lessons)
         self.reset()
@@ -423,6 +428,8 @@ class StreamingClassifier:
         """Start a new stream at time zero."""
         self._front_end.reset()
         self._memory.reset()
+        if self._gain is not None:
+            self._gain.reset()
         # Samples are gathered until they complete a hop: the front end costs as much for a frame
         # as for three. The first frame of a stream needs more than the others, or, where silence
         # counts as heard before it, less.
@@ -430,6 +437,16 @@ class StreamingClassifier:
         self._audio = np.empty(self._most_samples, np.float32)
         self._gathered_samples, self._wanted_samples = 0, first_hop_samples
         self._embeddings = 0  # of the stream so far
+
+    @property
+    def gain(self) -> float:
+        """What the sound of late is amplified by."""
+        return 1.0 if self._gain is None else self._gain.gain
+
+    def foresee(self, samples: Float32Array) -> None:
+        """Begin a recording with the gain that its beginning, shape (n,), asks for."""
+        if self._gain is not None:
+            self._gain.foresee(samples)
 
     def process(self, samples: Float32Array) -> Iterator[list[Window]]:
         """Take the next samples and give the windows that end in them.
@@ -481,9 +498,21 @@ class StreamingClassifier:
 
     def _gathered_frames(self) -> Float32Array:
         """Frames of the samples gathered."""
-        frames = self._front_end.process(self._audio[: self._gathered_samples])
+        samples = self._audio[: self._gathered_samples]
+        if self._gain is not None:
+            earlier, samples = self._gain.applied(samples)
+            if earlier:
+                self._hear_again(earlier)
+        frames = self._front_end.process(samples)
         self._gathered_samples, self._wanted_samples = 0, self._pace.samples
         return frames
+
+    def _hear_again(self, hops: Sequence[Float32Array]) -> None:
+        """Take all hops of a stream once more; what has been said of them stays said."""
+        self._front_end.reset()
+        self._memory.reset()
+        for hop in hops:
+            self._memory.advance(self._front_end.process(hop), self._per_hop)
 
     def _advance(self, frames: Float32Array, count: int) -> list[Window]:
         """Windows that end with the first embeddings of a hop of frames, (hop_frames, mels)."""

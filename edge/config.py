@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 from edge.errors import EdgelidError
 
@@ -28,6 +28,7 @@ _ALIKE = 0.75
 # No misspelt keys: no keys at all, or of other programs of this project.
 _OTHER_VARIABLES = frozenset({FILE_VARIABLE, "EDGELID_CORPUS"})
 STATE_FOLDER = Path("/var/lib/edgelid")  # which systemd makes when the service starts
+AUTO = "auto"  # a value that is left to the program
 # Which folder has to be there for a path: itself, or the one that it is in.
 ITSELF, PARENT = "itself", "parent"
 
@@ -43,6 +44,23 @@ def between(lowest: float, highest: float) -> Check:
 def one_of(*allowed: str) -> Check:
     """Check for one of some words."""
     return lambda value: None if value in allowed else f"one of {', '.join(map(repr, allowed))}"
+
+
+def auto_or(check: Check) -> Check:
+    """Check for what may be left to the program."""
+
+    def problem(value: Any) -> str | None:
+        if value == AUTO:
+            return None
+        wrong = "a whole number" if isinstance(value, str) else check(value)
+        return None if wrong is None else f'"{AUTO}" or {wrong}'
+
+    return problem
+
+
+def gain_db(gain: int | str | None) -> float | None:
+    """A value of the key ``gain``, or none, as `edge.audio.mixing.Ear` takes it."""
+    return gain if isinstance(gain, int) else None
 
 
 def each_once(values: tuple[str, ...]) -> str | None:
@@ -161,11 +179,11 @@ class ListenSettings(Keys):
     channel: int = key(
         0, "The one to listen to; 0 is the mean of all.", between(0, 1_024), restart=True
     )
-    gain: int = key(
-        0,
-        "Decibels to amplify by, for microphones that are too quiet and cannot be turned up; what "
-        "is clipped then is lost.",
-        between(-60, 60),
+    gain: int | str = key(
+        AUTO,
+        'Decibels to amplify by; what is clipped then is lost. "auto" amplifies sound that is too '
+        "quiet for the model, and no other.",
+        auto_or(between(-60, 60)),
         restart=True,
     )
     rate: int = key(16_000, "Of raw PCM, in Hz.", between(1_000, 384_000), restart=True)
@@ -182,6 +200,7 @@ _TYPE_NAMES = {
     float: "a number",
     bool: "true or false",
     tuple[str, ...]: "a list of texts",
+    int | str: f'"{AUTO}" or a whole number',
 }
 
 
@@ -372,7 +391,7 @@ def _from_environment(
 
 def _parsed(kind: Any, text: str) -> Any:
     """A value of the environment, or the text where it is none."""
-    if kind is int and _NUMBER.fullmatch(text.strip()):
+    if kind in (int, int | str) and _NUMBER.fullmatch(text.strip()):
         return int(text)
     if kind is float:
         try:
@@ -394,7 +413,7 @@ def _problem(kind: Any, field: dataclasses.Field[Any], value: Any) -> str | None
     if kind == tuple[str, ...]:
         fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
     else:
-        fits = type(value) is kind  # true and false are no numbers
+        fits = type(value) in (kind, *get_args(kind))  # true and false are no numbers
     if not fits:
         return _TYPE_NAMES[kind]
     if kind is str and "\0" in value:

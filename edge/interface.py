@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import listener
+from edge.audio.mixing import Ear, amplified
 from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
 from edge.audio.sources import AudioSource, FileSource
 from edge.classifier import class_mask
@@ -108,6 +109,7 @@ def classify(
     rate_hz: int = SAMPLE_RATE_HZ,
     threshold: float | None = None,
     second_opinion: str | os.PathLike[str] | None = None,
+    gain_db: float | None = None,
 ) -> Classification:
     """Answer once for a whole recording.
 
@@ -125,6 +127,8 @@ def classify(
         How sure the answer has to be, or it is ``unknown``; as the model file says, unless given.
     second_opinion : path-like, optional
         A large model to ask about the speech: a file, or ``"large"`` for the one that comes along.
+    gain_db : float, optional
+        What to amplify by, 0 for nothing; what is too quiet is amplified, unless given.
 
     Returns
     -------
@@ -135,17 +139,18 @@ def classify(
     Raises
     ------
     EdgelidError
-        If there is no audio, it cannot be read, a language is not the model's, or the second
-        opinion does not suit it.
+        If there is no audio, it cannot be read, a language is not the model's, the second opinion
+        does not suit it, or the gain is out of all reason.
     """
     model = model or _default_model()
     second = None if second_opinion is None else _expert_file(second_opinion, model)
+    ear = Ear(gain_db=gain_db)
     classifier = RecordingClassifier(
-        model.file, model.graphs, languages, threshold, second, lessons=model.lessons
+        model.file, model.graphs, languages, threshold, second, model.lessons, gain_db is None
     )
     if isinstance(samples_or_path, (str, os.PathLike)):
-        return classify_file(classifier, Path(samples_or_path))
-    return classifier.classify(_Samples([samples_or_path], rate_hz))
+        return classify_file(classifier, Path(samples_or_path), ear)
+    return classifier.classify(_Samples([samples_or_path], rate_hz, ear))
 
 
 class Listener:
@@ -169,11 +174,14 @@ class Listener:
         comes along.
     second_opinion_share : float
         Of one core that it may take, over any minute.
+    gain_db : float, optional
+        What to amplify by, 0 for nothing; what is too quiet is amplified, unless given.
 
     Raises
     ------
     EdgelidError
-        If a language is not the model's, or the second opinion does not suit it.
+        If a language is not the model's, the second opinion does not suit it, or the gain is out
+        of all reason.
     """
 
     def __init__(
@@ -185,9 +193,11 @@ class Listener:
         hold_s: float = 0.0,
         second_opinion: str | os.PathLike[str] | None = None,
         second_opinion_share: float = ListenSettings.second_opinion_share,
+        gain_db: float | None = None,
     ) -> None:
         model = model or _default_model()
         self._rate_hz = rate_hz
+        self._ear = Ear(gain_db=gain_db)
         # Of its own: graphs remember what they have heard.
         graphs = model.more_graphs()
         decoder = model.file.description.decoder
@@ -213,6 +223,7 @@ class Listener:
                 hold_s=hold_s,
                 second=second,
                 lessons=model.lessons,
+                automatic_gain=gain_db is None,
             )
 
         self._opened = opened
@@ -247,8 +258,8 @@ class Listener:
 
     def _source(self, audio: Iterable[Samples] | str | os.PathLike[str]) -> AudioSource:
         if isinstance(audio, (str, os.PathLike)):
-            return FileSource(audio)
-        return _Samples(audio, self._rate_hz)
+            return FileSource(audio, self._ear)
+        return _Samples(audio, self._rate_hz, self._ear)
 
 
 def _expert_file(name: str | os.PathLike[str], model: Model) -> ExpertFile:
@@ -260,16 +271,17 @@ class _Samples(AudioSource):
 
     name = "the samples"
 
-    def __init__(self, blocks: Iterable[Samples], rate_hz: int) -> None:
+    def __init__(self, blocks: Iterable[Samples], rate_hz: int, ear: Ear) -> None:
         if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
             raise EdgelidError(
                 f"{rate_hz} Hz is not possible: choose {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz."
             )
         self.rate_hz = rate_hz
-        self._given = blocks
+        self._given, self._gain_db = blocks, ear.gain_db
 
     def blocks(self) -> Iterator[Float32Array]:
-        return resampled((_mono(block)[:, None] for block in self._given), self.rate_hz, 1)
+        frames = (amplified(_mono(block)[:, None], self._gain_db) for block in self._given)
+        return resampled(frames, self.rate_hz, 1)
 
     def close(self) -> None:
         """Nothing: they are the caller's."""

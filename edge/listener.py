@@ -74,6 +74,8 @@ class Heard:
         The level changes for the worse or the better.
     second : Told or None
         What has come of second opinions, if any are asked for.
+    gain : float
+        What the sound of late is amplified by, as it is too quiet.
     """
 
     windows: list[Window]
@@ -83,6 +85,7 @@ class Heard:
     lost: Lost | None = None
     level: Level | None = None
     second: Told | None = None
+    gain: float = 1.0
 
 
 class Listener:
@@ -103,6 +106,8 @@ class Listener:
         For this stream; it is closed with the listener.
     lessons : Correction, optional
         What the model has been taught.
+    automatic_gain : bool
+        Whether sound that is too quiet for the model is amplified.
 
     Attributes
     ----------
@@ -123,13 +128,16 @@ class Listener:
         hold_s: float = 0.0,
         second: SecondOpinion | None = None,
         lessons: Correction | None = None,
+        automatic_gain: bool = True,
     ) -> None:
         reported = list(dict.fromkeys([settings.window_s, *more_windows_s]))
         fine_s = decoder_windows_s(model, settings.window_s)[-1]
         lengths_s = reported if fine_s in reported else [*reported, fine_s]
         self._lengths_s = lengths_s = [*dict.fromkeys([*lengths_s, *self._unreported_s])]
         self._reported, self._fine = len(reported), lengths_s.index(fine_s)
-        self._classifier = StreamingClassifier(model, graphs, lengths_s, languages, lessons)
+        self._classifier = StreamingClassifier(
+            model, graphs, lengths_s, languages, lessons, automatic_gain
+        )
         self._second = second
         self._decoder = Decoder(
             self._classifier.labels, settings, self._classifier.hop_s, hold_s, second is not None
@@ -269,13 +277,14 @@ class Listener:
                 decided_s=origin_s + change.decided_s,
             )
         told = None if self._second is None else self._second.told()
-        return Heard(windows, change, finished, current, second=told)
+        gain = self._classifier.gain
+        return Heard(windows, change, finished, current, second=told, gain=gain)
 
     def _decide(self, window: Window, fine: Window) -> Decision | None:
         if self._second is None:
             return self._decoder.update(window, fine)
         self._decoder.advance(window, fine)
-        self._second.attend(self._decoder, fine)
+        self._second.attend(self._decoder, fine, self._classifier.gain)
         return self._decoder.conclude()
 
     def _current(self) -> Segment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from edge.audio.level import LOW, Level
+from edge.audio.gain import MEMORY_S, decibels
 from edge.audio.mixing import Ear
 from edge.audio.sources import EVERYTHING, AudioSource, FileSource
 from edge.classifier import StreamingClassifier, Window
 from edge.decoder import Decoder, Segment, decoder_windows_s
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ, Float64Array
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.languages import UNKNOWN
 from edge.lessons.correction import Correction
 from edge.model.interpreter import Graphs, WindowGraph
@@ -35,10 +36,6 @@ YOUNG_S = 1.0  # a stream that is shorter is too young for its windows to tell s
 # Of less than that, the answer is the same whatever it is: measured on development speech, all of
 # 0.15 s and less was taken for no speech, of 0.3 s 7 % was.
 LEAST_S = 0.3
-# What a recording that is too quiet is brought to, where recognition does not suffer from its
-# level yet: docs/recordings.md. Behind the limit there is only what rounding to 16 bits left.
-AMPLIFIED_PEAK_DB = -26.0
-MAX_AUTOMATIC_GAIN_DB = 40
 # Of the time of speech: a language with less is no second language of a recording.
 LEAST_SHARE = 0.1
 
@@ -234,11 +231,9 @@ class RecordingClassifier:
         A large model to ask about the speech.
     lessons : Correction, optional
         What the model has been taught.
-
-    Attributes
-    ----------
-    level : Level or None
-        What has become of that of the newest recording, if it was judged and found wanting.
+    automatic_gain : bool
+        Whether sound that is too quiet for the model is amplified, as for a stream; but a
+        recording begins with the gain that its first seconds ask for.
     """
 
     def __init__(
@@ -249,6 +244,7 @@ class RecordingClassifier:
         threshold: float | None = None,
         second: ExpertFile | None = None,
         lessons: Correction | None = None,
+        automatic_gain: bool = True,
     ) -> None:
         settings = model.description.decoder
         if threshold is not None:
@@ -258,14 +254,15 @@ class RecordingClassifier:
         decoder_s = decoder_windows_s(model, settings.window_s)
         lengths_s = list(dict.fromkeys([self._longest_s, *decoder_s]))
         self._of_decoder = [lengths_s.index(length_s) for length_s in decoder_s]
-        self._classifier = StreamingClassifier(model, graphs, lengths_s, languages, lessons)
+        self._classifier = StreamingClassifier(
+            model, graphs, lengths_s, languages, lessons, automatic_gain
+        )
         self._decoder = Decoder(
             self._classifier.labels,
             settings,
             self._classifier.hop_s,
             second_opinion=second is not None,
         )
-        self.level: Level | None = None
         self._hearing: Hearing | None = None
         if second is not None:
             self._hearing = Hearing(second, model, languages)
@@ -280,7 +277,6 @@ class RecordingClassifier:
         """
         self._classifier.reset()
         self._decoder.reset()
-        self.level = None
         labels = self._classifier.labels
         nonspeech = labels.index(NONSPEECH) if NONSPEECH in labels else None
         speech = _Speech(self._longest_s, nonspeech, len(labels), self._classifier.part)
@@ -292,10 +288,7 @@ class RecordingClassifier:
 
         def windows() -> Iterator[list[Window]]:
             nonlocal samples
-            for block in source.blocks():
-                if not isinstance(block, np.ndarray):  # what was lost says nothing
-                    self.level = block if isinstance(block, Level) else self.level
-                    continue
+            for block in self._foreseen(source):
                 samples += len(block)
                 if hearing is None:
                     yield from self._classifier.process(block)
@@ -310,7 +303,7 @@ class RecordingClassifier:
             speech.add(fed[-1])
             self._decoder.advance(*fed)
             if hearing is not None:
-                hearing.attend(self._decoder, fed[-1])
+                hearing.attend(self._decoder, fed[-1], self._classifier.gain)
             decided = self._decoder.conclude()
             if decided is not None:
                 stretches += decided.finished
@@ -339,6 +332,21 @@ class RecordingClassifier:
             **({} if hearing is None else hearing.facts(language, compact)),
         )
 
+    def _foreseen(self, source: AudioSource) -> Iterator[Float32Array]:
+        """The samples of a source, once the gain to begin with is known."""
+        blocks = source.samples()  # what was lost says nothing
+        first: list[Float32Array] = []
+        while (
+            sum(map(len, first)) < MEMORY_S * SAMPLE_RATE_HZ
+            and (block := next(blocks, None)) is not None
+        ):
+            first.append(block)
+        if first:
+            self._classifier.foresee(np.concatenate(first))
+        if (gain := self._classifier.gain) != 1.0:
+            logger.info("%r: amplified by %d dB, to begin with", source.name, decibels(gain))
+        yield from itertools.chain(first, blocks)
+
     def _answer(self, probabilities: Float64Array, duration_s: float) -> tuple[str, float]:
         """What is said where these are the probabilities of the speech, and how sure that is."""
         best = int(probabilities.argmax())
@@ -358,9 +366,6 @@ def classify_file(
 ) -> Classification:
     """Classify an audio file.
 
-    One that is too quiet as a whole is heard twice, the second time amplified, unless a gain has
-    been chosen.
-
     Raises
     ------
     EdgelidError
@@ -368,16 +373,6 @@ def classify_file(
     """
     if path.is_dir():
         raise EdgelidError(f"{str(path)!r} is a folder without any audio files: check the path.")
-    answer = _heard(classifier, path, ear)
-    level = classifier.level
-    if level is None or level.state != LOW or ear.gain_db != 0:
-        return answer
-    gain_db = min(MAX_AUTOMATIC_GAIN_DB, round(AMPLIFIED_PEAK_DB - level.peak_db))
-    logger.warning("%r: heard once more, amplified by %d dB", str(path), gain_db)
-    return _heard(classifier, path, replace(ear, gain_db=gain_db, level_span_s=None))
-
-
-def _heard(classifier: RecordingClassifier, path: Path, ear: Ear) -> Classification:
     with FileSource(path, ear) as source:
         answer = classifier.classify(source)
         return replace(answer, shortfall=source.shortfall)

@@ -57,6 +57,8 @@ class Ear:
     model : ModelFile
     graphs : Graphs or WindowGraph
         Of that model.
+    automatic_gain : bool
+        Whether sound that is too quiet for the model is amplified.
 
     Raises
     ------
@@ -64,9 +66,13 @@ class Ear:
         If the model takes whole windows.
     """
 
-    def __init__(self, model: ModelFile, graphs: Graphs | WindowGraph) -> None:
+    def __init__(
+        self, model: ModelFile, graphs: Graphs | WindowGraph, automatic_gain: bool = True
+    ) -> None:
         Book.of_model(model)
-        self._classifier = StreamingClassifier(model, graphs, [WINDOW_S])
+        self._classifier = StreamingClassifier(
+            model, graphs, [WINDOW_S], automatic_gain=automatic_gain
+        )
         self._nonspeech = model.labels.index(NONSPEECH) if NONSPEECH in model.labels else None
         self._hop_s = self._classifier.hop_s
 

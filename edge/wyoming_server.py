@@ -86,6 +86,8 @@ class Wyoming:
         How sure an answer has to be; the model's, unless given.
     hold_s : float
         How long a language of a stream that is followed must last, see `Listener`.
+    gain_db : float or None
+        What to amplify by; None amplifies what is too quiet.
 
     Raises
     ------
@@ -103,6 +105,7 @@ class Wyoming:
         share: float = ListenSettings.second_opinion_share,
         threshold: float | None = None,
         hold_s: float = 0.0,
+        gain_db: float | None = None,
     ) -> None:
         if not uri.startswith(("tcp://", "unix://")):
             raise EdgelidError(f"{uri!r} is no address: give tcp://HOST:PORT or unix:///PATH.")
@@ -118,6 +121,7 @@ class Wyoming:
         self.threads = threads
         self._threshold = threshold
         self._hold_s = hold_s
+        self.ear = Ear(gain_db=gain_db)
         self.connections = 0
         self._large: SharedFile | None = None
         if second_opinion:
@@ -146,7 +150,14 @@ class Wyoming:
     def recordings(self) -> RecordingClassifier:
         """What answers for whole streams."""
         graphs = open_model(self.model, self.threads)
-        return RecordingClassifier(self.model, graphs, self.languages, self._threshold, self._large)
+        return RecordingClassifier(
+            self.model,
+            graphs,
+            self.languages,
+            self._threshold,
+            self._large,
+            automatic_gain=self.ear.gain_db is None,
+        )
 
     def listener(self) -> Listener:
         """What follows a stream; to be closed."""
@@ -158,7 +169,13 @@ class Wyoming:
         if self._threshold is not None:
             settings = replace(settings, confidence=self._threshold)
         return Listener(
-            self.model, graphs, settings, self.languages, hold_s=self._hold_s, second=second
+            self.model,
+            graphs,
+            settings,
+            self.languages,
+            hold_s=self._hold_s,
+            second=second,
+            automatic_gain=self.ear.gain_db is None,
         )
 
     def info(self) -> Info:
@@ -191,10 +208,11 @@ class Wyoming:
 class _Stream(AudioSource):
     """The audio of a client, from one thread to another."""
 
-    def __init__(self, rate_hz: int, channels: int) -> None:
+    def __init__(self, rate_hz: int, channels: int, ear: Ear) -> None:
         self.name = "the audio"
         self.rate_hz = rate_hz
         self._channels = channels
+        self._ear = ear
         self._chunks: queue.Queue[bytes | None] = queue.Queue(CHUNKS)
 
     async def put(self, chunk: bytes | None) -> None:
@@ -207,7 +225,7 @@ class _Stream(AudioSource):
 
     def blocks(self) -> Iterator[Sound]:
         """See `AudioSource.blocks`."""
-        mixer = Mixer(self.name, self.rate_hz, self._channels, Ear())
+        mixer = Mixer(self.name, self.rate_hz, self._channels, self._ear)
         for frames in self._frames():
             yield from mixer.process(frames)
         yield from mixer.flush(is_end=not self._stopping)
@@ -335,7 +353,7 @@ class _Connection(AsyncEventHandler):
             return False
         if self._work is not None:  # a second start without an end: the first is given up
             await self.disconnect()
-        self._stream = stream = _Stream(rate_hz, channels)
+        self._stream = stream = _Stream(rate_hz, channels, self._server.ear)
         loop = asyncio.get_running_loop()
         if self._names is None:
             work = functools.partial(_transcript, self._server, stream)

@@ -22,7 +22,7 @@ HINTS = {
     CLIPPED: "far too loud, it is clipped: turn its gain down",
     CANCELLED: "its channels cancel each other out: choose one with --channel",
     OFFSET: "a large DC offset: its input may be broken",
-    LOW: "far too quiet, even at its loudest, to be sure of a language: turn it up, or use --gain",
+    LOW: "far too quiet, even at its loudest and amplified, to be sure of a language: turn it up",
 }
 # Nobody can turn anything at a microphone any longer.
 FILE_HINTS = {
@@ -31,7 +31,7 @@ FILE_HINTS = {
     CLIPPED: "far too loud, it is clipped: record it, or hear it, with less gain",
     CANCELLED: HINTS[CANCELLED],
     OFFSET: "a large DC offset: what recorded it may be broken",
-    LOW: "far too quiet, even at its loudest, to be sure of a language: try --gain",
+    LOW: "far too quiet, even at its loudest and amplified, to be sure of a language",
 }
 
 SPAN_S = 10.0  # of what is judged at once
@@ -43,8 +43,10 @@ FULL_SCALE = 0.999
 CLIPPED_SHARES = (0.01, 0.001)
 CANCELLED_SHARES = (0.05, 0.2)  # power of the mean to that of the channels
 OFFSETS = (0.1, 0.05)
-# -45 and -40 dB. Below, languages are taken for others: docs/recordings.md has the measurement.
+# -45 and -40 dB. Below, languages are taken for others: docs/listening.md has the measurement.
 LOW_PEAKS = (0.0056, 0.01)
+# -57 and -52 dB: where automatic gain has come to its bound, and is not enough.
+AMPLIFIED_LOW_PEAKS = (0.0014, 0.0025)
 FLOOR_DB = -120.0
 
 
@@ -76,9 +78,12 @@ class LevelMeter:
     rate_hz : int
     span_s : float
         How much is judged at once; infinite for all that there is, by `finish`.
+    automatic_gain : bool
+        Whether what is too quiet will be amplified, and only what that cannot mend is told.
     """
 
-    def __init__(self, rate_hz: int, span_s: float = SPAN_S) -> None:
+    def __init__(self, rate_hz: int, span_s: float = SPAN_S, automatic_gain: bool = False) -> None:
+        self._low_peaks = AMPLIFIED_LOW_PEAKS if automatic_gain else LOW_PEAKS
         self._span_frames = span_s * rate_hz
         self._least_frames = LEAST_S * rate_hz
         self._spans = self._low_spans = 0
@@ -124,7 +129,7 @@ class LevelMeter:
         offset = self._sum / self._frames
         variance = max(0.0, self._power / self._frames - offset**2)
         peak = max(self._most - offset, offset - self._least)
-        low = peak < self._limit(LOW, LOW_PEAKS)
+        low = peak < self._limit(LOW, self._low_peaks)
         self._low_spans = self._low_spans + 1 if low else 0
         channels_power = self._channels_power / self._frames
         if self._most == self._least:

@@ -66,8 +66,8 @@ class MicrophoneSource(AudioSource):
         As for :func:`edge.audio.devices.find_device`.
     channel : int or None
         The one to listen to, from 1 on; None for the mean of all.
-    gain_db : float
-        What to amplify by.
+    gain_db : float or None
+        See `Ear`.
     sounddevice : module, optional
         What speaks to PortAudio; the module of this name unless a test gives another.
     clock : Clock, optional
@@ -84,7 +84,7 @@ class MicrophoneSource(AudioSource):
         self,
         device: str | int | None = None,
         channel: int | None = None,
-        gain_db: float = 0.0,
+        gain_db: float | None = None,
         *,
         sounddevice: Any = None,
         clock: Clock | None = None,
@@ -105,7 +105,7 @@ class MicrophoneSource(AudioSource):
         with stderr_to_log("PortAudio"):
             self._capture: Capture | None = self._open()
         self._end_s = self._clock.now_s()  # of what was heard last
-        self._meter = LevelMeter(self.rate_hz)
+        self._meter = self._new_meter()
         self._is_lost = False
         self._failures = 0
 
@@ -171,6 +171,9 @@ class MicrophoneSource(AudioSource):
                     yield from self._recover(reason)
         finally:
             self._losses.warn(at_once=True)
+
+    def _new_meter(self) -> LevelMeter:
+        return LevelMeter(self.rate_hz, automatic_gain=self._gain_db is None)
 
     def _goes_on(self) -> bool:
         return not self._stopping
@@ -281,7 +284,7 @@ class MicrophoneSource(AudioSource):
                 start_s = self._capture.first_heard_s()
                 if start_s is not None:
                     yield from gap(start_s)
-                    self._meter = LevelMeter(self.rate_hz)
+                    self._meter = self._new_meter()
                     if not self._is_lost:
                         self._failures = 0
                         logger.warning("%s: listening to %r, now the default", reason, self.name)

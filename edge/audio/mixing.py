@@ -35,8 +35,8 @@ class Ear:
     channel : int or None
         The one to listen to, from 1 on; None for the mean of all, or the strongest where they
         cancel each other out.
-    gain_db : float
-        What to amplify by.
+    gain_db : float or None
+        What to amplify by; None for nothing here, as whoever listens amplifies what is too quiet.
     level_span_s : float or None
         Of how much audio at a time the level is judged: infinite for all of a recording, once;
         None for not at all.
@@ -48,20 +48,20 @@ class Ear:
     """
 
     channel: int | None = None
-    gain_db: float = 0.0
+    gain_db: float | None = None
     level_span_s: float | None = None
 
     def __post_init__(self) -> None:
-        if not -MAX_GAIN_DB <= self.gain_db <= MAX_GAIN_DB:
+        if self.gain_db is not None and not -MAX_GAIN_DB <= self.gain_db <= MAX_GAIN_DB:
             raise EdgelidError(
                 f"a gain of {self.gain_db:g} dB is not possible: choose {-MAX_GAIN_DB} to "
                 f"{MAX_GAIN_DB}."
             )
 
 
-def amplified(frames: Float32Array, gain_db: float) -> Float32Array:
+def amplified(frames: Float32Array, gain_db: float | None) -> Float32Array:
     """Frames with a gain; they may leave [-1, 1], and are clipped behind the resampler."""
-    return frames if gain_db == 0 else frames * np.float32(10 ** (gain_db / 20))
+    return frames if not gain_db else frames * np.float32(10 ** (gain_db / 20))
 
 
 class Mixer:
@@ -96,7 +96,9 @@ class Mixer:
         self._looked_frames = 0
         self._sums, self._mean_sum = np.zeros(channels), 0.0  # since the last look
         self._resampler = Resampler(rate_hz)
-        self._meter = None if ear.level_span_s is None else LevelMeter(rate_hz, ear.level_span_s)
+        self._meter = None
+        if ear.level_span_s is not None:
+            self._meter = LevelMeter(rate_hz, ear.level_span_s, ear.gain_db is None)
 
     def takes(self, rate_hz: int, channels: int) -> bool:
         """Whether it goes on with a recording of these."""

@@ -32,7 +32,7 @@ def add(commands: Any, common: Parser) -> None:
     one.add_argument(
         "files", nargs="+", type=recording, metavar="FILE", help="audio files, or folders of them"
     )
-    add_ear(one, 0)
+    add_ear(one)
     add_second_opinion(one)
     add_lessons(one)
     one.set_defaults(run=run_classify)
@@ -43,6 +43,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     from edge.audio.decoding import NeedsFfmpeg
     from edge.audio.formats import find_recordings
     from edge.audio.mixing import Ear
+    from edge.config import gain_db
     from edge.model.interpreter import open_model
     from edge.offline import RecordingClassifier, classify_file, opinion_record, shares
     from edge.opinion.expert import ExpertFile
@@ -58,6 +59,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     languages = options.languages
     if languages is not None:
         languages = meant(languages, model.labels)
+    gain = gain_db(options.gain)
     classifier = RecordingClassifier(
         model,
         graphs,
@@ -65,8 +67,9 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
         options.threshold or None,
         ExpertFile(options.second_opinion, model.labels) if options.second_opinion else None,
         lessons,
+        automatic_gain=gain is None,
     )
-    ear = Ear(options.channel or None, options.gain, math.inf)
+    ear = Ear(options.channel or None, gain, math.inf)
     status = 0
     need_ffmpeg: list[NeedsFfmpeg] = []
     for file in find_recordings(options.files):

@@ -51,7 +51,7 @@ def add(commands: Any, common: Parser) -> None:
         help="audio file, - for raw PCM on stdin, or rtsp://... or http://...",
     )
     listen.add_argument("--device", help="microphone, by number or (part of) its name")
-    add_ear(listen, None)
+    add_ear(listen)
     for name, meaning in (("rate", ", Hz (default 16000)"), ("channels", " (default 1)")):
         listen.add_argument(
             f"--{name}", type=setting(name), metavar="N", help=f"of raw PCM{meaning}"
@@ -202,10 +202,13 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _source(settings: Settings) -> AudioSource:
+    from edge.config import gain_db
+
+    gain = gain_db(settings.gain)
     if not settings.input:
         from edge.audio.microphone import MicrophoneSource
 
-        return MicrophoneSource(settings.device or None, settings.channel or None, settings.gain)
+        return MicrophoneSource(settings.device or None, settings.channel or None, gain)
     from edge.audio.level import SPAN_S
     from edge.audio.mixing import Ear
     from edge.audio.network import NetworkSource, is_url
@@ -214,7 +217,7 @@ def _source(settings: Settings) -> AudioSource:
 
     for problem in contradictions(settings):
         raise EdgelidError(problem)
-    ear = Ear(settings.channel or None, settings.gain, SPAN_S)
+    ear = Ear(settings.channel or None, gain, SPAN_S)
     if is_url(settings.input):
         return NetworkSource(settings.input, ear)
     if settings.input != "-":

@@ -53,20 +53,25 @@ def model_options(threads: int | None = None) -> Parser:
     return model
 
 
-def add_ear(command: argparse.ArgumentParser, gain_db: float | None) -> None:
-    """Add the options that tell how to listen to what has channels and a level; with a gain."""
+def add_ear(command: argparse.ArgumentParser) -> None:
+    """Add the options that tell how to listen to what has channels and a level."""
     command.add_argument(
         "--channel",
         type=setting("channel"),
         metavar="N",
         help="the one to listen to (default: the mean of all)",
     )
+    add_gain(command)
+
+
+def add_gain(command: argparse.ArgumentParser) -> None:
+    """Add the option of the commands that may amplify."""
     command.add_argument(
         "--gain",
         type=setting("gain"),
-        default=gain_db,
         metavar="DB",
-        help="decibels to amplify by (default 0)",
+        help="decibels to amplify by, 0 for none (default: auto, which amplifies what is too "
+        "quiet)",
     )
 
 

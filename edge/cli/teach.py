@@ -51,7 +51,7 @@ def add(commands: Any, common: Parser) -> None:
         "--config", type=path, metavar="FILE", help="settings, of which model and lessons are taken"
     )
     teach.add_argument("--device", help="microphone, by number or (part of) its name")
-    add_ear(teach, 0)
+    add_ear(teach)
     change = teach.add_mutually_exclusive_group()
     change.add_argument("--list", action="store_true", help="what has been taught")
     change.add_argument(
@@ -95,6 +95,7 @@ def _places(options: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, output: Output) -> int:
+    from edge.config import gain_db
     from edge.lessons.book import MICROPHONE, RECORDING, check_language, read_book
     from edge.lessons.telling import brought_record
     from edge.model.interpreter import open_model
@@ -109,7 +110,7 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
         read_book(book_path, model)
     check_writable(book_path)
     graphs = open_model(model)
-    ear = Ear(model, graphs)
+    ear = Ear(model, graphs, automatic_gain=gain_db(options.gain) is None)
     given = _of_files(ear, options) if options.files else [_of_microphone(ear, language, options)]
     origin = RECORDING if options.files else MICROPHONE
     lesson = lesson_of(language, origin, given)
@@ -132,10 +133,11 @@ def _of_files(ear: Ear, options: argparse.Namespace) -> list[Given]:
     from edge.audio.formats import find_recordings
     from edge.audio.mixing import Ear as Mixing
     from edge.audio.sources import FileSource
+    from edge.config import gain_db
 
     given = []
     for file in find_recordings(options.files):
-        mixing = Mixing(options.channel or None, options.gain, math.inf)
+        mixing = Mixing(options.channel or None, gain_db(options.gain), math.inf)
         with FileSource(file, mixing) as source:
             given.append(ear.hear(source))
         if not given[-1].windows:
@@ -145,10 +147,11 @@ def _of_files(ear: Ear, options: argparse.Namespace) -> list[Given]:
 
 def _of_microphone(ear: Ear, language: str, options: argparse.Namespace) -> Given:
     from edge.audio.microphone import MicrophoneSource
+    from edge.config import gain_db
 
     with (
         threads_stderr_to_log("PortAudio"),
-        MicrophoneSource(options.device, options.channel or None, options.gain) as source,
+        MicrophoneSource(options.device, options.channel or None, gain_db(options.gain)) as source,
         stopped_by_signals(source),
     ):
         complain(

@@ -7,6 +7,7 @@ from typing import Any
 
 from edge.cli.options import (
     Parser,
+    add_gain,
     add_hold,
     add_second_opinion,
     add_second_opinion_share,
@@ -31,6 +32,7 @@ def add(commands: Any, common: Parser) -> None:
         help="where (default: port 10700, for this device alone)",
     )
     add_hold(serve, 0.0)
+    add_gain(serve)
     add_second_opinion(serve)
     add_second_opinion_share(serve, 0.25)
     serve.set_defaults(run=run_wyoming)
@@ -38,6 +40,7 @@ def add(commands: Any, common: Parser) -> None:
 
 def run_wyoming(options: argparse.Namespace, output: Output) -> int:
     """``edgelid wyoming``."""
+    from edge.config import gain_db
     from edge.model.modelfile import DEFAULT_MODEL
 
     try:
@@ -58,6 +61,7 @@ def run_wyoming(options: argparse.Namespace, output: Output) -> int:
         options.second_opinion_share,
         options.threshold or None,
         options.hold,
+        gain_db(options.gain),
     )
     complain(f"answering satellites at {options.uri}; Ctrl-C or SIGTERM ends it.")
     server.run()

@@ -62,13 +62,18 @@ class Hearing:
         self._stretches = self._answers = 0
         self._sum, self._weight = np.zeros(len(self._model.labels)), 0.0
         self._heard_s = self._took_s = 0.0
+        self._gain = 1.0
 
     def hear(self, samples: Float32Array) -> None:
         """Take the next samples, before they are classified."""
         self._audio.add(samples)
 
-    def attend(self, decoder: Decoder, short: Window) -> None:
-        """At a hop: ask about a stretch that is over, and have the decoder consider the answer."""
+    def attend(self, decoder: Decoder, short: Window, gain: float = 1.0) -> None:
+        """At a hop: ask about a stretch that is over, and have the decoder consider the answer.
+
+        The large model hears what the compact one does, with its gain.
+        """
+        self._gain = gain
         labels, end_s = self._model.labels, short.end_s
         if NONSPEECH not in labels or short.probabilities[labels.index(NONSPEECH)] < SPEECH:
             self._speech_s = end_s
@@ -114,7 +119,7 @@ class Hearing:
         self._stretches += 1
         if (self._stretches - 1) % every:
             return
-        samples = self._audio.of(start_s, end_s)
+        samples = self._audio.of(start_s, end_s, self._gain)
         opinion = self._expert.asked(samples, end_s, self._languages)
         decoder.consider(opinion)
         labels = self._model.labels

@@ -129,7 +129,7 @@ class SecondOpinion:
         """Take the next samples, shape (n,), at most `PART_SAMPLES`, before they are classified."""
         self._audio.add(samples)
 
-    def attend(self, decoder: Decoder, short: Window) -> None:
+    def attend(self, decoder: Decoder, short: Window, gain: float = 1.0) -> None:
         """At a hop: have the decoder consider what has come, and ask if that is wanted.
 
         Parameters
@@ -138,13 +138,15 @@ class SecondOpinion:
             Has advanced to this hop.
         short : Window
             The newest short one.
+        gain : float
+            What the compact model has the sound of late amplified by.
         """
         self._consider(decoder)
         moment = self._moment(decoder, short)
         start_s = self._moments.wanted(moment)
         if start_s is None:
             return
-        samples = self._audio.of(start_s, moment.end_s)
+        samples = self._audio.of(start_s, moment.end_s, gain)
         question = Question(samples, moment.end_s, self._languages, self._stream)
         now_s = (self._before_samples + self._audio.total_samples) / SAMPLE_RATE_HZ
         outcome = self._asker.ask(question, now_s)
@@ -222,12 +224,12 @@ class RecentAudio:
         self._samples = np.concatenate([self._samples, samples])[-kept:]
         self.total_samples += len(samples)
 
-    def of(self, start_s: float, end_s: float) -> Float32Array:
-        """A copy of a stretch, shape (n,), as far as it is kept."""
+    def of(self, start_s: float, end_s: float, gain: float = 1.0) -> Float32Array:
+        """A copy of a stretch, amplified, shape (n,), as far as it is kept."""
         # What follows it has been heard at the end of a window, and is the same however the audio
         # was cut on its way here.
         end = min(self.total_samples, round(end_s * SAMPLE_RATE_HZ) + self._ahead_samples)
         wanted = round((end_s - start_s) * SAMPLE_RATE_HZ) + self._more_samples
         first = self.total_samples - len(self._samples)
         start = max(first, end - min(wanted, self._most_samples))
-        return self._samples[start - first : end - first].copy()
+        return self._samples[start - first : end - first] * np.float32(gain)

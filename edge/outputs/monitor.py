@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.audio.gain import decibels
 from edge.audio.level import OK
 from edge.audio.sources import AudioSource
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
@@ -59,6 +60,8 @@ class Now:
         Power in `BANDS` bands of the newest block.
     level : str
         ``ok`` or what is wrong with the level, a key of `edge.audio.level.HINTS`.
+    gain_db : int
+        What the sound is amplified by, as it is too quiet.
     by : str or None
         Who decided on the language, where there are two.
     second : Told or None
@@ -78,6 +81,7 @@ class Now:
     rms_db: float = FLOOR_DB
     spectrum_db: tuple[int, ...] = (round(FLOOR_DB),) * BANDS
     level: str = OK
+    gain_db: int = 0
     lost: bool = False
     by: str | None = None
     second: Told | None = None
@@ -201,6 +205,7 @@ class Monitor:
                 now = replace(
                     now,
                     window_s=window.length_s,
+                    gain_db=decibels(heard.gain),
                     probabilities=dict(zip(labels, values, strict=True)),
                 )
                 self._counts.hops += 1

@@ -173,6 +173,7 @@ class TerminalView:
             "  ▕",
             (bar((now.rms_db - QUIET_DB) / -QUIET_DB), colour),
             f"▏{now.rms_db:4.0f} dB   ",
+            f"amplified by {now.gain_db} dB   " if now.gain_db else "",
             (f"load {self._load(counts):.1%}", _PALE),
         )
         if counts.lost_s:

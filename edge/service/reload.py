@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from edge.audio.sources import Sound, length_samples
 from edge.classifier import Window, class_mask
-from edge.config import changed
+from edge.config import changed, gain_db
 from edge.decoder import Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
@@ -202,6 +202,7 @@ class ReloadingListener:
             settings.hold,
             second,
             correction,
+            gain_db(settings.gain) is None,
         )
         listener.taught = facts
         return model, listener

@@ -22,7 +22,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
-from edge.offline import AMPLIFIED_PEAK_DB, RecordingClassifier, classify_file, shares
+from edge.offline import RecordingClassifier, classify_file, shares
 
 
 class Audio(AudioSource):
@@ -328,28 +328,36 @@ def at_peak(samples: Float32Array, peak_db: float, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("peak_db", [-50.0, -55.0])
+@pytest.mark.parametrize(("peak_db", "gain"), [(-50.0, 8), (-55.0, 16)])
 def test_a_quiet_recording_is_heard_as_if_it_were_louder(
-    classifier: RecordingClassifier, chinese: Float32Array, tmp_path: Path, peak_db: float
+    classifier: RecordingClassifier,
+    model: ModelFile,
+    graphs: Graphs,
+    chinese: Float32Array,
+    tmp_path: Path,
+    peak_db: float,
+    gain: int,
 ) -> None:
-    ear = Ear(level_span_s=math.inf)
     quiet = at_peak(chinese, peak_db, tmp_path / "quiet.wav")
-    answer = classify_file(classifier, quiet, ear)
+    answer = classify_file(classifier, quiet)
     # As with a gain by hand, bit for bit.
-    by_hand = Ear(gain_db=round(AMPLIFIED_PEAK_DB - peak_db))
-    assert answer == classify_file(classifier, quiet, by_hand)
-    loud = classify_file(classifier, at_peak(chinese, -26.0, tmp_path / "loud.wav"), ear)
+    fixed = RecordingClassifier(model, graphs, automatic_gain=False)
+    assert answer == classify_file(fixed, quiet, Ear(gain_db=20 * math.log10(gain)))
+    assert answer != classify_file(fixed, quiet, Ear(gain_db=0))
+    loud = classify_file(classifier, at_peak(chinese, -26.0, tmp_path / "loud.wav"))
     assert answer.language == loud.language == "zh"
     assert answer.confidence == pytest.approx(loud.confidence, abs=0.03)
 
 
-def test_a_loud_recording_is_heard_once(
+def test_a_loud_recording_is_heard_as_it_is(
     classifier: RecordingClassifier,
+    model: ModelFile,
+    graphs: Graphs,
     chinese: Float32Array,
     tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    loud = at_peak(chinese, -39.0, tmp_path / "loud.wav")
-    heard = classify_file(classifier, loud, Ear(level_span_s=math.inf))
-    assert heard == classify_file(classifier, loud)
-    assert "amplified" not in caplog.text
+    # That its beginning is quiet changes nothing.
+    beginning = chinese[: 2 * SAMPLE_RATE_HZ] * 10 ** (-40 / 20)
+    loud = at_peak(np.concatenate([beginning, chinese]), -20.0, tmp_path / "loud.wav")
+    fixed = RecordingClassifier(model, graphs, automatic_gain=False)
+    assert classify_file(classifier, loud) == classify_file(fixed, loud)

@@ -312,7 +312,7 @@ def _condition(
 
 def _material(evaluation: Evaluation, model: ModelFile) -> _Material:
     manifest = open_manifest(evaluation.corpus)
-    every_clip = _clips(manifest, evaluation)
+    every_clip = clips_to_score(manifest, evaluation.split, evaluation.held_out)
     clips = [clip for clip in every_clip if clip.kind == "human"]
     made = [
         clip for clip in every_clip if clip.kind != "human" and clip.language in model.languages
@@ -352,13 +352,15 @@ def _material(evaluation: Evaluation, model: ModelFile) -> _Material:
     )
 
 
-def _clips(manifest: Manifest, evaluation: Evaluation) -> list[Clip]:
+def clips_to_score(
+    manifest: Manifest, split: str, held_out: Mapping[str, Sequence[str]] | None
+) -> list[Clip]:
     """What the split has, and what else was held out of training."""
-    if evaluation.held_out is None:
-        return manifest.where(pl.col("split") == evaluation.split).clips()
+    if held_out is None:
+        return manifest.where(pl.col("split") == split).clips()
     rows = manifest.rows.filter(pl.col("split") != TEST)
-    check_sources(rows, evaluation.held_out)
-    return clips_of(rows[divide(rows, evaluation.held_out)[1]])
+    check_sources(rows, held_out)
+    return clips_of(rows[divide(rows, held_out)[1]])
 
 
 def _cuts(clips: list[Clip], duration_s: float, per_language: int | None) -> list[Cut]:

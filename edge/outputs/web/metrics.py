@@ -102,6 +102,7 @@ class Metrics(Collector):
         yield _gauge(
             "edgelid_level_rms_decibels", "Of the newest block, full scale at 0.", now.rms_db
         )
+        yield _gauge("edgelid_gain_decibels", "What quiet sound is amplified by.", now.gain_db)
 
     def _second(self, counts: Counts) -> Iterator[Metric]:
         """Of second opinions, if any are asked for."""

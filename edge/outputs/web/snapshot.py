@@ -65,6 +65,7 @@ class Snapshots:
                 "hint": None if now.level == OK else HINTS[now.level],
                 "peak_db": round(now.peak_db, 1),
                 "rms_db": round(now.rms_db, 1),
+                "gain_db": now.gain_db,
             },
             "spectrum_db": now.spectrum_db,
             "health": {"status": status_of(self._monitor), **self._health},

@@ -107,7 +107,7 @@ function take(newest) {
   $("warning").hidden = !warning;
   if ($("warning").textContent !== warning) $("warning").textContent = warning;
   const silent = newest.level.rms_db <= -99;
-  $("level-value").textContent = newest.lost ? "–" : silent ? "silence" : `${decibels(newest.level.rms_db)}, peak ${decibels(newest.level.peak_db)}`;
+  $("level-value").textContent = newest.lost ? "–" : silent ? "silence" : `${decibels(newest.level.rms_db)}, peak ${decibels(newest.level.peak_db)}${newest.level.gain_db ? `, amplified by ${decibels(newest.level.gain_db)}` : ""}`;
   drawLevel($("level"), newest.lost ? null : newest.level);
   if (!still.matches) drawSpectrum($("spectrum"), history.spectra, deviceTime());
   showDetail();
