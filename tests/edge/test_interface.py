@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -162,6 +163,20 @@ def test_second_opinions_that_cannot_be_had(
 ) -> None:
     with pytest.raises(edge.EdgelidError, match=words):
         edge.Listener(model, **options)
+
+
+def test_a_gain(model: edge.interface.Model, speech: np.ndarray) -> None:
+    quiet = (np.rint(speech[16_000:176_000] * 10 ** (-52 / 20) * 32_768)).astype(np.int16)
+    automatic = edge.classify(quiet, model)
+    assert automatic == edge.classify(16 * quiet, model, gain_db=0)
+    assert automatic == edge.classify(quiet, model, gain_db=20 * math.log10(16))
+    assert automatic != edge.classify(quiet, model, gain_db=0)
+    gains = {heard.gain for heard in edge.Listener(model).hear([quiet])}
+    assert {1.0, 16.0} < gains
+    assert {heard.gain for heard in edge.Listener(model, gain_db=0).hear([quiet])} == {1.0}
+    for call in (edge.classify, edge.Listener):
+        with pytest.raises(edge.EdgelidError, match="a gain of 61 dB is not possible"):
+            call(*([quiet] if call is edge.classify else []), model=model, gain_db=61)
 
 
 @pytest.mark.parametrize(

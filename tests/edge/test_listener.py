@@ -290,3 +290,61 @@ def test_levels_are_handed_on(model: ModelFile, graphs: Graphs, speech: Float32A
     heard = hear(model, graphs, [speech[:SECOND], level, speech[SECOND : 2 * SECOND]])
     assert [each.level for each in heard if each.level is not None] == [level]
     assert segments(heard) == segments(hear(model, graphs, [speech[: 2 * SECOND]]))
+
+
+# --- too quiet ---------------------------------------------------------------------------------
+
+
+def at_peak(samples: Float32Array, peak_db: float) -> Float32Array:
+    """Of 16 bits, with that peak."""
+    scaled = samples * (10 ** (peak_db / 20) / np.abs(samples).max())
+    return (np.rint(scaled * 32_768) / 32_768).astype(np.float32)
+
+
+def spoken(model: ModelFile, graphs: Graphs, samples: Float32Array) -> list[Segment]:
+    heard = hear(model, graphs, [samples], model.description.decoder)
+    return [each for each in segments(heard) if each.language not in (UNKNOWN, NONSPEECH)]
+
+
+def test_quiet_spanish_is_heard_as_the_loud_one_is(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    loud = spoken(model, graphs, at_peak(speech, -20.0))
+    quiet = spoken(model, graphs, at_peak(speech, -50.0))
+    assert [each.language for each in quiet] == [each.language for each in loud]
+    assert [each.language for each in quiet[:3]] == ["en", "es", "fr"]
+    for one, other in zip(quiet, loud, strict=True):
+        assert one.confidence == pytest.approx(other.confidence, abs=0.02)
+        assert (one.start_s, one.end_s) == pytest.approx((other.start_s, other.end_s), abs=0.3)
+
+
+def test_quiet_speech_is_what_a_louder_microphone_hears(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    """To the last bit, however it is cut, from where the level is known."""
+    quiet = at_peak(speech[: 12 * SAMPLE_RATE_HZ], -50.0)
+    whole = hear(model, graphs, [quiet])
+    for size in (160, 1_601):
+        cut = [quiet[start : start + size] for start in range(0, len(quiet), size)]
+        assert answers(hear(model, graphs, cut)) == answers(whole)
+    graphs.reset()
+    fixed = Listener(model, graphs, HASTY, automatic_gain=False)
+    louder = [*fixed.hear([quiet * np.float32(8)])]
+    amplified = [index for index, each in enumerate(whole) if each.gain == 8.0]
+    assert amplified == [*range(7, len(whole) - 1)]  # and the end, which has no windows
+    assert answers(whole)[7:] == answers(louder)[7:]
+
+
+def test_what_is_loud_enough_is_heard_without_a_gain(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    loud = at_peak(speech[: 20 * SAMPLE_RATE_HZ], -38.0)
+    heard = hear(model, graphs, [loud])
+    graphs.reset()
+    fixed = Listener(model, graphs, HASTY, automatic_gain=False)
+    assert answers(heard) == answers([*fixed.hear([loud])])
+    assert {each.gain for each in heard} == {1.0}
+
+
+def answers(heard: Sequence[Heard]) -> list[list[list[float]]]:
+    return [[window.probabilities.tolist() for window in each.windows] for each in heard]

@@ -236,6 +236,31 @@ def test_audio_that_does_not_do(uri: str, events: Sequence[Event], words: str) -
     assert words in Error.from_event(answer).text
 
 
+def test_quiet_audio_is_heard_as_if_it_were_louder(speech: Float32Array) -> None:
+    quiet = part(speech, 1.0, 11.0) * np.float32(10 ** (-52 / 20))
+    pcm = np.rint(quiet * 32_768).astype("<i2")
+
+    def told(samples: np.ndarray, gain_db: float | None) -> tuple[Event, list[str]]:
+        server = Wyoming(f"tcp://127.0.0.1:{free_port()}", DEFAULT_MODEL, gain_db=gain_db)
+        whole = wyoming_server._transcript(server, stream_of(samples, gain_db)).event()
+        with contextlib.closing(server.listener()) as listener:
+            heard = [*listener.hear(stream_of(samples, gain_db).blocks())]
+        return whole, [each.change.language for each in heard if each.change is not None]
+
+    automatic = told(pcm, None)
+    assert automatic == told(16 * pcm, 0.0)
+    assert automatic[0] == told(pcm, 20 * np.log10(16))[0]
+    assert automatic[0] != told(pcm, 0.0)[0]
+    assert automatic[0].data["language"] == "en"
+
+
+def stream_of(pcm: np.ndarray, gain_db: float | None) -> wyoming_server._Stream:
+    stream = wyoming_server._Stream(SAMPLE_RATE_HZ, 1, gain_db)
+    stream._chunks.put(pcm.tobytes())
+    stream._chunks.put(None)
+    return stream
+
+
 @pytest.mark.parametrize(
     "data",
     [

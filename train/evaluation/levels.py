@@ -302,6 +302,10 @@ def table(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {place} | {peak_db:g} dB | {' | '.join(cells)} |"
 
 
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, measure, print the table."""
     parser = argparse.ArgumentParser(
@@ -315,6 +319,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         metavar="CONFIG",
         help="with --split dev, also the development sources of this configuration",
+    )
+    parser.add_argument(
+        "--peaks",
+        type=_numbers,
+        default=PEAKS_DB,
+        metavar="DB,DB,...",
+        help="to bring the speech to (default 0, -20, -30, -40, -50, -55)",
     )
     parser.add_argument("--per-language", type=int, help="pieces at most (default: all)")
     parser.add_argument("--streams", type=int, default=4, help="to follow, of 5 minutes")
@@ -333,6 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.sounds,
                 options.per_language,
                 options.streams,
+                options.peaks,
             )
         )
         if options.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,16 @@ def test_events_are_counted_and_kept_as_spans() -> None:
     assert [span.name for span in monitor.spans()] == ["fr", "de", "overrun"]
     assert [span.name for span in monitor.spans(since=999.0)] == ["overrun"]
     assert monitor.now().level == "low"
+
+
+def test_what_quiet_sound_is_amplified_by() -> None:
+    monitor = Monitor()
+    monitor.heard(heard(0.0, 1.0), LABELS)
+    assert monitor.now().gain_db == 0
+    monitor.heard(replace(heard(0.0, 1.2), gain=16.0), LABELS)
+    assert monitor.now().gain_db == 24
+    monitor.heard(replace(heard(0.0, 1.3), windows=[]), LABELS)  # at an event, which has none
+    assert monitor.now().gain_db == 24
 
 
 def test_counts_are_a_copy() -> None:
