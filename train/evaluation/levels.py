@@ -23,12 +23,12 @@ from edge.decoder import decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.model.interpreter import open_graphs
-from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.model.modelfile import DEFAULT_MODEL, NONSPEECH, ModelFile, read_model
 from edge.offline import RecordingClassifier
 from edge.system.atomic import check_writable
 from train.command import add_corpus, run
 from train.config import development_of
-from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cuts
+from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cuts, read_audio
 from train.corpus.manifest import DEV, Clip, corpus_dir, open_manifest
 from train.evaluation.conditions import CLEAN, SPLIT, Sounds, disturb, find_sounds
 from train.evaluation.evaluate import STREAM_S, clips_to_score
@@ -43,6 +43,7 @@ ROOM = "room"
 PLACES = {CLEAN: CLEAN, ROOM: "noise-20"}  # and the condition that speech is put into
 HISS_DB = -90.0  # RMS, of the microphone in the room: one bit of sixteen
 PIECE_S = 3.0
+NOISE_S = 20.0  # heard of each recording of noise, at most
 PIECES = 3  # of an item, one behind the other
 FULL_SCALE = 32_768.0
 
@@ -137,6 +138,12 @@ class Hearing:
         hops = [*self._piece.process(samples), *self._piece.flush()]
         return hops[-1][0].probabilities
 
+    def windows(self, samples: Float32Array) -> list[Float64Array]:
+        """Probabilities of all windows of 3 s, or hardly less, each of shape (classes,)."""
+        self._piece.reset()
+        hops = [*self._piece.process(samples), *self._piece.flush()]
+        return [hop[0].probabilities for hop in hops if hop[0].end_s > PIECE_S - self._piece.hop_s]
+
     def follow(self, streams: Sequence[Stream]) -> dict[str, float | None]:
         """How `edgelid listen` follows streams."""
         found = [
@@ -149,6 +156,26 @@ class Hearing:
             for stream in streams
         ]
         return score_streams([stream.spans for stream in streams], found).as_dict()
+
+
+def taken_for_speech(
+    probabilities: Sequence[Float64Array], labels: Sequence[str], confidence: float
+) -> dict[str, float]:
+    """Shares of windows of noise.
+
+    Returns
+    -------
+    dict
+        ``speech``, that are more likely to be of speech than not; ``sure``, that are taken for
+        something else than noise with the confidence that an answer needs.
+    """
+    heard = np.stack(probabilities)
+    nonspeech = labels.index(NONSPEECH)
+    sure = (heard.argmax(axis=1) != nonspeech) & (heard.max(axis=1) >= confidence)
+    return {
+        "speech": round(float((heard[:, nonspeech] < 0.5).mean()), 4),
+        "sure": round(float(sure.mean()), 4),
+    }
 
 
 class _Samples(AudioSource):
@@ -241,6 +268,13 @@ def measure(levels: Levels) -> dict[str, Any]:
         make_stream(clips, manifest.root, noises, folder / "noise", model.labels, STREAM_S, seed)
         for seed in range(levels.streams)
     ]
+    stretches = [
+        samples
+        for clip in noises
+        if not clip.has_speech
+        and len(samples := read_audio(folder / "noise" / clip.path, NOISE_S))
+        >= PIECE_S * SAMPLE_RATE_HZ
+    ]
     hearings = {name: Hearing(model, name == "automatic") for name in ("none", "automatic")}
     rows = []
     for place, peak_db in tqdm([(p, d) for p in PLACES for d in levels.peaks_db], "levels"):
@@ -258,6 +292,8 @@ def measure(levels: Levels) -> dict[str, Any]:
                         for seed, stream in enumerate(streams)
                     ]
                 )
+            if place == CLEAN and stretches:
+                row["noise"] = _noise(hearing, model, stretches, peak_db)
             rows.append(row)
     return {
         "model": model.description.name,
@@ -269,6 +305,17 @@ def measure(levels: Levels) -> dict[str, Any]:
         "hiss_db": HISS_DB,
         "levels": rows,
     }
+
+
+def _noise(
+    hearing: Hearing, model: ModelFile, noises: Sequence[Float32Array], peak_db: float
+) -> dict[str, float]:
+    heard = [
+        window
+        for noise in noises
+        for window in hearing.windows(recorded(noise, peak_db, "noise", None))
+    ]
+    return taken_for_speech(heard, model.labels, model.description.decoder.confidence)
 
 
 def _at(place: str, peak_db: float, sounds: Sounds) -> Callable[[Float32Array, str], Float32Array]:
@@ -300,6 +347,17 @@ def table(report: Mapping[str, Any]) -> Iterator[str]:
         else:
             cells += ["", ""]
         yield f"| {place} | {peak_db:g} dB | {' | '.join(cells)} |"
+    yield ""
+    yield "| noise at a peak of | taken for speech: none | automatic | surely: none | automatic |"
+    yield "|---|" + "---:|" * 4
+    for (_, peak_db), both in by_gain.items():
+        if "noise" in both["none"]:
+            shares = [
+                f"{both[gain]['noise'][what]:.1%}"
+                for what in ("speech", "sure")
+                for gain in ("none", "automatic")
+            ]
+            yield f"| {peak_db:g} dB | {' | '.join(shares)} |"
 
 
 def _numbers(text: str) -> tuple[float, ...]:

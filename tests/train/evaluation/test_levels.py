@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from train.evaluation import levels
-from train.evaluation.levels import Piece, accuracy, main, recorded
+from train.evaluation.levels import Piece, accuracy, main, recorded, taken_for_speech
 
 
 @pytest.mark.parametrize("peak_db", [-6.0, -40.0, -60.0])
@@ -37,6 +37,12 @@ def test_accuracy() -> None:
     }
 
 
+def test_noise_that_is_taken_for_speech() -> None:
+    heard = [np.array(p) for p in ([0.1, 0.9], [0.55, 0.45], [0.8, 0.2], [0.2, 0.8])]
+    told = taken_for_speech(heard, ["de", "nonspeech"], 0.7)
+    assert told == {"speech": 0.5, "sure": 0.25}
+
+
 def test_a_report(
     tiny_corpus: Path,
     tmp_path: Path,
@@ -49,7 +55,7 @@ def test_a_report(
     arguments += ["--per-language", "2", "--streams", "1", "--json", str(file)]
     assert main(arguments) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert [row.count("|") for row in rows] == [9] * 6
+    assert [row.count("|") for row in rows] == [9] * 6 + [0] + [6] * 4
     report = json.loads(file.read_text())
     assert [(row["place"], row["peak_db"], row["gain"]) for row in report["levels"]] == [
         (place, peak_db, gain)
@@ -59,6 +65,7 @@ def test_a_report(
     ]
     for none, automatic in zip(report["levels"][::2], report["levels"][1::2], strict=True):
         assert 0 <= none["streams"]["error_rate"] <= 1
+        assert ("noise" in none) == (none["place"] == "clean")
         if none["peak_db"] == -20:
             assert {**none, "gain": "automatic"} == automatic
 
