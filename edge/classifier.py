@@ -297,6 +297,11 @@ class StreamingClassifier:
     automatic_gain : bool
         Whether sound that is too quiet for the model is amplified.
 
+    Attributes
+    ----------
+    gain : float
+        What the sound of late is amplified by.
+
     Raises
     ------
     EdgelidError
@@ -430,6 +435,7 @@ class StreamingClassifier:
         self._memory.reset()
         if self._gain is not None:
             self._gain.reset()
+        self.gain = 1.0
         # Samples are gathered until they complete a hop: the front end costs as much for a frame
         # as for three. The first frame of a stream needs more than the others, or, where silence
         # counts as heard before it, less.
@@ -438,15 +444,11 @@ class StreamingClassifier:
         self._gathered_samples, self._wanted_samples = 0, first_hop_samples
         self._embeddings = 0  # of the stream so far
 
-    @property
-    def gain(self) -> float:
-        """What the sound of late is amplified by."""
-        return 1.0 if self._gain is None else self._gain.gain
-
     def foresee(self, samples: Float32Array) -> None:
         """Begin a recording with the gain that its beginning, shape (n,), asks for."""
         if self._gain is not None:
             self._gain.foresee(samples)
+            self.gain = self._gain.gain
 
     def process(self, samples: Float32Array) -> Iterator[list[Window]]:
         """Take the next samples and give the windows that end in them.
@@ -501,6 +503,7 @@ class StreamingClassifier:
         samples = self._audio[: self._gathered_samples]
         if self._gain is not None:
             earlier, samples = self._gain.applied(samples)
+            self.gain = self._gain.gain
             if earlier:
                 self._hear_again(earlier)
         frames = self._front_end.process(samples)

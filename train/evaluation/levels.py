@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,11 @@ class Piece:
 
 
 def recorded(
-    samples: Float32Array, peak_db: float, key: str, hiss_db: float | None
+    samples: Float32Array,
+    peak_db: float,
+    key: str,
+    hiss_db: float | None = None,
+    peak: float | None = None,
 ) -> Float32Array:
     """Sound as a microphone gives it that brings it to a peak.
 
@@ -76,18 +80,31 @@ def recorded(
         That the hiss is drawn by.
     hiss_db : float or None
         RMS of the microphone's own noise; None for none.
+    peak : float or None
+        What is brought to that; the largest sample unless given.
 
     Returns
     -------
     ndarray, shape (n,), float32
         Of 16 bits.
     """
-    loud = samples * np.float32(10 ** (peak_db / 20) / max(float(np.abs(samples).max()), 1e-9))
+    peak = float(np.abs(samples).max()) if peak is None else peak
+    loud = samples * np.float32(10 ** (peak_db / 20) / max(peak, 1e-9))
     if hiss_db is not None:
         hiss = seed_of("hiss", key).standard_normal(len(loud)).astype(np.float32)
         loud = loud + hiss * np.float32(10 ** (hiss_db / 20))
     rounded = np.clip(np.rint(loud * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1) / FULL_SCALE
     return np.asarray(rounded, np.float32)
+
+
+def peak_of_turns(stream: Stream) -> float:
+    """Peak of the middle one of those who speak in a stream: noise between them may be louder."""
+    turns = [
+        stream.samples[round(span.start_s * SAMPLE_RATE_HZ) : round(span.end_s * SAMPLE_RATE_HZ)]
+        for span in stream.spans
+        if span.label != NONSPEECH
+    ]
+    return float(np.median([np.abs(turn).max() for turn in turns]))
 
 
 def pieces_of(clips: Sequence[Clip], root: Path, per_language: int | None) -> list[Piece]:
@@ -243,6 +260,55 @@ class Levels:
     peaks_db: Sequence[float] = PEAKS_DB
 
 
+@dataclass(frozen=True)
+class Material:
+    """What is brought to a level.
+
+    Attributes
+    ----------
+    pieces : list of Piece
+    streams : list of Stream
+    noises : list of ndarray
+        Without voices.
+    sounds : Sounds
+        Of the room.
+    """
+
+    pieces: list[Piece]
+    streams: list[Stream]
+    noises: list[Float32Array]
+    sounds: Sounds
+
+    @classmethod
+    def of(cls, levels: Levels, model: ModelFile) -> Material:
+        """What there is to measure with."""
+        manifest = open_manifest(levels.corpus)
+        clips = [
+            clip
+            for clip in clips_to_score(manifest, levels.split, levels.held_out)
+            if clip.kind == "human"
+        ]
+        known = [clip for clip in clips if clip.language in model.languages]
+        pieces = pieces_of(known, manifest.root, levels.per_language)
+        if not pieces:
+            raise EdgelidError(f"the split {levels.split} has no {PIECE_S:g} s of any speaker")
+        folder = sounds_of(manifest.root, levels.sounds)
+        noise, clips_of_noise = folder / "noise", read_noise(folder / "noise", SPLIT)
+        streams = [
+            make_stream(clips, manifest.root, clips_of_noise, noise, model.labels, STREAM_S, seed)
+            for seed in range(levels.streams)
+        ]
+        heard = [
+            read_audio(noise / clip.path, NOISE_S) for clip in clips_of_noise if not clip.has_speech
+        ]
+        long = [samples for samples in heard if len(samples) >= PIECE_S * SAMPLE_RATE_HZ]
+        return cls(pieces, streams, long, find_sounds(folder))
+
+    def in_place(self, samples: Float32Array, place: str, key: str) -> Float32Array:
+        """Speech with what is around it."""
+        return disturb(samples, PLACES[place], key, self.sounds)
+
+
 def measure(levels: Levels) -> dict[str, Any]:
     """Accuracy by place, peak, and whether there is automatic gain.
 
@@ -252,78 +318,77 @@ def measure(levels: Levels) -> dict[str, Any]:
         If the model or the corpus cannot be read, or there is no speech of that length.
     """
     model = read_model(levels.model)
-    manifest = open_manifest(levels.corpus)
-    clips = [
-        clip
-        for clip in clips_to_score(manifest, levels.split, levels.held_out)
-        if clip.kind == "human"
-    ]
-    known = [clip for clip in clips if clip.language in model.languages]
-    pieces = pieces_of(known, manifest.root, levels.per_language)
-    if not pieces:
-        raise EdgelidError(f"the split {levels.split} has no {PIECE_S:g} s of any speaker")
-    folder = sounds_of(manifest.root, levels.sounds)
-    sounds, noises = find_sounds(folder), read_noise(folder / "noise", SPLIT)
-    streams = [
-        make_stream(clips, manifest.root, noises, folder / "noise", model.labels, STREAM_S, seed)
-        for seed in range(levels.streams)
-    ]
-    stretches = [
-        samples
-        for clip in noises
-        if not clip.has_speech
-        and len(samples := read_audio(folder / "noise" / clip.path, NOISE_S))
-        >= PIECE_S * SAMPLE_RATE_HZ
-    ]
+    material = Material.of(levels, model)
     hearings = {name: Hearing(model, name == "automatic") for name in ("none", "automatic")}
-    rows = []
-    for place, peak_db in tqdm([(p, d) for p in PLACES for d in levels.peaks_db], "levels"):
-        quiet = _at(place, peak_db, sounds)
-        for name, hearing in hearings.items():
-            heard = [quiet(piece.samples, piece.key) for piece in pieces]
-            row: dict[str, Any] = {"place": place, "peak_db": peak_db, "gain": name}
-            for how in (hearing.listen, hearing.classify):
-                found = accuracy(pieces, [*map(how, heard)], model.labels)
-                row[how.__name__] = found
-            if streams:
-                row["streams"] = hearing.follow(
-                    [
-                        Stream(quiet(stream.samples, f"stream/{seed}"), stream.spans)
-                        for seed, stream in enumerate(streams)
-                    ]
-                )
-            if place == CLEAN and stretches:
-                row["noise"] = _noise(hearing, model, stretches, peak_db)
-            rows.append(row)
+    rows = [
+        {"place": place, "peak_db": peak_db, "gain": name}
+        | of_pieces(hearing, material, place, peak_db, model.labels)
+        | of_streams(hearing, material, place, peak_db)
+        | of_noise(hearing, material, place, peak_db, model)
+        for place, peak_db in tqdm([(p, d) for p in PLACES for d in levels.peaks_db], "levels")
+        for name, hearing in hearings.items()
+    ]
     return {
         "model": model.description.name,
         "sha256": model.sha256,
         "split": levels.split,
-        "pieces": len(pieces),
+        "pieces": len(material.pieces),
         "piece_s": PIECE_S,
-        "streams": len(streams),
+        "streams": len(material.streams),
         "hiss_db": HISS_DB,
         "levels": rows,
     }
 
 
-def _noise(
-    hearing: Hearing, model: ModelFile, noises: Sequence[Float32Array], peak_db: float
-) -> dict[str, float]:
+def of_pieces(
+    hearing: Hearing, material: Material, place: str, peak_db: float, labels: Sequence[str]
+) -> dict[str, Any]:
+    """How often pieces are taken for what they are."""
+    heard = [
+        recorded(material.in_place(each.samples, place, each.key), peak_db, each.key, _hiss(place))
+        for each in material.pieces
+    ]
+    return {
+        how.__name__: accuracy(material.pieces, [*map(how, heard)], labels)
+        for how in (hearing.listen, hearing.classify)
+    }
+
+
+def of_streams(hearing: Hearing, material: Material, place: str, peak_db: float) -> dict[str, Any]:
+    """How streams are followed, in which the middle one of the turns has that peak."""
+    heard = [
+        Stream(
+            recorded(
+                material.in_place(each.samples, place, f"stream/{seed}"),
+                peak_db,
+                f"stream/{seed}",
+                _hiss(place),
+                peak_of_turns(each),
+            ),
+            each.spans,
+        )
+        for seed, each in enumerate(material.streams)
+    ]
+    return {"streams": hearing.follow(heard)} if heard else {}
+
+
+def of_noise(
+    hearing: Hearing, material: Material, place: str, peak_db: float, model: ModelFile
+) -> dict[str, Any]:
+    """How much of noise is taken for speech; the microphone's own adds nothing to know."""
+    if place != CLEAN or not material.noises:
+        return {}
     heard = [
         window
-        for noise in noises
-        for window in hearing.windows(recorded(noise, peak_db, "noise", None))
+        for noise in material.noises
+        for window in hearing.windows(recorded(noise, peak_db, ""))
     ]
-    return taken_for_speech(heard, model.labels, model.description.decoder.confidence)
+    confidence = model.description.decoder.confidence
+    return {"noise": taken_for_speech(heard, model.labels, confidence)}
 
 
-def _at(place: str, peak_db: float, sounds: Sounds) -> Callable[[Float32Array, str], Float32Array]:
-    def quiet(samples: Float32Array, key: str) -> Float32Array:
-        heard = disturb(samples, PLACES[place], key, sounds)
-        return recorded(heard, peak_db, key, HISS_DB if place == ROOM else None)
-
-    return quiet
+def _hiss(place: str) -> float | None:
+    return HISS_DB if place == ROOM else None
 
 
 def table(report: Mapping[str, Any]) -> Iterator[str]:

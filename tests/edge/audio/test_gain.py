@@ -138,6 +138,19 @@ def test_a_recording_begins_with_what_its_first_seconds_ask_for() -> None:
     assert following.gain == 1.0
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_loud_hops_need_no_closer_look(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gains are those of peaks alone, whatever the hops are like."""
+    rng = np.random.default_rng(seed)
+    loudness_db = np.repeat(rng.uniform(-62, -40, 12), 80) + rng.uniform(-20, 4, 960)
+    hops = [hop_of(min(0.0, db), i) for i, db in enumerate(loudness_db)]
+    hops[::7] = [np.sign(hop) * np.abs(hop).max() for hop in hops[::7]]  # as loud as can be
+    found = gains(hops)
+    monkeypatch.setattr("edge.audio.gain.SURELY_LOUD", np.inf)
+    assert gains(hops) == found
+    assert len({*found}) > 2
+
+
 def test_any_length_of_hop() -> None:
     def halves() -> Iterator[Float32Array]:
         for hop in speech(-55.0, 200):
