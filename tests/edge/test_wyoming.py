@@ -29,6 +29,7 @@ from wyoming.ping import Ping, Pong
 from wyoming.wake import Detect, Detection, NotDetected
 
 from edge import wyoming_server
+from edge.audio.mixing import Ear
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile
 from edge.wyoming_server import Wyoming
@@ -255,7 +256,7 @@ def test_quiet_audio_is_heard_as_if_it_were_louder(speech: Float32Array) -> None
 
 
 def stream_of(pcm: np.ndarray, gain_db: float | None) -> wyoming_server._Stream:
-    stream = wyoming_server._Stream(SAMPLE_RATE_HZ, 1, gain_db)
+    stream = wyoming_server._Stream(SAMPLE_RATE_HZ, 1, Ear(gain_db=gain_db))
     stream._chunks.put(pcm.tobytes())
     stream._chunks.put(None)
     return stream
