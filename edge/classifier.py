@@ -501,7 +501,7 @@ class StreamingClassifier:
     def _gathered_frames(self) -> Float32Array:
         """Frames of the samples gathered."""
         samples = self._audio[: self._gathered_samples]
-        if self._gain is not None:
+        if self._gain is not None and len(samples):
             earlier, samples = self._gain.applied(samples)
             self.gain = self._gain.gain
             if earlier:

@@ -26,7 +26,6 @@ AGAIN_HOPS = 24  # of a beginning that is heard once more: some have no pause fo
 # Peaks; full scale is 1. Measured on development speech: docs/listening.md.
 QUIET = 2.0**-8  # -48 dB: below, recognition suffers
 LOUD = 2.0**-7  # -42 dB: from here on nothing is amplified
-SURELY_LOUD = 1.01 * LOUD**2  # mean power; no peak is below the root of that
 AUDIBLE = 2.0**-11  # -66 dB: below, rounding to 16 bits has left too little
 CONTRAST = 3.0  # 10 dB, of the level above the quietest hop: steady noise is nobody who speaks
 TARGET_EXPONENT = -5  # what is amplified comes to -36 to -30 dB: more brings out more noise
@@ -54,15 +53,13 @@ class AutomaticGain:
     def __init__(self, hop_s: float) -> None:
         self._hop_samples = round(hop_s * SAMPLE_RATE_HZ)
         self._hops = max(2 * LEAST_HOPS, round(MEMORY_S / hop_s))
-        self._mask = (1 << self._hops) - 1
         self.reset()
 
     def reset(self) -> None:
         """Begin a stream."""
         self.gain = 1.0
         self._peaks: deque[float] = deque(maxlen=self._hops)
-        self._loud = 0  # a bit for each hop that is remembered, the newest the lowest
-        self._settled_hops = 0  # that have their gain already
+        self._least_hops = LEAST_HOPS  # until the gain follows
         self._beginning: list[Float32Array] | None = []
 
     def foresee(self, samples: Float32Array) -> None:
@@ -72,29 +69,26 @@ class AutomaticGain:
             self._peaks.append(_peak(samples[start : start + self._hop_samples]))
         if self._peaks:
             self._follow()
-        self._settled_hops = len(self._peaks)
+        self._least_hops = max(LEAST_HOPS, len(self._peaks))
         self._peaks.clear()
         self._beginning = None
 
     def of(self, hop: Float32Array) -> float:
         """Take the next hop, shape (n,), n at least 1, and give its gain."""
-        # Most hops of most streams are loud, and one product shows it; how loud they are is then
-        # never asked for, as they are left out of any level below.
-        is_loud = self.gain == 1.0 and hop.dot(hop) > SURELY_LOUD * len(hop)
-        peak = LOUD if is_loud else _peak(hop)
+        # Not `hop.max()`, which takes twice as long to begin as this takes in all.
+        highest = hop.item(hop.argmax())
+        if highest >= LOUD and self.gain == 1.0:
+            self._peaks.append(LOUD)  # how much louder is never asked for
+            return 1.0
+        peak = max(highest, -hop.item(hop.argmin()))
         self._peaks.append(peak)
-        self._loud = loud = (self._loud << 1 | (peak >= LOUD)) & self._mask
-        hops = len(self._peaks)
-        if hops >= self._settled_hops:
-            if loud.bit_count() > (hops - 1) // OUTLIERS:
-                self.gain = 1.0
-                return 1.0
-            if hops >= LEAST_HOPS:
-                self._follow()
+        # A loud hop is no reason to begin to amplify.
+        if len(self._peaks) >= self._least_hops and (peak < LOUD or self.gain != 1.0):
+            self._follow()
         return _below_ceiling(self.gain, peak)
 
     def applied(self, hop: Float32Array) -> tuple[list[Float32Array], Float32Array]:
-        """The next hop, shape (n,), with its gain.
+        """The next hop, shape (n,), n at least 1, with its gain.
 
         Returns
         -------
@@ -103,9 +97,9 @@ class AutomaticGain:
             to be quiet. Otherwise there are none.
         ndarray
         """
-        gain = self.of(hop) if len(hop) else 1.0
+        gain = self.of(hop)
         earlier: list[Float32Array] = []
-        if self._beginning is not None and len(hop):
+        if self._beginning is not None:
             if self.gain != 1.0:
                 earlier = [self._limited(each) for each in self._beginning]
             if self.gain != 1.0 or len(self._beginning) == AGAIN_HOPS:
@@ -121,6 +115,9 @@ class AutomaticGain:
         """Have the gain suit the level, if there is a level of anybody who speaks."""
         ordered = sorted(self._peaks)
         level = ordered[-1 - (len(ordered) - 1) // OUTLIERS]
+        if level >= LOUD:
+            self.gain = 1.0
+            return
         if level < max(AUDIBLE, CONTRAST * ordered[0]):
             return
         if self.gain == 1.0 and level >= QUIET:
@@ -132,7 +129,6 @@ class AutomaticGain:
 
 
 def _peak(hop: Float32Array) -> float:
-    # As `hop.max()` and `hop.min()`, which take as long to begin as these take in all.
     return max(hop.item(hop.argmax()), -hop.item(hop.argmin()))
 
 

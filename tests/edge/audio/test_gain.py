@@ -83,6 +83,19 @@ def test_it_falls_with_the_first_loud_hop_and_rises_ten_seconds_after_the_last()
     assert found[risen:] == [16.0] * (240 - risen)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_loud_hop_is_no_reason_to_begin_to_amplify(sign: float) -> None:
+    """Whichever side its peak is on."""
+    click = np.zeros(HOP_SAMPLES, np.float32)
+    click[7] = sign * 0.5
+    hops = [*speech(-10.0, 20), *speech(-55.0, 160)]
+    risen = gains(hops).index(16.0)
+    hops[risen] = click
+    found = gains(hops)
+    assert found[: risen + 1] == [1.0] * (risen + 1)
+    assert found[-1] == 16.0
+
+
 @pytest.mark.parametrize("peak_db", [-30.0, -18.0, -1.0])
 def test_a_loud_hop_is_never_clipped(peak_db: float) -> None:
     """Not even when it is too short to change the level, as of a door or a key."""
@@ -138,19 +151,6 @@ def test_a_recording_begins_with_what_its_first_seconds_ask_for() -> None:
     assert following.gain == 1.0
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_loud_hops_need_no_closer_look(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gains are those of peaks alone, whatever the hops are like."""
-    rng = np.random.default_rng(seed)
-    loudness_db = np.repeat(rng.uniform(-62, -40, 12), 80) + rng.uniform(-20, 4, 960)
-    hops = [hop_of(min(0.0, db), i) for i, db in enumerate(loudness_db)]
-    hops[::7] = [np.sign(hop) * np.abs(hop).max() for hop in hops[::7]]  # as loud as can be
-    found = gains(hops)
-    monkeypatch.setattr("edge.audio.gain.SURELY_LOUD", np.inf)
-    assert gains(hops) == found
-    assert len({*found}) > 2
-
-
 def test_any_length_of_hop() -> None:
     def halves() -> Iterator[Float32Array]:
         for hop in speech(-55.0, 200):
@@ -159,5 +159,3 @@ def test_any_length_of_hop() -> None:
     for hop_s, hops in ((0.08, [*halves()]), (0.5, speech(-55.0, 60))):
         following = AutomaticGain(hop_s)
         assert [following.of(hop) for hop in hops][-1] == 16.0
-    earlier, rest = AutomaticGain(HOP_S).applied(np.zeros(0, np.float32))
-    assert (earlier, len(rest)) == ([], 0)
