@@ -20,6 +20,7 @@ MEMORY_S = 10.0  # people pause, and speak up again
 # The level is the loudest peak of a hop, when the loudest sixteenth of the hops is left out: doors
 # and keys are loud, and short.
 OUTLIERS = 16
+PROBE_SAMPLES = 512  # 32 ms, of a hop that is loud enough: a few periods of any voice
 LEAST_HOPS = 8  # until there is a level
 AGAIN_HOPS = 24  # of a beginning that is heard once more: some have no pause for so long
 
@@ -53,12 +54,14 @@ class AutomaticGain:
     def __init__(self, hop_s: float) -> None:
         self._hop_samples = round(hop_s * SAMPLE_RATE_HZ)
         self._hops = max(2 * LEAST_HOPS, round(MEMORY_S / hop_s))
+        self._mask = (1 << self._hops) - 1
         self.reset()
 
     def reset(self) -> None:
         """Begin a stream."""
         self.gain = 1.0
         self._peaks: deque[float] = deque(maxlen=self._hops)
+        self._loud = 0  # a bit for each hop that is remembered, the newest the lowest
         self._least_hops = LEAST_HOPS  # until the gain follows
         self._beginning: list[Float32Array] | None = []
 
@@ -75,15 +78,20 @@ class AutomaticGain:
 
     def of(self, hop: Float32Array) -> float:
         """Take the next hop, shape (n,), n at least 1, and give its gain."""
-        # Not `hop.max()`, which takes twice as long to begin as this takes in all.
-        highest = hop.item(hop.argmax())
-        if highest >= LOUD and self.gain == 1.0:
-            self._peaks.append(LOUD)  # how much louder is never asked for
-            return 1.0
-        peak = max(highest, -hop.item(hop.argmin()))
+        if self.gain == 1.0:
+            some = hop[:PROBE_SAMPLES]
+            if some.item(some.argmax()) >= LOUD:  # as most hops of most streams are
+                self._peaks.append(LOUD)  # how much louder is never asked for
+                self._loud = (self._loud << 1 | 1) & self._mask
+                return 1.0
+        peak = _peak(hop)
         self._peaks.append(peak)
+        self._loud = (self._loud << 1 | (peak >= LOUD)) & self._mask
+        if self._loud.bit_count() > (len(self._peaks) - 1) // OUTLIERS:
+            if len(self._peaks) >= self._least_hops:
+                self.gain = 1.0
         # A loud hop is no reason to begin to amplify.
-        if len(self._peaks) >= self._least_hops and (peak < LOUD or self.gain != 1.0):
+        elif len(self._peaks) >= self._least_hops and (peak < LOUD or self.gain != 1.0):
             self._follow()
         return _below_ceiling(self.gain, peak)
 
@@ -115,9 +123,6 @@ class AutomaticGain:
         """Have the gain suit the level, if there is a level of anybody who speaks."""
         ordered = sorted(self._peaks)
         level = ordered[-1 - (len(ordered) - 1) // OUTLIERS]
-        if level >= LOUD:
-            self.gain = 1.0
-            return
         if level < max(AUDIBLE, CONTRAST * ordered[0]):
             return
         if self.gain == 1.0 and level >= QUIET:
@@ -129,6 +134,7 @@ class AutomaticGain:
 
 
 def _peak(hop: Float32Array) -> float:
+    # Not of `hop.max()`, which takes twice as long to begin as this takes in all.
     return max(hop.item(hop.argmax()), -hop.item(hop.argmin()))
 
 
