@@ -46,6 +46,15 @@ class Cost:
     span: Span
     large_share: float
 
+    def as_dict(self) -> dict[str, float]:
+        """For JSON."""
+        return {
+            "answer_s": self.answer_s,
+            "window_s": self.span.window_s,
+            "longest_s": self.span.longest_s,
+            "large_share": self.large_share,
+        }
+
     def of_cut(self, duration_s: float) -> float:
         """Processor time in seconds for all the speech of a recording, as `classify` asks."""
         span, whole = self.span, int(duration_s // self.span.longest_s)
