@@ -251,6 +251,44 @@ def float_window_to_tflite(network: Any, shape: tuple[int, ...]) -> bytes:
     return _to_tflite([network], {WINDOW_SIGNATURE: function}, None, operators, int8_weights=True)
 
 
+def any_window_to_tflite(network: Any, function: Any) -> bytes:
+    """The same of a network that takes windows of any length, one at a time.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Whose weights the function uses.
+    function : tf.function
+        From :func:`any_window_function`.
+
+    Returns
+    -------
+    bytes
+        Signature ``window``.
+
+    Raises
+    ------
+    EdgelidError
+        If the converter gives up.
+    """
+    operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return _to_tflite([network], {WINDOW_SIGNATURE: function}, None, operators, int8_weights=True)
+
+
+def any_window_function(scores: Callable[[Any], Any], features: int) -> Any:
+    """The endpoint of a function from (1, frames, features), any number of frames, to (1, classes).
+
+    Parameters
+    ----------
+    scores : callable
+    features : int
+    """
+    return tf.function(
+        lambda inputs: {"scores": scores(inputs["frames"])},
+        input_signature=[{"frames": tf.TensorSpec((1, None, features), name="frames")}],
+    )
+
+
 def window_function(network: Any, shape: tuple[int, ...]) -> Any:
     """The endpoint of a network of whole windows."""
 

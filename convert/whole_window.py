@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from convert.parity import Score, features
-from edge.classifier import softmax
+from edge.classifier import filled, softmax
 from edge.frontend import Float32Array, Float64Array, FrontEnd, FrontEndConfig
 from edge.model.modelfile import StreamSpec
 
@@ -83,6 +83,28 @@ def window_scores(network: Any, front_end: FrontEnd, frames: int) -> Score:
     def score(clips: Float32Array) -> Float64Array:
         windows = np.stack([last_window(clip, frames) for clip in features(front_end, clips)])
         return log_probabilities(network, windows)
+
+    return score
+
+
+def one_window_scores(function: Any, front_end: FrontEnd, fewest: int) -> Score:
+    """What a float network of windows of any length says of recordings: of all of each.
+
+    Parameters
+    ----------
+    function : callable
+        From :func:`convert.streaming_graph.any_window_function`.
+    front_end : FrontEnd
+    fewest : int
+        Frames of the shortest window, up to which a recording is repeated.
+    """
+
+    def score(clips: Float32Array) -> Float64Array:
+        found = []
+        for frames in features(front_end, clips):
+            window = filled(frames, max(fewest, len(frames)), front_end.silence)
+            found.append(np.asarray(function({"frames": window[None]})["scores"]))
+        return np.log(softmax(np.concatenate(found).astype(np.float64)) + 1e-30)
 
     return score
 

@@ -256,7 +256,7 @@ class _WholeWindows:
     ----------
     graph : WindowGraph
     frames : int
-        Of a window.
+        Of the longest window to be asked for.
     silence : ndarray, shape (features,)
         A frame of it.
     """
@@ -268,15 +268,19 @@ class _WholeWindows:
 
     def reset(self) -> None:
         self._frames = np.empty((0, len(self._silence)), np.float32)
+        self._total = 0  # of the stream so far
 
     def advance(self, frames: Float32Array, count: int) -> None:
         """Take a hop of frames, (hop_frames, features), and keep the first of it."""
         self._frames = np.concatenate([self._frames, frames[:count]])[-self._count :]
+        self._total += count
 
     def scores(self, first: int, last: int) -> list[float]:
-        """Of the newest window; of a young stream, all of it as often as it takes."""
-        frames = filled(self._frames, self._count, self._silence)
-        scores: list[float] = self._graph.scores(frames).tolist()
+        """Of the window of frames from `first` to before `last`; too few are repeated."""
+        oldest = self._total - len(self._frames)
+        frames = self._frames[max(0, first - oldest) : last - oldest]
+        count = self._graph.fitting(len(frames))
+        scores: list[float] = self._graph.scores(filled(frames, count, self._silence)).tolist()
         return scores
 
 
@@ -289,13 +293,15 @@ class StreamingClassifier:
     graphs : Graphs or WindowGraph
         Of that model; used by one classifier at a time.
     windows_s : sequence of float
-        Window lengths to answer for; a model of whole windows has one.
+        Window lengths to answer for, which a model of whole windows must take.
     languages : sequence of str, optional
         See :func:`class_mask`.
     lessons : Correction, optional
         What a model that streams has been taught.
     automatic_gain : bool
         Whether sound that is too quiet for the model is amplified.
+    longest_s : float, optional
+        Of what :meth:`part` is asked for; the longest of these windows, unless given.
 
     Attributes
     ----------
@@ -318,6 +324,7 @@ class StreamingClassifier:
         languages: Sequence[str] | None = None,
         lessons: Correction | None = None,
         automatic_gain: bool = False,
+        longest_s: float | None = None,
     ) -> None:
         description = model.description
         config, stream = description.front_end, description.stream
@@ -342,6 +349,9 @@ class StreamingClassifier:
             temperature = self._temperature(window_s)
             self._windows.append((window_s, count, temperature))
         self._gain = AutomaticGain(self.hop_s) if automatic_gain else None
+        self._longest = max(count for _, count, _ in self._windows)
+        if longest_s is not None:
+            self._longest = max(self._longest, round(longest_s / self._embedding_s))
         self._graphs = graphs
         self._memory = self._memory_of(graphs, model, lessons)
         self.reset()
@@ -351,17 +361,18 @@ class StreamingClassifier:
     ) -> _Totals | _WholeWindows:
         stream = model.description.stream
         if not isinstance(graphs, WindowGraph):
-            longest = max(count for _, count, _ in self._windows)
             if lessons is not None:
-                return _TaughtTotals(graphs, stream, longest, lessons)
-            return _Totals(graphs, stream, longest)
-        only_s = stream.windows_s[0]
-        if any(window_s != only_s for window_s, _, _ in self._windows):
+                return _TaughtTotals(graphs, stream, self._longest, lessons)
+            return _Totals(graphs, stream, self._longest)
+        if any(not graphs.fewest <= count <= graphs.most for _, count, _ in self._windows):
+            lengths = f"{max(stream.windows_s):g} s only"
+            if graphs.fewest < graphs.most:
+                lengths = f"{min(stream.windows_s):g} to {max(stream.windows_s):g} s"
             raise EdgelidError(
-                f"the model takes windows of {only_s:g} s only: ask for no others, or convert it "
+                f"the model takes windows of {lengths}: ask for no others, or convert it "
                 "with --mode stream."
             )
-        return _WholeWindows(graphs, stream.receptive_field_frames, self._front_end.silence)
+        return _WholeWindows(graphs, self._longest, self._front_end.silence)
 
     def stages(self) -> dict[str, tuple[object, str]]:
         """What does the work of each stage: an object, and the name of its method."""
@@ -390,7 +401,7 @@ class StreamingClassifier:
     def part(self, start_s: float, end_s: float) -> Window:
         """The window between two times, which the newest one of the longest length holds.
 
-        A model of whole windows gives its newest one.
+        A model that takes windows of one length gives its newest one.
 
         Parameters
         ----------
@@ -403,13 +414,12 @@ class StreamingClassifier:
             Calibrated for its own length.
         """
         newest = self._embeddings
-        longest_s, longest, temperature = max(self._windows)
-        oldest = max(0, newest - longest)
+        oldest = max(0, newest - self._longest)
         last = min(max(round(end_s / self._embedding_s), oldest + 1), newest)
         first = min(max(round(start_s / self._embedding_s), oldest), last - 1)
         length_s = (last - first) * self._embedding_s
-        if isinstance(self._memory, _WholeWindows):
-            return self._window(longest_s, longest, temperature)
+        if isinstance(self._graphs, WindowGraph) and self._graphs.fewest == self._graphs.most:
+            return self._window(*self._windows[0])
         return self._window(length_s, last - first, self._temperature(length_s), last)
 
     def learn(self, lessons: Correction) -> None:

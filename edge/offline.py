@@ -252,10 +252,18 @@ class RecordingClassifier:
         self._threshold = settings.confidence
         self._longest_s = max(model.description.stream.windows_s)
         decoder_s = decoder_windows_s(model, settings.window_s)
-        lengths_s = list(dict.fromkeys([self._longest_s, *decoder_s]))
+        # Of a model that streams, another length costs next to nothing at every hop.
+        at_hops_s = [self._longest_s] if model.description.mode == "stream" else []
+        lengths_s = list(dict.fromkeys([*at_hops_s, *decoder_s]))
         self._of_decoder = [lengths_s.index(length_s) for length_s in decoder_s]
         self._classifier = StreamingClassifier(
-            model, graphs, lengths_s, languages, lessons, automatic_gain
+            model,
+            graphs,
+            lengths_s,
+            languages,
+            lessons,
+            automatic_gain,
+            self._longest_s,
         )
         self._decoder = Decoder(
             self._classifier.labels,

@@ -226,7 +226,7 @@ def _with_hop(model: ModelFile, hop_ms: float) -> ModelFile | None:
     frames = hop_ms * config.sample_rate_hz / config.hop_samples / 1e3
     if frames == stream.hop_frames:
         return model
-    fits = frames.is_integer() and 1 <= frames <= stream.receptive_field_frames
+    fits = frames.is_integer() and frames > 0 and hop_ms <= 1e3 * description.decoder.window_s
     if description.mode != "window" or not fits:
         return None
     stream = dataclasses.replace(stream, hop_frames=int(frames))
@@ -234,10 +234,10 @@ def _with_hop(model: ModelFile, hop_ms: float) -> ModelFile | None:
 
 
 def _impossible(model: ModelFile, hop_ms: float) -> str:
-    config, stream = model.description.front_end, model.description.stream
+    config = model.description.front_end
     frame_ms = 1e3 * config.hop_samples / config.sample_rate_hz
     possible = (
-        f"multiples of {frame_ms:g} up to {stream.receptive_field_frames * frame_ms:g}"
+        f"multiples of {frame_ms:g} up to {1e3 * model.description.decoder.window_s:g}"
         if model.description.mode == "window"
         else f"{_hop_ms(model):g}, which its graph fixes"
     )

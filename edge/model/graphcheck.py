@@ -2,10 +2,11 @@
 
 A graph is tried in another process before it is run in this one (`edge.model.trust`). A trial
 proves something only if the graph does the same at every run, with whatever audio. These checks see
-to that: they admit operators of feed-forward networks alone, whose sizes are all in the file. No
-loops, calls or state; no contents in other files; no shape, slice or index that is computed;
-nothing read that was not written before. Every offset that an interpreter would follow is followed:
-ai-edge-litert verifies them itself, tflite-runtime 2.14 does not.
+to that: they admit operators of feed-forward networks alone, whose sizes are all in the file, but
+for the length of a window where a model takes several: of these the trial runs the shortest and the
+longest. No loops, calls or state; no contents in other files; no shape, slice or index that is
+computed; nothing read that was not written before. Every offset that an interpreter would follow is
+followed: ai-edge-litert verifies them itself, tflite-runtime 2.14 does not.
 
 The schema classes of ai-edge-litert would read it, too. They are no part of tflite-runtime, cost
 the start 40 ms on x86-64 and 4 MB, and build every table before the first can be looked at.

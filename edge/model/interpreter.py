@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
-from edge.model.modelfile import ModelFile, Quantisation
+from edge.model.modelfile import Description, ModelFile, Quantisation
 from edge.model.trust import admit
 from edge.system.install import how_to_install
 from edge.system.native_stderr import stderr_to_log
@@ -265,6 +265,11 @@ class WindowGraph:
     model : ModelFile
     runtime : Runtime
 
+    Attributes
+    ----------
+    fewest, most : int
+        Frames that a window may have.
+
     Raises
     ------
     EdgelidError
@@ -277,20 +282,33 @@ class WindowGraph:
         self._interpreter = build()  # the runner does not keep it alive
         self._run = _runner(self._interpreter, model, WINDOW_SIGNATURE)
         inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
-        frames = model.description.stream.receptive_field_frames
-        mels = model.description.front_end.features
+        description = model.description
+        self.fewest, self.most = description.window_frames
+        self._usual = self.fitting(_frames(description, description.decoder.window_s))
+        mels = description.front_end.features
         if set(inputs) != {"frames"} or set(outputs) != {"scores"}:
             raise _unfit(model, f"its graph {WINDOW_SIGNATURE!r} does not fit its metadata")
         self._input, self._output = inputs["frames"], outputs["scores"]
         # Some networks have an axis of length one for channels, before the bands or behind them.
         self._shape = tuple(int(n) for n in self._input["shape"])
-        found = [n for n in self._shape if n != 1]
+        if self.fewest == self.most:
+            found = [n for n in self._shape if n != 1]
+            fits = found == [n for n in (self.most, mels) if n != 1]
+        else:
+            # Where any number is taken, the graph says minus one; the runner makes room for it.
+            self._shape = tuple(int(n) for n in self._input["shape_signature"])
+            fits = self._shape == (1, -1, mels)
         if (
-            found != [n for n in (frames, mels) if n != 1]
+            not fits
             or tuple(self._output["shape"]) != (1, len(model.labels))
             or any(d["dtype"] not in (np.int8, np.float32) for d in (self._input, self._output))
         ):
             raise _unfit(model, f"its graph {WINDOW_SIGNATURE!r} does not fit its metadata")
+        self._mels = mels
+
+    def fitting(self, frames: int) -> int:
+        """How many frames the window has that is best for so many: all of them, if it can."""
+        return min(max(frames, self.fewest), self.most)
 
     def scores(self, frames: Float32Array) -> Float64Array:
         """Score one window.
@@ -298,18 +316,20 @@ class WindowGraph:
         Parameters
         ----------
         frames : ndarray, shape (frames of a window, mels), float32
+            From `fewest` to `most` of them.
 
         Returns
         -------
         ndarray, shape (classes,), float64
         """
+        assert self.fewest <= len(frames) <= self.most, "a window of another length"
         values: npt.NDArray[Any] = frames.reshape(self._shape)
         if self._input["dtype"] is np.int8:
             scale, zero_point = self._input["quantization"]
             values = quantise(values, Quantisation(float(scale), int(zero_point)))
         try:
             scores: Float64Array = self._run(frames=values)["scores"][0].astype(np.float64)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # the latter where it cannot make room
             raise ComputationFailed(self._name, error) from error
         if self._output["dtype"] is np.int8:
             scale, zero_point = self._output["quantization"]
@@ -320,7 +340,17 @@ class WindowGraph:
 
     def warm_up(self) -> None:
         """Run once: only that proves that it works."""
-        self.scores(np.zeros(self._shape, np.float32))
+        self.scores(np.zeros((self._usual, self._mels), np.float32))
+
+    def try_all_lengths(self) -> None:
+        """Run the shortest and the longest window, too: memory is taken for the longest so far."""
+        for frames in sorted({self.fewest, self.most} - {self._usual}):
+            self.scores(np.zeros((frames, self._mels), np.float32))
+
+
+def _frames(description: Description, window_s: float) -> int:
+    config = description.front_end
+    return round(window_s * config.sample_rate_hz / config.hop_samples)
 
 
 def _runner(interpreter: Any, model: ModelFile, name: str) -> Any:

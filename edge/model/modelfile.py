@@ -27,6 +27,7 @@ from edge.frontend import Float32Array, FrontEndConfig, front_end_hash
 FORMAT_VERSION = 1  # of models that stream
 WINDOW_FORMAT_VERSION = 2  # of those that take a whole window, which older releases do not know
 FOREIGN_FORMAT_VERSION = 3  # the same, of features that are not edgelid's
+LENGTHS_FORMAT_VERSION = 4  # of those that take a window of any length between two
 DESCRIPTION_MEMBER = "edgelid.json"
 LABELS_MEMBER = "labels.txt"
 FILTERBANK_MEMBER = "mel_filterbank.npy"
@@ -70,9 +71,10 @@ class StreamSpec:
         Feature frames an embedding advances by; divides `hop_frames`. A model of whole windows
         has 1: its windows can end at any frame.
     receptive_field_frames : int
-        Feature frames an embedding depends on; of a model of whole windows, those of a window.
+        Feature frames an embedding depends on; of a model of whole windows, those of the longest.
     windows_s : tuple of float
-        Window lengths the model was made and calibrated for; a model of whole windows has one.
+        Window lengths the model was made and calibrated for. A model of whole windows has one, or
+        takes all lengths from the shortest of these to the longest.
     embedding : int
         Channels of an embedding; a model of whole windows shows none, and has 0.
     states : tuple of (int, int)
@@ -167,6 +169,15 @@ class Description:
         recomputes a whole window at every hop, in the graph ``window``.
         """
         return "stream" if self.format_version == FORMAT_VERSION else "window"
+
+    @property
+    def window_frames(self) -> tuple[int, int]:
+        """Fewest and most feature frames that a window of a model of whole windows may have."""
+        frames_per_second = self.front_end.sample_rate_hz / self.front_end.hop_samples
+        most = self.stream.receptive_field_frames
+        if self.format_version != LENGTHS_FORMAT_VERSION:
+            return most, most
+        return round(min(self.stream.windows_s) * frames_per_second), most
 
 
 @dataclass(frozen=True)
@@ -296,10 +307,10 @@ def _parse(file: Path, data: bytes) -> ModelFile:
     except Exception as error:
         raise _Unfit("its metadata is damaged: copy it again") from error
     version = values.get("format_version") if isinstance(values, dict) else None
-    if version not in (FORMAT_VERSION, WINDOW_FORMAT_VERSION, FOREIGN_FORMAT_VERSION):
+    if version not in range(FORMAT_VERSION, LENGTHS_FORMAT_VERSION + 1):
         raise _Unfit(
             f"it has format version {version!r:.40}, and this edgelid reads {FORMAT_VERSION} to "
-            f"{FOREIGN_FORMAT_VERSION}: get one that was made for this release"
+            f"{LENGTHS_FORMAT_VERSION}: get one that was made for this release"
         )
     try:
         description = _description(values)
@@ -454,7 +465,7 @@ def _check(description: Description, labels: tuple[str, ...], filterbank: Float3
     ):
         raise _Unfit("its hop is not a whole number of embeddings")
     if description.mode == "window":
-        _check_window(stream, config)
+        _check_window(description)
     elif stream.embedding < 1 or not all(f >= 0 and c > 0 for f, c in stream.states):
         raise _Unfit("its stream has impossible sizes")
     decoder = description.decoder
@@ -484,12 +495,20 @@ def _check_work(stream: StreamSpec, config: FrontEndConfig, embedding_s: float) 
         raise _Unfit("its receptive field is shorter than its stride, or longer than a minute")
 
 
-def _check_window(stream: StreamSpec, config: FrontEndConfig) -> None:
+def _check_window(description: Description) -> None:
+    config, stream = description.front_end, description.stream
     if stream.stride_frames != 1 or stream.embedding or stream.states:
         raise _Unfit("it takes whole windows, and has parts of a stream")
     window_s = stream.receptive_field_frames * config.hop_samples / config.sample_rate_hz
-    if len(stream.windows_s) != 1 or abs(stream.windows_s[0] - window_s) > 1e-6:
+    windows_s = stream.windows_s
+    longest_s = max(windows_s, default=math.nan)
+    if not abs(longest_s - window_s) <= 1e-6:
         raise _Unfit("it takes whole windows, of another length than it says")
+    if description.format_version != LENGTHS_FORMAT_VERSION:
+        if len(windows_s) != 1:
+            raise _Unfit("it takes whole windows, of another length than it says")
+    elif len(windows_s) < 2 or not min(windows_s) <= description.decoder.window_s <= longest_s:
+        raise _Unfit("it takes windows of several lengths, and names no shortest and longest")
 
 
 def _with_defaults(config: FrontEndConfig) -> list[tuple[Any, Any]]:

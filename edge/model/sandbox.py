@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from edge.errors import EdgelidError
-from edge.model.interpreter import CANDIDATES, Candidate, run_model
+from edge.model.interpreter import CANDIDATES, Candidate, WindowGraph, run_model
 
 MAX_S = 60  # by the clock; a first start from a slow card takes a sixth of that
 # What building and running may allocate: the shipped model takes 10 MB, and a Raspberry Pi
@@ -36,7 +36,9 @@ def main(threads: int) -> int:
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # crashes are no news, and cards are small
     try:
-        run_model(model, threads, candidates)
+        graphs = run_model(model, threads, candidates)
+        if isinstance(graphs, WindowGraph):
+            graphs.try_all_lengths()
     except EdgelidError as error:
         print(error)
         return 1

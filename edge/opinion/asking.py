@@ -97,6 +97,11 @@ class AtOnce:
     share : float
         Of one core.
 
+    Attributes
+    ----------
+    spent_s : float
+        What all answers should have taken.
+
     Raises
     ------
     EdgelidError
@@ -104,16 +109,20 @@ class AtOnce:
     """
 
     def __init__(self, file: ExpertFile, share: float) -> None:
-        self._cost_s = file.nominal_s
+        self.spent_s = 0.0
+        self._file = file
         self._budget = Budget(share, file.nominal_s)
         self._expert: Expert = file.open()
         self._answers = Answers()
 
     def ask(self, question: Question, now_s: float) -> str:
         """Answer, if the budget allows it."""
-        if not self._budget.allows(now_s):
+        work = self._file.span.work(len(question.samples))
+        if not self._budget.allows(now_s, work):
             return UNAFFORDABLE
-        self._budget.spend(now_s, self._cost_s)
+        cost_s = work * self._file.nominal_s
+        self.spent_s += cost_s
+        self._budget.spend(now_s, cost_s, work)
         opinion = self._expert.asked(question.samples, question.end_s, question.languages)
         self._answers.waiting.append((question.stream, opinion))
         return ASKED
@@ -159,7 +168,8 @@ class InBackground:
                 return GONE
             if self._question is not None:
                 return BUSY
-            if not self._budget.allows(time.monotonic()):
+            work = self._file.span.work(len(question.samples))
+            if not self._budget.allows(time.monotonic(), work):
                 return UNAFFORDABLE
             self._question = question
             self._changed.notify()
@@ -194,7 +204,7 @@ class InBackground:
             expert = self._file.open()
             with self._changed:
                 spent_s = time.thread_time() - began_s
-                self._budget.spend(time.monotonic(), spent_s, is_answer=False)
+                self._budget.spend(time.monotonic(), spent_s, work=None)
             while (question := self._next()) is not None:
                 opinion = expert.asked(question.samples, question.end_s, question.languages)
                 self._answered(question, opinion)
@@ -212,7 +222,8 @@ class InBackground:
         with self._changed:
             self._question = None
             self._answers.waiting.append((question.stream, opinion))
-            self._budget.spend(time.monotonic(), opinion.took_s)
+            work = self._file.span.work(len(question.samples))
+            self._budget.spend(time.monotonic(), opinion.took_s, work)
             tell = self._budget.is_scarce and not self._has_told
             self._has_told |= tell
             share = self._share

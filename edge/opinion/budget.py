@@ -11,15 +11,15 @@ FEW = 10  # opinions a minute: a machine that cannot afford them is too slow for
 class Budget:
     """A share of one core, over any minute.
 
-    What the next answer will take is not known: it is expected to take as long as the longest so
-    far.
+    What the next answer will take is not known: for what there is to compute, it is expected to
+    take as long as the longest so far.
 
     Parameters
     ----------
     share : float
         Above 0, at most 1.
     expected_s : float
-        Of the first answer.
+        Of the first answer about a whole window.
     """
 
     def __init__(self, share: float, expected_s: float) -> None:
@@ -37,18 +37,25 @@ class Budget:
         """Whether it is for fewer than `FEW` answers a minute."""
         return self._next_s() * FEW > self._share * SPAN_S
 
-    def allows(self, now_s: float) -> bool:
-        """Whether another answer fits into the minute that ends now."""
+    def allows(self, now_s: float, work: float = 1.0) -> bool:
+        """Whether another answer fits into the minute that ends now.
+
+        Parameters
+        ----------
+        now_s : float
+        work : float
+            How much there is to compute for it, as a share of that for a whole window.
+        """
         while self._spent and self._spent[0][0] <= now_s - SPAN_S:
             self._spent.popleft()
         spent_s = sum(took_s for _, took_s in self._spent)
-        return spent_s + self._next_s() <= self._share * SPAN_S
+        return spent_s + work * self._next_s() <= self._share * SPAN_S
 
-    def spend(self, now_s: float, took_s: float, is_answer: bool = True) -> None:
-        """Take note of what an answer, or something else, took until now."""
+    def spend(self, now_s: float, took_s: float, work: float | None = 1.0) -> None:
+        """Take note of what an answer took until now, or, where it has no work, something else."""
         self._spent.append((now_s, took_s))
-        if is_answer:
-            self._longest_s = max(self._longest_s, took_s)
+        if work is not None:
+            self._longest_s = max(self._longest_s, took_s / work)
 
     def _next_s(self) -> float:
         return self._longest_s or self._expected_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,64 @@ from edge.errors import EdgelidError
 from edge.features import most_samples, open_front_end
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.interpreter import Graphs, WindowGraph, open_model
-from edge.model.modelfile import LARGE_MODEL, NONSPEECH, OTHER, ModelFile, read_model
+from edge.model.modelfile import (
+    LARGE_MODEL,
+    NONSPEECH,
+    OTHER,
+    Description,
+    ModelFile,
+    read_model,
+)
 
 LARGE = "large"  # the name of the model that comes along
 # Processor time of an answer where it must not be measured, so that a file has the same answers
 # everywhere: what a Raspberry Pi 4 should need by the size of the model. It reads each weight
 # once for every other frame of three seconds.
 SECONDS_A_BYTE = 3e-8
+
+
+@dataclass(frozen=True)
+class Span:
+    """How much a model hears of a stretch.
+
+    Attributes
+    ----------
+    shortest_s : float
+        What is shorter is repeated.
+    window_s : float
+        What it should hear at once of a stream that goes on.
+    longest_s : float
+    more_samples : int
+        What its front end needs beside that.
+    """
+
+    shortest_s: float
+    window_s: float
+    longest_s: float
+    more_samples: int
+
+    @classmethod
+    def of(cls, description: Description) -> Span:
+        """Of a model."""
+        config = description.front_end
+        shortest_s = longest_s = window_s = description.decoder.window_s
+        if description.mode == "window":
+            frame_s = config.hop_samples / config.sample_rate_hz
+            shortest_s, longest_s = (n * frame_s for n in description.window_frames)
+        more_samples = most_samples(config, 1) - config.hop_samples
+        return cls(shortest_s, window_s, longest_s, more_samples)
+
+    def samples(self, length_s: float) -> int:
+        """How many are needed to hear so much."""
+        return round(length_s * SAMPLE_RATE_HZ) + self.more_samples
+
+    def heard_s(self, samples: int) -> float:
+        """How much it hears of so many."""
+        return min(max(1, samples - self.more_samples) / SAMPLE_RATE_HZ, self.longest_s)
+
+    def work(self, samples: int) -> float:
+        """How much there is to compute for so many, as a share of that for `window_s`."""
+        return max(self.heard_s(samples), self.shortest_s) / self.window_s
 
 
 class Expert:
@@ -41,8 +93,8 @@ class Expert:
     name : str
     size_bytes : int
         Of the model file.
-    window_s : float
-        The most that it hears of a stretch.
+    span : Span
+        How much it hears of a stretch.
     """
 
     def __init__(
@@ -54,13 +106,12 @@ class Expert:
         self._labels = tuple(labels)
         description = model.description
         self.name, self.size_bytes = description.name, model.size_bytes
-        self.window_s = description.decoder.window_s
-        self._temperature = description.calibration.temperature(self.window_s)
+        self.span = Span.of(description)
         self._front_end = open_front_end(description.front_end, model.filterbank)
         self._streaming = (
             None
             if isinstance(graphs, WindowGraph)
-            else StreamingClassifier(model, graphs, [self.window_s])
+            else StreamingClassifier(model, graphs, [self.span.window_s])
         )
 
     def asked(
@@ -71,7 +122,7 @@ class Expert:
         Parameters
         ----------
         samples : ndarray, shape (n,), float32
-            16 kHz mono; at most its window counts, the newest.
+            16 kHz mono; at most the longest that it hears counts, the newest.
         end_s : float
             Stream time of their end.
         languages : sequence of str or None
@@ -86,11 +137,10 @@ class Expert:
         with self._lock:
             probabilities = self._probabilities(samples)
         found = in_classes(probabilities, self._model.labels, self._labels, languages)
-        length_s = min(len(samples) / SAMPLE_RATE_HZ, self.window_s)
         return Opinion(
-            start_s=max(0.0, end_s - length_s),
+            start_s=max(0.0, end_s - self.span.heard_s(len(samples))),
             end_s=end_s,
-            window_s=self.window_s,
+            window_s=self.span.window_s,
             probabilities=np.array(found),
             took_s=time.thread_time() - began_s,
         )
@@ -109,9 +159,14 @@ class Expert:
             values: list[float] = heard[-1][0].probabilities.tolist()
             return values
         assert isinstance(self._graphs, WindowGraph)
-        count = self._model.description.stream.receptive_field_frames
-        frames = filled(self._front_end.log_mel(samples), count, self._front_end.silence)
-        return calibrated(self._graphs.scores(frames).tolist(), self._temperature)
+        frames = self._front_end.log_mel(samples)
+        count = self._graphs.fitting(len(frames))
+        frames = filled(frames, count, self._front_end.silence)
+        description = self._model.description
+        config = description.front_end
+        window_s = count * config.hop_samples / config.sample_rate_hz
+        temperature = description.calibration.temperature(window_s)
+        return calibrated(self._graphs.scores(frames).tolist(), temperature)
 
 
 class ExpertFile:
@@ -127,13 +182,10 @@ class ExpertFile:
     Attributes
     ----------
     path : Path
-    window_s : float
-        The most that the model hears of a stretch.
-    samples : int
-        The same, with what its front end needs.
+    span : Span
+        How much the model hears of a stretch.
     nominal_s : float
-        Processor time of an answer, where it must not be measured.
-    path : Path
+        Processor time of an answer about as much as it should hear, where it must not be measured.
 
     Raises
     ------
@@ -146,10 +198,7 @@ class ExpertFile:
         self._labels = tuple(labels)
         model = read_model(self.path)
         check_labels(model, labels)
-        config = model.description.front_end
-        self.window_s = model.description.decoder.window_s
-        more_samples = most_samples(config, 1) - config.hop_samples
-        self.samples = round(self.window_s * SAMPLE_RATE_HZ) + more_samples
+        self.span = Span.of(model.description)
         self.nominal_s = SECONDS_A_BYTE * len(model.graph)
 
     def open(self) -> Expert:

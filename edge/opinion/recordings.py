@@ -19,7 +19,7 @@ from edge.opinion.moments import SPEECH
 from edge.opinion.second import RecentAudio
 
 # All stretches of the first two minutes of speech are asked about, every second one of the next
-# two, and so on: so many answers for each doubling of the length.
+# two, and so on: so many windows of three seconds for each doubling of the length.
 OFTEN = 40
 # Exponent of the compact model's probabilities for each second that the large one has heard less
 # than `ENOUGH_S`. Of more speech the large one is right more often alone: see
@@ -27,13 +27,17 @@ OFTEN = 40
 COMPACT_WEIGHT_A_SECOND = 0.2
 ENOUGH_S = 2.0
 LEAST_S = 1.0  # a shorter rest is not worth a question, unless there is nothing else
+# A shorter silence is part of the speech around it, where the model can hear more than a window.
+PAUSE_S = 1.0
+TAIL_S = 0.25  # of a silence that ends a stretch: where speech ends, half a short window tells
 
 
 class Hearing:
     """Asks a large model about the speech of one recording after another.
 
     From where speech begins it is cut into stretches as long as the model hears. A stretch ends
-    early where a silence follows it.
+    early where a silence follows it; a model that hears little ends it at any, the others hear
+    across pauses.
 
     Parameters
     ----------
@@ -52,7 +56,9 @@ class Hearing:
     def __init__(self, file: ExpertFile, model: ModelFile, languages: Sequence[str] | None) -> None:
         self._file, self._model, self._languages = file, model, languages
         self._expert: Expert = file.open()
-        self._audio = RecentAudio(model.description.front_end, file)
+        self._longest_s = file.span.longest_s
+        self._pause_s = PAUSE_S if self._longest_s > file.span.window_s else 0.0
+        self._audio = RecentAudio(model.description.front_end, file.span, self._longest_s)
         self.reset()
 
     def reset(self) -> None:
@@ -60,6 +66,7 @@ class Hearing:
         self._audio.reset()
         self._covered_s = self._speech_s = 0.0  # asked or silent, and the end of the last speech
         self._stretches = self._answers = 0
+        self._windows = 0  # of the length that the model listens with, in all stretches
         self._sum, self._weight = np.zeros(len(self._model.labels)), 0.0
         self._heard_s = self._took_s = 0.0
         self._gain = 1.0
@@ -77,19 +84,24 @@ class Hearing:
         labels, end_s = self._model.labels, short.end_s
         if NONSPEECH not in labels or short.probabilities[labels.index(NONSPEECH)] < SPEECH:
             self._speech_s = end_s
-            if end_s - self._covered_s >= self._file.window_s:
+            if end_s - self._covered_s >= self._longest_s:
                 self._ask(decoder, end_s)
             return
         # A short window without speech holds a silence as long as itself.
-        if self._speech_s - self._covered_s >= LEAST_S:
-            self._ask(decoder, min(end_s, self._covered_s + self._file.window_s))
+        new_s = self._speech_s - self._covered_s
+        ends = end_s - self._speech_s >= self._pause_s or end_s - self._covered_s >= self._longest_s
+        if new_s > 0 and not ends:
+            return
+        if new_s >= LEAST_S:
+            tail_s = min(end_s, self._speech_s + TAIL_S)
+            self._ask(decoder, min(tail_s, self._covered_s + self._longest_s))
         self._covered_s = max(self._covered_s, end_s - (short.end_s - short.start_s) / 2)
 
     def rest(self, decoder: Decoder, end_s: float) -> None:
         """At the end: ask about what is left."""
         left_s = self._speech_s - self._covered_s
         if left_s >= LEAST_S or (left_s > 0 and not self._answers):
-            self._ask(decoder, end_s)
+            self._ask(decoder, min(end_s, self._speech_s + TAIL_S))
 
     def combined(self, compact: Float64Array) -> Float64Array:
         """Probabilities of the recording by both models, from those by the compact one."""
@@ -114,8 +126,9 @@ class Hearing:
     def _ask(self, decoder: Decoder, end_s: float) -> None:
         start_s, self._covered_s = self._covered_s, end_s
         every = 1
-        while self._stretches >= OFTEN * (2 * every - 1):
+        while self._windows >= OFTEN * (2 * every - 1):
             every *= 2
+        self._windows += max(1, round((end_s - start_s) / self._file.span.window_s))
         self._stretches += 1
         if (self._stretches - 1) % every:
             return
@@ -126,20 +139,21 @@ class Hearing:
         share = every * (opinion.end_s - opinion.start_s)
         if NONSPEECH in labels:
             share *= 1.0 - float(opinion.probabilities[labels.index(NONSPEECH)])
-        self._sum += share * _calibrated(opinion)
+        self._sum += share * _calibrated(opinion, self._file.span.shortest_s)
         self._weight += share
         self._heard_s += opinion.end_s - opinion.start_s
         self._answers += 1
         self._took_s += opinion.took_s
 
 
-def _calibrated(opinion: Opinion) -> Float64Array:
+def _calibrated(opinion: Opinion, shortest_s: float) -> Float64Array:
     """Probabilities of an opinion, shape (classes,), as sure as its length allows.
 
-    What is shorter than a window is repeated, and the model is as sure of it as of a whole one.
-    Fitted to development speech of 1 and 2 s, the exponents are 0.5 and 0.8 of that of 3 s.
+    What is shorter than the shortest window is repeated, and the model is as sure of it as of a
+    whole one. Fitted to development speech of 1 and 2 s in windows of 3 s, the exponents are 0.5
+    and 0.8 of that of 3 s.
     """
-    share = min(1.0, (opinion.end_s - opinion.start_s) / opinion.window_s)
+    share = min(1.0, (opinion.end_s - opinion.start_s) / shortest_s)
     flatter: Float64Array = opinion.probabilities ** math.sqrt(share)
     flatter /= flatter.sum()
     return flatter

@@ -14,7 +14,7 @@ from edge.decoder import Decoder
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEndConfig
 from edge.model.modelfile import NONSPEECH, ModelFile
 from edge.opinion.asking import ASKED, Asker, AtOnce, InBackground, Question
-from edge.opinion.expert import ExpertFile
+from edge.opinion.expert import ExpertFile, Span
 from edge.opinion.moments import UNSURE_S, Moment, Moments
 
 PART_SAMPLES = SAMPLE_RATE_HZ  # the most that is heard at once: so much may lie behind a hop
@@ -72,8 +72,9 @@ class SecondOpinion:
     ) -> None:
         self._asker = asker
         self._labels = model.labels
-        self._audio = RecentAudio(model.description.front_end, file)
-        self._moments = Moments(file.window_s)
+        window_s = file.span.window_s
+        self._audio = RecentAudio(model.description.front_end, file.span, window_s)
+        self._moments = Moments(window_s)
         self._stream = 0
         self._before_samples = 0  # of streams that are over
         self._answers, self._took_s, self._late = 0, 0.0, 0
@@ -199,7 +200,10 @@ class RecentAudio:
     ----------
     front_end : FrontEndConfig
         Of the compact model: what it has heard at the end of a window.
-    file : ExpertFile
+    span : Span
+        Of the large one.
+    longest_s : float
+        Of the stretches that it is asked about.
 
     Attributes
     ----------
@@ -207,10 +211,9 @@ class RecentAudio:
         Of the stream so far.
     """
 
-    def __init__(self, front_end: FrontEndConfig, file: ExpertFile) -> None:
+    def __init__(self, front_end: FrontEndConfig, span: Span, longest_s: float) -> None:
         self._ahead_samples = front_end.window_samples - front_end.hop_samples
-        self._most_samples = file.samples
-        self._more_samples = file.samples - round(file.window_s * SAMPLE_RATE_HZ)
+        self._span, self._most_samples = span, span.samples(longest_s)
         self.reset()
 
     def reset(self) -> None:
@@ -229,7 +232,7 @@ class RecentAudio:
         # What follows it has been heard at the end of a window, and is the same however the audio
         # was cut on its way here.
         end = min(self.total_samples, round(end_s * SAMPLE_RATE_HZ) + self._ahead_samples)
-        wanted = round((end_s - start_s) * SAMPLE_RATE_HZ) + self._more_samples
+        wanted = self._span.samples(end_s - start_s)
         first = self.total_samples - len(self._samples)
         start = max(first, end - min(wanted, self._most_samples))
         return self._samples[start - first : end - first] * np.float32(gain)

@@ -101,9 +101,10 @@ def listening(file: Path, regions: Regions) -> float:
 
 
 def opinion(file: Path, regions: Regions) -> float:
-    """Answers of the large model about its whole window, by answers."""
+    """Answers of the large model about a window as it listens, by answers."""
     file_of_model = ExpertFile(LARGE, read_model(DEFAULT_MODEL).labels)
-    samples = np.load(file)[-file_of_model.samples :]
+    span = file_of_model.span
+    samples = np.load(file)[-span.samples(span.window_s) :]
     expert = file_of_model.open()
     watch(expert, regions.around)
     expert.asked(samples, 0.0, None)  # the first time is another one

@@ -16,7 +16,7 @@ from edge.listener import Listener
 from edge.model import sandbox, trust
 from edge.model.graphcheck import UnfitGraph, check_graph
 from edge.model.info import describe, table
-from edge.model.interpreter import CANDIDATES, run_model
+from edge.model.interpreter import CANDIDATES, WindowGraph, run_model
 from edge.model.modelfile import ModelFile, model_of_bytes
 from tests.fuzz.child import in_child
 
@@ -78,7 +78,9 @@ def _peak_bytes() -> int:
 def _tried(model: ModelFile) -> str:
     try:
         # TensorFlow, where it is installed, is no part of the device.
-        run_model(model, 1, CANDIDATES[:1])
+        graphs = run_model(model, 1, CANDIDATES[:1])
+        if isinstance(graphs, WindowGraph):
+            graphs.try_all_lengths()
     except EdgelidError as error:
         return str(error)
     return ""

@@ -1,4 +1,4 @@
-"""The models that fuzzing starts from: of either kind, and small.
+"""The models that fuzzing starts from: of every kind, and small.
 
 ``python -m tests.fuzz.seeds`` writes them anew, which needs TensorFlow.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -13,15 +14,21 @@ MODELS = CORPUS / "model"
 AUDIO = CORPUS / "audio"
 STREAM_SEED = MODELS / "seed-stream.tflite"
 WINDOW_SEED = MODELS / "seed-window.tflite"
+LENGTHS_SEED = MODELS / "seed-lengths.tflite"  # takes windows of 10 to 40 frames
 
 
 def main() -> int:
-    """Write both seeds."""
+    """Write all seeds."""
     import keras
     import numpy as np
 
-    from convert.streaming_graph import window_to_tflite
+    from convert.streaming_graph import (
+        any_window_function,
+        any_window_to_tflite,
+        window_to_tflite,
+    )
     from edge.model.modelfile import (
+        LENGTHS_FORMAT_VERSION,
         WINDOW_FORMAT_VERSION,
         Calibration,
         DecoderDefaults,
@@ -62,6 +69,26 @@ def main() -> int:
         decoder=DecoderDefaults(window_s=window_s),
     )
     WINDOW_SEED.write_bytes(pack_model(graph, LABELS, description, FILTERBANK))
+
+    open_ended = keras.Sequential(
+        [
+            keras.Input((None, mels)),
+            layers.Conv1D(4, 3, padding="same", activation="relu"),
+            layers.GlobalMaxPooling1D(),
+            layers.Dense(len(LABELS)),
+        ]
+    )
+    graph = any_window_to_tflite(open_ended, any_window_function(open_ended, mels))
+    windows_s = tuple(
+        frames * FRONT_END.hop_samples / FRONT_END.sample_rate_hz for frames in (10, 20, 40)
+    )
+    several = replace(
+        description,
+        format_version=LENGTHS_FORMAT_VERSION,
+        stream=StreamSpec(16, 1, 40, windows_s, 0, ()),
+        calibration=Calibration({f"{length_s:g}": 1.0 + length_s for length_s in windows_s}),
+    )
+    LENGTHS_SEED.write_bytes(pack_model(graph, LABELS, several, FILTERBANK))
     return 0
 
 

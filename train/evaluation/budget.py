@@ -10,7 +10,6 @@ by the very code that listens, with budgets that it keeps itself.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 
 from edge.frontend import SAMPLE_RATE_HZ, Float64Array
 from edge.model.modelfile import read_model
-from edge.opinion.expert import ExpertFile
+from edge.opinion.expert import ExpertFile, Span
 from train.evaluation.inference import Budgeted, Followed, Scorer, StreamRecipe, Workers
 from train.evaluation.metrics import accuracies, interval
 from train.evaluation.scores import Scored, among, draws_of
@@ -36,16 +35,32 @@ class Cost:
     Attributes
     ----------
     answer_s : float
-        Of processor time.
-    window_s : float
-        What an answer is about, at most.
+        Of processor time, for an answer about a window as it listens.
+    span : Span
+        What answers are about.
     large_share : float
         Of a core, if it listens alone.
     """
 
     answer_s: float
-    window_s: float
+    span: Span
     large_share: float
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON."""
+        return {
+            "answer_s": self.answer_s,
+            "window_s": self.span.window_s,
+            "longest_s": self.span.longest_s,
+            "large_share": self.large_share,
+        }
+
+    def of_cut(self, duration_s: float) -> float:
+        """Processor time in seconds for all the speech of a recording, as `classify` asks."""
+        span, whole = self.span, int(duration_s // self.span.longest_s)
+        rest_s = duration_s - whole * span.longest_s
+        parts_s = [span.longest_s] * whole + ([rest_s] if rest_s > 0 else [])
+        return self.answer_s * sum(span.work(span.samples(part_s)) for part_s in parts_s)
 
 
 def cost_of(file: ExpertFile) -> Cost:
@@ -57,10 +72,10 @@ def cost_of(file: ExpertFile) -> Cost:
         If it cannot be read.
     """
     description = read_model(file.path).description
-    hop_s = file.window_s  # of a model that streams, a window is computed once
+    hop_s = file.span.window_s  # of a model that streams, a window is computed once
     if description.mode == "window":
         hop_s = description.stream.hop_frames * description.front_end.hop_samples / SAMPLE_RATE_HZ
-    return Cost(file.nominal_s, file.window_s, file.nominal_s / hop_s)
+    return Cost(file.nominal_s, file.span, file.nominal_s / hop_s)
 
 
 def cuts_by_budget(
@@ -104,13 +119,12 @@ def cuts_by_budget(
             "interval": interval(found[1:]),
         }
 
-    answers = math.ceil(duration_s / cost.window_s)  # as `classify` asks about the speech
     curve = []
     for asked in ASKED:
         count = round(asked * len(order))
         mixed = alone.copy()
         mixed[order[:count]] = together[order[:count]]
-        share = count / len(order) * answers * cost.answer_s / duration_s
+        share = count / len(order) * cost.of_cut(duration_s) / duration_s
         curve.append({"asked": asked, **point(mixed, share)})
     always = point(among(large, languages).log_probabilities, cost.large_share)
     return {"curve": curve, "large": always}

@@ -496,7 +496,7 @@ def _by_budget(
         return cuts_by_budget(alone[key], both[key], large[key], model.languages, duration_s, cost)
 
     found: dict[str, Any] = {
-        **asdict(cost),
+        **cost.as_dict(),
         "durations": {f"{d:g}": curves(CLEAN, d) for d in evaluation.durations_s},
         "conditions": {name: curves(name, evaluation.condition_s) for name in material.conditions},
     }

@@ -28,6 +28,7 @@ from edge.listener import Listener
 from edge.model.interpreter import WindowGraph, open_model, run_model
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile, read_model
 from edge.offline import RecordingClassifier
+from edge.opinion.asking import AtOnce
 from edge.opinion.expert import ExpertFile, in_classes
 from edge.opinion.second import SecondOpinion
 from train.corpus.cuts import Cut, load_cuts, read_audio
@@ -72,8 +73,8 @@ def score_whole_windows(
 ) -> Float64Array:
     """Log-probabilities of one recording by a model of whole windows.
 
-    What is longer than a window is heard in windows that overlap by half, whose
-    log-probabilities are averaged; what is shorter is repeated, as on the device.
+    What is longer than the longest window is heard in windows that overlap by half, whose
+    log-probabilities are averaged; what is shorter than the shortest is repeated, as on the device.
 
     Parameters
     ----------
@@ -89,12 +90,14 @@ def score_whole_windows(
     description = model.description
     front_end = open_front_end(description.front_end, model.filterbank)
     frames = front_end.log_mel(samples)
-    window = description.stream.receptive_field_frames
+    window = graph.fitting(len(frames))
     frames = frames if len(frames) > window else filled(frames, window, front_end.silence)
     count = max(1, round((len(frames) - window) / (window / 2)) + 1)
     starts = np.linspace(0, len(frames) - window, count).astype(int)
     scores = np.stack([graph.scores(frames[start : start + window]) for start in starts])
-    temperature = description.calibration.temperature(description.stream.windows_s[0])
+    config = description.front_end
+    window_s = window * config.hop_samples / config.sample_rate_hz
+    temperature = description.calibration.temperature(window_s)
     mean = np.log(softmax(scores / temperature) + TINY).mean(axis=0)
     log_probabilities: Float64Array = np.log(softmax(mean) + TINY)
     return log_probabilities
@@ -295,10 +298,10 @@ class Scorer:
         """A stream as `edgelid listen --second-opinion` reads it, with so much of a core."""
         recipe, share = job
         stream = self._made(recipe)
-        second = SecondOpinion.of(self._file, self._model, share, at_once=True)
+        asker = AtOnce(self._file, share)
+        second = SecondOpinion(self._file, self._model, asker)
         followed = self._follow_with_both(stream.samples, second)
-        answers = second.told().answers
-        return Budgeted((stream.spans, followed), answers, answers * self._file.nominal_s)
+        return Budgeted((stream.spans, followed), second.told().answers, asker.spent_s)
 
     def _made(self, recipe: StreamRecipe) -> Stream:
         return make_stream(

@@ -15,7 +15,6 @@ from train.waveforms.sound import log_mel, samples_of
 from train.waveforms.stepper import compiled, with_values
 
 LENGTHS_S = (1.0, 3.0, 10.0)
-WINDOW_FRAMES, WINDOW_HOP_FRAMES = 300, 175  # of the large model, over what is longer
 MOST_PER_SPEAKER = 12  # windows
 
 
@@ -32,18 +31,8 @@ def select(score: dict[str, Any]) -> float:
 
 
 def whole(model: Any, filters: Any, front_end: FrontEndConfig) -> Callable[[Any], Any]:
-    """From waveforms to scores of the large model; of 10 s the mean over windows of 3 s."""
-
-    def call(wave: Any) -> Any:
-        features = log_mel(wave, front_end, filters)
-        if features.shape[1] <= WINDOW_FRAMES:
-            return model(features)
-        last = features.shape[1] - WINDOW_FRAMES
-        starts = range(0, last + 1, WINDOW_HOP_FRAMES)
-        parts = [features[:, i : i + WINDOW_FRAMES] for i in starts]
-        return sum(ops.log_softmax(model(p)) for p in parts) / len(parts)
-
-    return call
+    """From waveforms to scores of the large model, which hears each in one piece."""
+    return lambda wave: model(log_mel(wave, front_end, filters))
 
 
 def streamed(

@@ -58,20 +58,20 @@ class Large(keras.Model):  # type: ignore[misc]
         return ops.cast(self.encoder(normalised(log_mel)), "float32")
 
     def pool(self, tokens: Any, mask: Any | None = None) -> Any:
-        """Attentive mean and deviation (Okabe et al. 2018), shape (batch, 2 * dim).
+        """Attentive mean and deviation (Okabe et al. 2018), shape (..., 2 * dim).
 
         Parameters
         ----------
-        tokens : tensor, shape (batch, tokens, dim)
-        mask : tensor, shape (batch, tokens), optional
+        tokens : tensor, shape (..., tokens, dim)
+        mask : tensor, shape (..., tokens), optional
             One for a token of the window, zero for another.
         """
         weights = ops.exp(ops.clip(self.gate(tokens), -8.0, 8.0))
         if mask is not None:
-            weights = weights * mask[:, :, None]
-        weights = weights / (ops.sum(weights, axis=1, keepdims=True) + 1e-6)
-        mean = ops.sum(weights * tokens, axis=1)
-        square = ops.sum(weights * ops.square(tokens), axis=1)
+            weights = weights * mask[..., None]
+        weights = weights / (ops.sum(weights, axis=-2, keepdims=True) + 1e-6)
+        mean = ops.sum(weights * tokens, axis=-2)
+        square = ops.sum(weights * ops.square(tokens), axis=-2)
         deviation = ops.sqrt(ops.maximum(square - ops.square(mean), 1e-5))
         return ops.concatenate([mean, deviation], axis=-1)
 
@@ -100,6 +100,17 @@ class Large(keras.Model):  # type: ignore[misc]
             Factors of the dropout.
         """
         return self.classify(self.pool(self.tokens(log_mel)), drop)
+
+    def one(self, log_mel: Any) -> Any:
+        """Scores of one window of any length, shape (1, classes).
+
+        Parameters
+        ----------
+        log_mel : tensor, shape (1, frames, MELS)
+            Of :func:`large_front_end`; the number of frames may be open.
+        """
+        pooled = self.pool(self.encoder.one(normalised(log_mel)))
+        return self.classify(ops.reshape(pooled, (1, -1)))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Weights by name."""

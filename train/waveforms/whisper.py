@@ -76,11 +76,30 @@ class Layer(keras.layers.Layer):  # type: ignore[misc]
         x = x + self.out(ops.reshape(ops.transpose(heard, (0, 2, 1, 3)), (-1, tokens, dim)))
         return x + self.down(ops.gelu(self.up(self.feed_norm(x)), approximate=True))
 
+    def one(self, x: Any) -> Any:
+        """The same of one window of any length, shape (tokens, dim), both ways.
+
+        No shape is computed from another: a graph of it has one size that is open, and constants.
+        """
+        dim = x.shape[1]
+        qkv = ops.reshape(self.qkv(self.attention_norm(x)), (-1, 3 * self.heads, dim // self.heads))
+        q, k, v = ops.split(ops.transpose(qkv, (1, 0, 2)), 3)  # each (heads, tokens, ...)
+        scale = (dim // self.heads) ** -0.5
+        scores = ops.matmul(q * scale, ops.transpose(k, (0, 2, 1)))  # (heads, tokens, tokens)
+        heard = ops.matmul(ops.softmax(scores), v)
+        x = x + self.out(ops.reshape(ops.transpose(heard, (1, 0, 2)), (-1, dim)))
+        return x + self.down(ops.gelu(self.up(self.feed_norm(x)), approximate=True))
+
+
+def position_rates(dim: int) -> np.ndarray:
+    """Radians that each sine and cosine of the codes of places advances by a token, (dim / 2,)."""
+    rates: np.ndarray = np.exp(-np.log(10_000.0) / (dim // 2 - 1) * np.arange(dim // 2))
+    return rates
+
 
 def positions(tokens: int, dim: int) -> np.ndarray:
     """Sinusoidal codes of places, shape (tokens, dim), float32."""
-    rates = np.exp(-np.log(10_000.0) / (dim // 2 - 1) * np.arange(dim // 2))
-    angles = np.arange(tokens)[:, None] * rates
+    angles = np.arange(tokens)[:, None] * position_rates(dim)
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
@@ -128,14 +147,33 @@ class Encoder(keras.Model):  # type: ignore[misc]
         -------
         list of tensor, shape (batch, frames / 2, dim)
         """
-        x = ops.gelu(self.conv1(features), approximate=True)
-        x = ops.gelu(self.conv2(ops.pad(x, ((0, 0), (1, 1), (0, 0)))), approximate=True)
+        x = self._convolved(features)
         x = x + ops.cast(ops.convert_to_tensor(positions(x.shape[1], self.dim)), x.dtype)
         found = []
         for layer in self.stack:
             x = layer(x)
             found.append(x)
         return found
+
+    def one(self, features: Any) -> Any:
+        """Tokens of one window of any length after the last layer, shape (tokens, dim).
+
+        Parameters
+        ----------
+        features : tensor, shape (1, frames, MELS)
+            As for :meth:`outputs`; the number of frames may be open.
+        """
+        x = ops.reshape(self._convolved(features), (-1, self.dim))
+        places = ops.cumsum(x[:, :1] * 0.0 + 1.0, axis=0) - 1.0  # (tokens, 1)
+        angles = places * ops.convert_to_tensor(position_rates(self.dim).astype(np.float32))
+        x = x + ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)
+        for layer in self.stack:
+            x = layer.one(x)
+        return x
+
+    def _convolved(self, features: Any) -> Any:
+        x = ops.gelu(self.conv1(features), approximate=True)
+        return ops.gelu(self.conv2(ops.pad(x, ((0, 0), (1, 1), (0, 0)))), approximate=True)
 
     def call(self, features: Any) -> Any:
         """Tokens after the last layer, see :meth:`outputs`."""

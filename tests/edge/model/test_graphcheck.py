@@ -11,7 +11,7 @@ import pytest
 from edge.model.graphcheck import UnfitGraph, check_graph
 from edge.model.modelfile import DEFAULT_MODEL, read_model
 from tests.fuzz.hostile import edited, schema
-from tests.fuzz.seeds import STREAM_SEED, WINDOW_SEED
+from tests.fuzz.seeds import LENGTHS_SEED, STREAM_SEED, WINDOW_SEED
 
 GRAPH = read_model(WINDOW_SEED).graph
 Change = Callable[[Any], object]
@@ -23,7 +23,7 @@ def refusal(change: Change) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("path", [DEFAULT_MODEL, STREAM_SEED, WINDOW_SEED])
+@pytest.mark.parametrize("path", [DEFAULT_MODEL, STREAM_SEED, WINDOW_SEED, LENGTHS_SEED])
 def test_models_that_were_converted_are_admitted(path: Any) -> None:
     check_graph(read_model(path).graph)
 

@@ -24,7 +24,7 @@ from edge.model.interpreter import (
     open_model,
 )
 from edge.model.modelfile import ModelFile, read_model
-from tests.fuzz.seeds import WINDOW_SEED
+from tests.fuzz.seeds import LENGTHS_SEED, WINDOW_SEED
 
 
 def hops(model: ModelFile, count: int) -> list[Int8Array]:
@@ -414,3 +414,33 @@ def test_a_window_whose_scores_are_no_numbers(
     monkeypatch.setattr(graph, "_run", run)
     with pytest.raises(EdgelidError, match=r"^the model '.*' cannot compute this audio \(.*\)\.$"):
         graph.scores(np.zeros((20, 16), np.float32))
+
+
+def test_windows_of_several_lengths() -> None:
+    """Each is scored by itself: its frames alone count, in whatever order windows come."""
+    graph = open_model(read_model(LENGTHS_SEED))
+    assert isinstance(graph, WindowGraph)
+    assert (graph.fewest, graph.most) == (10, 40)
+    assert [graph.fitting(frames) for frames in (0, 10, 17, 40, 41)] == [10, 10, 17, 40, 40]
+    frames = np.random.default_rng(0).uniform(0, 9, (40, 16)).astype(np.float32)
+    frames *= np.linspace(0.1, 1, 40, dtype=np.float32)[:, None]
+    lengths = (40, 10, 23, 40, 11)
+    found = [graph.scores(frames[:length]) for length in lengths]
+    np.testing.assert_array_equal(found[0], found[3])
+    for length, scores in zip(lengths, found, strict=True):
+        alone = open_model(read_model(LENGTHS_SEED))
+        assert isinstance(alone, WindowGraph)
+        np.testing.assert_array_equal(alone.scores(frames[:length]), scores)
+    assert len({tuple(scores) for scores in found}) == 4
+
+
+def test_a_graph_of_one_length_in_the_clothes_of_several() -> None:
+    one, several = read_model(WINDOW_SEED), read_model(LENGTHS_SEED)
+    assert "does not fit its metadata" in sentence_of(dataclasses.replace(several, graph=one.graph))
+    assert "does not fit its metadata" in sentence_of(dataclasses.replace(one, graph=several.graph))
+
+
+def sentence_of(model: ModelFile) -> str:
+    with pytest.raises(EdgelidError) as caught:
+        open_model(model)
+    return str(caught.value)

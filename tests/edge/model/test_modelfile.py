@@ -253,7 +253,7 @@ def test_a_missing_member(name: str) -> None:
     assert "no edgelid metadata" in refusal(packed({name: None}))
 
 
-@pytest.mark.parametrize("version", [0, 4, "1", None, [], 1e300, "x" * 10_000, "a\nb"])
+@pytest.mark.parametrize("version", [0, 5, 1.5, "1", None, [], 1e300, "x" * 10_000, "a\nb"])
 def test_another_format_version(version: object) -> None:
     assert "format version" in refusal(described(setting("format_version", to=version)))
 
@@ -355,6 +355,36 @@ def test_missing_values(key: str) -> None:
 )
 def test_impossible_values(path: str, value: object) -> None:
     refusal(described(setting(*path.split("."), to=value)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"windows_s": [0.5]},
+        {"windows_s": [0.25, 0.4]},
+        {"windows_s": [float("nan"), 0.5]},
+        {"windows_s": [0.5, float("nan")]},
+        {"windows_s": [0.4, 0.5]},  # which leaves out the one that it listens with
+        {"receptive_field_frames": 40},
+        {"states": [[1, 1]]},
+    ],
+)
+def test_several_lengths_that_do_not_fit_each_other(change: dict[str, Any]) -> None:
+    def several(values: dict[str, Any]) -> None:
+        values["format_version"] = modelfile.LENGTHS_FORMAT_VERSION
+        values["stream"] |= {"embedding": 0, "states": [], "stride_frames": 1}
+        values["stream"] |= {"receptive_field_frames": 50, "windows_s": [0.1, 0.3, 0.5]}
+        values["decoder"]["window_s"] = 0.3
+
+    # Without the change, only the graph is of another kind.
+    good = modelfile.model_of_bytes(Path("m.tflite"), described(several))
+    assert good.description.window_frames == (10, 50)
+
+    def changed(values: dict[str, Any]) -> None:
+        several(values)
+        values["stream"] |= change
+
+    refusal(described(changed))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from edge.model.graphcheck import check_graph
 from edge.model.interpreter import open_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, pack_model, read_model
 from tests.fuzz.hostile import edited, schema
-from tests.fuzz.seeds import STREAM_SEED, WINDOW_SEED
+from tests.fuzz.seeds import LENGTHS_SEED, STREAM_SEED, WINDOW_SEED
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_a_part_of_what_comes_along_does_not_come_along(model: ModelFile) -> Non
     assert "cannot be used, as its graph has" in refusal(part)
 
 
-@pytest.mark.parametrize("path", [STREAM_SEED, WINDOW_SEED])
+@pytest.mark.parametrize("path", [STREAM_SEED, WINDOW_SEED, LENGTHS_SEED])
 def test_another_is_tried_once(path: Path, processes: list[Any]) -> None:
     open_model(read_model(path))
     open_model(read_model(path))
@@ -85,6 +85,17 @@ def test_what_was_refused_is_tried_again(processes: list[Any]) -> None:
     model = with_graph(STREAM_SEED, without_quantisation)
     assert refusal(model) == refusal(model)
     assert len(processes) == 2
+
+
+def test_the_longest_window_is_tried() -> None:
+    """What there is room for in a short window, there may not be in a long one."""
+    model = read_model(LENGTHS_SEED)
+    stream, huge = model.description.stream, 5_000_000
+    several = dataclasses.replace(
+        stream, receptive_field_frames=huge, windows_s=(*stream.windows_s[:-1], huge / 100)
+    )
+    description = dataclasses.replace(model.description, stream=several)
+    assert "cannot" in refusal(dataclasses.replace(model, description=description))
 
 
 # --- what they do there ---------------------------------------------------------------------

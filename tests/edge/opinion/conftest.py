@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
-from tests.fuzz.seeds import STREAM_SEED, WINDOW_SEED
+from tests.fuzz.seeds import LENGTHS_SEED, STREAM_SEED, WINDOW_SEED
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +24,9 @@ def small() -> ModelFile:
 def window_path() -> str:
     """A model of whole windows."""
     return str(WINDOW_SEED)
+
+
+@pytest.fixture(scope="session")
+def lengths_path() -> str:
+    """One of whole windows that takes several lengths: 10 to 40 frames."""
+    return str(LENGTHS_SEED)

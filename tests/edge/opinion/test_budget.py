@@ -48,7 +48,17 @@ def test_another_share() -> None:
 
 def test_what_opening_the_model_takes_counts_and_is_no_measure_of_an_answer() -> None:
     budget = Budget(0.1, expected_s=1.0)
-    budget.spend(0.0, 5.5, is_answer=False)
+    budget.spend(0.0, 5.5, work=None)
     assert not budget.allows(1.0)
     assert budget.allows(SPAN_S)
     assert not budget.is_scarce or 0.1 * SPAN_S < 10 * 1.0
+
+
+def test_what_is_shorter_is_expected_to_take_less() -> None:
+    budget = Budget(0.1, expected_s=3.0)
+    budget.spend(0.0, 3.5)
+    assert not budget.allows(1.0)
+    assert budget.allows(1.0, work=2 / 3)
+    budget.spend(1.0, 2.4, work=2 / 3)  # a whole window would have taken 3.6
+    assert not budget.allows(SPAN_S, work=1.01)
+    assert budget.allows(SPAN_S, work=0.99)

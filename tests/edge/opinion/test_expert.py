@@ -19,15 +19,15 @@ from edge.opinion.expert import LARGE, Expert, ExpertFile, check_labels
 def test_a_model_of_whole_windows(window_path: str, speech: Float32Array) -> None:
     model = read_model(window_path)
     file = ExpertFile(window_path, model.labels)
-    samples = speech[16_000 : 16_000 + file.samples]
+    samples = speech[16_000 : 16_000 + file.span.samples(file.span.window_s)]
     graph = open_model(model)
     assert isinstance(graph, WindowGraph)
     frames = FrontEnd(model.description.front_end, model.filterbank).log_mel(samples)
     assert len(frames) == model.description.stream.receptive_field_frames
     opinion = file.open().asked(samples, 2.0, None)
     np.testing.assert_allclose(opinion.probabilities, softmax(graph.scores(frames)), rtol=1e-9)
-    assert (opinion.end_s, opinion.window_s) == (2.0, file.window_s)
-    assert opinion.end_s - opinion.start_s == pytest.approx(file.window_s)
+    assert (opinion.end_s, opinion.window_s) == (2.0, file.span.window_s)
+    assert opinion.end_s - opinion.start_s == pytest.approx(file.span.window_s)
     assert opinion.took_s > 0
 
 
@@ -43,16 +43,43 @@ def test_what_is_too_short_is_repeated(window_path: str, speech: Float32Array) -
     assert len(frames) == model.description.stream.receptive_field_frames
     opinion = ExpertFile(window_path, model.labels).open().asked(samples, 9.0, None)
     np.testing.assert_allclose(opinion.probabilities, softmax(graph.scores(frames)), rtol=1e-9)
-    assert opinion.start_s == pytest.approx(9.0 - len(samples) / 16_000)
+    assert opinion.start_s == pytest.approx(9.0 - 6 * front_end.hop_samples / 16_000)
     silent = ExpertFile(window_path, model.labels).open().asked(samples[:0], 9.0, None)
     nothing = graph.scores(np.zeros_like(frames))
     np.testing.assert_allclose(silent.probabilities, softmax(nothing), rtol=1e-9)
 
 
+@pytest.mark.parametrize(("frames", "heard"), [(25, 25), (10, 10), (40, 40), (50, 40), (4, 10)])
+def test_a_window_as_long_as_the_speech(
+    lengths_path: str, speech: Float32Array, frames: int, heard: int
+) -> None:
+    model = read_model(lengths_path)
+    config, calibration = model.description.front_end, model.description.calibration
+    hop_s = config.hop_samples / 16_000
+    samples = speech[16_000 : 16_000 + config.window_samples + (frames - 1) * config.hop_samples]
+    front_end = FrontEnd(config, model.filterbank)
+    window = np.resize(front_end.log_mel(samples)[-heard:], (heard, config.mels))
+    graph = open_model(model)
+    assert isinstance(graph, WindowGraph)
+    scores = graph.scores(window) / calibration.temperature(heard * hop_s)
+    file = ExpertFile(lengths_path, model.labels)
+    opinion = file.open().asked(samples, 9.0, None)
+    np.testing.assert_allclose(opinion.probabilities, softmax(scores), rtol=1e-9)
+    assert opinion.end_s - opinion.start_s == pytest.approx(min(frames, 40) * hop_s)
+    assert opinion.window_s == file.span.window_s == pytest.approx(20 * hop_s)
+    assert file.span.work(len(samples)) == pytest.approx(heard / 20)
+
+
+def test_one_window_is_the_same_work_whatever_it_holds(window_path: str, expert_path: str) -> None:
+    for path in (window_path, expert_path):
+        span = ExpertFile(path, read_model(path).labels).span
+        assert {span.work(samples) for samples in (0, 100, 16_000, 96_000)} == {1.0}
+
+
 def test_a_model_that_streams(expert_path: str, model: ModelFile, speech: Float32Array) -> None:
     file = ExpertFile(expert_path, model.labels)
-    samples = speech[160_000 : 160_000 + file.samples]
-    classifier = StreamingClassifier(model, run_model(model, 1), [file.window_s])
+    samples = speech[160_000 : 160_000 + file.span.samples(file.span.window_s)]
+    classifier = StreamingClassifier(model, run_model(model, 1), [file.span.window_s])
     windows = [*classifier.process(samples), *classifier.flush()]
     expert = file.open()
     for _ in range(2):  # each stretch by itself
@@ -152,5 +179,7 @@ def test_a_graph_that_does_not_run_is_not_admitted(tmp_path: Path, window_path: 
 @pytest.mark.skipif(not LARGE_MODEL.exists(), reason="the large model does not come along")
 def test_the_large_model_that_comes_along(model: ModelFile, speech: Float32Array) -> None:
     file = ExpertFile(LARGE, model.labels)
-    opinion = file.open().asked(speech[48_000 : 48_000 + file.samples], 6.0, None)
+    opinion = file.open().asked(
+        speech[48_000 : 48_000 + file.span.samples(file.span.window_s)], 6.0, None
+    )
     assert model.labels[int(opinion.probabilities.argmax())] == "en"

@@ -12,9 +12,9 @@ from edge.belief import COMPACT, SECOND_OPINION
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
-from edge.model.modelfile import ModelFile
+from edge.model.modelfile import LARGE_MODEL, ModelFile
 from edge.offline import Classification, RecordingClassifier
-from edge.opinion.expert import ExpertFile
+from edge.opinion.expert import LARGE, ExpertFile
 from edge.opinion.recordings import OFTEN
 
 
@@ -96,3 +96,20 @@ def test_a_long_recording_is_asked_about_less_often(
     stretches = 3 * OFTEN  # the first forty, and every second one of the next eighty
     answer = both.classify(Audio(np.tile(part, 1 + stretches * 3 // 8)))
     assert OFTEN < answer.opinions <= 2 * OFTEN + 4
+
+
+@pytest.mark.skipif(not LARGE_MODEL.exists(), reason="the large model does not come along")
+def test_a_model_that_hears_much_at_once_hears_across_pauses(
+    model: ModelFile, graphs: Graphs, both: RecordingClassifier, speech: Float32Array
+) -> None:
+    large = RecordingClassifier(model, graphs, second=ExpertFile(LARGE, model.labels))
+    one, other = (speech[n * SAMPLE_RATE_HZ :][: 2 * SAMPLE_RATE_HZ] for n in (21, 24))
+
+    def answers(classifier: RecordingClassifier, pause_s: float) -> int:
+        pause = np.zeros(round(pause_s * SAMPLE_RATE_HZ), np.float32)
+        answer = classifier.classify(Audio(np.concatenate([one, pause, other])))
+        assert answer.language in ("fr", UNKNOWN)
+        return answer.opinions
+
+    assert [answers(large, pause_s) for pause_s in (0.8, 3.0)] == [1, 2]
+    assert answers(both, 0.8) == 2

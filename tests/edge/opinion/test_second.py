@@ -112,9 +112,9 @@ def test_less_of_a_core_is_fewer_opinions(
 ) -> None:
     counts = []
     for share in (0.01, 0.25):
-        second = SecondOpinion.of(ExpertFile(expert_path, model.labels), model, share, at_once=True)
-        second._asker._cost_s = 1.0  # type: ignore[attr-defined]
-        second._asker._budget._expected_s = 1.0  # type: ignore[attr-defined]
+        file = ExpertFile(expert_path, model.labels)
+        file.nominal_s = 1.0
+        second = SecondOpinion.of(file, model, share, at_once=True)
         told = hear(model, graphs, blocks(speech), second)[-2].second
         assert told is not None
         counts.append(told.answers)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge.errors import EdgelidError
+from edge.model.interpreter import WindowGraph, open_model
 from edge.model.modelfile import MODELS, read_model
 from tests.conftest import TINY
 from train.model.checkpoint import load_checkpoint, restore_model
@@ -154,6 +155,16 @@ def test_pooling_counts_what_the_mask_keeps() -> None:
     np.testing.assert_allclose(np.asarray(whole), np.asarray(part), atol=1e-4)
 
 
+def test_a_window_of_any_length_is_scored_as_a_batch_of_it() -> None:
+    model = Large(2, 3, dim=16, heads=2)
+    rng = np.random.default_rng(2)
+    model.set_weights([rng.normal(0, 0.3, w.shape) ** 2 + 0.1 for w in model.get_weights()])
+    for frames in (20, 33, 100):
+        log_mel = rng.uniform(0, 20, (1, frames, 80)).astype(np.float32)
+        wanted = np.asarray(model(log_mel))
+        np.testing.assert_allclose(np.asarray(model.one(log_mel)), wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_large_learns_and_is_kept(large: Path) -> None:
     arrays, told = load_parts(large)
@@ -177,7 +188,12 @@ def test_large_becomes_a_model_file(large: Path, tiny_corpus: Path, tmp_path: Pa
     assert model.description.mode == "window"
     assert model.labels == ("de", "en", "other", "nonspeech")
     assert 0 < proof.windows["3"].mean_difference < 0.5
-    assert model.description.calibration.temperatures.keys() == {"3"}
+    assert model.description.calibration.temperatures.keys() == proof.windows.keys()
+    assert model.description.window_frames == (100, 1000)
+    graph = open_model(model)
+    assert isinstance(graph, WindowGraph)
+    for frames in (100, 237, 1000):
+        assert np.isfinite(graph.scores(np.zeros((frames, 80), np.float32))).all()
     assert output.stat().st_size < 6_000_000
 
 
