@@ -191,6 +191,10 @@ class _Totals:
             before = totals
         self._embeddings += count
 
+    def wait(self, frames: Float32Array) -> None:
+        """Take a hop of frames whose embeddings are of the time before the stream."""
+        self._graphs.step(quantise(frames, self._graphs.frames))
+
     def scores(self, first: int, last: int) -> list[float]:
         """Of the window of embeddings from `first` to before `last`, which is the newest."""
         graphs = self._graphs
@@ -272,6 +276,9 @@ class _WholeWindows:
         """Take a hop of frames, (hop_frames, features), and keep the first of it."""
         self._frames = np.concatenate([self._frames, frames[:count]])[-self._count :]
 
+    def wait(self, frames: Float32Array) -> None:
+        """Never called: a window has no delay."""
+
     def scores(self, first: int, last: int) -> list[float]:
         """Of the newest window; of a young stream, all of it as often as it takes."""
         frames = filled(self._frames, self._count, self._silence)
@@ -293,6 +300,13 @@ class StreamingClassifier:
         See :func:`class_mask`.
     lessons : Correction, optional
         What a model that streams has been taught.
+
+    Attributes
+    ----------
+    hop_s : float
+        From window to window.
+    delay_s : float
+        How long after a moment the windows come that end there.
 
     Raises
     ------
@@ -321,6 +335,8 @@ class StreamingClassifier:
         self._per_hop = stream.hop_frames // stream.stride_frames
         self._embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
         self.hop_s = self._per_hop * self._embedding_s
+        self._late_hops = stream.delay_frames // stream.hop_frames
+        self.delay_s = self._late_hops * self.hop_s
         self._temperature = description.calibration.temperature
         self._windows: list[tuple[float, int, float]] = []  # length, embeddings, temperature
         for window_s in windows_s:
@@ -430,6 +446,7 @@ class StreamingClassifier:
         self._audio = np.empty(self._most_samples, np.float32)
         self._gathered_samples, self._wanted_samples = 0, first_hop_samples
         self._embeddings = 0  # of the stream so far
+        self._waiting_hops = self._late_hops
 
     def process(self, samples: Float32Array) -> Iterator[list[Window]]:
         """Take the next samples and give the windows that end in them.
@@ -442,7 +459,8 @@ class StreamingClassifier:
         Yields
         ------
         list of Window
-            One a window length, in the order given, for every hop completed.
+            One a window length, in the order given, for every hop completed; they end `delay_s`
+            before it does.
         """
         start = 0
         while start < len(samples):
@@ -451,14 +469,18 @@ class StreamingClassifier:
             self._audio[self._gathered_samples : self._gathered_samples + len(some)] = some
             self._gathered_samples += len(some)
             if self._gathered_samples == self._wanted_samples:
-                yield self._advance(self._gathered_frames(), self._per_hop)
+                frames = self._gathered_frames()
+                if self._waiting_hops:
+                    self._wait(frames)
+                else:
+                    yield self._advance(frames, self._per_hop)
 
     def flush(self) -> Iterator[list[Window]]:
         """End the stream with what is left of a hop.
 
-        An embedding depends on no later frame: silence fills the hop up, and the embeddings that
-        would hear of it are left out. Only audio too short for any embedding is itself
-        completed with silence.
+        An embedding depends on no frame later than the model's delay: silence fills the hop up,
+        and what is late, and the embeddings that are of nothing else are left out. Only audio too
+        short for any embedding is itself completed with silence.
 
         Yields
         ------
@@ -467,17 +489,28 @@ class StreamingClassifier:
         """
         config = self._front_end.config
         stride = self._hop_frames // self._per_hop
-        if not self._embeddings and self._gathered_samples:
+        late = self._late_hops - self._waiting_hops  # hops that have gone in and not come out
+        if not self._embeddings and not late and self._gathered_samples:
             needed_samples = self._front_end.missing_samples(stride)
             self._audio[self._gathered_samples : needed_samples] = 0
             self._gathered_samples = max(self._gathered_samples, needed_samples)
         frames = self._gathered_frames()
         count = len(frames) // stride
-        if count == 0:
-            return
+        owed = late * self._per_hop + count
         hop = np.zeros((self._hop_frames, config.features), np.float32)
         hop[: count * stride] = frames[: count * stride]
-        yield self._advance(hop, count)
+        while owed:
+            if self._waiting_hops:
+                self._wait(hop)
+            else:
+                given = min(owed, self._per_hop)
+                owed -= given
+                yield self._advance(hop, given)
+            hop = np.zeros_like(hop)
+
+    def _wait(self, frames: Float32Array) -> None:
+        self._memory.wait(frames)
+        self._waiting_hops -= 1
 
     def _gathered_frames(self) -> Float32Array:
         """Frames of the samples gathered."""
