@@ -134,6 +134,9 @@ def test_delay(config: ModelConfig) -> None:
             layer.norm.moving_mean.assign(0 * layer.norm.moving_mean)
             pointwise[1].beta.assign(0 * pointwise[1].beta)
             pointwise[1].moving_mean.assign(0 * pointwise[1].moving_mean)
+    for attention in trunk.attention:
+        for part in (attention.out, attention.down):
+            part.set_weights([0 * w for w in part.get_weights()])
     length, at = 60 * config.stride, 20 * config.stride
     silence = np.zeros((1, length, 1, config.mels), np.float32)
     pulse = silence.copy()
