@@ -218,7 +218,9 @@ class Trunk(keras.Model):  # type: ignore[misc]
             new_states.extend(follows)
         return self.embedding(x), self.weight(x), new_states
 
-    def of_recording(self, frames: Any, late_frames: int) -> tuple[Any, Any]:
+    def of_recording(
+        self, frames: Any, late_frames: int, training: bool = False
+    ) -> tuple[Any, Any]:
         """Embeddings of whole recordings and their weights, behind which silence is heard until
         what is late has come out.
 
@@ -235,7 +237,7 @@ class Trunk(keras.Model):  # type: ignore[misc]
         """
         if late_frames:
             frames = ops.pad(frames, ((0, 0), (0, late_frames), (0, 0)))
-        embeddings, weights, _ = self(frames[:, :, None, :])
+        embeddings, weights, _ = self(frames[:, :, None, :], training=training)
         late = late_frames // self.config.stride
         return embeddings[:, late:], weights[:, late:]
 
