@@ -417,7 +417,8 @@ def _streaming(
     module = StreamingModule(trunk, head, settings.hop_frames)
     graph = to_int8(module, representative_samples(module, chosen.frames))
     spec = stream_spec(module, trunk.config, settings.lengths_s)
-    return Converted(graph, spec, trained_scores(trunk, head, front_end), module)
+    trained = trained_scores(trunk, head, front_end, settings.hop_frames)
+    return Converted(graph, spec, trained, module)
 
 
 def _whole_window(
@@ -426,7 +427,7 @@ def _whole_window(
     stride, config = trunk.config.stride, front_end.config
     # The same embeddings as a window of a stream.
     frames = whole_embeddings(settings.lengths_s[0], stride)
-    network = WholeWindow(trunk, head)
+    network = WholeWindow(trunk, head, trunk.config.late_frames(settings.hop_frames))
     windows = None if settings.type == "float32" else windows_of_clips(chosen.frames, frames)
     graph = window_to_tflite(network, (frames, config.mels), windows)
     spec = window_spec(config, frames, settings.hop_frames)
@@ -444,6 +445,7 @@ def stream_spec(
         windows_s=windows_s,
         embedding=config.embedding,
         states=tuple(module.state_shapes),
+        delay_frames=config.late_frames(module.hop_frames),
     )
 
 

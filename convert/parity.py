@@ -107,7 +107,7 @@ class Judged(Parity):
         return self.accuracy_interval[0] <= self.chance or skill < LEAST_SKILL
 
 
-def trained_scores(trunk: Trunk, head: Head, front_end: FrontEnd) -> Score:
+def trained_scores(trunk: Trunk, head: Head, front_end: FrontEnd, hop_frames: int) -> Score:
     """What the trained model says of recordings, as a stream that begins with each would."""
 
     def score(clips: Float32Array) -> Float64Array:
@@ -115,7 +115,7 @@ def trained_scores(trunk: Trunk, head: Head, front_end: FrontEnd) -> Score:
         stride = trunk.config.stride
         usable = frames.shape[1] // stride * stride
         duration_s = clips.shape[1] / SAMPLE_RATE_HZ
-        scores = logits(trunk, head, frames[:, :usable], [duration_s])[0]
+        scores = logits(trunk, head, frames[:, :usable], [duration_s], hop_frames)[0]
         return np.log(softmax(scores.astype(np.float64)))
 
     return score

@@ -46,11 +46,7 @@ class StreamingModule(tf.Module):  # type: ignore[misc]
     def __init__(self, trunk: Trunk, head: Head, hop_frames: int) -> None:
         super().__init__(name="edgelid")
         self.trunk, self.head, self.hop_frames = trunk, head, hop_frames
-        mels, channels = trunk.config.mels, trunk.state_channels()
-        self.state_shapes = [
-            (layer.state_frames, width)
-            for layer, width in zip(trunk.temporal, channels, strict=True)
-        ]
+        mels, self.state_shapes = trunk.config.mels, trunk.state_shapes()
         states = {
             f"state_{i}": tf.TensorSpec((1, frames, 1, width), name=f"state_{i}")
             for i, (frames, width) in enumerate(self.state_shapes)
@@ -171,15 +167,17 @@ class WholeWindow(keras.Model):  # type: ignore[misc]
     ----------
     trunk : Trunk
     head : Head
+    late_frames : int
+        Of the stream that it is a window of, see `ModelConfig.late_frames`.
     """
 
-    def __init__(self, trunk: Trunk, head: Head) -> None:
+    def __init__(self, trunk: Trunk, head: Head, late_frames: int) -> None:
         super().__init__(name="window")
-        self.trunk, self.head = trunk, head
+        self.trunk, self.head, self.late_frames = trunk, head, late_frames
 
     def call(self, frames: Any) -> Any:
         """Score windows, (batch, frames, mels) to (batch, classes)."""
-        embeddings, weights, _ = self.trunk(frames[:, :, None, :])
+        embeddings, weights = self.trunk.of_recording(frames, self.late_frames)
         with tf.name_scope(POOLING):
             pooled = pool(embeddings, weights)
         return self.head(pooled)

@@ -56,9 +56,10 @@ def weight_errors(trunk: Trunk, head: Head, graph: bytes) -> list[WeightError]:
     operators = [each for part in read_graphs(graph) for each in part.operators if each.weights]
     errors = []
     for name, kernel in trained_kernels(trunk, head):
-        # Layers of one shape are executed in the order of the network.
-        found = next((each for each in operators if each.weights[0].shape == kernel.shape), None)
-        if found is not None:
+        # Of layers of one shape it is the one that is nearest: a graph has an order of its own.
+        alike = [each for each in operators if each.weights[0].shape == kernel.shape]
+        if alike:
+            found = min(alike, key=lambda each: float(np.sum(_difference(kernel, each) ** 2)))
             operators.remove(found)
             errors.append(_error(name, kernel, found))
     return sorted(errors, key=lambda error: (error.channel_snr_db, error.name))
@@ -74,10 +75,18 @@ def trained_kernels(trunk: Trunk, head: Head) -> Iterator[tuple[str, Float64Arra
             yield temporal.name, _folded(kernel[..., 0], temporal.norm)[None]
             conv, norm = pointwise
             yield conv.name, _folded(np.asarray(conv.kernel), norm).transpose(3, 0, 1, 2)
-    for layer in (trunk.embedding, trunk.weight):
-        yield layer.name, np.asarray(layer.kernel, np.float64).transpose(3, 0, 1, 2)
+    entering = () if trunk.enter is None else (trunk.enter,)
+    plain = [(layer.name, layer) for layer in (*entering, trunk.embedding, trunk.weight)]
+    for name, layer in [*plain, *_of_attention(trunk)]:
+        yield name, np.asarray(layer.kernel, np.float64).transpose(3, 0, 1, 2)
     yield head.hidden.name, _folded(np.asarray(head.hidden.kernel), head.norm).T
     yield head.scores.name, np.asarray(head.scores.kernel, np.float64).T
+
+
+def _of_attention(trunk: Trunk) -> Iterator[tuple[str, Any]]:
+    for each in trunk.attention:
+        for layer in (each.query, each.key, each.value, each.out, each.up, each.down):
+            yield f"{each.name}_{layer.name}", layer
 
 
 def _folded(kernel: np.ndarray, norm: Any) -> Float64Array:
@@ -89,8 +98,7 @@ def _folded(kernel: np.ndarray, norm: Any) -> Float64Array:
 
 def _error(name: str, kernel: Float64Array, operator: Operator) -> WeightError:
     """Of a kernel of shape (outputs, ..., inputs), or depthwise (1, ..., channels)."""
-    depthwise = operator.kind == "DEPTHWISE_CONV_2D"
-    error = _dequantised(operator.weights[0], axis=-1 if depthwise else 0) - kernel
+    depthwise, error = _is_depthwise(operator), _difference(kernel, operator)
     axes = {"channel": kernel.ndim - 1} if depthwise else {"output": 0, "input": kernel.ndim - 1}
     worst, channel = np.inf, ""
     for what, axis in axes.items():
@@ -101,6 +109,17 @@ def _error(name: str, kernel: Float64Array, operator: Operator) -> WeightError:
         if ratios.min() < worst:
             worst, channel = float(ratios.min()), f"{what} {ratios.argmin()}"
     return WeightError(name, float(decibels((kernel**2).sum(), (error**2).sum())), worst, channel)
+
+
+def _is_depthwise(operator: Operator) -> bool:
+    return operator.kind == "DEPTHWISE_CONV_2D"
+
+
+def _difference(kernel: Float64Array, operator: Operator) -> Float64Array:
+    """What an operator's weights differ from a kernel by."""
+    found = _dequantised(operator.weights[0], axis=-1 if _is_depthwise(operator) else 0)
+    difference: Float64Array = found - kernel
+    return difference
 
 
 def _dequantised(tensor: Tensor, axis: int) -> Float64Array:

@@ -192,6 +192,10 @@ class _Totals:
             before = totals
         self._embeddings += count
 
+    def wait(self, frames: Float32Array) -> None:
+        """Take a hop of frames whose embeddings are of the time before the stream."""
+        self._graphs.step(quantise(frames, self._graphs.frames))
+
     def scores(self, first: int, last: int) -> list[float]:
         """Of the window of embeddings from `first` to before `last`, which is the newest."""
         graphs = self._graphs
@@ -275,6 +279,9 @@ class _WholeWindows:
         self._frames = np.concatenate([self._frames, frames[:count]])[-self._count :]
         self._total += count
 
+    def wait(self, frames: Float32Array) -> None:
+        """Never called: a window has no delay."""
+
     def scores(self, first: int, last: int) -> list[float]:
         """Of the window of frames from `first` to before `last`; too few are repeated."""
         oldest = self._total - len(self._frames)
@@ -308,6 +315,13 @@ class StreamingClassifier:
     gain : float
         What the sound of late is amplified by.
 
+    Attributes
+    ----------
+    hop_s : float
+        From window to window.
+    delay_s : float
+        How long after a moment the windows come that end there.
+
     Raises
     ------
     EdgelidError
@@ -337,6 +351,8 @@ class StreamingClassifier:
         self._per_hop = stream.hop_frames // stream.stride_frames
         self._embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
         self.hop_s = self._per_hop * self._embedding_s
+        self._late_hops = stream.delay_frames // stream.hop_frames
+        self.delay_s = self._late_hops * self.hop_s
         self._temperature = description.calibration.temperature
         self._windows: list[tuple[float, int, float]] = []  # length, embeddings, temperature
         for window_s in windows_s:
@@ -453,6 +469,7 @@ class StreamingClassifier:
         self._audio = np.empty(self._most_samples, np.float32)
         self._gathered_samples, self._wanted_samples = 0, first_hop_samples
         self._embeddings = 0  # of the stream so far
+        self._waiting_hops = self._late_hops
 
     def foresee(self, samples: Float32Array) -> None:
         """Begin a recording with the gain that its beginning, shape (n,), asks for."""
@@ -471,7 +488,8 @@ class StreamingClassifier:
         Yields
         ------
         list of Window
-            One a window length, in the order given, for every hop completed.
+            One a window length, in the order given, for every hop completed; they end `delay_s`
+            before it does.
         """
         start = 0
         while start < len(samples):
@@ -480,14 +498,18 @@ class StreamingClassifier:
             self._audio[self._gathered_samples : self._gathered_samples + len(some)] = some
             self._gathered_samples += len(some)
             if self._gathered_samples == self._wanted_samples:
-                yield self._advance(self._gathered_frames(), self._per_hop)
+                frames = self._gathered_frames()
+                if self._waiting_hops:
+                    self._wait(frames)
+                else:
+                    yield self._advance(frames, self._per_hop)
 
     def flush(self) -> Iterator[list[Window]]:
         """End the stream with what is left of a hop.
 
-        An embedding depends on no later frame: silence fills the hop up, and the embeddings that
-        would hear of it are left out. Only audio too short for any embedding is itself
-        completed with silence.
+        An embedding depends on no frame later than the model's delay: silence fills the hop up,
+        and what is late, and the embeddings that are of nothing else are left out. Only audio too
+        short for any embedding is itself completed with silence.
 
         Yields
         ------
@@ -496,17 +518,28 @@ class StreamingClassifier:
         """
         config = self._front_end.config
         stride = self._hop_frames // self._per_hop
-        if not self._embeddings and self._gathered_samples:
+        late = self._late_hops - self._waiting_hops  # hops that have gone in and not come out
+        if not self._embeddings and not late and self._gathered_samples:
             needed_samples = self._front_end.missing_samples(stride)
             self._audio[self._gathered_samples : needed_samples] = 0
             self._gathered_samples = max(self._gathered_samples, needed_samples)
         frames = self._gathered_frames()
         count = len(frames) // stride
-        if count == 0:
-            return
+        owed = late * self._per_hop + count
         hop = np.zeros((self._hop_frames, config.features), np.float32)
         hop[: count * stride] = frames[: count * stride]
-        yield self._advance(hop, count)
+        while owed:
+            if self._waiting_hops:
+                self._wait(hop)
+            else:
+                given = min(owed, self._per_hop)
+                owed -= given
+                yield self._advance(hop, given)
+            hop = np.zeros_like(hop)
+
+    def _wait(self, frames: Float32Array) -> None:
+        self._memory.wait(frames)
+        self._waiting_hops -= 1
 
     def _gathered_frames(self) -> Float32Array:
         """Frames of the samples gathered."""
@@ -524,8 +557,12 @@ class StreamingClassifier:
         """Take all hops of a stream once more; what has been said of them stays said."""
         self._front_end.reset()
         self._memory.reset()
-        for hop in hops:
-            self._memory.advance(self._front_end.process(hop), self._per_hop)
+        for number, hop in enumerate(hops):
+            frames = self._front_end.process(hop)
+            if number < self._late_hops:
+                self._memory.wait(frames)
+            else:
+                self._memory.advance(frames, self._per_hop)
 
     def _advance(self, frames: Float32Array, count: int) -> list[Window]:
         """Windows that end with the first embeddings of a hop of frames, (hop_frames, mels)."""

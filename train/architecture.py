@@ -48,6 +48,38 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Layers of attention behind the last stage, at its rate.
+
+    Attributes
+    ----------
+    layers : int
+    width : int
+        Channels of what passes through them.
+    heads, head_width : int
+        How many stretches a frame attends to, and the channels of each.
+    feed : int
+        Width of the feed-forward part's hidden layer.
+    past, ahead : int
+        Frames before and after itself that a frame attends to; a layer is `ahead` frames late.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    head_width: int
+    feed: int
+    past: int
+    ahead: int
+
+    def __post_init__(self) -> None:
+        if min(self.layers, self.width, self.heads, self.head_width, self.feed, self.past) < 1:
+            raise ValueError("attention needs layers, widths, heads and a past of at least 1")
+        if self.ahead < 0:
+            raise ValueError("attention cannot look a negative number of frames ahead")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Shape of trunk and head.
 
@@ -63,6 +95,8 @@ class ModelConfig:
         Width of the head's hidden layer.
     dropout : float
         Dropout rate before the head's last layer, in training only.
+    attention : Attention, optional
+        What follows the stages.
     """
 
     mels: int
@@ -70,6 +104,7 @@ class ModelConfig:
     embedding: int
     hidden: int
     dropout: float = 0.2
+    attention: Attention | None = None
 
     @property
     def stride(self) -> int:
@@ -84,6 +119,8 @@ class ModelConfig:
             frames += (stage.entry_kernel - 1) * step
             step *= stage.stride
             frames += stage.blocks * (stage.kernel - 1) * step
+        if (layers := self.attention) is not None:
+            frames += layers.layers * (layers.past + layers.ahead) * step
         return frames
 
     @property
@@ -94,7 +131,13 @@ class ModelConfig:
             frames += (stage.entry_kernel - 1) / 2 * step
             step *= stage.stride
             frames += stage.blocks * stage.delay * step
+        if self.attention is not None:
+            frames += self.attention.layers * self.attention.ahead * step
         return round(frames)
+
+    def late_frames(self, hop_frames: int) -> int:
+        """How late embeddings count as, in whole hops: what convolutions wait for is little."""
+        return round(self.delay_frames / hop_frames) * hop_frames if self.attention else 0
 
     def macs_per_frame(self) -> float:
         """Multiply-accumulates of the trunk for one feature frame."""
@@ -106,4 +149,11 @@ class ModelConfig:
             block = stage.kernel * stage.channels + stage.channels**2
             macs += rate * (entry + stage.blocks * block)
             width = stage.channels
+        if (layers := self.attention) is not None:
+            inner = layers.heads * layers.head_width
+            projections = 4 * layers.width * inner + 2 * layers.width * layers.feed
+            attending = 2 * (layers.past + layers.ahead + 1) * inner
+            macs += rate * width * layers.width  # into the first layer
+            macs += rate * layers.layers * (projections + attending)
+            width = layers.width
         return macs + rate * width * (self.embedding + 1)

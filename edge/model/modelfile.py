@@ -79,6 +79,9 @@ class StreamSpec:
         Channels of an embedding; a model of whole windows shows none, and has 0.
     states : tuple of (int, int)
         Frames and channels of each state.
+    delay_frames : int
+        Feature frames that the newest embedding lags behind the newest frame: so much it waits to
+        hear what follows. A whole number of hops.
     """
 
     hop_frames: int
@@ -87,6 +90,7 @@ class StreamSpec:
     windows_s: tuple[float, ...]
     embedding: int
     states: tuple[tuple[int, int], ...]
+    delay_frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -378,6 +382,7 @@ def _description(values: dict[str, Any]) -> Description:
             windows_s=tuple(float(w) for w in stream["windows_s"]),
             embedding=_count(stream["embedding"]),
             states=tuple((_count(f), _count(c)) for f, c in stream["states"]),
+            delay_frames=_count(stream.get("delay_frames", 0)),  # older files know of none
         ),
         calibration=Calibration(_by_length(values["calibration"]["temperatures"])),
         decoder=DecoderDefaults(
@@ -493,11 +498,13 @@ def _check_work(stream: StreamSpec, config: FrontEndConfig, embedding_s: float) 
     frames = MAX_WINDOW_S * config.sample_rate_hz / config.hop_samples
     if not stream.stride_frames <= stream.receptive_field_frames <= frames:
         raise _Unfit("its receptive field is shorter than its stride, or longer than a minute")
+    if stream.delay_frames % stream.hop_frames or stream.delay_frames > frames:
+        raise _Unfit("its delay is not a whole number of hops, or longer than a minute")
 
 
 def _check_window(description: Description) -> None:
     config, stream = description.front_end, description.stream
-    if stream.stride_frames != 1 or stream.embedding or stream.states:
+    if stream.stride_frames != 1 or stream.embedding or stream.states or stream.delay_frames:
         raise _Unfit("it takes whole windows, and has parts of a stream")
     window_s = stream.receptive_field_frames * config.hop_samples / config.sample_rate_hz
     windows_s = stream.windows_s

@@ -40,7 +40,7 @@ from edge.model.modelfile import (
     pack_model,
 )
 from tests.synthetic import speech
-from train.architecture import ModelConfig, Stage
+from train.architecture import Attention, ModelConfig, Stage
 from train.config import DataConfig, OptimiserConfig, RunConfig
 from train.features.filterbank import mel_filterbank
 from train.model.checkpoint import build_model
@@ -73,6 +73,13 @@ SHAPES = (
         8,
         8,
     ),
+    ModelConfig(
+        FRONT_END.mels,
+        (Stage(12, 3, 2, 6, 1, 1), Stage(12, 3, 2, 6, 0, 0)),
+        8,
+        8,
+        attention=Attention(2, 12, 2, 6, 16, past=4, ahead=2),
+    ),
 )
 
 
@@ -92,10 +99,21 @@ def stages(draw: st.DrawFn) -> Stage:
 
 
 @st.composite
+def attentions(draw: st.DrawFn) -> Attention:
+    """A few layers of it."""
+    layers, heads, width = (draw(st.integers(1, 2)), draw(st.sampled_from([1, 3])), 4)
+    past, ahead = draw(st.integers(1, 6)), draw(st.integers(0, 3))
+    return Attention(layers, draw(st.sampled_from([6, 9])), heads, width, 10, past, ahead)
+
+
+@st.composite
 def shapes(draw: st.DrawFn) -> ModelConfig:
     """A small network whose stride divides the hop."""
     found = tuple(draw(st.lists(stages(), min_size=1, max_size=3)))
-    shape = ModelConfig(FRONT_END.mels, found, draw(st.sampled_from([3, 8])), 8)
+    attention = draw(st.none() | attentions())
+    shape = ModelConfig(
+        FRONT_END.mels, found, draw(st.sampled_from([3, 8])), 8, attention=attention
+    )
     while HOP_FRAMES % shape.stride:  # 3 x 3
         found = (*found[:-1], dataclasses.replace(found[-1], stride=1, entry_kernel=2))
         shape = dataclasses.replace(shape, stages=found)
@@ -114,7 +132,8 @@ def converted(shape: ModelConfig, seed: int = 3) -> tuple[ModelFile, StreamingMo
 
 def whole_window(module: StreamingModule) -> ModelFile:
     """The same weights as one plain graph, which has seen what is said below and nothing else."""
-    network = WholeWindow(module.trunk, module.head)
+    late_frames = module.trunk.config.late_frames(HOP_FRAMES)
+    network = WholeWindow(module.trunk, module.head, late_frames)
     windows = [frames_of(clip) for clip in CLIPS]
     graph = window_to_tflite(network, (WINDOW_FRAMES, FRONT_END.mels), windows)
     spec = window_spec(FRONT_END, WINDOW_FRAMES, HOP_FRAMES)

@@ -287,7 +287,8 @@ class Scorer:
         settings = self._model.description.decoder
         classifier = self._classifier(*decoder_windows_s(self._model, settings.window_s))
         windows = windows_of(classifier, stream)
-        return stream.spans, decode(windows, self._model.labels, settings, classifier.hop_s)
+        times_s = classifier.hop_s, classifier.delay_s
+        return stream.spans, decode(windows, self._model.labels, settings, *times_s)
 
     def stream_by_large(self, recipe: StreamRecipe) -> Followed:
         """The same by the model of the second opinions alone."""
@@ -362,7 +363,7 @@ class _Large:
         languages = [label for label in self._labels if label not in (OTHER, NONSPEECH)]
         classifier = StreamingClassifier(model, self._graphs, windows_s, languages)
         windows = windows_of(classifier, stream)
-        return decode(windows, model.labels, settings, classifier.hop_s)
+        return decode(windows, model.labels, settings, classifier.hop_s, classifier.delay_s)
 
 
 class _Samples(AudioSource):

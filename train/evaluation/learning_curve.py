@@ -70,9 +70,9 @@ def pooled_embeddings(trunk: Trunk, frames: np.ndarray) -> Float32Array:
     length = int(DURATION_S * FRAMES_PER_SECOND)
     out = []
     for start in range(0, len(frames), BATCH):
-        x = frames[start : start + BATCH, :length].astype(np.float32)[:, :, None, :]
-        embeddings, weights, _ = trunk(x)
-        out.append(np.asarray(pool(embeddings, weights)))
+        x = frames[start : start + BATCH, :length].astype(np.float32)
+        late_frames = trunk.config.late_frames(trunk.config.stride)
+        out.append(np.asarray(pool(*trunk.of_recording(x, late_frames))))
     return np.concatenate(out)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +213,7 @@ def decode(
     labels: Sequence[str],
     settings: DecoderDefaults,
     hop_s: float,
+    delay_s: float,
 ) -> tuple[list[Change], list[Segment]]:
     """All changes and segments of a stream.
 
@@ -222,7 +223,8 @@ def decode(
         Of every hop: the decoder's, and if there is one, the short one to find borders by.
     labels : sequence of str
     settings : DecoderDefaults
-    hop_s : float
+    hop_s, delay_s : float
+        Of the classifier.
     """
     decoder = Decoder(labels, settings, hop_s)
     changes: list[Change] = []
@@ -230,7 +232,9 @@ def decode(
     for hop in windows:
         decided = decoder.update(*hop)
         if decided is not None:
-            changes += [decided.change] if decided.change else []
+            if decided.change is not None:
+                decided_s = decided.change.decided_s + delay_s
+                changes.append(replace(decided.change, decided_s=decided_s))
             segments += decided.finished
     return changes, [*segments, *(decoder.finish(windows[-1][0].end_s) if windows else ())]
 
@@ -385,8 +389,9 @@ def tune_decoder(
         chosen = (
             [(windows[index], *windows[len(windows_s) :]) for windows in hops] for hops in heard
         )
+        times_s = classifier.hop_s, classifier.delay_s
         score = score_streams(
-            truth, [decode(w, classifier.labels, settings, classifier.hop_s) for w in chosen]
+            truth, [decode(w, classifier.labels, settings, *times_s) for w in chosen]
         )
         cost = score.error_rate * SECONDS_PER_ERROR_RATE + score.median_delay_s
         cost += score.false_changes_per_hour * SECONDS_PER_FALSE_CHANGE

@@ -195,23 +195,31 @@ def _speakers(
 
 
 def logits(
-    trunk: Trunk, head: Head, frames: np.ndarray, durations_s: Sequence[float]
+    trunk: Trunk,
+    head: Head,
+    frames: np.ndarray,
+    durations_s: Sequence[float],
+    hop_frames: int | None = None,
 ) -> Float32Array:
     """Scores of the beginnings of stretches of speech.
 
     Parameters
     ----------
     frames : ndarray, shape (items, frames, mels)
+    durations_s : sequence of float
+    hop_frames : int, optional
+        Of the stream that is asked about; the shortest there is if not given.
 
     Returns
     -------
     ndarray, shape (durations, items, classes), float32
     """
-    rate = FRAMES_PER_SECOND / trunk.config.stride
+    stride = trunk.config.stride
+    rate, late_frames = FRAMES_PER_SECOND / stride, trunk.config.late_frames(hop_frames or stride)
     out = []
     for start in range(0, len(frames), BATCH):
-        x = frames[start : start + BATCH].astype(np.float32)[:, :, None, :]
-        embeddings, weights, _ = trunk(x)
+        x = frames[start : start + BATCH].astype(np.float32)
+        embeddings, weights = trunk.of_recording(x, late_frames)
         counts = [max(1, int(d * rate)) for d in durations_s]
         out.append([np.asarray(head(pool(embeddings[:, :n], weights[:, :n]))) for n in counts])
     return np.stack([np.concatenate(parts) for parts in zip(*out, strict=True)])

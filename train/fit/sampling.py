@@ -296,7 +296,8 @@ class BatchSampler:
         if self._teacher is None:
             shape = (len(origins), self._embeddings)
             return np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        found = [self._teacher.targets(o, newest - model.delay_frames) for o in origins]
+        about = newest - model.delay_frames + model.late_frames(model.stride)
+        found = [self._teacher.targets(o, about) for o in origins]
         return np.stack([t for t, _ in found]), np.stack([k for _, k in found])
 
     def _draw(self, label: str, rng: np.random.Generator) -> tuple[Float32Array, Origin]:

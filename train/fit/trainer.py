@@ -152,7 +152,10 @@ class Trainer:
         """Gradients, statistics of the normalisation, and figures of one part."""
         windows = tf.shape(masks)[1]
         with tf.GradientTape() as tape:
-            embeddings, weights, _ = self.trunk(frames[:, :, None, :], training=not self.frozen)
+            model = self.config.model
+            embeddings, weights = self.trunk.of_recording(
+                frames, model.late_frames(model.stride), training=not self.frozen
+            )
             embeddings = tf.cast(embeddings, tf.float32)
             weights = tf.cast(weights, tf.float32)
             # Classes of few speakers are soon told apart by their voices. The teacher's units are

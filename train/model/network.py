@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from train.architecture import ModelConfig
+from train.model.attention import AttentionLayer
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 if TENSORFLOW:
@@ -140,6 +141,11 @@ class Trunk(keras.Model):  # type: ignore[misc]
             self._add(f"s{s}_entry", stage.channels, stage.entry_kernel, stage.stride, s == 0, None)
             for b in range(stage.blocks):
                 self._add(f"s{s}_b{b}", stage.channels, stage.kernel, 1, False, stage.delay)
+        self.enter: keras.layers.Layer | None = None
+        self.attention: list[AttentionLayer] = []
+        if (shape := config.attention) is not None:
+            self.enter = keras.layers.Conv2D(shape.width, 1, name="enter")
+            self.attention = [AttentionLayer(shape, f"a{i}") for i in range(shape.layers)]
         self.embedding = keras.layers.Conv2D(config.embedding, 1, activation="relu", name="embed")
         self.weight = keras.layers.Conv2D(
             1,
@@ -171,19 +177,19 @@ class Trunk(keras.Model):  # type: ignore[misc]
 
     def zero_states(self, batch: Any) -> list[Any]:
         """States of a stream that starts: what was before is silence, which is zero."""
-        return [
-            ops.zeros((batch, layer.state_frames, 1, channels))
-            for layer, channels in zip(self.temporal, self.state_channels(), strict=True)
-        ]
+        return [ops.zeros((batch, frames, 1, channels)) for frames, channels in self.state_shapes()]
 
-    def state_channels(self) -> list[int]:
-        """Channels of every state, in the order of the temporal convolutions."""
+    def state_shapes(self) -> list[tuple[int, int]]:
+        """Frames and channels of every state, in the order of the layers."""
         widths, width = [], self.config.mels
         for stage in self.config.stages:
             widths.append(width)
             width = stage.channels
             widths.extend([width] * stage.blocks)
-        return widths
+        shapes = [(layer.state_frames, n) for layer, n in zip(self.temporal, widths, strict=True)]
+        for layer in self.attention:
+            shapes.extend(layer.state_shapes())
+        return shapes
 
     def call(
         self, frames: Any, states: list[Any] | None = None, training: bool = False
@@ -205,8 +211,47 @@ class Trunk(keras.Model):  # type: ignore[misc]
         """
         if states is None:
             states = self.zero_states(ops.shape(frames)[0])
+        x, new_states = self.convolve(frames, states, training)
+        for i, layer in enumerate(self.attention):
+            first = len(self.temporal) + 3 * i
+            x, follows = layer(x, states[first : first + 3])
+            new_states.extend(follows)
+        return self.embedding(x), self.weight(x), new_states
+
+    def of_recording(
+        self, frames: Any, late_frames: int, training: bool = False
+    ) -> tuple[Any, Any]:
+        """Embeddings of whole recordings and their weights, behind which silence is heard until
+        what is late has come out.
+
+        Parameters
+        ----------
+        frames : tensor, shape (batch, n * stride, mels)
+        late_frames : int
+            See `ModelConfig.late_frames`.
+
+        Returns
+        -------
+        embeddings : tensor, shape (batch, n, 1, embedding)
+        weights : tensor, shape (batch, n, 1, 1)
+        """
+        if late_frames:
+            frames = ops.pad(frames, ((0, 0), (0, late_frames), (0, 0)))
+        embeddings, weights, _ = self(frames[:, :, None, :], training=training)
+        late = late_frames // self.config.stride
+        return embeddings[:, late:], weights[:, late:]
+
+    def convolve(self, frames: Any, states: list[Any], training: bool) -> tuple[Any, list[Any]]:
+        """The convolutions alone: what enters the first layer of attention, if there is one.
+
+        Returns
+        -------
+        x : tensor, shape (batch, n, 1, channels)
+        states : list of tensor
+            Of the convolutions.
+        """
         x, new_states = frames, []
-        layers = zip(self.temporal, self.pointwise, self.delays, states, strict=True)
+        layers = zip(self.temporal, self.pointwise, self.delays, states, strict=False)
         for temporal, pointwise, delay, state in layers:
             y, extended, new_state = temporal(x, state, training=training)
             new_states.append(new_state)
@@ -218,7 +263,7 @@ class Trunk(keras.Model):  # type: ignore[misc]
                 first = temporal.state_frames - delay
                 y = y + (extended[:, first : extended.shape[1] - delay] if delay else x)
             x = ops.relu(y)  # (batch, frames at this stage's rate, 1, channels)
-        return self.embedding(x), self.weight(x), new_states
+        return (x if self.enter is None else self.enter(x)), new_states
 
 
 def pool(embeddings: Any, weights: Any, mask: Any | None = None) -> Any:

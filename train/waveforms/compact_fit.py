@@ -40,7 +40,7 @@ from train.waveforms.voices import draw_voices, voice_maps, voiced
 
 # Layers that only training has are new in each run: one that starts from weights learns them first,
 # and faster, as what is learnt anew must not undo what was learnt before.
-HELPER_STEPS, HELPER_FACTOR = 60, 4.0
+HELPER_STEPS, HELPER_FACTOR = 250, 4.0
 LEAST_TOKENS = 10  # of speech in a window: with less there is nothing to be told from
 TRUNK, HEAD, FRAMES, STATISTICS, EVIDENCE = range(5)  # places of what learns
 
@@ -238,7 +238,10 @@ class _Distillation:
         pooled = pool(embeddings, gates, mask)
         logits = outs(HEAD, pooled, training=True, drop=draw["drop"][:, k])
         tokens, spoken = lesson
-        counted = ops.repeat(mask, self._group, axis=1) * spoken[:, :, 0]
+        # What is pooled here is about what was said so much earlier.
+        said = first - self._delay
+        heard = ops.logical_and(place >= said, place < said + self._windows[k])
+        counted = ops.repeat(ops.cast(heard, "float32"), self._group, axis=1) * spoken[:, :, 0]
         speaks = ops.sum(counted, axis=1) >= LEAST_TOKENS  # (batch,)
         # The teacher judges the same stretch, from tokens that know all of the clip.
         with with_values(self._teacher, constants["teacher"]):

@@ -43,7 +43,9 @@ def streamed(
 
     def call(wave: Any) -> Any:
         frames = log_mel(wave, front_end, filters)
-        embeddings, weights, _ = trunk(frames[:, :, None, :])
+        stride = trunk.config.stride
+        frames = ops.pad(frames, ((0, 0), (0, -frames.shape[1] % stride), (0, 0)))
+        embeddings, weights = trunk.of_recording(frames, trunk.config.late_frames(stride))
         return head(pool(ops.cast(embeddings, "float32"), ops.cast(weights, "float32")))
 
     return call

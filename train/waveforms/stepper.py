@@ -89,7 +89,10 @@ class Stepper:
         self.norms = [_places_of_statistics(m) for m in models]
         self.rates = [rates(v.path) for v in self.variables]
         self.decays = [weight_decay if len(v.shape) > 1 else 0.0 for v in self.variables]
-        self.helps = ["helper" in v.path for v in self.variables]
+        self.helps = [
+            any(x in v.path for x in ("helper", "embed", "gate", "head", "hidden", "scores"))
+            for v in self.variables
+        ]
         self.begin()
         self.compiled = compiled(self._step, **({"donate_argnums": (0,)} if JAX else {}))
 

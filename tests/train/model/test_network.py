@@ -10,7 +10,8 @@ import pytest
 import edge.classifier
 import train.model.network
 from edge.model.modelfile import Quantisation
-from train.architecture import ModelConfig, Stage
+from train.architecture import Attention, ModelConfig, Stage
+from train.model.attention import FEW_FRAMES
 from train.model.network import Head, Trunk, pool
 
 PHASED = ModelConfig(
@@ -26,6 +27,8 @@ SHAPES = {
     "two strides": PHASED,
     "no stride": ModelConfig(8, (Stage(7, 3, 1, 4, 2, 1),), 5, 4),
     "all the future": replace(PHASED, stages=(Stage(9, 4, 2, 6, 3, 3),)),
+    "attention": replace(PHASED, attention=Attention(2, 8, 2, 3, 9, past=3, ahead=2)),
+    "attention to the past": replace(PHASED, attention=Attention(1, 8, 2, 3, 9, past=2, ahead=0)),
     "no blocks": replace(PHASED, stages=(Stage(9, 3, 4, 12, 0, 0), Stage(6, 3, 1, 2, 1, 2))),
 }
 
@@ -42,6 +45,8 @@ def trunk_of(config: ModelConfig, positive: bool = False) -> Trunk:
         values = rng.normal(0, 0.3, weight.shape)
         if positive or "variance" in weight.path or "gamma" in weight.path:
             values = 0.2 + np.abs(values)
+        if positive and ("query" in weight.path or "distance" in weight.path):
+            values = 0 * values  # it attends to all in reach alike
         weight.assign(values.astype(np.float32))
     return trunk
 
@@ -78,9 +83,7 @@ def test_a_stream_starts_from_zeros(config: ModelConfig) -> None:
     trunk, frames = trunk_of(config), frames_of(config, 8 * config.stride, batch=2)
     states = [np.asarray(state) for state in trunk.zero_states(2)]
     assert not any(state.any() for state in states)
-    widths = trunk.state_channels()
-    lengths = [layer.state_frames for layer in trunk.temporal]
-    assert [s.shape for s in states] == [(2, n, 1, w) for n, w in zip(lengths, widths, strict=True)]
+    assert [s.shape for s in states] == [(2, n, 1, w) for n, w in trunk.state_shapes()]
     for given, default in zip(trunk(frames, states)[:2], trunk(frames)[:2], strict=True):
         np.testing.assert_array_equal(np.asarray(given), np.asarray(default))
 
@@ -98,7 +101,8 @@ def test_receptive_field(config: ModelConfig) -> None:
     embeddings = -(-config.receptive_field_frames // config.stride) + 3
     frames = frames_of(config, embeddings * config.stride)
     length = frames.shape[1]
-    perturbed = np.repeat(frames, length, axis=0)
+    frames = np.repeat(frames, length, axis=0)  # of as many clips as below, for the same rounding
+    perturbed = frames.copy()
     perturbed[np.arange(length), np.arange(length)] += 10.0
     before, after = np.asarray(trunk(frames)[0]), np.asarray(trunk(perturbed)[0])
     # (frames, embeddings): whether a frame is heard in an embedding.
@@ -130,6 +134,9 @@ def test_delay(config: ModelConfig) -> None:
             layer.norm.moving_mean.assign(0 * layer.norm.moving_mean)
             pointwise[1].beta.assign(0 * pointwise[1].beta)
             pointwise[1].moving_mean.assign(0 * pointwise[1].moving_mean)
+    for attention in trunk.attention:
+        for part in (attention.out, attention.down):
+            part.set_weights([0 * w for w in part.get_weights()])
     length, at = 60 * config.stride, 20 * config.stride
     silence = np.zeros((1, length, 1, config.mels), np.float32)
     pulse = silence.copy()
@@ -142,6 +149,28 @@ def test_delay(config: ModelConfig) -> None:
     )
 
 
+def test_many_frames_at_once_are_masked_and_few_have_their_own_keys() -> None:
+    config = SHAPES["attention"]
+    trunk = trunk_of(config)
+    frames = frames_of(config, (FEW_FRAMES + 20) * config.stride)
+    many = np.asarray(trunk(frames)[0])
+    few = np.asarray(trunk(frames[:, : 50 * config.stride])[0])
+    np.testing.assert_allclose(few, many[:, :50], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_late_comes_out_of_a_recording() -> None:
+    config = SHAPES["attention"]
+    trunk, frames = trunk_of(config), frames_of(config, 20 * config.stride)
+    late_frames = config.late_frames(config.stride)
+    assert late_frames == round(config.delay_frames / config.stride) * config.stride > 0
+    silence = np.zeros((1, late_frames, 1, config.mels), np.float32)
+    longer = np.asarray(trunk(np.concatenate([frames, silence], axis=1))[0])
+    found = np.asarray(trunk.of_recording(frames[:, :, 0], late_frames)[0])
+    np.testing.assert_allclose(found, longer[:, late_frames // config.stride :], rtol=1e-5)
+    assert found.shape[1] == 20
+    assert PHASED.late_frames(PHASED.stride) == 0
+
+
 def test_cost(config: ModelConfig) -> None:
     """Count the products of every convolution from its kernel and its stride."""
     trunk = trunk_of(config)
@@ -151,7 +180,13 @@ def test_cost(config: ModelConfig) -> None:
         macs += rate * np.prod(temporal.conv.get_weights()[0].shape)
         if pointwise is not None:
             macs += rate * np.prod(pointwise[0].get_weights()[0].shape)
-    for layer in (trunk.embedding, trunk.weight):
+    for layer in trunk.attention:
+        for part in (layer.query, layer.key, layer.value, layer.out, layer.up, layer.down):
+            macs += rate * np.prod(part.get_weights()[0].shape)
+        inner = layer.shape.heads * layer.shape.head_width
+        macs += 2 * rate * inner * layer.distance.shape[1]  # scores, and what they weigh
+    entering = () if trunk.enter is None else (trunk.enter,)
+    for layer in (*entering, trunk.embedding, trunk.weight):
         macs += rate * np.prod(layer.get_weights()[0].shape)
     assert config.macs_per_frame() == pytest.approx(macs)
     assert rate == 1 / config.stride
