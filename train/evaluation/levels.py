@@ -169,6 +169,7 @@ class Hearing:
                 self._model.labels,
                 self._settings,
                 self._stream.hop_s,
+                self._stream.delay_s,
             )
             for stream in streams
         ]
