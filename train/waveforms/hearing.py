@@ -117,8 +117,9 @@ def tokens_of(samples: Any) -> Any:
 
 
 def levelled(wave: Any) -> Any:
-    """Sound, (..., samples), at the level at which the teacher hears it."""
-    return wave / (np.abs(wave).max(axis=-1, keepdims=True, initial=0.0) + 1e-4) * TEACHER_PEAK
+    """Windows, (batch, samples), each at the level at which the teacher hears it."""
+    peak = ops.max(ops.abs(wave), axis=1, keepdims=True)
+    return wave / (peak + 1e-4) * TEACHER_PEAK
 
 
 def places(segments: Segments) -> Int64Array:
@@ -170,8 +171,9 @@ def keep_tokens(
     limit_s : float
         As of :func:`hear`.
     """
-    filters = ops.convert_to_tensor(filterbank(large_front_end()))
-    fast = compiled(lambda wave: tokens_of_features(log_mel(wave, large_front_end(), filters)))
+    front_end = large_front_end()
+    filters = ops.convert_to_tensor(filterbank(front_end))
+    fast = compiled(lambda wave: tokens_of_features(log_mel(levelled(wave), front_end, filters)))
     tokens, counts = _begun(segments, folder, dim)
     waiting, begun = _Waiting(tokens, fast), time.time()
     latest = begun
@@ -224,9 +226,9 @@ class _Waiting:
             # The last stretch is as long as the others, where the segment is.
             begin = max(0, min(at, total - WINDOW_TOKENS))
             piece = samples[begin * TOKEN_SAMPLES :][:need] / np.float32(32768)
-            level = np.zeros(need, np.float32)
-            level[: len(piece)] = levelled(piece)
-            self._waves.append(level)
+            wave = np.zeros(need, np.float32)
+            wave[: len(piece)] = piece
+            self._waves.append(wave)
             self._where.append((start + at, at - begin, min(WINDOW_TOKENS, until - at)))
             if len(self._waves) == BATCH:
                 self.flush()

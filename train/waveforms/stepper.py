@@ -219,7 +219,7 @@ class Clock:
     def __init__(self, limit_s: float, spent_s: float = 0.0) -> None:
         self.start, self.limit_s, self.latest_s = time.time() - spent_s, limit_s, spent_s
 
-    def progress(self, step: int, steps: int) -> float:
+    def progress(self, step: int, steps: float) -> float:
         """Share of the run that is over: of its steps or of its time, whichever is more."""
         return min(1.0, max(step / steps, self.spent_s / self.limit_s))
 
