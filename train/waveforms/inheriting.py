@@ -135,18 +135,23 @@ def _projections(
     """
     made: list[list[Linear]] = [[], [], []]
     heads, width = theirs.queries.shape[1], theirs.queries.shape[3]
+    (for_query, query_bias), (for_key, _), (for_value, _) = (
+        ridge(stream, part.transpose(0, 2, 1, 3).reshape(*stream.shape[:2], -1))
+        for part in (theirs.queries, theirs.keys, theirs.values)
+    )
+    flat = stream.reshape(-1, stream.shape[-1])
+    usual = flat.mean(axis=0)
     for head in range(heads):
-        query, key, value = (
-            ridge(stream, part[:, head]) for part in (theirs.queries, theirs.keys, theirs.values)
-        )
-        flat = stream.reshape(-1, stream.shape[-1])
-        queries = flat @ query[0] + query[1]
-        keys, values = (centred(flat @ kernel) for kernel, _ in (key, value))
-        for_queries, for_keys = product_factors(queries, keys, head_width)
-        for_values = value_factor(values, to_stream[width * head :][:width], head_width)
-        usual = flat.mean(axis=0)
-        made[0].append((query[0] @ for_queries, query[1] @ for_queries))
-        for place, kernel in ((1, key[0] @ for_keys), (2, value[0] @ for_values)):
+        here = slice(width * head, width * (head + 1))
+        queries = flat @ for_query[:, here] + query_bias[here]
+        keys, values = (centred(flat @ kernel[:, here]) for kernel in (for_key, for_value))
+        fewer, fewer_keys = product_factors(queries, keys, head_width)
+        fewer_values = value_factor(values, to_stream[here], head_width)
+        made[0].append((for_query[:, here] @ fewer, query_bias[here] @ fewer))
+        for place, kernel in (
+            (1, for_key[:, here] @ fewer_keys),
+            (2, for_value[:, here] @ fewer_values),
+        ):
             made[place].append((kernel, -usual @ kernel))
     query, key, value = (_side_by_side(part) for part in made)
     return query, key, value
