@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,9 @@ statistics = 1.0
 )
 
 
+CONVOLUTIONS = tomllib.loads(CONFIG.replace("[model.attention]", "[ignored]"))
+
+
 def changed(**attention: Any) -> dict[str, Any]:
     config = tomllib.loads(CONFIG)
     config["model"]["attention"] |= attention
@@ -74,6 +78,14 @@ def changed(**attention: Any) -> dict[str, Any]:
 def teacher() -> Large:
     keras.utils.set_random_seed(4)
     return Large(2, 4, 0.0, dim=128, heads=2)
+
+
+@pytest.fixture(scope="module")
+def begun() -> Checkpoint:
+    """Convolutions alone, that have learnt."""
+    keras.utils.set_random_seed(6)
+    config = run_config(CONVOLUTIONS)
+    return Checkpoint(config, 7, {}, weights_of(*build_model(config)))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +112,11 @@ def bank() -> Segments:
 
 @pytest.fixture
 def small(
-    bank: Segments, teacher: Large, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bank: Segments,
+    teacher: Large,
+    begun: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> list[str]:
     """Arguments of the command, in a folder that has what they name."""
     monkeypatch.setattr(train.waveforms.inherit, "PER_LANGUAGE", 3)
@@ -114,10 +130,7 @@ def small(
         teacher.arrays(),
         {"config": {"data": {"languages": ["de", "en"]}, "large": {"layers": 2}}},
     )
-    config = tomllib.loads(CONFIG)
-    del config["model"]["attention"]
-    before = run_config(config)
-    Checkpoint(before, 7, {}, weights_of(*build_model(before))).save(Path("before.npz"))
+    begun.save(Path("before.npz"))
     given = ["c.toml", "--bank", "bank", "--teacher", "large.npz", "--start", "before.npz"]
     return ["inherit", *given, "--hearing", "first", "--limit-s", "0.1", "--output", "start.npz"]
 
@@ -173,18 +186,15 @@ def test_what_reads_inherited_layers_learns_first(
     assert moved(head.scores.kernel, scores.scores.kernel) > 1e-3
 
 
-def test_convolutions_of_the_same_shape_are_taken_over() -> None:
-    config = run_config(changed())
-    trunk, _ = build_model(config)
-    before, head = build_model(config)
-    begun = Checkpoint(config, 5, {}, weights_of(before, head))
+def test_convolutions_of_the_same_shape_are_taken_over(begun: Checkpoint) -> None:
+    trunk, _ = build_model(begun.config)
     assert begin_stem(trunk, begun) == len(trunk.temporal)
-    for mine, theirs in zip(trunk.temporal, before.temporal, strict=True):
+    for mine, theirs in zip(trunk.temporal, restore_model(begun)[0].temporal, strict=True):
         np.testing.assert_array_equal(mine.get_weights()[0], theirs.get_weights()[0])
-    other = tomllib.loads(CONFIG.replace("channels = 16", "channels = 12"))
-    trunk, _ = build_model(run_config(other))
+    stages = tuple(replace(stage, channels=12) for stage in begun.config.model.stages)
+    other, _ = build_model(replace(begun.config, model=replace(begun.config.model, stages=stages)))
     with pytest.raises(EdgelidError, match="no convolution of --start has the shape"):
-        begin_stem(trunk, begun)
+        begin_stem(other, begun)
 
 
 @pytest.mark.parametrize(
