@@ -8,6 +8,8 @@ r"""The commands of training from waveforms: parse, call one function, print.
     python -m train.waveforms hear --bank BANK --teacher large.npz --output HEARING
     python -m train.waveforms compact train/configs/compact.toml --bank BANK \
         --teacher large.npz --hearing HEARING --output compact.npz
+    python -m train.waveforms inherit train/configs/edgelid-9-attention.toml --bank BANK \
+        --teacher large.npz --start compact.npz --hearing FIRST --output start.npz
     python -m train.waveforms ceiling train/configs/large.toml --bank BANK --weights model.bin
 
 The parts of a bank can be copied to a machine with an accelerator; the commands after it need no
@@ -105,6 +107,31 @@ def parser() -> argparse.ArgumentParser:
             "--precision", default="mixed_bfloat16", help="float32 where there is no GPU"
         )
         fit.set_defaults(run_command=run_large if name == "large" else run_compact)
+    inherit = commands.add_parser(
+        "inherit", help="begin a compact model that has the large one's layers of attention"
+    )
+    inherit.add_argument("config", type=Path)
+    inherit.add_argument("--bank", type=Path, required=True, metavar="BANK")
+    inherit.add_argument("--teacher", type=Path, required=True, metavar="LARGE.npz")
+    inherit.add_argument(
+        "--start", type=Path, metavar="FILE.npz", help="compact model with convolutions to begin"
+    )
+    inherit.add_argument(
+        "--hearing",
+        type=Path,
+        required=True,
+        metavar="FIRST",
+        help="folder for what the first of the large model's layers hears",
+    )
+    inherit.add_argument("--hear-limit-s", type=float, default=1e9, help="hear for so long at most")
+    inherit.add_argument(
+        "--limit-s", type=float, default=540.0, help="the convolutions learn for so long (540)"
+    )
+    inherit.add_argument(
+        "--towers", type=int, default=1, help="as of `compact`: as many as there are processors"
+    )
+    inherit.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    inherit.set_defaults(run_command=run_inherit)
     ceiling = commands.add_parser("ceiling", help="score linear heads on a teacher's own frames")
     ceiling.add_argument("config", type=Path)
     ceiling.add_argument("--bank", type=Path, required=True, metavar="BANK")
@@ -226,6 +253,18 @@ def run_compact(options: argparse.Namespace) -> None:
         share_processors(options.towers)
     _check_output(options.output)
     fit_compact(read_toml(options.config), Segments.load(options.bank), options)
+
+
+def run_inherit(options: argparse.Namespace) -> None:
+    """``inherit``."""
+    from train.waveforms.bank import Segments
+    from train.waveforms.inherit import inherit
+    from train.waveforms.stepper import share_processors
+
+    if options.towers > 1:
+        share_processors(options.towers)
+    _check_output(options.output)
+    inherit(read_toml(options.config), Segments.load(options.bank), options)
 
 
 def run_ceiling(options: argparse.Namespace) -> None:

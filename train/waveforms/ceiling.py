@@ -19,53 +19,18 @@ from edge.errors import EdgelidError
 from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import is_large, load_parts
-from train.waveforms.draws import Drawer, macro_accuracy
+from train.waveforms.draws import macro_accuracy
 from train.waveforms.judge import LENGTHS_S, whole
 from train.waveforms.large import Large, large_front_end
 from train.waveforms.linear import Linear
 from train.waveforms.published import read_encoder
 from train.waveforms.sound import filterbank, log_mel, samples_of
 from train.waveforms.whisper import Encoder, normalised
-from train.waveforms.windows import Forward, Windows, held_out_windows
+from train.waveforms.windows import Forward, Windows, held_out_windows, training_windows
 
 WHISPER_LAYERS = 6  # of Whisper base
 
 Report = dict[str, Any]
-
-
-def training_windows(
-    segments: Segments, labels: Sequence[str], samples: int, per_language: int, seed: int
-) -> Windows:
-    """Windows of training speech, as many of each language, from sources as training draws them.
-
-    Parameters
-    ----------
-    segments : Segments
-    labels : sequence of str
-        Languages, then ``other`` and ``nonspeech``.
-    samples : int
-        Of a window.
-    per_language, seed : int
-
-    Raises
-    ------
-    EdgelidError
-        If nobody speaks one of the languages for so long.
-    """
-    drawer = Drawer(segments, labels, seed)
-    starts = []
-    for language, (indices, p) in zip(labels[:-2], drawer.choices, strict=False):
-        lengths = segments.lengths[indices]
-        shares = p * (lengths >= samples)
-        if not shares.sum():
-            raise EdgelidError(
-                f"the bank has no {samples / 16_000:.0f} s of training speech in {language} by "
-                "one speaker"
-            )
-        chosen = drawer.rng.choice(len(indices), per_language, p=shares / shares.sum())
-        offsets = drawer.rng.integers(0, lengths[chosen] - samples + 1)
-        starts.append(segments.starts[indices[chosen]] + offsets)
-    return Windows(np.concatenate(starts), np.repeat(np.arange(len(labels) - 2), per_language))
 
 
 def pooled(encoder: Any) -> Callable[[Any], Any]:

@@ -16,31 +16,25 @@ import keras
 import numpy as np
 from keras import ops
 
+from edge.errors import EdgelidError
 from train.config import RunConfig, from_dict
 from train.model.checkpoint import Checkpoint, load_checkpoint, weights_of
 from train.model.network import Head, Trunk, pool
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import load_parts
-from train.waveforms.draws import Draw, Drawer
-from train.waveforms.hearing import Hearing, token_places
+from train.waveforms.draws import Draw
+from train.waveforms.hearing import Hearing
 from train.waveforms.judge import Judge
-from train.waveforms.large import Large
-from train.waveforms.lessons import (
-    augmented_waves,
-    cross_entropy,
-    hits,
-    room_constants,
-    standardised,
-    unlike,
-)
-from train.waveforms.sound import filterbank, log_mel, masked, samples_of, without_weak_parts
+from train.waveforms.large import load_large
+from train.waveforms.lessons import cross_entropy, hits, standardised, unlike
+from train.waveforms.listening import Listening, stretch
+from train.waveforms.sound import filterbank
 from train.waveforms.state import load_state, save_state
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
-from train.waveforms.voices import draw_voices, voice_maps, voiced
 
-# Layers that only training has are new in each run: one that starts from weights learns them first,
-# and faster, as what is learnt anew must not undo what was learnt before.
-HELPER_STEPS, HELPER_FACTOR = 250, 4.0
+# A run that starts from weights learns what is new first, and faster, as what is learnt anew must
+# not undo what was learnt before. Layers that only training has are new in each run; behind layers
+# that were inherited (`train.waveforms.inherit`), which are at step 0, all that reads them is, too.
+HELPER_STEPS, READOUT_STEPS, NEW_FACTOR = 60, 250, 4.0
 LEAST_TOKENS = 10  # of speech in a window: with less there is nothing to be told from
 TRUNK, HEAD, FRAMES, STATISTICS, EVIDENCE = range(5)  # places of what learns
 
@@ -53,19 +47,25 @@ def run_config(config: dict[str, Any]) -> RunConfig:
     EdgelidError
         If a key is missing, unknown or ill-typed.
     """
-    settings = config["compact"]
-    told = {name: config[name] for name in ("seed", "data", "model")}
-    told["front_end"] = config.get("front_end", {})
-    told["optimiser"] = {
-        "steps": settings["steps"],
-        "warmup_steps": 0,
-        "batch_clips": settings["batch"],
-        "clip_s": settings["clip_s"],
-        "learning_rate": settings["rate"],
-        "weight_decay": settings["weight_decay"],
-        "label_smoothing": settings["label_smoothing"],
-        "average_decay": settings["average_decay"],
-    }
+    try:
+        settings = config["compact"]
+        told = {name: config[name] for name in ("seed", "data", "model")}
+        told["front_end"] = config.get("front_end", {})
+        told["optimiser"] = {
+            "steps": settings["steps"],
+            "warmup_steps": 0,
+            "batch_clips": settings["batch"],
+            "clip_s": settings["clip_s"],
+            "learning_rate": settings["rate"],
+            "weight_decay": settings["weight_decay"],
+            "label_smoothing": settings["label_smoothing"],
+            "average_decay": settings["average_decay"],
+        }
+    except (KeyError, TypeError) as error:
+        raise EdgelidError(
+            "the configuration is not one of the compact model: give train/configs/compact.toml "
+            "or one like it"
+        ) from error
     return from_dict(RunConfig, told, "the configuration")
 
 
@@ -95,38 +95,31 @@ class _Distillation:
         self._labels = list(self._told.data.labels)
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         self._build()
+        self._heard = Listening(
+            self._told,
+            segments,
+            Hearing.load(given.hearing, segments),
+            self._settings.get("other_voices", 0.0),
+            self._settings.get("tts_weight", 0.6),
+        )
         stride = self._shape.stride
-        # The teacher's tokens come in pairs, and an embedding stands for whole ones.
-        self._frames = round(self._settings["clip_s"] * 100) // (4 * stride) * 4 * stride
-        self._count = self._frames // stride  # of embeddings
-        self._group = stride // 2  # tokens of the teacher for an embedding
+        self._count, self._group = self._heard.count, self._heard.group
         self._delay = round(self._shape.delay_frames / stride)
         self._windows = [
             min(self._count, round(s * 100 / stride)) for s in self._settings["windows_s"]
         ]
-        hearing = Hearing.load(given.hearing, segments)
-        self._token_starts, self._segments = hearing.starts, segments
-        tts_weight = self._settings.get("tts_weight", 0.6)
-        self._drawer = Drawer(
-            segments, self._labels, config["seed"] + 1, tts_weight, hearing.samples
-        )
         self._judge = Judge(segments, self._labels, given.most)
-        self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
-        self._constants = room_constants(segments, self._drawer, samples_of(self._frames))
-        self._constants |= {
-            "bank": self._bank,
-            "tokens": ops.convert_to_tensor(np.asarray(hearing.tokens)),
+        self._constants = self._heard.constants | {
             "teacher": [v.value for v in self._teacher.variables],
             "evidence": ops.convert_to_tensor(self._teacher.evidence()),
-            "voices": ops.convert_to_tensor(voice_maps(self._front_end)),
         }
 
     def _build(self) -> None:
         """The teacher, what learns, and what only training has."""
         given, shape, classes = self._given, self._shape, len(self._labels)
-        arrays, told = load_parts(given.teacher)
-        self._teacher = Large(told["config"]["large"]["layers"], classes, 0.0, given.precision)
-        self._teacher.load_arrays(arrays)
+        self._teacher, labels = load_large(given.teacher, given.precision)
+        if labels != self._labels:
+            raise EdgelidError(f"{given.teacher} and the configuration differ in their languages")
         self._teacher.trainable = False
         keras.config.set_dtype_policy(given.precision)
         self._trunk = Trunk(shape)
@@ -142,21 +135,19 @@ class _Distillation:
             inputs = 2 * shape.embedding if name == "statistics" else shape.embedding
             helper.build((None, inputs))
             self._helpers.append(helper)
+        self._new, self._new_steps = list(self._helpers), 0
         if given.start:
-            begun = load_checkpoint(given.start).arrays
+            begun = load_checkpoint(given.start)
             for name, model in (("trunk", self._trunk), ("head", self._head)):
                 count = len(model.get_weights())
-                model.set_weights([begun[f"{name}/{i}"] for i in range(count)])
+                model.set_weights([begun.arrays[f"{name}/{i}"] for i in range(count)])
+            self._new_steps = HELPER_STEPS
+            if begun.step == 0:
+                self._new += [self._trunk.embedding, self._trunk.weight, self._head]
+                self._new_steps = READOUT_STEPS
 
     def _draw(self, size: int) -> Draw:
-        rng = self._drawer.rng
-        draw = self._drawer.batch(
-            size, samples_of(self._frames), self._frames, self._front_end.mels
-        )
-        chosen = draw.pop("segments")
-        draw["offset"] = (draw["starts"] - self._segments.starts[chosen]).astype(np.int32)
-        draw["first_token"] = self._token_starts[chosen].astype(np.int32)
-        draw["voices"] = draw_voices(rng, draw["rate"], self._settings.get("other_voices", 0.0))
+        draw, rng = self._heard.draw(size), self._heard.rng
         starts = [rng.integers(0, self._count - n + 1, size) for n in self._windows]
         draw["window"] = np.stack(starts, 1).astype(np.int32)
         dropout = self._shape.dropout
@@ -165,14 +156,10 @@ class _Distillation:
         return draw
 
     def _loss(self, outs: Any, draw: Any, constants: Any) -> Any:
-        wave = augmented_waves(draw, constants, samples_of(self._frames))
-        spoken = log_mel(wave, self._front_end, self._filters)
-        features = voiced(spoken, draw["voices"], constants["voices"])
-        features = without_weak_parts(features, draw["coded_floor"], draw["coded_from"])
-        features = masked(features, draw["times"], draw["bands"])
+        features = self._heard.features(draw, constants)
         embeddings, gates, _ = outs(TRUNK, features[:, :, None, :], training=True)
         embeddings, gates = ops.cast(embeddings, "float32"), ops.cast(gates, "float32")
-        lesson = self._lesson(draw, constants)
+        lesson = self._heard.lesson(draw, constants)
         moments = self._moments(outs, embeddings[:, :, 0], lesson, constants)
         windows = [
             self._window(outs, k, embeddings, gates, lesson, draw, constants)
@@ -187,24 +174,8 @@ class _Distillation:
         shares = zip(self._settings["windows_s"], windows, strict=True)
         return total, figures | {f"hit{s:g}": window["hit"] for s, window in shares}
 
-    def _lesson(self, draw: Any, constants: Any) -> tuple[Any, Any]:
-        """What the teacher heard at each moment, and whether there was speech to be heard.
-
-        Returns
-        -------
-        tokens : tensor, shape (batch, tokens, dim)
-        spoken : tensor, shape (batch, tokens, 1)
-            One where speech is, zero in what precedes and follows it, and in noise.
-        """
-        place, inside = token_places(draw, self._count * self._group)
-        tokens = ops.cast(ops.take(constants["tokens"], place, axis=0), "float32")
-        speech = (draw["labels"] < len(self._labels) - 1)[:, None]
-        return tokens, ops.cast(ops.logical_and(inside, speech), "float32")[:, :, None]
-
     def _per_embedding(self, tokens: Any) -> Any:
-        """Means of the tokens that embeddings are about, as far as these say it in time."""
-        shape = (-1, self._count, self._group, tokens.shape[-1])
-        return ops.mean(ops.reshape(tokens, shape), axis=2)[:, : self._count - self._delay]
+        return self._heard.per_embedding(tokens, self._delay)
 
     def _moments(self, outs: Any, embeddings: Any, lesson: Any, constants: Any) -> dict[str, Any]:
         """Losses at each moment; an embedding is about the middle of what it heard."""
@@ -231,17 +202,13 @@ class _Distillation:
     ) -> dict[str, Any]:
         """Losses of a random window of each clip."""
         settings, first = self._settings, draw["window"][:, k : k + 1]
-        place = ops.arange(self._count)[None]
-        mask = ops.cast(
-            ops.logical_and(place >= first, place < first + self._windows[k]), "float32"
-        )
+        mask = stretch(first, self._windows[k], self._count)
         pooled = pool(embeddings, gates, mask)
         logits = outs(HEAD, pooled, training=True, drop=draw["drop"][:, k])
         tokens, spoken = lesson
         # What is pooled here is about what was said so much earlier.
-        said = first - self._delay
-        heard = ops.logical_and(place >= said, place < said + self._windows[k])
-        counted = ops.repeat(ops.cast(heard, "float32"), self._group, axis=1) * spoken[:, :, 0]
+        heard = stretch(first - self._delay, self._windows[k], self._count)
+        counted = ops.repeat(heard, self._group, axis=1) * spoken[:, :, 0]
         speaks = ops.sum(counted, axis=1) >= LEAST_TOKENS  # (batch,)
         # The teacher judges the same stretch, from tokens that know all of the clip.
         with with_values(self._teacher, constants["teacher"]):
@@ -272,15 +239,16 @@ class _Distillation:
             lambda path: rate,
             settings["weight_decay"],
             settings["average_decay"],
+            [v for layer in self._new for v in layer.trainable_variables],
             given.towers,
         )
         size = max(8, int(settings["batch"] * given.batch_scale) // 8 * 8)
         begun, spent_s = load_state(given.output, stepper)
-        if given.start and not begun:
-            for _ in range(HELPER_STEPS):
-                stepper.step(self._draw(size), self._constants, 0.0, HELPER_FACTOR)
+        if not begun:
+            for _ in range(self._new_steps):
+                stepper.step(self._draw(size), self._constants, 0.0, NEW_FACTOR)
         steps, clock = given.steps or settings["steps"], Clock(given.limit_s, spent_s)
-        self._drawer.rng = np.random.default_rng((self._told.seed, begun))
+        self._heard.begin_at(begun, self._told.seed)
         for step in range(begun, steps):
             draw = self._draw(size)
             share = rate_factor(clock.progress(step, steps))
@@ -297,6 +265,6 @@ class _Distillation:
 
     def _save(self, step: int, clock: Clock) -> None:
         models = (self._trunk, self._head)
-        score = self._judge.compact(*models, self._filters, self._front_end, self._bank)
+        score = self._judge.compact(*models, self._filters, self._front_end, self._heard.bank)
         print(f"dev {step} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
         Checkpoint(self._told, step, score, weights_of(*models)).save(self._given.output)

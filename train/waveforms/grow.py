@@ -39,8 +39,10 @@ def grown(checkpoint: Checkpoint, blocks: int) -> Checkpoint:
     before, head = restore_model(checkpoint)
     after, _ = build_model(config)
     layers = zip(before.temporal, after.temporal, strict=False)
-    for mine, theirs in [*layers, (before.embedding, after.embedding)]:
-        theirs.set_weights(mine.get_weights())
+    behind = [(trunk.enter, *trunk.attention, trunk.embedding) for trunk in (before, after)]
+    for mine, theirs in [*layers, *zip(*behind, strict=True)]:
+        if mine is not None:
+            theirs.set_weights(mine.get_weights())
     after.weight.set_weights(before.weight.get_weights())
     for pair, made in zip(before.pointwise, after.pointwise, strict=False):
         for mine, theirs in zip(pair or (), made or (), strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,8 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.system.atomic import write_atomically
 from train.waveforms.bank import Int16Array, Segments
-from train.waveforms.checkpoint import load_parts
 from train.waveforms.draws import Drawer
-from train.waveforms.large import Large, large_front_end
+from train.waveforms.large import large_front_end, load_large
 from train.waveforms.sound import filterbank, log_mel, samples_of
 from train.waveforms.stepper import compiled
 
@@ -116,6 +116,12 @@ def tokens_of(samples: Any) -> Any:
     return -(-samples // TOKEN_SAMPLES)
 
 
+def levelled(wave: Any) -> Any:
+    """Windows, (batch, samples), each at the level at which the teacher hears it."""
+    peak = ops.max(ops.abs(wave), axis=1, keepdims=True)
+    return wave / (peak + 1e-4) * TEACHER_PEAK
+
+
 def places(segments: Segments) -> Int64Array:
     """Where each segment's tokens begin."""
     counts = tokens_of(segments.lengths)
@@ -138,13 +144,37 @@ def hear(segments: Segments, teacher: Path, folder: Path, precision: str, limit_
         Seconds after which to stop: what was heard until then is of use, and it can be gone on
         with.
     """
-    arrays, told = load_parts(teacher)
-    labels = [*told["config"]["data"]["languages"], "other", "nonspeech"]
-    model = Large(told["config"]["large"]["layers"], len(labels), 0.0, precision)
-    model.load_arrays(arrays)
-    filters = ops.convert_to_tensor(filterbank(large_front_end()))
-    fast = compiled(lambda wave: model.tokens(log_mel(wave, large_front_end(), filters)))
-    tokens, counts = _begun(segments, folder, model.dim)
+    model, labels = load_large(teacher, precision)
+    keep_tokens(segments, labels, model.tokens, model.dim, folder, limit_s)
+
+
+def keep_tokens(
+    segments: Segments,
+    labels: Sequence[str],
+    tokens_of_features: Callable[[Any], Any],
+    dim: int,
+    folder: Path,
+    limit_s: float,
+) -> None:
+    """Keep what a model has at each moment of what there is to train on, each 4 s alone.
+
+    Parameters
+    ----------
+    segments : Segments
+    labels : sequence of str
+        Languages, then ``other`` and ``nonspeech``.
+    tokens_of_features : callable
+        From log-mel frames of `train.waveforms.large.large_front_end`, (BATCH, 2 * WINDOW_TOKENS,
+        mels), to tokens, (BATCH, WINDOW_TOKENS, dim).
+    dim : int
+    folder : Path
+    limit_s : float
+        As of :func:`hear`.
+    """
+    front_end = large_front_end()
+    filters = ops.convert_to_tensor(filterbank(front_end))
+    fast = compiled(lambda wave: tokens_of_features(log_mel(levelled(wave), front_end, filters)))
+    tokens, counts = _begun(segments, folder, dim)
     waiting, begun = _Waiting(tokens, fast), time.time()
     latest = begun
     starts, order = places(segments), _order(segments, Drawer(segments, labels, 1))
@@ -196,10 +226,9 @@ class _Waiting:
             # The last stretch is as long as the others, where the segment is.
             begin = max(0, min(at, total - WINDOW_TOKENS))
             piece = samples[begin * TOKEN_SAMPLES :][:need] / np.float32(32768)
-            peak = float(np.abs(piece).max(initial=0.0))
-            level = np.zeros(need, np.float32)
-            level[: len(piece)] = piece / (peak + 1e-4) * TEACHER_PEAK
-            self._waves.append(level)
+            wave = np.zeros(need, np.float32)
+            wave[: len(piece)] = piece
+            self._waves.append(wave)
             self._where.append((start + at, at - begin, min(WINDOW_TOKENS, until - at)))
             if len(self._waves) == BATCH:
                 self.flush()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from edge.errors import EdgelidError
 from edge.frontend import FrontEndConfig
+from edge.model.modelfile import NONSPEECH, OTHER
+from train.waveforms.checkpoint import load_parts
 from train.waveforms.whisper import DIM, FLOOR, HEADS, MELS, Encoder, normalised
+
+HEAD_WIDTH = 64  # channels of a head of attention, in every size of Whisper
 
 
 def large_front_end() -> FrontEndConfig:
@@ -126,3 +132,34 @@ class Large(keras.Model):  # type: ignore[misc]
             if "head/kernel" in arrays:
                 self.centre.set_weights([arrays["head/mean"], arrays["head/variance"]])
                 self.scores.set_weights([arrays["head/kernel"], arrays["head/bias"]])
+
+
+def load_large(file: Path, precision: str = "float32") -> tuple[Large, list[str]]:
+    """A large model that was trained, without dropout.
+
+    Parameters
+    ----------
+    file : Path
+        Its checkpoint, see `train.waveforms.checkpoint.load_parts`.
+    precision : str
+        Keras' policy, of the encoder.
+
+    Returns
+    -------
+    model : Large
+    labels : list of str
+
+    Raises
+    ------
+    EdgelidError
+        If there is none, or it is damaged or another kind of file.
+    """
+    arrays, told = load_parts(file)
+    if "large/0" not in arrays:
+        raise EdgelidError(f"{file} is no checkpoint of the large model")
+    labels = [*told["config"]["data"]["languages"], OTHER, NONSPEECH]
+    dim = arrays["large/0"].shape[-1]  # of the first convolution
+    layers = told["config"]["large"]["layers"]
+    model = Large(layers, len(labels), 0.0, precision, dim, dim // HEAD_WIDTH)
+    model.load_arrays(arrays)
+    return model, labels

@@ -6,7 +6,7 @@ Only the taking of the gradient differs between the two (``KERAS_BACKEND``).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from keras import ops
 JAX = keras.backend.backend() == "jax"
 BETA_1, BETA_2 = 0.9, 0.98  # of AdamW
 CLIP_NORM = 5.0  # of the gradient
-LEARNERS, HELPERS = 0, 1  # places of their shares of the learning rate
+LEARNT, NEW = 0, 1  # places of their shares of the learning rate
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -68,6 +68,9 @@ class Stepper:
         Of matrices.
     decay : float
         Of the average of the weights.
+    new : list of variable
+        Those of what learns that have learnt nothing yet: :meth:`step` can give them a learning
+        rate of their own.
     towers : int
         Parts of a batch that are computed side by side, on TensorFlow: without a GPU a thread for
         each is faster than all threads for every operation, one operation after another.
@@ -80,6 +83,7 @@ class Stepper:
         rates: Callable[[str], float],
         weight_decay: float,
         decay: float,
+        new: Sequence[Any] = (),
         towers: int = 1,
     ) -> None:
         self.models, self.loss, self.decay, self.towers = models, loss, decay, towers
@@ -89,10 +93,7 @@ class Stepper:
         self.norms = [_places_of_statistics(m) for m in models]
         self.rates = [rates(v.path) for v in self.variables]
         self.decays = [weight_decay if len(v.shape) > 1 else 0.0 for v in self.variables]
-        self.helps = [
-            any(x in v.path for x in ("helper", "embed", "gate", "head", "hidden", "scores"))
-            for v in self.variables
-        ]
+        self.new = [any(v is x for x in new) for v in self.variables]
         self.begin()
         self.compiled = compiled(self._step, **({"donate_argnums": (0,)} if JAX else {}))
 
@@ -153,28 +154,28 @@ class Stepper:
         follow = ops.minimum(self.decay, (1 + step) / (10 + step))
         new: dict[str, Any] = {n: [] for n in ("trained", "first", "second", "average")}
         columns = ("trained", "first", "second", "average")
-        told = (self.rates, self.decays, self.helps)
+        told = (self.rates, self.decays, self.new)
         rows = zip(*(state[n] for n in columns), gradients, *told, strict=True)
-        for weight, first, second, average, gradient, rate, decay, helps in rows:
+        for weight, first, second, average, gradient, rate, decay, is_new in rows:
             gradient = gradient * clipped
             first = BETA_1 * first + (1 - BETA_1) * gradient
             second = BETA_2 * second + (1 - BETA_2) * ops.square(gradient)
             mean = first / (1 - BETA_1**step)
             deviation = ops.sqrt(second / (1 - BETA_2**step))
             move = mean / (deviation + 1e-7) + decay * weight
-            weight = weight - rate * factor[HELPERS if helps else LEARNERS] * move
+            weight = weight - rate * factor[NEW if is_new else LEARNT] * move
             average = average * follow + weight * (1 - follow)
             for name, value in zip(columns, (weight, first, second, average), strict=True):
                 new[name].append(value)
         return new | {"rest": list(rest), "step": step}, {**figures, "norm": norm}
 
-    def step(self, draw: Any, constants: Any, factor: float, helpers: float | None = None) -> Any:
+    def step(self, draw: Any, constants: Any, factor: float, new: float | None = None) -> Any:
         """Advance the state, at a share of the peak learning rates; returns figures.
 
-        `helpers` is the share for the layers that only training has, where it is another.
+        `new` is the share for the new variables, where it is another.
         """
         scale = ops.convert_to_tensor(
-            np.array([factor, factor if helpers is None else helpers], np.float32)
+            np.array([factor, factor if new is None else new], np.float32)
         )
         self.state, figures = self.compiled(self.state, draw, constants, scale)
         return figures
@@ -218,7 +219,7 @@ class Clock:
     def __init__(self, limit_s: float, spent_s: float = 0.0) -> None:
         self.start, self.limit_s, self.latest_s = time.time() - spent_s, limit_s, spent_s
 
-    def progress(self, step: int, steps: int) -> float:
+    def progress(self, step: int, steps: float) -> float:
         """Share of the run that is over: of its steps or of its time, whichever is more."""
         return min(1.0, max(step / steps, self.spent_s / self.limit_s))
 

@@ -6,7 +6,7 @@ second of stride 2, sinusoidal positions, then layers of attention and feed-forw
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -40,6 +40,31 @@ def normalised(log_mel: Any) -> Any:
     return (ops.maximum(decades, loudest - RANGE_DECADES) + 4.0) / 4.0
 
 
+class Parts(NamedTuple):
+    """What is computed on the way through a layer, all of it (batch, tokens, ...).
+
+    Attributes
+    ----------
+    queries, keys, values : tensor, shape (batch, heads, tokens, dim / heads)
+        Queries are scaled.
+    scores : tensor, shape (batch, heads, tokens, tokens)
+        How much a token attends to each, before the softmax.
+    attended : tensor, shape (batch, tokens, dim)
+        Behind the attention.
+    hidden : tensor, shape (batch, tokens, 4 * dim)
+        Of the feed-forward part, before its activation.
+    output : tensor, shape (batch, tokens, dim)
+    """
+
+    queries: Any
+    keys: Any
+    values: Any
+    scores: Any
+    attended: Any
+    hidden: Any
+    output: Any
+
+
 class Layer(keras.layers.Layer):  # type: ignore[misc]
     """One layer of the encoder: attention and feed-forward, each behind its normalisation."""
 
@@ -63,18 +88,22 @@ class Layer(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Shape (batch, tokens, dim), both ways."""
+        return self.parts(x).output
+
+    def parts(self, x: Any) -> Parts:
+        """The same, with all that is computed on the way."""
         tokens, dim = x.shape[1], x.shape[2]
         qkv = ops.reshape(
             self.qkv(self.attention_norm(x)), (-1, tokens, 3, self.heads, dim // self.heads)
         )
         q, k, v = (ops.transpose(qkv[:, :, i], (0, 2, 1, 3)) for i in range(3))
-        scale = (dim // self.heads) ** -0.5
-        scores = ops.matmul(
-            q * scale, ops.transpose(k, (0, 1, 3, 2))
-        )  # (batch, heads, tokens, tokens)
+        q = q * (dim // self.heads) ** -0.5
+        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
         heard = ops.matmul(ops.softmax(scores), v)
         x = x + self.out(ops.reshape(ops.transpose(heard, (0, 2, 1, 3)), (-1, tokens, dim)))
-        return x + self.down(ops.gelu(self.up(self.feed_norm(x)), approximate=True))
+        hidden = self.up(self.feed_norm(x))
+        output = x + self.down(ops.gelu(hidden, approximate=True))
+        return Parts(q, k, v, scores, x, hidden, output)
 
     def one(self, x: Any) -> Any:
         """The same of one window of any length, shape (tokens, dim), both ways.

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from train.waveforms.bank import Segments
-from train.waveforms.draws import development_windows
+from train.waveforms.draws import Drawer, development_windows
 from train.waveforms.judge import MOST_PER_SPEAKER
 from train.waveforms.stepper import compiled
 
@@ -29,7 +29,7 @@ class Windows:
     starts : ndarray, shape (windows,)
         In samples.
     labels : ndarray, shape (windows,)
-        Index of the language.
+        Index of the class.
     sources : list of str
         ``language/source`` of each, or empty.
     """
@@ -54,6 +54,53 @@ def held_out_windows(segments: Segments, labels: Sequence[str], samples: int, mo
     return Windows(found[0][known], found[1][known], [found[2][i] for i in known])
 
 
+def training_windows(
+    segments: Segments,
+    labels: Sequence[str],
+    samples: int,
+    per_language: int,
+    seed: int,
+    others: int = 0,
+) -> Windows:
+    """Windows of training speech, as many of each language, from sources as training draws them.
+
+    Parameters
+    ----------
+    segments : Segments
+    labels : sequence of str
+        Languages, then ``other`` and ``nonspeech``.
+    samples : int
+        Of a window.
+    per_language, seed : int
+    others : int
+        In other languages, all together, if anybody speaks one of them for so long.
+
+    Raises
+    ------
+    EdgelidError
+        If nobody speaks one of the languages for so long.
+    """
+    drawer = Drawer(segments, labels, seed)
+    starts, classes = [], []
+    counts = [per_language] * (len(labels) - 2) + [others]
+    for label, ((found, p), count) in enumerate(zip(drawer.choices, counts, strict=True)):
+        indices = found.astype(np.int64)
+        lengths = segments.lengths[indices]
+        shares = p * (lengths >= samples)
+        if not shares.sum():
+            if label == len(labels) - 2:
+                continue
+            raise EdgelidError(
+                f"the bank has no {samples / 16_000:.0f} s of training speech in {labels[label]} "
+                "by one speaker"
+            )
+        chosen = drawer.rng.choice(len(indices), count, p=shares / shares.sum())
+        offsets = drawer.rng.integers(0, lengths[chosen] - samples + 1)
+        starts.append(segments.starts[indices[chosen]] + offsets)
+        classes.append(np.repeat(label, count))
+    return Windows(np.concatenate(starts), np.concatenate(classes))
+
+
 class Forward:
     """Runs windows of a bank through a function of waveforms.
 
@@ -69,16 +116,17 @@ class Forward:
 
     def values(self, windows: Windows, samples: int, what: str) -> np.ndarray:
         """What it makes of all windows, (windows, ...), told as `what` on standard error."""
-        found = [
-            np.asarray(self._call(ops.convert_to_tensor(waves)))[:count]
-            for waves, count in tqdm(
-                self._batches(windows.starts, samples),
-                desc=what,
-                total=-(-len(windows.starts) // BATCH),
-                mininterval=5,
-            )
-        ]
-        return np.concatenate(found)
+        return np.concatenate(list(self.batches(windows, samples, what)))
+
+    def batches(self, windows: Windows, samples: int, what: str) -> Iterator[np.ndarray]:
+        """The same, a batch at a time."""
+        for waves, count in tqdm(
+            self._batches(windows.starts, samples),
+            desc=what,
+            total=-(-len(windows.starts) // BATCH),
+            mininterval=5,
+        ):
+            yield np.asarray(self._call(ops.convert_to_tensor(waves)))[:count]
 
     def _batches(self, starts: np.ndarray, samples: int) -> Iterator[tuple[Float32Array, int]]:
         """Waveforms, (BATCH, samples), and how many of them count."""

@@ -1,0 +1,138 @@
+"""What a student hears, augmented, and what the teacher heard there without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from train.config import RunConfig
+from train.waveforms.bank import Segments
+from train.waveforms.draws import Draw, Drawer
+from train.waveforms.hearing import Hearing, token_places
+from train.waveforms.lessons import augmented_waves, room_constants
+from train.waveforms.sound import filterbank, log_mel, masked, samples_of, without_weak_parts
+from train.waveforms.voices import draw_voices, voice_maps, voiced
+
+
+class Listening:
+    """Draws stretches of a bank that the teacher has heard.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Of the student.
+    segments : Segments
+    hearing : Hearing
+        Of these segments.
+    other_voices : float
+        Share of clips that get voices which nobody has.
+    tts_weight : float
+        See `train.waveforms.draws.Drawer`.
+
+    Attributes
+    ----------
+    frames, count, group : int
+        Feature frames of a clip, its embeddings, and the teacher's tokens for one of these.
+    bank : tensor, shape (samples,), int16
+    constants : dict of tensor
+        What the losses need besides a draw.
+    rng : Generator
+        Of all that is drawn.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        segments: Segments,
+        hearing: Hearing,
+        other_voices: float,
+        tts_weight: float,
+    ) -> None:
+        stride = config.model.stride
+        # The teacher's tokens come in pairs, and an embedding stands for whole ones.
+        self.frames = round(config.optimiser.clip_s * 100) // (4 * stride) * 4 * stride
+        self.count, self.group = self.frames // stride, stride // 2
+        self._front_end, self._classes = config.front_end, len(config.data.labels)
+        self._filters = ops.convert_to_tensor(filterbank(config.front_end))
+        self._segments, self._token_starts = segments, hearing.starts
+        self._other_voices = other_voices
+        labels = config.data.labels
+        self._drawer = Drawer(segments, labels, config.seed + 1, tts_weight, hearing.samples)
+        self.bank = ops.convert_to_tensor(np.asarray(segments.samples))
+        self.constants = room_constants(segments, self._drawer, samples_of(self.frames)) | {
+            "bank": self.bank,
+            "tokens": ops.convert_to_tensor(np.asarray(hearing.tokens)),
+            "voices": ops.convert_to_tensor(voice_maps(config.front_end)),
+        }
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """Of all that is drawn."""
+        return self._drawer.rng
+
+    def begin_at(self, step: int, seed: int) -> None:
+        """Draw as a run does that goes on at a step."""
+        self._drawer.rng = np.random.default_rng((seed, step))
+
+    def draw(self, size: int) -> Draw:
+        """What is heard of so many clips."""
+        frames = self.frames
+        draw = self._drawer.batch(size, samples_of(frames), frames, self._front_end.mels)
+        chosen = draw.pop("segments")
+        draw["offset"] = (draw["starts"] - self._segments.starts[chosen]).astype(np.int32)
+        draw["first_token"] = self._token_starts[chosen].astype(np.int32)
+        draw["voices"] = draw_voices(self.rng, draw["rate"], self._other_voices)
+        return draw
+
+    def features(self, draw: Any, constants: Any) -> Any:
+        """What the student hears, shape (batch, frames, mels)."""
+        wave = augmented_waves(draw, constants, samples_of(self.frames))
+        spoken = log_mel(wave, self._front_end, self._filters)
+        features = voiced(spoken, draw["voices"], constants["voices"])
+        features = without_weak_parts(features, draw["coded_floor"], draw["coded_from"])
+        return masked(features, draw["times"], draw["bands"])
+
+    def lesson(self, draw: Any, constants: Any) -> tuple[Any, Any]:
+        """What the teacher heard at each moment, and whether there was speech to be heard.
+
+        Returns
+        -------
+        tokens : tensor, shape (batch, tokens, dim)
+        spoken : tensor, shape (batch, tokens, 1)
+            One where speech is, zero in what precedes and follows it, and in noise.
+        """
+        place, inside = token_places(draw, self.count * self.group)
+        tokens = ops.cast(ops.take(constants["tokens"], place, axis=0), "float32")
+        speech = (draw["labels"] < self._classes - 1)[:, None]
+        return tokens, ops.cast(ops.logical_and(inside, speech), "float32")[:, :, None]
+
+    def per_embedding(self, tokens: Any, delay: int) -> Any:
+        """Means of the tokens that embeddings are about, as far as these say it in time.
+
+        Parameters
+        ----------
+        tokens : tensor, shape (batch, tokens, dim)
+        delay : int
+            Embeddings that the student is late by.
+
+        Returns
+        -------
+        tensor, shape (batch, count - delay, dim)
+        """
+        shape = (-1, self.count, self.group, tokens.shape[-1])
+        return ops.mean(ops.reshape(tokens, shape), axis=2)[:, : self.count - delay]
+
+
+def stretch(first: Any, length: int, count: int) -> Any:
+    """Which of so many embeddings lie in a stretch of each clip, (batch, count), ones and zeros.
+
+    Parameters
+    ----------
+    first : tensor, shape (batch, 1)
+        May be below zero.
+    length, count : int
+    """
+    place = ops.arange(count)[None]
+    return ops.cast(ops.logical_and(place >= first, place < first + length), "float32")
