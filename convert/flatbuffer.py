@@ -84,6 +84,8 @@ class Operator:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one call."""
+        if self.kind == "BATCH_MATMUL":  # neither of the two as its transpose
+            return self.outputs[0].elements * self.inputs[0].shape[-1]
         if self.kind not in CONVOLUTIONS or len(self.inputs) < 2:
             return 0
         kernel = self.inputs[1]

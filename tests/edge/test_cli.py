@@ -326,7 +326,7 @@ def test_a_hold_leaves_fewer_events(edgelid: Edgelid, sample: Path) -> None:
             for record in records(edgelid("listen", "--json", "--input", sample, "--hold", hold))
             if record["type"] == "change"
         ]
-        for hold in ("0", "5")
+        for hold in ("0", "4")
     ]
     assert "unknown" in changes[0]
     assert changes[1] == [language for language in changes[0] if language != "unknown"]

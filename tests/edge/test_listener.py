@@ -315,7 +315,9 @@ def test_quiet_spanish_is_heard_as_the_loud_one_is(
     assert [each.language for each in quiet[:3]] == ["en", "es", "fr"]
     for one, other in zip(quiet, loud, strict=True):
         assert one.confidence == pytest.approx(other.confidence, abs=0.02)
-        assert (one.start_s, one.end_s) == pytest.approx((other.start_s, other.end_s), abs=0.3)
+        assert one.start_s == pytest.approx(other.start_s, abs=0.5)
+        # A pause of a second is told in one of them and belongs to the speech before in the other.
+        assert one.end_s == pytest.approx(other.end_s, abs=1.1)
 
 
 def test_quiet_speech_is_what_a_louder_microphone_hears(
@@ -331,8 +333,10 @@ def test_quiet_speech_is_what_a_louder_microphone_hears(
     fixed = Listener(model, graphs, HASTY, automatic_gain=False)
     louder = [*fixed.hear([quiet * np.float32(8)])]
     amplified = [index for index, each in enumerate(whole) if each.gain == 8.0]
-    assert amplified == [*range(7, len(whole) - 1)]  # and the end, which has no windows
-    assert answers(whole)[7:] == answers(louder)[7:]
+    late_hops = model.description.stream.delay_frames // model.description.stream.hop_frames
+    first = 7 - late_hops  # of the answers: those that would be about the time before do not come
+    assert amplified == [*range(first, len(whole) - 1)]  # and the end, which has no windows
+    assert answers(whole)[first:] == answers(louder)[first:]
 
 
 def test_what_is_loud_enough_is_heard_without_a_gain(

@@ -14,7 +14,7 @@ from edge.errors import EdgelidError
 from train.config import RunConfig, from_dict, read_config
 
 FOLDER = Path(train.__file__).parent / "configs"
-STUDENTS = ("compact", "edgelid-9-taught", "edgelid-9-deep")
+STUDENTS = ("compact", "edgelid-9-taught", "edgelid-9-deep", "edgelid-9-attention")
 OF_WAVEFORMS = (*STUDENTS, "large")  # train.waveforms reads more in them
 OF_THE_CORPUS = ("own", "own-few")  # see tests/train/fit/test_configuring.py
 CONFIGS = sorted(

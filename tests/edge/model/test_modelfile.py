@@ -373,6 +373,7 @@ def test_several_lengths_that_do_not_fit_each_other(change: dict[str, Any]) -> N
     def several(values: dict[str, Any]) -> None:
         values["format_version"] = modelfile.LENGTHS_FORMAT_VERSION
         values["stream"] |= {"embedding": 0, "states": [], "stride_frames": 1}
+        values["stream"]["delay_frames"] = 0
         values["stream"] |= {"receptive_field_frames": 50, "windows_s": [0.1, 0.3, 0.5]}
         values["decoder"]["window_s"] = 0.3
 
@@ -396,6 +397,7 @@ def test_more_digits_than_a_float_has_room_for(field: str) -> None:
     def change(values: dict[str, Any]) -> None:
         values["format_version"] = modelfile.WINDOW_FORMAT_VERSION
         values["stream"] |= {"embedding": 0, "states": [], "stride_frames": 1}
+        values["stream"]["delay_frames"] = 0
         values["stream"] |= {"receptive_field_frames": 100, "windows_s": [1.0]}
         values["decoder"]["window_s"] = 1.0
         values["stream"][field] = 10**400

@@ -17,6 +17,7 @@ from train.fit.finetune import initial_weights
 from train.fit.loop import Beginning, fit
 from train.fit.training_data import Corpus, Place, open_corpus
 from train.model.checkpoint import load_checkpoint, restore_model
+from train.model.shipped import TRUNK
 
 PACKAGE = Path(train.__file__).parent
 
@@ -58,7 +59,7 @@ def test_from_a_run_that_goes_on(tiny_config: RunConfig, tiny_run: Path) -> None
 
 def test_from_the_shipped_checkpoint() -> None:
     config = read_config(PACKAGE / "configs" / "finetune-malayalam.toml")
-    weights = initial_weights(config, PACKAGE / "checkpoints" / "edgelid-9.npz")
+    weights = initial_weights(config, TRUNK)
     assert weights[-1].shape == (12,)
 
 
