@@ -149,7 +149,7 @@ def measure(wanted: Wanted, say: Say) -> dict[str, Any]:
             hops = min(run.hops, max(1, run.setup.hops(round(PACED_S * SAMPLE_RATE_HZ))))
             audio_s = hops * run.setup.hop_s
             say(f"round {number + 1} of {ROUNDS}, {_name(run)}: {audio_s:.1f} s in real time")
-            audio = blocks(samples, run.setup.samples(hops))
+            audio = blocks(samples, run.setup.heard_samples(hops))
             run.paced.append(in_real_time(run.setup, audio))
     load = _load(clock_s, busy, own_s)
     for number in range(ROUNDS):
@@ -276,7 +276,7 @@ def _warm_up(run: _Run, samples: Float32Array, seconds: float | None) -> None:
     setup = run.setup
     most = setup.hops(round((seconds or PASS_S) * SAMPLE_RATE_HZ))
     hops = min(most, WARM_UP_HOPS)
-    run.warm_up = flat_out(setup, blocks(samples, setup.samples(hops)))
+    run.warm_up = flat_out(setup, blocks(samples, setup.heard_samples(hops)))
     run.hops = most
     if seconds is None:
         hop_s = float(np.median(run.warm_up.wall_ns)) / 1e9
@@ -290,7 +290,7 @@ def _warm_up(run: _Run, samples: Float32Array, seconds: float | None) -> None:
 
 
 def _round(run: _Run, samples: Float32Array, number: int) -> None:
-    setup, length = run.setup, run.setup.samples(run.hops)
+    setup, length = run.setup, run.setup.heard_samples(run.hops)
     run.add("whole", flat_out(setup, blocks(samples, length)))
     for name, cost in watched(setup, blocks(samples, length)).items():
         run.add(name, cost)

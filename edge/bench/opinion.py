@@ -152,7 +152,7 @@ def _real_time(
     hops = setup.hops(round(PACED_S * SAMPLE_RATE_HZ))
     say(f"second opinion: {hops * setup.hop_s:.1f} s in real time")
     try:
-        paced = in_real_time(setup, blocks(samples, setup.samples(hops)))
+        paced = in_real_time(setup, blocks(samples, setup.heard_samples(hops)))
     finally:
         second.close()
     late_ns = np.asarray(paced.late_ns)

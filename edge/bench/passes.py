@@ -84,9 +84,61 @@ class Setup:
         """Answers that so many samples bring."""
         return max(0, int((samples - self.samples(0)) // (self.hop_s * SAMPLE_RATE_HZ)))
 
+    @property
+    def late_hops(self) -> int:
+        """Of audio that go in before the first answer comes out."""
+        stream = self.model.description.stream
+        return stream.delay_frames // stream.hop_frames
+
+    def heard_samples(self, hops: int) -> int:
+        """Length of the audio that so many answers come in the course of.
+
+        Those that its end brings are not among them, and no pass measures them.
+        """
+        return self.samples(hops + self.late_hops)
+
     def listener(self) -> Listener:
         """As ``edgelid listen`` makes it."""
         return Listener(self.model, self.graphs, self.model.description.decoder)
+
+
+class _Course:
+    """What is measured of a stream: neither the hops before its first answer nor its end.
+
+    Parameters
+    ----------
+    setup : Setup
+
+    Attributes
+    ----------
+    on : bool
+        Whether it is being measured now.
+    cpu_ns, wakeups : int
+        Of all threads meanwhile.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._lead = setup.samples(setup.late_hops) if setup.late_hops else 0
+        self.on = False
+        self.cpu_ns = self.wakeups = 0
+
+    def of(self, audio: Iterable[Float32Array]) -> Iterator[Float32Array]:
+        """The same audio, to be listened to; whoever asks for more has heard what there was."""
+        left = self._lead
+        for block in audio:
+            if left:
+                yield block[:left]
+            rest = block[left:]
+            left -= len(block) - len(rest)
+            if left == 0 and not self.on:
+                self.cpu_ns, self.wakeups = -time.process_time_ns(), -_sleeps()
+                self.on = True
+            if len(rest):
+                yield rest
+        if self.on:
+            self.on = False
+            self.cpu_ns += time.process_time_ns()
+            self.wakeups += _sleeps()
 
 
 def blocks(samples: Float32Array, length: int) -> Iterator[Float32Array]:
@@ -108,23 +160,34 @@ def blocks(samples: Float32Array, length: int) -> Iterator[Float32Array]:
 
 
 def _listen(
-    listener: Listener, audio: Iterable[Float32Array], after_hop: Callable[[], None] = lambda: None
+    course: _Course,
+    listener: Listener,
+    audio: Iterable[Float32Array],
+    after_hop: Callable[[], None] = lambda: None,
 ) -> Cost:
     """Listen as fast as it goes; what comes after each hop is not on its clock."""
     cost = Cost()
-    cpu_ns, last_ns = time.process_time_ns(), time.perf_counter_ns()
-    for heard in listener.hear(audio):
-        if heard.windows:
+    last_ns = 0
+
+    def timed() -> Iterator[Float32Array]:
+        nonlocal last_ns
+        for block in course.of(audio):
+            if course.on and not last_ns:
+                last_ns = time.perf_counter_ns()
+            yield block
+
+    for heard in listener.hear(timed()):
+        if heard.windows and course.on:
             cost.wall_ns.append(time.perf_counter_ns() - last_ns)
             after_hop()
-        last_ns = time.perf_counter_ns()
-    cost.cpu_ns = time.process_time_ns() - cpu_ns
+            last_ns = time.perf_counter_ns()
+    cost.cpu_ns = course.cpu_ns
     return cost
 
 
 def flat_out(setup: Setup, audio: Iterable[Float32Array]) -> Cost:
     """Listen as fast as it goes, with two looks at the clock a hop and nothing else."""
-    return _listen(setup.listener(), audio)
+    return _listen(_Course(setup), setup.listener(), audio)
 
 
 def watched(setup: Setup, audio: Iterable[Float32Array]) -> dict[str, Cost]:
@@ -135,7 +198,7 @@ def watched(setup: Setup, audio: Iterable[Float32Array]) -> dict[str, Cost]:
     dict of str to Cost
         Of every stage; of ``rest``, which is in no stage; and of ``all``.
     """
-    listener = setup.listener()
+    course, listener = _Course(setup), setup.listener()
     stages: dict[str, Cost] = {name: Cost() for name in listener.stages()}
     current_ns: dict[str, int] = defaultdict(int)
 
@@ -143,6 +206,8 @@ def watched(setup: Setup, audio: Iterable[Float32Array]) -> dict[str, Cost]:
         def timed(*arguments: Any) -> Any:
             cpu_ns, start_ns = time.process_time_ns(), time.perf_counter_ns()
             answer = call(*arguments)
+            if not course.on:
+                return answer
             current_ns[name] += time.perf_counter_ns() - start_ns
             stages[name].cpu_ns += time.process_time_ns() - cpu_ns
             return answer
@@ -155,7 +220,7 @@ def watched(setup: Setup, audio: Iterable[Float32Array]) -> dict[str, Cost]:
 
     watch(listener, around)
     try:
-        whole = _listen(listener, audio, end_hop)
+        whole = _listen(course, listener, audio, end_hop)
     finally:
         unwatch(listener)
     rest = Cost(
@@ -172,7 +237,7 @@ def watched(setup: Setup, audio: Iterable[Float32Array]) -> dict[str, Cost]:
 
 def in_real_time(setup: Setup, audio: Iterable[Float32Array]) -> Paced:
     """Listen as to a microphone."""
-    listener = setup.listener()
+    course, listener = _Course(setup), setup.listener()
     heard_samples = 0
 
     def counted(audio: Iterable[Float32Array]) -> Iterator[Float32Array]:
@@ -182,13 +247,12 @@ def in_real_time(setup: Setup, audio: Iterable[Float32Array]) -> Paced:
             yield block
 
     late_ns = []
-    wakeups = _sleeps()
-    cpu_ns, start_ns = time.process_time_ns(), time.monotonic_ns()
-    for heard in listener.hear(counted(paced(audio))):
-        if heard.windows:
+    start_ns = time.monotonic_ns()
+    for heard in listener.hear(course.of(counted(paced(audio)))):
+        if heard.windows and course.on:
             due_ns = start_ns + round(1e9 * due_s(heard_samples))
             late_ns.append(time.monotonic_ns() - due_ns)
-    return Paced(late_ns, time.process_time_ns() - cpu_ns, _sleeps() - wakeups)
+    return Paced(late_ns, course.cpu_ns, course.wakeups)
 
 
 def _sleeps() -> int:

@@ -41,15 +41,26 @@ def test_hops_and_samples_agree(setup: Setup) -> None:
         assert setup.hops(setup.samples(hops + 1) - 1) == hops
 
 
+def test_only_what_is_answered_meanwhile_is_measured(setup: Setup, speech: Float32Array) -> None:
+    assert setup.late_hops > 0
+    assert setup.heard_samples(HOPS) == setup.samples(HOPS + setup.late_hops)
+    assert len(flat_out(setup, blocks(speech, setup.samples(HOPS))).wall_ns) == (
+        HOPS - setup.late_hops
+    )
+    assert len(stream_scores(setup, blocks(speech, setup.samples(HOPS)))) == HOPS
+    nothing = flat_out(setup, blocks(speech, setup.samples(setup.late_hops) - 1))
+    assert (nothing.wall_ns, nothing.cpu_ns) == ([], 0)
+
+
 def test_every_hop_is_accounted_for(setup: Setup, speech: Float32Array) -> None:
-    cost = flat_out(setup, blocks(speech, setup.samples(HOPS)))
+    cost = flat_out(setup, blocks(speech, setup.heard_samples(HOPS)))
     assert len(cost.wall_ns) == HOPS
     assert min(cost.wall_ns) > 0
     assert cost.cpu_ns > 0
 
 
 def test_the_stages_add_up_to_the_whole(setup: Setup, speech: Float32Array) -> None:
-    costs = watched(setup, blocks(speech, setup.samples(HOPS)))
+    costs = watched(setup, blocks(speech, setup.heard_samples(HOPS)))
     assert set(costs) == {"front_end", "step", "head", "decoder", "rest", "all"}
     whole = costs.pop("all")
     for name, cost in costs.items():
@@ -62,13 +73,13 @@ def test_the_stages_add_up_to_the_whole(setup: Setup, speech: Float32Array) -> N
 
 def test_the_watch_goes_away(setup: Setup, speech: Float32Array) -> None:
     before = dict(vars(setup.graphs))
-    watched(setup, blocks(speech, setup.samples(3)))
+    watched(setup, blocks(speech, setup.heard_samples(3)))
     stream_scores(setup, blocks(speech, setup.samples(3)))
     assert set(vars(setup.graphs)) == set(before)
 
 
 def test_no_answer_comes_before_its_audio(setup: Setup, speech: Float32Array) -> None:
-    paced = in_real_time(setup, blocks(speech, setup.samples(3)))
+    paced = in_real_time(setup, blocks(speech, setup.heard_samples(3)))
     assert len(paced.late_ns) == 3
     assert min(paced.late_ns) > 0
     assert paced.cpu_ns > 0
@@ -79,7 +90,7 @@ def test_it_sleeps_longer_than_a_hop(setup: Setup, speech: Float32Array) -> None
     counts = []
     # Seven of its own, fewer where it is late. A busy machine adds some that are not ours.
     while not counts or (min(counts) >= hops and len(counts) < 5):
-        paced = in_real_time(setup, blocks(speech, setup.samples(hops)))
+        paced = in_real_time(setup, blocks(speech, setup.heard_samples(hops)))
         assert len(paced.late_ns) == hops
         counts.append(paced.wakeups)
     assert 1 <= min(counts) < hops
@@ -92,7 +103,8 @@ def test_recomputing_gives_what_the_stream_gives(
     expected = stream_scores(setup, [stream])
     window_s = model.description.decoder.window_s
     recomputation = Recomputation(model, graphs, window_s)
-    hops = [0, 5, recomputation.window_hops, recomputation.context_hops, 50, 70]
+    last = len(expected) - 1  # silence follows it
+    hops = [0, 5, recomputation.window_hops, recomputation.context_hops, 50, 70, last - 1]
     _, found = recomputed(recomputation, stream, hops, recomputation.context_hops)
     for hop, scores in zip(hops, found, strict=True):
         np.testing.assert_array_equal(scores, expected[hop])
@@ -104,7 +116,8 @@ def test_recomputing_gives_what_the_stream_gives(
 
 def test_recomputing_takes_as_much_audio_as_it_says(model: ModelFile, graphs: Graphs) -> None:
     recomputation = Recomputation(model, graphs, 3.0)
-    assert recomputation.window_hops == 19  # 3.04 s
     stream = model.description.stream
+    late_hops = stream.delay_frames // stream.hop_frames
+    assert recomputation.window_hops == 19 + late_hops  # 3.04 s, and what follows
     frames = 300 + stream.receptive_field_frames - stream.stride_frames
     assert recomputation.context_hops == -(-frames // stream.hop_frames)

@@ -45,7 +45,10 @@ def test_a_watch_counts_every_call_and_changes_nothing() -> None:
     watched = hear(around)
     hops = sum(bool(heard.windows) for heard in watched)
     assert hops > 400
-    assert calls["step"] == calls["decoder"] == hops
+    stream = read_model(DEFAULT_MODEL).description.stream
+    # The first answers wait for so many hops, and the last ones for silence behind the end.
+    assert calls["step"] == hops + stream.delay_frames // stream.hop_frames
+    assert calls["decoder"] == hops
     assert calls["head"] == 2 * hops  # the decoder's window, and a short one to find borders by
     assert calls["front_end"] > 0
     assert [h.finished for h in watched] == [h.finished for h in hear()]
