@@ -26,6 +26,7 @@ from edge.classifier import (
     softmax,
 )
 from edge.errors import EdgelidError
+from edge.features import open_front_end
 from edge.frontend import Float32Array, Float64Array
 from edge.model.interpreter import Graphs, Int8Array, open_graphs
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, Quantisation, read_model
@@ -36,6 +37,14 @@ STRIDE_SAMPLES = STREAM.stride_frames * CONFIG.hop_samples  # from embedding to 
 PER_HOP = STREAM.hop_frames // STREAM.stride_frames
 # Embeddings of a stream that hear of what was before its start.
 UNFILLED = -(-STREAM.receptive_field_frames // STREAM.stride_frames) - 1
+# Hops and embeddings that the trunk says of the time before the stream; it hears as much of what
+# comes after a moment before it says what was then.
+LATE_HOPS, LATE = (
+    STREAM.delay_frames // STREAM.hop_frames,
+    STREAM.delay_frames // STREAM.stride_frames,
+)
+# Embeddings of a stream, as its windows have them, that hear of what was before its start.
+CONTEXT = UNFILLED - LATE
 
 
 class Recorder:
@@ -98,6 +107,37 @@ def bits(windows: list[list[Window]]) -> list[tuple[float, float, float, bytes]]
     ]
 
 
+def trunk_of(audio: Float32Array) -> Int8Array:
+    """What the trunk alone says of a stream, shape (n, embedding + 1), one row an embedding of it.
+
+    Zeros follow the frames that make whole embeddings; what is said late is moved to its time.
+    """
+    frames = open_front_end(CONFIG, MODEL.filterbank).process(audio)
+    count = len(frames) // STREAM.stride_frames
+    hops = -(-count // PER_HOP) + LATE_HOPS
+    heard = np.zeros((hops, STREAM.hop_frames, CONFIG.features), np.float32)
+    whole = count * STREAM.stride_frames
+    heard.reshape(-1, CONFIG.features)[:whole] = frames[:whole]
+    recorder = Recorder(GRAPHS)
+    recorder.reset()
+    for hop in heard:
+        recorder.step(quantise(hop, GRAPHS.frames))
+    return recorder.trace[LATE : LATE + count]
+
+
+def probabilities_of(said: Int8Array, window_s: float) -> Float64Array:
+    """Of a window of embeddings and their weights, shape (n, embedding + 1)."""
+    said = said.astype(np.int64)
+    x, w = said[:, :-1] - GRAPHS.embeddings.zero_point, said[:, -1:] - GRAPHS.weights.zero_point
+    sums = np.concatenate([w, w * x, w * x * x], axis=1).sum(axis=0)
+    pooled = quantise(pool(sums, GRAPHS.embeddings, GRAPHS.weights), GRAPHS.pooled)
+    scores = real(GRAPHS.head(pooled), GRAPHS.scores)
+    temperature = MODEL.description.calibration.temperature(window_s)
+    expected = np.array(module.calibrated(scores.tolist(), temperature))
+    np.testing.assert_allclose(expected, softmax(scores / temperature), rtol=1e-12)
+    return expected
+
+
 # --- exactness -------------------------------------------------------------------------------
 
 
@@ -129,7 +169,8 @@ def test_any_start_gives_the_same_embeddings_once_the_receptive_field_is_full(st
     assert (late.trace[:UNFILLED] != whole.trace[start:][:UNFILLED]).any()
 
 
-@pytest.mark.parametrize("window_s", [0.04, 0.4, 1.0, 3.0, 5.0])
+# Windows of whole hops (0.8 s, 3.2 s) get no more context than the receptive field has.
+@pytest.mark.parametrize("window_s", [0.04, 0.4, 0.8, 1.0, 3.0, 3.2, 5.0])
 def test_a_window_of_the_stream_is_that_window_computed_alone(window_s: float) -> None:
     audio = audio_of(9.0)
     size = round(window_s * 16_000 / STRIDE_SAMPLES)
@@ -137,9 +178,13 @@ def test_a_window_of_the_stream_is_that_window_computed_alone(window_s: float) -
     hops = [9, 17, 30, len(in_stream) - 2]
     for (window,) in (in_stream[hop] for hop in hops):
         last = round(window.end_s * 16_000 / STRIDE_SAMPLES)  # embeddings from the beginning
-        first = max(0, last - size - UNFILLED)
-        with_context = audio[first * STRIDE_SAMPLES : samples_of(last * STREAM.stride_frames)]
-        (*_, (alone,)), _ = classify([with_context], (window_s,))
+        first = max(0, last - size - CONTEXT)
+        if LATE:  # only the end of a stream is a window's end within a hop, and it hears no more
+            first -= first % PER_HOP
+        heard = last * STREAM.stride_frames + STREAM.delay_frames
+        with_context = audio[first * STRIDE_SAMPLES : samples_of(heard)]
+        found, _ = classify([with_context], (window_s,))
+        (alone,) = found[-(-(last - first) // PER_HOP) - 1]
         assert alone.probabilities.tobytes() == window.probabilities.tobytes()
         assert alone.end_s + first * STRIDE_SAMPLES / 16_000 == pytest.approx(window.end_s)
 
@@ -212,19 +257,14 @@ def test_a_window_without_any_speech_pools_to_nothing() -> None:
 
 def test_the_running_sums_are_the_sums_of_the_window() -> None:
     windows, recorder = classify([FOUR_SECONDS], (1.0,))
+    trunk = trunk_of(FOUR_SECONDS)
+    assert recorder.trace[LATE : LATE + len(trunk)].tobytes() == trunk.tobytes()
+    assert len(windows) == -(-len(trunk) // PER_HOP)
     size = round(16_000 / STRIDE_SAMPLES)
-    for index in (0, 3, 10, len(windows) - 2):
-        last = (index + 1) * PER_HOP
-        said = recorder.trace[max(0, last - size) : last].astype(np.int64)
-        x, w = said[:, :-1] - GRAPHS.embeddings.zero_point, said[:, -1:] - GRAPHS.weights.zero_point
-        sums = np.concatenate([w, w * x, w * x * x], axis=1).sum(axis=0)
-        pooled = quantise(pool(sums, GRAPHS.embeddings, GRAPHS.weights), GRAPHS.pooled)
-        scores = real(GRAPHS.head(pooled), GRAPHS.scores)
-        temperature = MODEL.description.calibration.temperature(1.0)
-        found = windows[index][0].probabilities
-        expected = np.array(module.calibrated(scores.tolist(), temperature))
-        assert found.tobytes() == expected.tobytes()
-        np.testing.assert_allclose(found, softmax(scores / temperature), rtol=1e-12)
+    for index, (window,) in enumerate(windows):
+        last = min((index + 1) * PER_HOP, len(trunk))
+        expected = probabilities_of(trunk[max(0, last - size) : last], 1.0)
+        assert window.probabilities.tobytes() == expected.tobytes()
 
 
 def test_the_constant_of_the_pooling_is_that_of_the_training() -> None:
@@ -275,31 +315,74 @@ def test_windows_grow_until_they_are_full() -> None:
         assert window.length_s == 1.0
 
 
-def test_nothing_is_left_after_whole_hops() -> None:
-    audio = FOUR_SECONDS[: samples_of(3 * STREAM.hop_frames)]
+def test_only_what_is_late_is_left_after_whole_hops() -> None:
+    audio = FOUR_SECONDS[: samples_of((3 + LATE_HOPS) * STREAM.hop_frames)]
     streaming = StreamingClassifier(MODEL, GRAPHS, [3.0])
-    assert len(list(streaming.process(audio))) == 3
-    assert list(streaming.flush()) == []
+    assert streaming.delay_s == pytest.approx(LATE_HOPS * streaming.hop_s)
+    given = list(streaming.process(audio))
+    assert len(given) == 3
+    left = list(streaming.flush())
+    assert len(left) == LATE_HOPS
+    ends_s = [window.end_s for (window,) in given + left]
+    assert ends_s == pytest.approx([hop * streaming.hop_s for hop in range(1, 4 + LATE_HOPS)])
+
+
+def test_windows_come_as_much_later_as_the_delay() -> None:
+    streaming = StreamingClassifier(MODEL, GRAPHS, [3.0])
+    start = 0
+    for hop in range(1, 12):
+        end = samples_of(hop * STREAM.hop_frames)
+        assert list(streaming.process(FOUR_SECONDS[start : end - 1])) == []
+        ends_s = [window.end_s for (window,) in streaming.process(FOUR_SECONDS[end - 1 : end])]
+        expected_s = [hop * streaming.hop_s - streaming.delay_s] if hop > LATE_HOPS else []
+        assert ends_s == pytest.approx(expected_s)
+        start = end
+
+
+@pytest.mark.skipif(not LATE, reason="the model has no delay")
+@pytest.mark.parametrize("embeddings", range(1, LATE + 1))
+@pytest.mark.parametrize("more_frames", [0, STREAM.stride_frames - 1])
+def test_a_stream_shorter_than_the_delay_is_all_in_its_end(
+    embeddings: int, more_frames: int
+) -> None:
+    audio = FOUR_SECONDS[8_000:][: samples_of(embeddings * STREAM.stride_frames + more_frames)]
+    streaming = StreamingClassifier(MODEL, GRAPHS, [0.2, 3.0])
+    assert list(streaming.process(audio)) == []
+    windows = list(streaming.flush())
+    trunk = trunk_of(audio)
+    assert len(trunk) == embeddings
+    lasts = [*range(PER_HOP, embeddings, PER_HOP), embeddings]
+    assert len(windows) == len(lasts)
+    for some, last in zip(windows, lasts, strict=True):
+        for window, size in zip(some, (5, 75), strict=True):
+            first = max(0, last - size)
+            assert window.start_s == pytest.approx(first * STRIDE_SAMPLES / 16_000)
+            assert window.end_s == pytest.approx(last * STRIDE_SAMPLES / 16_000)
+            expected = probabilities_of(trunk[first:last], window.length_s)
+            assert window.probabilities.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("embeddings", range(1, PER_HOP))
 @pytest.mark.parametrize("more_frames", range(STREAM.stride_frames))
 def test_the_rest_of_a_hop_is_what_a_longer_stream_says(embeddings: int, more_frames: int) -> None:
-    frames = 5 * STREAM.hop_frames + embeddings * STREAM.stride_frames + more_frames
+    hops = max(5, CONTEXT // PER_HOP + 2)
+    frames = hops * STREAM.hop_frames + embeddings * STREAM.stride_frames + more_frames
     audio = FOUR_SECONDS[: samples_of(frames)]
+    assert len(audio) == samples_of(frames)
     streaming = StreamingClassifier(MODEL, GRAPHS, [3.0])
-    assert len(list(streaming.process(audio))) == 5
-    ((last,),) = streaming.flush()
-    assert last.end_s == pytest.approx((5 * PER_HOP + embeddings) * STRIDE_SAMPLES / 16_000)
+    assert len(list(streaming.process(audio))) == hops - LATE_HOPS
+    *late, (last,) = streaming.flush()
+    assert len(late) == LATE_HOPS
+    assert last.end_s == pytest.approx((hops * PER_HOP + embeddings) * STRIDE_SAMPLES / 16_000)
     # A window that ends there, of a stream that started so that this is the end of a hop.
     ahead = (PER_HOP - embeddings) * STRIDE_SAMPLES
-    count = 5 * PER_HOP + embeddings - UNFILLED
-    if count > 0:
-        length_s = count * STRIDE_SAMPLES / 16_000
-        (*_, (short,)), _ = classify([audio], (length_s,))
-        before = audio_of(4.0 + ahead / 16_000, 1.0 - ahead / 16_000)
-        (*_, (longer,)), _ = classify([before[: ahead + len(audio)]], (length_s,))
-        assert short.probabilities.tobytes() == longer.probabilities.tobytes()
+    count = hops * PER_HOP + embeddings - CONTEXT
+    assert count > 0
+    length_s = count * STRIDE_SAMPLES / 16_000
+    (*_, (short,)), _ = classify([audio], (length_s,))
+    before = audio_of(4.0 + ahead / 16_000, 1.0 - ahead / 16_000)
+    (*_, (longer,)), _ = classify([before[: ahead + len(audio)]], (length_s,))
+    assert short.probabilities.tobytes() == longer.probabilities.tobytes()
 
 
 @pytest.mark.parametrize("samples", [1, 160, 399, 400, 879])
