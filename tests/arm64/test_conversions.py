@@ -21,7 +21,7 @@ from tests.arm64.outputs import (
     outputs_there,
     written,
 )
-from tests.convert.test_architectures import SHAPES, converted
+from tests.convert.test_architectures import CONVOLUTIONS, converted
 from tests.synthetic import speech
 
 pytestmark = pytest.mark.emulation
@@ -42,7 +42,9 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Audio:
     return written(speech("en", "dora", 2, 4.0), tmp_path_factory.mktemp("audio"))
 
 
-@pytest.fixture(scope="module", params=SHAPES, ids=["one stage", "two stages", "three stages"])
+@pytest.fixture(
+    scope="module", params=CONVOLUTIONS, ids=["one stage", "two stages", "three stages"]
+)
 def drawn(
     request: pytest.FixtureRequest, audio: Audio, tmp_path_factory: pytest.TempPathFactory
 ) -> Fresh:
