@@ -83,5 +83,6 @@ def test_languages_are_told_after_recoveries(caplog: pytest.LogCaptureFixture) -
     told = {True: 0, False: 0}
     for (heard_s, right, _), number in counts.stretches.items():
         told[right] += number if heard_s == enough else 0
-    # The model takes the beginning of Spanish for Italian now and then.
-    assert told[False] <= told[True] / 10
+    # The model takes the beginning of a language for another now and then, without faults, too.
+    without_faults = sum(n for (_, _, theirs), n in counts.stretches.items() if not theirs)
+    assert told[False] <= min(without_faults + 1, told[True] / 4)
