@@ -244,9 +244,7 @@ def float_window_to_tflite(network: Any, shape: tuple[int, ...]) -> bytes:
     EdgelidError
         If the converter gives up.
     """
-    function = window_function(network, shape)
-    operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return _to_tflite([network], {WINDOW_SIGNATURE: function}, None, operators, int8_weights=True)
+    return any_window_to_tflite(network, window_function(network, shape))
 
 
 def any_window_to_tflite(network: Any, function: Any) -> bytes:

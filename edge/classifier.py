@@ -279,9 +279,6 @@ class _WholeWindows:
         self._frames = np.concatenate([self._frames, frames[:count]])[-self._count :]
         self._total += count
 
-    def wait(self, frames: Float32Array) -> None:
-        """Never called: a window has no delay."""
-
     def scores(self, first: int, last: int) -> list[float]:
         """Of the window of frames from `first` to before `last`; too few are repeated."""
         oldest = self._total - len(self._frames)
@@ -538,8 +535,13 @@ class StreamingClassifier:
             hop = np.zeros_like(hop)
 
     def _wait(self, frames: Float32Array) -> None:
-        self._memory.wait(frames)
+        self._step(frames)
         self._waiting_hops -= 1
+
+    def _step(self, frames: Float32Array) -> None:
+        """Take a hop of frames whose embeddings are of the time before the stream."""
+        assert isinstance(self._memory, _Totals), "a model of whole windows is never late"
+        self._memory.wait(frames)
 
     def _gathered_frames(self) -> Float32Array:
         """Frames of the samples gathered."""
@@ -560,7 +562,7 @@ class StreamingClassifier:
         for number, hop in enumerate(hops):
             frames = self._front_end.process(hop)
             if number < self._late_hops:
-                self._memory.wait(frames)
+                self._step(frames)
             else:
                 self._memory.advance(frames, self._per_hop)
 

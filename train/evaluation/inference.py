@@ -201,7 +201,7 @@ class Scorer:
 
     def _score(self, samples: Float32Array) -> Float64Array:
         if self._both is not None:
-            probabilities = self._both.classify(_Samples(samples)).probabilities
+            probabilities = self._both.classify(Samples(samples)).probabilities
             both: Float64Array = np.log(np.array([*probabilities.values()]) + TINY)
             return both
         return self._score_alone(samples)
@@ -323,7 +323,7 @@ class Scorer:
         listener = Listener(model, graphs, model.description.decoder, second=second)
         changes: list[Change] = []
         segments: list[Segment] = []
-        for heard in listener.hear(_Samples(samples).blocks()):
+        for heard in listener.hear(Samples(samples).blocks()):
             changes += [heard.change] if heard.change else []
             segments += heard.finished
         return changes, segments
@@ -366,7 +366,7 @@ class _Large:
         return decode(windows, model.labels, settings, classifier.hop_s, classifier.delay_s)
 
 
-class _Samples(AudioSource):
+class Samples(AudioSource):
     """Samples as a source of audio."""
 
     name = "the samples"

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from edge.audio.sources import AudioSource
 from edge.classifier import StreamingClassifier
 from edge.decoder import decoder_windows_s
 from edge.errors import EdgelidError
@@ -32,6 +31,7 @@ from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cuts, read_audio
 from train.corpus.manifest import DEV, Clip, corpus_dir, open_manifest
 from train.evaluation.conditions import CLEAN, SPLIT, Sounds, disturb, find_sounds
 from train.evaluation.evaluate import STREAM_S, clips_to_score
+from train.evaluation.inference import Samples
 from train.evaluation.report import write_json
 from train.evaluation.streams import Stream, decode, make_stream, score_streams, windows_of
 from train.features.cache import seed_of
@@ -146,7 +146,7 @@ class Hearing:
 
     def classify(self, samples: Float32Array) -> Float64Array:
         """As `edgelid classify`, probabilities of shape (classes,)."""
-        answer = self._recordings.classify(_Samples(samples))
+        answer = self._recordings.classify(Samples(samples))
         return np.array([*answer.probabilities.values()])
 
     def listen(self, samples: Float32Array) -> Float64Array:
@@ -194,19 +194,6 @@ def taken_for_speech(
         "speech": round(float((heard[:, nonspeech] < 0.5).mean()), 4),
         "sure": round(float(sure.mean()), 4),
     }
-
-
-class _Samples(AudioSource):
-    name = "the samples"
-
-    def __init__(self, samples: Float32Array) -> None:
-        self._samples = samples
-
-    def blocks(self) -> Iterator[Float32Array]:
-        yield self._samples
-
-    def close(self) -> None:
-        """Nothing."""
 
 
 def accuracy(
