@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from unicodedata import combining, normalize
 
 UNKNOWN = "unknown"  # the answer where no class is sure enough
 
@@ -59,15 +59,20 @@ _IN_THE_NINE = {
 
 def _folded(word: str) -> str:
     """A word without what people leave out: case, and accents."""
+    from unicodedata import combining, normalize  # of no use where no language is named
+
     return "".join(letter for letter in normalize("NFKD", word.casefold()) if not combining(letter))
 
 
-_CODES = {
-    _folded(word): code
-    for table in (_LANGUAGES, _IN_THE_NINE)
-    for code, words in table.items()
-    for word in (code, *words.split())
-}
+@functools.cache
+def _codes() -> dict[str, str]:
+    """Codes of languages by their names, folded."""
+    return {
+        _folded(word): code
+        for table in (_LANGUAGES, _IN_THE_NINE)
+        for code, words in table.items()
+        for word in (code, *words.split())
+    }
 
 
 def language_name(label: str) -> str:
@@ -101,7 +106,7 @@ def meant(languages: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
 def code_of(name: str) -> str:
     """Code of the language with this name or code, with or without a region; or what was given."""
     word = _folded(name.strip())
-    if word in _CODES:
-        return _CODES[word]
+    if word in _codes():
+        return _codes()[word]
     first = word.replace("_", "-").partition("-")[0]
-    return _CODES.get(first, word) if len(first) in (2, 3) else name.strip().casefold()
+    return _codes().get(first, word) if len(first) in (2, 3) else name.strip().casefold()

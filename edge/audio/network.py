@@ -11,10 +11,8 @@ from __future__ import annotations
 import logging
 import math
 import re
-import urllib.request
 from base64 import b64encode
 from collections.abc import Generator, Iterator
-from http.client import HTTPException
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -88,6 +86,10 @@ def _has_length(url: str) -> bool:
     parts = urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or parts.path.endswith(PLAYLISTS):
         return False
+    # These bring TLS and e-mail along: some MB, which files and microphones do without.
+    import urllib.request
+    from http.client import HTTPException
+
     place = parts.netloc.rpartition("@")[2]
     request = urllib.request.Request(urlunsplit((*parts[:1], place, *parts[2:4], "")))
     if parts.username is not None:

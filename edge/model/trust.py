@@ -26,6 +26,7 @@ import os
 import pickle
 import signal
 import sys
+from typing import BinaryIO
 
 from edge.errors import EdgelidError
 from edge.model.graphcheck import UnfitGraph, check_graph
@@ -33,6 +34,7 @@ from edge.model.modelfile import DEFAULT_MODEL, LARGE_MODEL, ModelFile
 
 MEMBER_SIGNATURE = b"PK\x03\x04"  # where the ZIP behind a graph begins
 MAX_SENTENCE_LETTERS = 1_000
+PART_BYTES = 1 << 16
 
 _TRIAL = ("-m", "edge.model.sandbox")
 
@@ -71,14 +73,19 @@ def admit(model: ModelFile, threads: int) -> None:
 def _comes_along(graph: bytes) -> bool:
     for path in (DEFAULT_MODEL, LARGE_MODEL):
         try:
-            if path.stat().st_size <= len(graph):
-                continue
-            shipped = path.read_bytes()
+            with path.open("rb") as shipped:
+                if _begins_with(shipped, graph) and _begins_with(shipped, MEMBER_SIGNATURE):
+                    return True
         except OSError:
             continue
-        if shipped.startswith(graph) and shipped.startswith(MEMBER_SIGNATURE, len(graph)):
-            return True
     return False
+
+
+def _begins_with(file: BinaryIO, wanted: bytes) -> bool:
+    """Whether the rest of a file does; a part of it is held at a time, for the device's memory."""
+    starts = range(0, len(wanted), PART_BYTES)
+    parts = (wanted[start : start + PART_BYTES] for start in starts)
+    return all(file.read(len(part)) == part for part in parts)
 
 
 def _try(model: ModelFile, threads: int) -> None:
