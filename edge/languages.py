@@ -94,7 +94,8 @@ def meant(languages: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
     tuple of str
         Each once.
     """
-    by_code = {code_of(label): label for label in reversed(labels)}
+    unknown = [language for language in languages if language not in labels]
+    by_code = {code_of(label): label for label in reversed(labels)} if unknown else {}
     return tuple(
         dict.fromkeys(
             language if language in labels else by_code.get(code_of(language), language)
