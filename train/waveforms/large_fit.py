@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from keras import ops
 
 from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import save_parts
+from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import Large, large_front_end
@@ -19,6 +20,7 @@ from train.waveforms.lessons import augmented_waves, cross_entropy, hits, room_c
 from train.waveforms.linear import Linear
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
+from train.waveforms.voices import draw_voices, voice_maps, voiced
 
 HEAD_BATCH_S = 3.0  # a batch for the head has as many windows of any length as a step has of this
 
@@ -38,8 +40,16 @@ def fit_large(config: dict[str, Any], segments: Segments, given: argparse.Namesp
     run = _Run(config, segments, given)
     if not run.is_fitted:
         run.fit_head()
-        run.evaluate(0)
+    run.evaluate(0)
     run.fit()
+
+
+def _weights(start: Path) -> dict[str, np.ndarray]:
+    """Weights to begin with: of a large model, or of Whisper's encoder."""
+    if is_large(start):
+        return load_parts(start)[0]
+    with np.load(start, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
 
 
 class _Run:
@@ -54,17 +64,17 @@ class _Run:
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         dropout = self._settings.get("dropout", 0.1)
         self._model = Large(self._settings["layers"], len(labels), dropout, given.precision)
-        with np.load(given.start, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = _weights(given.start)
         self._model.load_arrays(arrays)
         self.is_fitted = "head/kernel" in arrays or "large/0" in arrays
         tts_weight = self._settings.get("tts_weight", 0.6)
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
         self._judge = Judge(segments, labels, given.most)
         self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
+        self._other_voices = self._settings.get("other_voices", 0.0)
+        every = {"bank": self._bank, "voices": ops.convert_to_tensor(voice_maps(self._front_end))}
         self._constants = {
-            s: room_constants(segments, self._drawer, samples_of(round(s * 100)))
-            | {"bank": self._bank}
+            s: room_constants(segments, self._drawer, samples_of(round(s * 100))) | every
             for s in set(self._settings["lengths_s"])
         }
         self._clock, self._clips = Clock(given.limit_s), 0
@@ -77,13 +87,15 @@ class _Run:
         audio_s = self._settings["batch_s"] * self._given.batch_scale
         size = max(8, int(audio_s / (windows_s or s)) // 8 * 8)
         frames = round(s * 100)
-        mels = self._front_end.mels
-        return s, size, self._drawer.batch(size, samples_of(frames), frames, mels)
+        draw = self._drawer.batch(size, samples_of(frames), frames, self._front_end.mels)
+        draw["voices"] = draw_voices(self._drawer.rng, draw["rate"], self._other_voices)
+        return s, size, draw
 
     def _features(self, draw: Any, constants: Any) -> Any:
         samples = samples_of(draw["frames_like"].shape[0])
         wave = augmented_waves(draw, constants, samples)
-        return log_mel(wave, self._front_end, self._filters)
+        spoken = log_mel(wave, self._front_end, self._filters)
+        return voiced(spoken, draw["voices"], constants["voices"])
 
     def fit_head(self) -> None:
         """Fit the linear layer to pooled statistics of the encoder as it came.
