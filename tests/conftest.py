@@ -73,6 +73,16 @@ evaluate_every_steps = 40
 """
 
 
+# What takes minutes begins first: no process is to wait for another at the end.
+LONGEST = ("tests/train/test_own.py", "tests/train/fit/test_loop.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; the others stay in their order."""
+    place = {file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a synthetic corpus, with noise and room responses beside it."""
