@@ -20,7 +20,7 @@ from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from tests.edge.test_cli import DEVICES, ahead, sounddevice
 
 AUDIO_S = 60
-LEFT_ON_S = 1.5
+LEFT_ON_S = 3.0
 MAX_PEAK_BYTES = 70_000_000
 
 

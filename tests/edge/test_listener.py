@@ -82,9 +82,11 @@ def test_borders_are_true_whatever_is_expected(
     if told[0].language == UNKNOWN and told[0].end_s < 2:  # a second of silence
         del told[0]
     assert [segment.language for segment in told] == [answer for answer, _, _ in wanted]
-    for segment, (_, start_s, end_s) in zip(told, wanted, strict=True):
+    followed_s = [*(start_s for _, start_s, _ in wanted[1:]), wanted[-1][2]]
+    for segment, (_, start_s, end_s), next_s in zip(told, wanted, followed_s, strict=True):
         assert segment.start_s == pytest.approx(start_s, abs=0.7)
-        assert segment.end_s == pytest.approx(end_s, abs=0.7)
+        # A short pause may be taken for the end of what was spoken before it.
+        assert end_s - 0.7 <= segment.end_s <= next_s + 0.7
 
 
 def events(heard: list[Heard]) -> list[tuple[Change | None, tuple[Segment, ...], Segment]]:
@@ -127,9 +129,11 @@ def test_segments_of_the_sample_are_where_its_languages_are(
     heard = hear(model, graphs, [speech], model.description.decoder)
     told = [s for s in segments(heard) if s.language not in (NONSPEECH, UNKNOWN)]
     assert [s.language for s in told] == [part["language"] for part in spoken]
-    for segment, part in zip(told, spoken, strict=True):
+    followed_s = [*(part["start_s"] for part in spoken[1:]), spoken[-1]["end_s"]]
+    for segment, part, next_s in zip(told, spoken, followed_s, strict=True):
         assert segment.start_s == pytest.approx(part["start_s"], abs=1.0)
-        assert segment.end_s == pytest.approx(part["end_s"], abs=1.0)
+        # A short pause may be taken for the end of what was spoken before it.
+        assert part["end_s"] - 1.0 <= segment.end_s <= next_s + 1.0
     # The answer was open before the first language, and never again.
     assert [s.start_s for s in segments(heard) if s.language == UNKNOWN] == [0.0]
 
