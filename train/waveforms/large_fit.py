@@ -20,7 +20,6 @@ from train.waveforms.lessons import augmented_waves, cross_entropy, hits, room_c
 from train.waveforms.linear import Linear
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
-from train.waveforms.voices import draw_voices, voice_maps, voiced
 
 HEAD_BATCH_S = 3.0  # a batch for the head has as many windows of any length as a step has of this
 
@@ -71,10 +70,9 @@ class _Run:
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
         self._judge = Judge(segments, labels, given.most)
         self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
-        self._other_voices = self._settings.get("other_voices", 0.0)
-        every = {"bank": self._bank, "voices": ops.convert_to_tensor(voice_maps(self._front_end))}
         self._constants = {
-            s: room_constants(segments, self._drawer, samples_of(round(s * 100))) | every
+            s: room_constants(segments, self._drawer, samples_of(round(s * 100)))
+            | {"bank": self._bank}
             for s in set(self._settings["lengths_s"])
         }
         self._clock, self._clips = Clock(given.limit_s), 0
@@ -87,15 +85,13 @@ class _Run:
         audio_s = self._settings["batch_s"] * self._given.batch_scale
         size = max(8, int(audio_s / (windows_s or s)) // 8 * 8)
         frames = round(s * 100)
-        draw = self._drawer.batch(size, samples_of(frames), frames, self._front_end.mels)
-        draw["voices"] = draw_voices(self._drawer.rng, draw["rate"], self._other_voices)
-        return s, size, draw
+        mels = self._front_end.mels
+        return s, size, self._drawer.batch(size, samples_of(frames), frames, mels)
 
     def _features(self, draw: Any, constants: Any) -> Any:
         samples = samples_of(draw["frames_like"].shape[0])
         wave = augmented_waves(draw, constants, samples)
-        spoken = log_mel(wave, self._front_end, self._filters)
-        return voiced(spoken, draw["voices"], constants["voices"])
+        return log_mel(wave, self._front_end, self._filters)
 
     def fit_head(self) -> None:
         """Fit the linear layer to pooled statistics of the encoder as it came.
