@@ -70,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
     average.set_defaults(run_command=run_average)
     grow = commands.add_parser("grow", help="add blocks that change nothing until they learn")
     grow.add_argument("checkpoint", type=Path)
-    grow.add_argument("--blocks", type=int, required=True, help="to be added to the last stage")
+    how = grow.add_mutually_exclusive_group(required=True)
+    how.add_argument("--blocks", type=int, help="to be added to the last stage")
+    how.add_argument("--ahead", type=int, help="frames that layers of attention wait for")
     grow.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     grow.set_defaults(run_command=run_grow)
     balance = commands.add_parser("balance", help="biases of the languages, on development speech")
@@ -86,9 +88,17 @@ def parser() -> argparse.ArgumentParser:
         fit.add_argument("config", type=Path)
         fit.add_argument("--bank", type=Path, required=True, metavar="BANK")
         fit.add_argument("--start", type=Path, metavar="FILE.npz", help="weights to begin with")
+        fit.add_argument(
+            "--hearing",
+            type=Path,
+            required=name == "compact",
+            metavar="HEARING",
+            help="what the teacher heard"
+            if name == "compact"
+            else "what --start heard: learn from it",
+        )
         if name == "compact":
             fit.add_argument("--teacher", type=Path, required=True, metavar="LARGE.npz")
-            fit.add_argument("--hearing", type=Path, required=True, metavar="HEARING")
             fit.add_argument(
                 "--towers",
                 type=int,
@@ -203,10 +213,14 @@ def run_average(options: argparse.Namespace) -> None:
 def run_grow(options: argparse.Namespace) -> None:
     """``grow``."""
     from train.model.checkpoint import load_checkpoint
-    from train.waveforms.grow import grown
+    from train.waveforms.grow import farseeing, grown
 
     _check_output(options.output)
-    grown(load_checkpoint(options.checkpoint), options.blocks).save(options.output)
+    checkpoint = load_checkpoint(options.checkpoint)
+    found = (
+        farseeing(checkpoint, options.ahead) if options.ahead else grown(checkpoint, options.blocks)
+    )
+    found.save(options.output)
 
 
 def run_balance(options: argparse.Namespace) -> None:

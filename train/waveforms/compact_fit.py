@@ -25,8 +25,8 @@ from train.waveforms.draws import Draw
 from train.waveforms.hearing import Hearing
 from train.waveforms.judge import Judge
 from train.waveforms.large import load_large
-from train.waveforms.lessons import cross_entropy, hits, standardised, unlike
-from train.waveforms.listening import Listening, stretch
+from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, standardised, unlike
+from train.waveforms.listening import Listening, Student, stretch
 from train.waveforms.sound import filterbank
 from train.waveforms.state import load_state, save_state
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
@@ -35,7 +35,6 @@ from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_va
 # not undo what was learnt before. Layers that only training has are new in each run; behind layers
 # that were inherited (`train.waveforms.inherit`), which are at step 0, all that reads them is, too.
 HELPER_STEPS, READOUT_STEPS, NEW_FACTOR = 60, 250, 4.0
-LEAST_TOKENS = 10  # of speech in a window: with less there is nothing to be told from
 TRUNK, HEAD, FRAMES, STATISTICS, EVIDENCE = range(5)  # places of what learns
 
 
@@ -95,13 +94,8 @@ class _Distillation:
         self._labels = list(self._told.data.labels)
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         self._build()
-        self._heard = Listening(
-            self._told,
-            segments,
-            Hearing.load(given.hearing, segments),
-            self._settings.get("other_voices", 0.0),
-            self._settings.get("tts_weight", 0.6),
-        )
+        student = Student.of(self._told, self._settings)
+        self._heard = Listening(student, segments, Hearing.load(given.hearing, segments))
         stride = self._shape.stride
         self._count, self._group = self._heard.count, self._heard.group
         self._delay = round(self._shape.delay_frames / stride)

@@ -1,4 +1,4 @@
-"""A deeper network that begins as the function of a smaller one."""
+"""A larger network that begins as the function of a smaller one, or nearly."""
 
 from __future__ import annotations
 
@@ -8,6 +8,40 @@ import numpy as np
 
 from edge.errors import EdgelidError
 from train.model.checkpoint import Checkpoint, build_model, restore_model, weights_of
+
+# What a frame that was out of reach has added to its score of attention, beside what the nearest
+# one in reach has: a seventh of its weight.
+BEYOND = -2.0
+
+
+def farseeing(checkpoint: Checkpoint, ahead: int) -> Checkpoint:
+    """Let layers of attention wait for more frames that follow.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    ahead : int
+        Frames that follow, which each layer is to attend to.
+
+    Raises
+    ------
+    EdgelidError
+        If there are no such layers, or they wait for as much already.
+    """
+    shape = checkpoint.config.model
+    if shape.attention is None or ahead <= shape.attention.ahead:
+        raise EdgelidError("only layers of attention can wait for more than they do, with --ahead")
+    wider = replace(shape.attention, ahead=ahead)
+    config = replace(checkpoint.config, model=replace(shape, attention=wider))
+    before, head = restore_model(checkpoint)
+    after, _ = build_model(config)
+    more = ahead - shape.attention.ahead
+    for mine, theirs in zip(before.weights, after.weights, strict=True):
+        value = np.asarray(mine)
+        if mine.path.endswith("distance"):
+            value = np.concatenate([value, np.repeat(value[:, -1:] + BEYOND, more, axis=1)], axis=1)
+        theirs.assign(value)
+    return replace(checkpoint, config=config, arrays=weights_of(after, head))
 
 
 def grown(checkpoint: Checkpoint, blocks: int) -> Checkpoint:

@@ -95,8 +95,10 @@ class Large(keras.Model):  # type: ignore[misc]
         kernel: np.ndarray = np.asarray(self.scores.kernel)[: self.dim] / deviation[:, None]
         return kernel
 
-    def call(self, log_mel: Any, training: bool = False, drop: Any | None = None) -> Any:
-        """Scores of windows.
+    def call(
+        self, log_mel: Any, training: bool = False, drop: Any | None = None, parts: bool = False
+    ) -> Any:
+        """Scores of windows, or with `parts` the outputs of the last layer and the scores.
 
         Parameters
         ----------
@@ -105,7 +107,9 @@ class Large(keras.Model):  # type: ignore[misc]
         drop : tensor, shape (batch, 2 * dim), optional
             Factors of the dropout.
         """
-        return self.classify(self.pool(self.tokens(log_mel)), drop)
+        tokens = self.tokens(log_mel)
+        scores = self.classify(self.pool(tokens), drop)
+        return (tokens, scores) if parts else scores
 
     def one(self, log_mel: Any) -> Any:
         """Scores of one window of any length, shape (1, classes).

@@ -14,10 +14,13 @@ from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.draws import Draw, Drawer
+from train.waveforms.hearing import Hearing
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import Large, large_front_end
+from train.waveforms.large_lessons import LargeLessons
 from train.waveforms.lessons import augmented_waves, cross_entropy, hits, room_constants
 from train.waveforms.linear import Linear
+from train.waveforms.listening import Student
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
 
@@ -39,7 +42,7 @@ def fit_large(config: dict[str, Any], segments: Segments, given: argparse.Namesp
     run = _Run(config, segments, given)
     if not run.is_fitted:
         run.fit_head()
-    run.evaluate(0)
+        run.evaluate(0)
     run.fit()
 
 
@@ -70,13 +73,34 @@ class _Run:
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
         self._judge = Judge(segments, labels, given.most)
         self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
-        self._constants = {
-            s: room_constants(segments, self._drawer, samples_of(round(s * 100)))
-            | {"bank": self._bank}
-            for s in set(self._settings["lengths_s"])
-        }
+        self._lessons = self._taught(segments, labels, tts_weight) if given.hearing else None
+        self._constants = (
+            self._lessons.constants
+            if self._lessons
+            else {
+                s: room_constants(segments, self._drawer, samples_of(round(s * 100)))
+                | {"bank": self._bank}
+                for s in set(self._settings["lengths_s"])
+            }
+        )
         self._clock, self._clips = Clock(given.limit_s), 0
         self._best: dict[str, Any] | None = None
+
+    def _taught(self, segments: Segments, labels: list[str], tts_weight: float) -> LargeLessons:
+        """Lessons by what the model that it begins with has heard."""
+        settings = self._settings
+        student = Student(
+            2, 0.0, self._front_end, tuple(labels), self._config["seed"] + 1, tts_weight
+        )
+        return LargeLessons(
+            self._model,
+            student,
+            settings["lengths_s"],
+            segments,
+            Hearing.load(self._given.hearing, segments),
+            settings["weights"],
+            settings.get("label_smoothing", 0.05),
+        )
 
     def _draw(self, turn: int, windows_s: float | None = None) -> tuple[float, int, Draw]:
         """Length in seconds, number and draw of the windows of a turn."""
@@ -85,6 +109,8 @@ class _Run:
         audio_s = self._settings["batch_s"] * self._given.batch_scale
         size = max(8, int(audio_s / (windows_s or s)) // 8 * 8)
         frames = round(s * 100)
+        if self._lessons:
+            return s, size, self._lessons.draw(s, size)
         mels = self._front_end.mels
         return s, size, self._drawer.batch(size, samples_of(frames), frames, mels)
 
@@ -120,6 +146,9 @@ class _Run:
         self._model.scores.set_weights([head.kernel, head.bias])
 
     def _loss(self, outs: Any, draw: Any, constants: Any) -> Any:
+        if self._lessons:
+            s = draw["frames_like"].shape[0] / 100
+            return self._lessons.loss(s, outs, draw, constants)
         features = masked(self._features(draw, constants), draw["times"], draw["bands"])
         logits = outs(0, features, training=True, drop=draw["drop"])
         smooth = self._settings.get("label_smoothing", 0.05)

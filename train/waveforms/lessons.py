@@ -10,6 +10,8 @@ from train.waveforms.bank import Segments
 from train.waveforms.draws import Drawer
 from train.waveforms.sound import augmented, eq_basis, room_spectra, stretch, transform_size
 
+LEAST_TOKENS = 10  # of speech in a window: with less there is nothing to be told from
+
 
 def room_constants(segments: Segments, drawer: Drawer, samples: int) -> dict[str, Any]:
     """Rooms and equaliser for windows of so many samples."""

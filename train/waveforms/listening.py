@@ -2,18 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from keras import ops
 
+from edge.frontend import FrontEndConfig
 from train.config import RunConfig
 from train.waveforms.bank import Segments
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.hearing import Hearing, token_places
 from train.waveforms.lessons import augmented_waves, room_constants
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of, without_weak_parts
+from train.waveforms.styles import draw_styles, styled
 from train.waveforms.voices import draw_voices, voice_maps, voiced
+
+
+@dataclass(frozen=True)
+class Student:
+    """What has to be known of who listens.
+
+    Attributes
+    ----------
+    stride : int
+        Feature frames of one of its embeddings.
+    clip_s : float
+    front_end : FrontEndConfig
+    labels : tuple of str
+        Languages, then ``other`` and ``nonspeech``.
+    seed : int
+    tts_weight : float
+        See `train.waveforms.draws.Drawer`.
+    other_voices, other_spectra : float
+        Shares of clips that get voices which nobody has, and parts of other clips' spectra.
+    """
+
+    stride: int
+    clip_s: float
+    front_end: FrontEndConfig
+    labels: tuple[str, ...]
+    seed: int
+    tts_weight: float = 0.6
+    other_voices: float = 0.0
+    other_spectra: float = 0.0
+
+    @classmethod
+    def of(cls, config: RunConfig, settings: Mapping[str, float]) -> Student:
+        """That of a run, with those of its settings that are given."""
+        told = {
+            k: settings[k] for k in ("tts_weight", "other_voices", "other_spectra") if k in settings
+        }
+        return cls(
+            config.model.stride,
+            config.optimiser.clip_s,
+            config.front_end,
+            tuple(config.data.labels),
+            config.seed + 1,
+            **told,
+        )
 
 
 class Listening:
@@ -21,15 +69,12 @@ class Listening:
 
     Parameters
     ----------
-    config : RunConfig
-        Of the student.
+    student : Student
     segments : Segments
     hearing : Hearing
         Of these segments.
-    other_voices : float
-        Share of clips that get voices which nobody has.
-    tts_weight : float
-        See `train.waveforms.draws.Drawer`.
+    like : Listening, optional
+        Another one of the same bank and hearing, which then are in memory once.
 
     Attributes
     ----------
@@ -44,27 +89,34 @@ class Listening:
 
     def __init__(
         self,
-        config: RunConfig,
+        student: Student,
         segments: Segments,
         hearing: Hearing,
-        other_voices: float,
-        tts_weight: float,
+        like: Listening | None = None,
     ) -> None:
-        stride = config.model.stride
+        self._student, stride = student, student.stride
         # The teacher's tokens come in pairs, and an embedding stands for whole ones.
-        self.frames = round(config.optimiser.clip_s * 100) // (4 * stride) * 4 * stride
+        self.frames = round(student.clip_s * 100) // (4 * stride) * 4 * stride
         self.count, self.group = self.frames // stride, stride // 2
-        self._front_end, self._classes = config.front_end, len(config.data.labels)
-        self._filters = ops.convert_to_tensor(filterbank(config.front_end))
+        self._front_end, self._classes = student.front_end, len(student.labels)
+        self._filters = ops.convert_to_tensor(filterbank(student.front_end))
         self._segments, self._token_starts = segments, hearing.starts
-        self._other_voices = other_voices
-        labels = config.data.labels
-        self._drawer = Drawer(segments, labels, config.seed + 1, tts_weight, hearing.samples)
-        self.bank = ops.convert_to_tensor(np.asarray(segments.samples))
-        self.constants = room_constants(segments, self._drawer, samples_of(self.frames)) | {
-            "bank": self.bank,
-            "tokens": ops.convert_to_tensor(np.asarray(hearing.tokens)),
-            "voices": ops.convert_to_tensor(voice_maps(config.front_end)),
+        self._drawer = Drawer(
+            segments, student.labels, student.seed, student.tts_weight, hearing.samples
+        )
+        if like is None:
+            shared = {"bank": np.asarray(segments.samples), "tokens": np.asarray(hearing.tokens)}
+            shared = {name: ops.convert_to_tensor(value) for name, value in shared.items()}
+        else:
+            shared = {name: like.constants[name] for name in ("bank", "tokens")}
+        self.bank = shared["bank"]
+        tracts, folds = voice_maps(student.front_end)
+        self.constants: dict[str, Any] = (
+            room_constants(segments, self._drawer, samples_of(self.frames)) | shared
+        )
+        self.constants |= {
+            "tracts": ops.convert_to_tensor(tracts),
+            "folds": ops.convert_to_tensor(folds),
         }
 
     @property
@@ -83,14 +135,15 @@ class Listening:
         chosen = draw.pop("segments")
         draw["offset"] = (draw["starts"] - self._segments.starts[chosen]).astype(np.int32)
         draw["first_token"] = self._token_starts[chosen].astype(np.int32)
-        draw["voices"] = draw_voices(self.rng, draw["rate"], self._other_voices)
-        return draw
+        draw |= draw_voices(self.rng, draw["rate"], self._student.other_voices)
+        return draw | draw_styles(self.rng, size, self._student.other_spectra)
 
     def features(self, draw: Any, constants: Any) -> Any:
         """What the student hears, shape (batch, frames, mels)."""
         wave = augmented_waves(draw, constants, samples_of(self.frames))
         spoken = log_mel(wave, self._front_end, self._filters)
-        features = voiced(spoken, draw["voices"], constants["voices"])
+        features = voiced(spoken, draw, (constants["tracts"], constants["folds"]))
+        features = styled(features, draw, draw["labels"] < self._classes - 1)
         features = without_weak_parts(features, draw["coded_floor"], draw["coded_from"])
         return masked(features, draw["times"], draw["bands"])
 

@@ -23,7 +23,7 @@ from train.model.network import Trunk
 from train.waveforms.bank import Segments
 from train.waveforms.hearing import SAVE_EVERY_S, Hearing
 from train.waveforms.lessons import unlike
-from train.waveforms.listening import Listening
+from train.waveforms.listening import Listening, Student
 from train.waveforms.state import load_state, save_state
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report
 
@@ -123,7 +123,8 @@ def fit_stem(
     towers : int
         See `train.waveforms.stepper.Stepper`.
     """
-    heard = Listening(config, segments, hearing, OTHER_VOICES, tts_weight)
+    student = Student.of(config, {"tts_weight": tts_weight, "other_voices": OTHER_VOICES})
+    heard = Listening(student, segments, hearing)
     convolutions = replace(config.model, attention=None)
     delay = round(convolutions.delay_frames / convolutions.stride)
 

@@ -65,6 +65,7 @@ def options(**changes: Any) -> argparse.Namespace:
     usual = {
         "start": None,
         "teacher": None,
+        "hearing": None,
         "steps": None,
         "limit_s": 1e9,
         "batch_scale": 1.0,
@@ -286,6 +287,27 @@ def test_compact_learns_from_large(
     again, _ = restore_model(load_checkpoint(tmp_path / "next.npz"))
     for ours, theirs in zip(trunk.trainable_variables, again.trainable_variables, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-6)
+
+
+@pytest.mark.slow
+def test_large_learns_from_what_it_heard(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It begins near what it said of clean speech, and comes nearer."""
+    from train.waveforms.large_fit import fit_large
+
+    config = tomllib.loads(LARGE)
+    config["large"] |= {"steps": 12, "encoder_rate": 1e-4, "lengths_s": [1.0, 3.0]}
+    config["large"]["weights"] = {"frames": 1.0, "posteriors": 1.0, "classes": 0.2}
+    fit_large(config, bank, options(start=large, hearing=hearing, output=tmp_path / "next.npz"))
+    said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("step")]
+    frames = [float(x.split("'frames': ")[1].split(",")[0]) for x in said]
+    assert len(frames) == 12
+    assert np.mean(frames[-4:]) < np.mean(frames[:4])
+    arrays, told = load_parts(tmp_path / "next.npz")
+    assert told["scores"].keys() == {"1s", "3s", "10s"}
+    before, _ = load_parts(large)
+    assert arrays.keys() == before.keys()
 
 
 @pytest.mark.slow
