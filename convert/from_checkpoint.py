@@ -78,9 +78,9 @@ from train.model.network import Head, Trunk
 
 log = logging.getLogger(__name__)
 
-# What the decoder may listen to: a length that is told anyway, as another one costs another head,
-# and not one second, of which too little can be known.
-DECODER_WINDOWS_S = (3.0,)
+# What the decoder may listen to: lengths that are told anyway, as another one costs another head.
+# Of one second less is known, but it is soon about the new language alone.
+DECODER_WINDOWS_S = (1.0, 3.0)
 STREAMS = 3
 STREAM_S = 400.0
 # Letters and syllables, read one by one, are no speech to calibrate a listener on.

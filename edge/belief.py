@@ -70,6 +70,11 @@ class Belief:
         evidence of its newest hop.
     other : int, optional
         Index of the answer that classes which are not expected are together.
+
+    Attributes
+    ----------
+    prior : float
+        Probability of each answer before anything is heard.
     """
 
     def __init__(
@@ -130,9 +135,9 @@ class Belief:
         """Take note of which classes are answers of their own."""
         self._expected = expected
         merged = [not answer or index == self._other for index, answer in enumerate(expected)]
-        share = 1.0 / (len(expected) - expected.count(False))
-        of_other = share / max(1, sum(merged))
-        self._prior = [of_other if part else share for part in merged]
+        self.prior = 1.0 / (len(expected) - expected.count(False))
+        of_other = self.prior / max(1, sum(merged))
+        self._prior = [of_other if part else self.prior for part in merged]
 
     def _step(self, probabilities: Float64Array, evidence: float) -> None:
         """The same with any exponent.

@@ -1,8 +1,9 @@
 """The online decoder: from window probabilities to segments of one language.
 
 A hidden Markov forward filter whose states are the classes (`edge.belief`). On top stands a rule
-for what to say aloud: a class is announced once the filter is confident of it, and when it stops
-being confident of anything the answer is ``unknown``.
+for what to say aloud: a class is announced once the filter is confident of it, and it stays the
+answer while the filter is confident of nothing else and still gives it some probability; then the
+answer is ``unknown``.
 
 What is said aloud comes late, and its times are right all the same: when an answer is known, the
 short windows of the last seconds tell where it began (`edge.borders`). So a segment is finished
@@ -26,6 +27,13 @@ from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
 from edge.model.modelfile import NONSPEECH, OTHER, DecoderDefaults, ModelFile
 
+# What has been announced stays the answer down to this share of the way from its prior to the
+# threshold: a moment of doubt is no news, and announced anew behind it, the answer would be a
+# change that was none. Chosen on development streams, see docs/experiments.md.
+KEPT = 0.4
+# `other` is what a model says of speech that it does not know, which may be in any language: to be
+# announced, it must be so many times less doubtful than another class. Chosen on the same streams.
+OTHER_DOUBT = 3.0
 DOUBT_S = 8.0  # without an answer, until there was none; the border must be within the history
 MAX_HOLD_S = 30.0
 
@@ -262,6 +270,8 @@ class Decoder:
     def conclude(self) -> Decision | None:
         """The second half of `update`, once for every window."""
         answer, confidence = self._says(self._belief)
+        if answer == UNKNOWN and self._is_kept():
+            answer = self._settled.language
         answer = self._held(answer, self._before_s)
         if answer != self._answer.language:
             return self._change(answer, confidence)
@@ -318,8 +328,19 @@ class Decoder:
         """The answer by a belief if nothing is held, and how likely its likeliest class is."""
         values = belief.values
         confidence = max(values)
-        leader = self._labels[values.index(confidence)]
-        return leader if confidence >= self._threshold else UNKNOWN, confidence
+        index = values.index(confidence)
+        needed = self._threshold
+        if index == self._other:
+            needed = 1 - (1 - needed) / OTHER_DOUBT
+        return self._labels[index] if confidence >= needed else UNKNOWN, confidence
+
+    def _is_kept(self) -> bool:
+        """Whether what was announced is still likely enough, where nothing else is."""
+        settled = self._index(self._settled.language)
+        if settled is None or self._doubt is not None:
+            return False
+        prior = self._belief.prior
+        return self._belief.values[settled] >= prior + KEPT * (self._threshold - prior)
 
     def _by(self, answer: str) -> str | None:
         """Who decides on an answer, where there are two."""

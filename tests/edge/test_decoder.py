@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge.borders import FINE_S, HISTORY_S
 from edge.classifier import Window, masked, softmax
-from edge.decoder import DOUBT_S, MAX_HOLD_S, Change, Decoder, Segment
+from edge.decoder import DOUBT_S, MAX_HOLD_S, OTHER_DOUBT, Change, Decoder, Segment
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
 from edge.model.modelfile import DecoderDefaults
@@ -32,6 +32,7 @@ def favouring(label: str, probability: float = 0.9) -> Float64Array:
 
 
 UNIFORM = np.full(len(LABELS), 1 / len(LABELS))
+UNCLEAR = np.array([0.46, 0.03, 0.46, 0.04, 0.01])  # neither English nor any one other language
 
 
 class Run:
@@ -129,6 +130,25 @@ def test_an_answer_fades_without_evidence() -> None:
     assert (english.language, english.end_s) == ("en", change.start_s)
 
 
+def test_a_moment_of_doubt_is_no_news() -> None:
+    """Less sure than to be announced, an answer stays: there is nothing to announce behind it."""
+    heard = [favouring("en")] * 60 + [UNIFORM] * 150 + [favouring("en")] * 60
+    run = Run(heard[:210])
+    assert run.decoder.belief.max() < SETTINGS.confidence - 0.04
+    assert run.answers[-1] == "en"
+    assert [change.language for change in Run(heard).changes] == ["en"]
+
+
+def test_other_languages_take_more_evidence() -> None:
+    """Of the same evidence, `other` is announced later, and never of what is just enough."""
+    english, other = (Run(favouring(label, 0.7) for _ in seconds(30)) for label in ("en", "other"))
+    assert english.changes[0].decided_s < other.changes[0].decided_s
+    assert other.changes[0].confidence >= 1 - (1 - SETTINGS.confidence) / OTHER_DOUBT
+    weak = np.array([0.12, 0.12, 0.12, 0.62, 0.02])
+    wavering = [weak] * 20 + [UNIFORM] * 60
+    assert set(Run(wavering).answers) == {UNKNOWN}
+
+
 def test_a_higher_confidence_takes_longer() -> None:
     decided_s = [
         Run(
@@ -189,8 +209,8 @@ def test_the_filter_is_the_forward_recursion() -> None:
 
 def test_the_fields_of_a_change_and_of_its_segment() -> None:
     run = Run([*(favouring("en") for _ in seconds(10)), *(favouring("fr") for _ in seconds(10))])
-    assert [change.language for change in run.changes] == ["en", UNKNOWN, "fr"]
-    for change, before in zip(run.changes, [UNKNOWN, "en", UNKNOWN], strict=True):
+    assert [change.language for change in run.changes] == ["en", "fr"]
+    for change, before in zip(run.changes, [UNKNOWN, "en"], strict=True):
         assert change.previous == before
         assert change.start_s <= change.decided_s
         assert 0 < change.confidence <= 1
@@ -319,7 +339,7 @@ def test_a_pause_within_a_language_is_part_of_it() -> None:
 def test_doubt_that_ends_as_it_began_leaves_no_segment() -> None:
     run = Run([favouring("en")] * 60)
     while run.answers[-1] != UNKNOWN:
-        run.hear(favouring("de"))
+        run.hear(UNCLEAR)
     for _ in seconds(10):
         run.hear(favouring("en"))
     assert [change.language for change in run.changes] == ["en", UNKNOWN, "en"]
@@ -430,9 +450,12 @@ def test_a_language_is_announced_once_it_has_lasted() -> None:
 
 
 def test_the_old_language_is_kept_while_unsure() -> None:
-    script = [("en", 20.0), ("fr", 40.0)]
-    assert UNKNOWN in follow(script).answers[60:]
-    held = follow(script, hold_s=3.0)
+    script = [favouring("en")] * 125 + [UNCLEAR] * 25 + [favouring("fr")] * 100
+    assert UNKNOWN in Run(script).answers[60:]
+    held = Run(())
+    held.decoder = Decoder(LABELS, SETTINGS, HOP_S, 6.0)
+    for probabilities in script:
+        held.hear(probabilities)
     assert [change.language for change in held.changes] == ["en", "fr"]
 
 
@@ -441,7 +464,7 @@ def test_but_no_longer_than_that() -> None:
     for hold_s in (0.0, 3.0, 20.0):
         run = Run(())
         run.decoder = Decoder(LABELS, SETTINGS, HOP_S, hold_s)
-        for probabilities in [favouring("en")] * 200 + [UNIFORM] * 400:
+        for probabilities in [favouring("en")] * 200 + [UNIFORM] * 600:
             run.hear(probabilities)
         decided_s.append(run.changes[-1].decided_s)
         assert run.changes[-1].language == UNKNOWN

@@ -350,7 +350,12 @@ def _is_false(change: Change, turns: Sequence[Span]) -> bool:
 
 
 STAY_S = (10.0, 30.0, 100.0, 300.0)
-CONFIDENCES = (0.6, 0.7, 0.8)  # below, an answer is more often wrong than a person takes it to be
+CONFIDENCES = (
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+)  # below, an answer is more often wrong than a person takes it to be
 # What is traded for what, in seconds of delay: a wrong announcement an hour, and having the wrong
 # answer all the time. People forgive a program that thinks before it speaks, but not one that is
 # not sure for half of the time.

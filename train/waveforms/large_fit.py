@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from edge.errors import EdgelidError
 from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
@@ -24,6 +25,7 @@ from train.waveforms.listening import Student
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
 
+LESSONS = {"frames", "posteriors", "classes"}  # what a hearing teaches
 HEAD_BATCH_S = 3.0  # a batch for the head has as many windows of any length as a step has of this
 
 
@@ -89,6 +91,9 @@ class _Run:
     def _taught(self, segments: Segments, labels: list[str], tts_weight: float) -> LargeLessons:
         """Lessons by what the model that it begins with has heard."""
         settings = self._settings
+        if settings.get("weights", {}).keys() != LESSONS:
+            told = ", ".join(sorted(LESSONS))
+            raise EdgelidError(f"to learn from a hearing, [large.weights] must have {told}")
         student = Student(
             2, 0.0, self._front_end, tuple(labels), self._config["seed"] + 1, tts_weight
         )

@@ -290,6 +290,14 @@ def test_compact_learns_from_large(
 
 
 @pytest.mark.slow
+def test_a_hearing_needs_weights(large: Path, bank: Segments, hearing: Path) -> None:
+    from train.waveforms.large_fit import fit_large
+
+    with pytest.raises(EdgelidError, match="classes, frames, posteriors"):
+        fit_large(tomllib.loads(LARGE), bank, options(start=large, hearing=hearing))
+
+
+@pytest.mark.slow
 def test_large_learns_from_what_it_heard(
     large: Path, bank: Segments, hearing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
