@@ -173,6 +173,8 @@ class _Hop:
         All that have been heard of it, and how much each counts by itself: the exponent.
     heard_s : float
         Up to where opinions have heard, of the stream before it.
+    alone : bool
+        Whether none was to be had before it.
     """
 
     end_s: float
@@ -180,6 +182,7 @@ class _Hop:
     probabilities: Float64Array
     opinions: list[tuple[Float64Array, float]]
     heard_s: float
+    alone: bool
 
     def language(self, after: list[float]) -> Float64Array:
         """What is known of it, shape (classes,), where `after` is what was believed behind it."""
@@ -230,6 +233,7 @@ class RevisableBelief(Belief):
         self.alone.reset()
         self._hops.clear()
         self._heard_s = -math.inf
+        self._stands_alone = False
 
     def update(
         self, probabilities: Float64Array, end_s: float, expected: Expected | None = None
@@ -237,7 +241,8 @@ class RevisableBelief(Belief):
         """One step of the recursion, as in `Belief`."""
         self.alone.update(probabilities, end_s, expected)
         self._take(expected or (True,) * len(probabilities))
-        hop = _Hop(end_s, self._states, probabilities, [], self._heard_s)
+        hop = _Hop(end_s, self._states, probabilities, [], self._heard_s, self._stands_alone)
+        self._stands_alone = False
         self._hops.append(hop)
         self._hear(hop)
 
@@ -265,6 +270,10 @@ class RevisableBelief(Belief):
             hop.before, hop.heard_s = self._states, self._heard_s
             self._hear(hop)
         return True
+
+    def stand_alone(self) -> None:
+        """From the next hop on, count the compact model in full until there is a new opinion."""
+        self._stands_alone = True
 
     def hindsight(self, fine: Sequence[Window]) -> list[Window]:
         """Short windows, with what is known by now of the language in them.
@@ -301,6 +310,8 @@ class RevisableBelief(Belief):
         """The step over a hop."""
         if hop.opinions:
             self._heard_s = hop.end_s
+        elif hop.alone:
+            self._heard_s = -math.inf
         if hop.end_s - self._heard_s > TRUST_S:
             self._step(hop.probabilities, self._evidence)
         else:

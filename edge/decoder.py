@@ -296,6 +296,11 @@ class Decoder:
             self._took_s = opinion.took_s
         return counts
 
+    def stand_alone(self) -> None:
+        """Expect no opinion for now: of what follows, the model that listens decides by itself."""
+        assert isinstance(self._belief, RevisableBelief)
+        self._belief.stand_alone()
+
     def finish(self, end_s: float) -> tuple[Segment, ...]:
         """End the stream.
 

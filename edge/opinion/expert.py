@@ -30,6 +30,7 @@ LARGE = "large"  # the name of the model that comes along
 # everywhere: what a Raspberry Pi 4 should need by the size of the model. It reads each weight
 # once for every other frame of three seconds.
 SECONDS_A_BYTE = 3e-8
+ENOUGH_S = 3.0  # to be heard at once of a voice, where more is possible
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,12 @@ class Span:
     def of(cls, description: Description) -> Span:
         """Of a model."""
         config = description.front_end
-        shortest_s = longest_s = window_s = description.decoder.window_s
+        window_s = description.decoder.window_s
+        if description.mode != "window":
+            # What a stream is decided by may be less than should be heard for an answer by itself.
+            told_s = [each for each in description.stream.windows_s if each <= ENOUGH_S]
+            window_s = max(window_s, *told_s)
+        shortest_s = longest_s = window_s
         if description.mode == "window":
             frame_s = config.hop_samples / config.sample_rate_hz
             shortest_s, longest_s = (n * frame_s for n in description.window_frames)

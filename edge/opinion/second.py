@@ -13,7 +13,7 @@ from edge.classifier import Window
 from edge.decoder import Decoder
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEndConfig
 from edge.model.modelfile import NONSPEECH, ModelFile
-from edge.opinion.asking import ASKED, Asker, AtOnce, InBackground, Question
+from edge.opinion.asking import ASKED, UNAFFORDABLE, Asker, AtOnce, InBackground, Question
 from edge.opinion.expert import ExpertFile, Span
 from edge.opinion.moments import UNSURE_S, Moment, Moments
 
@@ -153,7 +153,10 @@ class SecondOpinion:
         outcome = self._asker.ask(question, now_s)
         if outcome == ASKED:
             self._moments.asked(moment.end_s)
-        elif now_s - self._refused_s >= UNSURE_S:  # it is wanted at every hop until it is asked
+        elif outcome == UNAFFORDABLE:
+            decoder.stand_alone()
+        # It is wanted at every hop until it is asked.
+        if outcome != ASKED and now_s - self._refused_s >= UNSURE_S:
             self._refused[outcome] += 1
             self._refused_s = now_s
         self._consider(decoder)

@@ -51,6 +51,25 @@ def test_late_is_as_good_as_in_time(delay_hops: int) -> None:
     assert late.alone.values == in_time.alone.values
 
 
+def test_where_no_opinion_is_to_be_had_the_compact_model_counts_in_full() -> None:
+    said = opinion(2.0, 5.0, favoured=2)
+    trusting, alone = heard(50, {50: [said]}), heard(50, {50: [said]})
+    plain = Belief(*FILTERING)
+    plain._states = alone._states
+    alone.stand_alone()
+    for number, probabilities in enumerate(stream(90)[50:], 51):
+        for belief in (trusting, alone, plain):
+            belief.update(probabilities, number * HOP_S)
+    assert alone.values == plain.values != trusting.values
+    # What comes late about what was heard before changes that, and not that it stood alone.
+    alone.revise(opinion(1.0, 3.0, favoured=1))
+    known = heard(50, {50: [said, opinion(1.0, 3.0, favoured=1)]})
+    plain._states = known._states
+    for number, probabilities in enumerate(stream(90)[50:], 51):
+        plain.update(probabilities, number * HOP_S)
+    assert alone.values == plain.values
+
+
 def test_the_order_in_which_opinions_come_does_not_matter() -> None:
     first, second = opinion(1.0, 4.0, 0), opinion(3.0, 6.0, 1)
     one = heard(80, {60: [first, second]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import threading
@@ -15,7 +16,7 @@ import pytest
 from edge.audio.sources import Gap, Sound
 from edge.belief import COMPACT, SECOND_OPINION
 from edge.classifier import Window
-from edge.decoder import Change, Segment
+from edge.decoder import Change, Decoder, Segment
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Heard, Listener
 from edge.model.interpreter import Graphs, run_model
@@ -120,6 +121,33 @@ def test_less_of_a_core_is_fewer_opinions(
         counts.append(told.answers)
         assert told.answers <= np.ceil(len(speech) / SAMPLE_RATE_HZ / 60) * share * 60
     assert counts[0] == 0 < counts[1]
+
+
+def test_without_a_budget_the_compact_model_decides(
+    model: ModelFile,
+    graphs: Graphs,
+    speech: Float32Array,
+    expert_path: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever is not affordable is told to the decoder, at that hop, and nothing else is."""
+    told: list[str] = []
+    file = ExpertFile(expert_path, model.labels)
+    file.nominal_s = 1.0
+    second = SecondOpinion.of(file, model, 0.05, at_once=True)
+    ask = second._asker.ask
+
+    def asked(question: asking.Question, now_s: float) -> str:
+        told.append(ask(question, now_s))
+        return told[-1]
+
+    monkeypatch.setattr(second._asker, "ask", asked)
+    monkeypatch.setattr(Decoder, "stand_alone", lambda self: told.append("alone"))
+    hear(model, graphs, blocks(speech), second)
+    assert {asking.ASKED, asking.UNAFFORDABLE} < set(told)
+    follows = [b for a, b in itertools.pairwise([*told, ""]) if a == asking.UNAFFORDABLE]
+    assert set(follows) == {"alone"}
+    assert told.count("alone") == told.count(asking.UNAFFORDABLE)
 
 
 def test_behind_a_long_gap_nothing_counts_that_was_before(
