@@ -95,7 +95,7 @@ def test_people_read_the_same(heard: list[dict[str, Any]], edgelid: Edgelid, sam
 
 @pytest.mark.parametrize(
     ("option", "lengths_s"),
-    [(["--windows", "1,5"], [1.0, 5.0]), (["--windows"], [3.0, 1.0, 10.0])],
+    [(["--windows", "1,5"], [1.0, 5.0]), (["--windows"], [1.0, 3.0, 10.0])],
 )
 def test_windows_are_told_besides(
     heard: list[dict[str, Any]],
@@ -234,7 +234,7 @@ def test_classify_tells_the_languages_of_a_recording(edgelid: Edgelid, sample: P
     (record,) = records(edgelid("classify", "--json", sample))
     assert record["language"] == "unknown"  # it is in six
     spoken = {part["language"] for part in json.loads(sample.with_suffix(".json").read_text())}
-    assert {part["language"] for part in record["stretches"]} == {*spoken, "unknown"}
+    assert {part["language"] for part in record["stretches"]} - {"unknown"} == spoken
     assert list(record["stretches"][0]) == ["language", "start_s", "end_s", "confidence"]
     assert record["stretches"][-1]["end_s"] == record["duration_s"]
     assert sum(record["shares"].values()) == pytest.approx(1.0, abs=1e-3)
@@ -329,7 +329,12 @@ def test_a_hold_leaves_fewer_events(edgelid: Edgelid, sample: Path) -> None:
         for hold in ("0", "4")
     ]
     assert "unknown" in changes[0]
-    assert changes[1] == [language for language in changes[0] if language != "unknown"]
+    # Silence may be shorter than the hold, and no language is.
+    passing = {"unknown", "nonspeech"}
+    assert "unknown" not in changes[1]
+    assert [x for x in changes[1] if x not in passing] == [
+        x for x in changes[0] if x not in passing
+    ]
     done = edgelid("listen", "--input", sample, "--hold", "31")
     assert (done.returncode, "--hold: must be from 0 to 30" in done.stderr) == (2, True)
 

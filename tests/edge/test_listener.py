@@ -134,8 +134,8 @@ def test_segments_of_the_sample_are_where_its_languages_are(
         assert segment.start_s == pytest.approx(part["start_s"], abs=1.0)
         # A short pause may be taken for the end of what was spoken before it.
         assert part["end_s"] - 1.0 <= segment.end_s <= next_s + 1.0
-    # The answer was open before the first language, and never again.
-    assert [s.start_s for s in segments(heard) if s.language == UNKNOWN] == [0.0]
+    # The answer may be open before the first language, and never again.
+    assert {s.start_s for s in segments(heard) if s.language == UNKNOWN} <= {0.0}
 
 
 def test_every_hop_is_heard_once(model: ModelFile, graphs: Graphs, speech: Float32Array) -> None:

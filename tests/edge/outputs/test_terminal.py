@@ -52,7 +52,7 @@ def test_now_stands_below_what_is_over() -> None:
         terminal.wait_until(lambda: seen(terminal, r"^● English +\d+%  for 0:0\d\.\d$"))
         assert seen(terminal, r"^  en █+\S* +\d+%   \w+ ")
         assert seen(terminal, r"^  ▕.{10}▏ -\d\d dB   load \d+\.\d%$")
-        assert terminal.text().splitlines()[0].startswith("   0:00.0 –    0:01.1  unknown")
+        assert terminal.text().splitlines()[0].startswith("   0:00.0 –    0:01.1  nonspeech")
         assert ENGLISH in terminal.sent
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.wait() == -signal.SIGINT
