@@ -61,7 +61,7 @@ class Span:
         if description.mode != "window":
             # What a stream is decided by may be less than should be heard for an answer by itself.
             told_s = [each for each in description.stream.windows_s if each <= ENOUGH_S]
-            window_s = max(window_s, *told_s)
+            window_s = max([window_s, *told_s])
         shortest_s = longest_s = window_s
         if description.mode == "window":
             frame_s = config.hop_samples / config.sample_rate_hz
