@@ -58,14 +58,13 @@ class Span:
         """Of a model."""
         config = description.front_end
         window_s = description.decoder.window_s
-        if description.mode != "window":
-            # What a stream is decided by may be less than should be heard for an answer by itself.
-            told_s = [each for each in description.stream.windows_s if each <= ENOUGH_S]
-            window_s = max([window_s, *told_s])
-        shortest_s = longest_s = window_s
         if description.mode == "window":
             frame_s = config.hop_samples / config.sample_rate_hz
             shortest_s, longest_s = (n * frame_s for n in description.window_frames)
+        else:
+            # What a stream is decided by may be less than should be heard for an answer by itself.
+            told_s = [each for each in description.stream.windows_s if each <= ENOUGH_S]
+            shortest_s = longest_s = window_s = max([window_s, *told_s])
         more_samples = most_samples(config, 1) - config.hop_samples
         return cls(shortest_s, window_s, longest_s, more_samples)
 

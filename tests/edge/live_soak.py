@@ -12,7 +12,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ import soundfile
 import soxr
 
 from edge.bench.measure import SAMPLE
+from tests.broker import free_port
+from tests.prometheus import samples
 from tests.virtual_microphone import SINK_RATE_HZ, VirtualMicrophone, virtual_microphone
 
 IN_TIME_S = 0.1  # less than a hop: no answer is late that takes no longer
@@ -49,26 +50,22 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def metrics(address: str) -> dict[str, float]:
-    """What the listener counts, by name and labels."""
+def metrics(address: str) -> dict[tuple[str, ...], float]:
+    """What the listener counts."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return {name: float(value) for name, value in pairs}
+        return samples(answer.read().decode())
 
 
 def soak(
     microphone: VirtualMicrophone, folder: Path, minutes: int, every: int, second: str | None
 ) -> None:
     """Play, listen, and print."""
-    samples, rate_hz = soundfile.read(SAMPLE)
+    audio, rate_hz = soundfile.read(SAMPLE)
     played = folder / "played.wav"
-    soundfile.write(played, soxr.resample(samples, rate_hz, SINK_RATE_HZ), SINK_RATE_HZ)
+    soundfile.write(played, soxr.resample(audio, rate_hz, SINK_RATE_HZ), SINK_RATE_HZ)
     env = {**microphone.env, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     events, errors = folder / "events", folder / "errors"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     opinion = ["--second-opinion", second] if second else []
     with events.open("w") as stdout, errors.open("w") as stderr:
         listener = subprocess.Popen(
@@ -110,19 +107,19 @@ def soak(
     long = [s for s in segments if s["end_s"] - s["start_s"] >= 5 and s["language"] != "unknown"]
     print(f"{segments[-1]['end_s']:.1f} s of stream, {lost_s:.3f} s of it lost")
     print("languages:", dict(Counter(segment["language"] for segment in long).most_common()))
-    blocks = counted["edgelid_block_latency_seconds_count"]
-    in_time = counted[f'edgelid_block_latency_seconds_bucket{{le="{IN_TIME_S:g}"}}']
+    blocks = counted["edgelid_block_latency_seconds_count",]
+    in_time = counted["edgelid_block_latency_seconds_bucket", f"{IN_TIME_S:g}"]
     print(
         f"{blocks:.0f} blocks of audio, {blocks - in_time:.0f} of them told of "
         f"after {IN_TIME_S:g} s"
     )
     for name in ("edgelid_overruns_total", "edgelid_dropped_seconds_total"):
-        print(f"{name} {counted[name]:g}")
+        print(f"{name} {counted[name,]:g}")
     if second:
         asked, took_s = (
-            counted[f"edgelid_second_opinion{name}_total"] for name in ("s", "_seconds")
+            counted[f"edgelid_second_opinion{name}_total",] for name in ("s", "_seconds")
         )
-        late = counted["edgelid_second_opinions_late_total"]
+        late = counted["edgelid_second_opinions_late_total",]
         print(
             f"{asked:.0f} second opinions in {took_s:.1f} s of a core, {late:.0f} too late to count"
         )

@@ -218,7 +218,9 @@ def run_grow(options: argparse.Namespace) -> None:
     _check_output(options.output)
     checkpoint = load_checkpoint(options.checkpoint)
     found = (
-        farseeing(checkpoint, options.ahead) if options.ahead else grown(checkpoint, options.blocks)
+        farseeing(checkpoint, options.ahead)
+        if options.ahead is not None
+        else grown(checkpoint, options.blocks)
     )
     found.save(options.output)
 

@@ -25,7 +25,7 @@ from train.waveforms.draws import Draw
 from train.waveforms.hearing import Hearing
 from train.waveforms.judge import Judge
 from train.waveforms.large import load_large
-from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, standardised, unlike
+from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, standardised, targets, unlike
 from train.waveforms.listening import Listening, Student, stretch
 from train.waveforms.sound import filterbank
 from train.waveforms.state import load_state, save_state
@@ -208,15 +208,13 @@ class _Distillation:
         with with_values(self._teacher, constants["teacher"]):
             told = self._teacher.pool(tokens, counted)
             theirs = self._teacher.classify(told)
-        temperature, nothing = settings.get("temperature", 2.0), len(self._labels) - 1
-        silent = ops.one_hot(nothing, len(self._labels))[None]
-        soft = ops.where(speaks[:, None], ops.softmax(theirs / temperature), silent)
+        temperature = settings.get("temperature", 2.0)
+        soft, labels = targets(theirs, draw["labels"], speaks, temperature)
         likely = ops.log_softmax(logits / temperature)
         weight = ops.cast(speaks, "float32")[:, None]
         wanted = ops.stop_gradient(standardised(told, (0,), weight))
-        smooth, labels = settings["label_smoothing"], ops.where(speaks, draw["labels"], nothing)
         return {
-            "classes": cross_entropy(logits, labels, smooth),
+            "classes": cross_entropy(logits, labels, settings["label_smoothing"]),
             "posteriors": -ops.mean(ops.sum(soft * likely, -1)) * temperature,
             "statistics": ops.mean(unlike(outs(STATISTICS, pooled), wanted) * weight[:, 0]),
             "hit": hits(logits, labels),

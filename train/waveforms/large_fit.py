@@ -74,23 +74,24 @@ class _Run:
         tts_weight = self._settings.get("tts_weight", 0.6)
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
         self._judge = Judge(segments, labels, given.most)
-        self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
         self._lessons = self._taught(segments, labels, tts_weight) if given.hearing else None
-        self._constants = (
-            self._lessons.constants
-            if self._lessons
-            else {
+        if self._lessons:
+            self._bank, self._constants = self._lessons.bank, self._lessons.constants
+        else:
+            self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
+            self._constants = {
                 s: room_constants(segments, self._drawer, samples_of(round(s * 100)))
                 | {"bank": self._bank}
                 for s in set(self._settings["lengths_s"])
             }
-        )
         self._clock, self._clips = Clock(given.limit_s), 0
         self._best: dict[str, Any] | None = None
 
     def _taught(self, segments: Segments, labels: list[str], tts_weight: float) -> LargeLessons:
         """Lessons by what the model that it begins with has heard."""
         settings = self._settings
+        if not self.is_fitted:
+            raise EdgelidError("a hearing is of a large model: give that one with --start")
         if settings.get("weights", {}).keys() != LESSONS:
             told = ", ".join(sorted(LESSONS))
             raise EdgelidError(f"to learn from a hearing, [large.weights] must have {told}")

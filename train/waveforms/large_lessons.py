@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 from train.waveforms.bank import Segments
 from train.waveforms.draws import Draw
 from train.waveforms.hearing import Hearing
 from train.waveforms.large import Large
-from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits
+from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, moments, targets
 from train.waveforms.listening import Listening, Student
 from train.waveforms.stepper import with_values
 
@@ -48,6 +47,7 @@ class LargeLessons:
     ----------
     constants : dict of float to dict of tensor
         What the loss needs besides a draw, for each length.
+    bank : tensor, shape (samples,), int16
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class LargeLessons:
         smooth: float,
     ) -> None:
         self._model, self._weights, self._smooth = model, weights, smooth
-        self._silent = np.eye(len(student.labels), dtype=np.float32)[-1:]
         self._heard: dict[float, Listening] = {}
         like = None
         for s in sorted(set(lengths_s)):
             like = Listening(replace(student, clip_s=s), segments, hearing, like)
             self._heard[s] = like
+        self.bank = self._heard[lengths_s[0]].bank
         before = {"before": [v.value + 0.0 for v in model.variables]}
         self.constants = {s: heard.constants | before for s, heard in self._heard.items()}
 
@@ -82,16 +82,13 @@ class LargeLessons:
         told, spoken = heard.lesson(draw, constants)
         with with_values(self._model, constants["before"]):
             theirs = self._model.classify(self._model.pool(told, spoken[:, :, 0]))
-        total = ops.sum(spoken) + 1e-6
-        mean = ops.sum(spoken * told, axis=(0, 1)) / total
-        variance = ops.sum(spoken * ops.square(told - mean), axis=(0, 1)) / total
+        _, variance = moments(told, (0, 1), spoken)
         # A few channels of a transformer are large and say nothing: each counts alike here.
         error = ops.mean(ops.square(tokens - told) / (variance + 1e-6), axis=-1, keepdims=True)
         speaks = ops.sum(spoken[:, :, 0], axis=1) >= LEAST_TOKENS
-        soft = ops.where(speaks[:, None], ops.softmax(theirs), self._silent)
-        labels = ops.where(speaks, draw["labels"], self._silent.shape[1] - 1)
+        soft, labels = targets(theirs, draw["labels"], speaks)
         figures = {
-            "frames": ops.sum(error * spoken) / total,
+            "frames": ops.sum(error * spoken) / (ops.sum(spoken) + 1e-6),
             "posteriors": -ops.mean(ops.sum(soft * ops.log_softmax(scores), axis=-1)),
             "classes": cross_entropy(scores, labels, self._smooth),
         }

@@ -51,12 +51,40 @@ def cross_entropy(logits: Any, labels: Any, smooth: float) -> Any:
     return -ops.mean(ops.sum(wanted * ops.log_softmax(logits), axis=-1))
 
 
-def standardised(x: Any, axes: tuple[int, ...], counted: Any) -> Any:
-    """Less the mean and over the deviation, of what counts in a batch."""
+def moments(x: Any, axes: tuple[int, ...], counted: Any) -> tuple[Any, Any]:
+    """Mean and variance of what counts in a batch."""
     total = ops.sum(counted, axis=axes, keepdims=True) + 1e-6
     mean = ops.sum(counted * x, axis=axes, keepdims=True) / total
-    variance = ops.sum(counted * ops.square(x - mean), axis=axes, keepdims=True) / total
+    return mean, ops.sum(counted * ops.square(x - mean), axis=axes, keepdims=True) / total
+
+
+def standardised(x: Any, axes: tuple[int, ...], counted: Any) -> Any:
+    """Less the mean and over the deviation, of what counts in a batch."""
+    mean, variance = moments(x, axes, counted)
     return (x - mean) / ops.sqrt(variance + 1e-6)
+
+
+def targets(theirs: Any, labels: Any, speaks: Any, temperature: float = 1.0) -> tuple[Any, Any]:
+    """Posteriors and labels to be learnt: of the last class, ``nonspeech``, where nobody speaks.
+
+    Parameters
+    ----------
+    theirs : tensor, shape (batch, classes)
+        The teacher's scores.
+    labels : tensor, shape (batch,)
+    speaks : tensor, shape (batch,), bool
+    temperature : float
+        Of the teacher's posteriors.
+
+    Returns
+    -------
+    posteriors : tensor, shape (batch, classes)
+    labels : tensor, shape (batch,)
+    """
+    classes = theirs.shape[-1]
+    silent = ops.one_hot(classes - 1, classes)[None]
+    soft = ops.where(speaks[:, None], ops.softmax(theirs / temperature), silent)
+    return soft, ops.where(speaks, labels, classes - 1)
 
 
 def hits(logits: Any, labels: Any) -> Any:

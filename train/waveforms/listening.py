@@ -111,13 +111,9 @@ class Listening:
             shared = {name: like.constants[name] for name in ("bank", "tokens")}
         self.bank = shared["bank"]
         tracts, folds = voice_maps(student.front_end)
-        self.constants: dict[str, Any] = (
-            room_constants(segments, self._drawer, samples_of(self.frames)) | shared
-        )
-        self.constants |= {
-            "tracts": ops.convert_to_tensor(tracts),
-            "folds": ops.convert_to_tensor(folds),
-        }
+        voices = {"tracts": ops.convert_to_tensor(tracts), "folds": ops.convert_to_tensor(folds)}
+        rooms = room_constants(segments, self._drawer, samples_of(self.frames))
+        self.constants: dict[str, Any] = rooms | shared | voices
 
     @property
     def rng(self) -> np.random.Generator:
@@ -141,9 +137,11 @@ class Listening:
     def features(self, draw: Any, constants: Any) -> Any:
         """What the student hears, shape (batch, frames, mels)."""
         wave = augmented_waves(draw, constants, samples_of(self.frames))
-        spoken = log_mel(wave, self._front_end, self._filters)
-        features = voiced(spoken, draw, (constants["tracts"], constants["folds"]))
-        features = styled(features, draw, draw["labels"] < self._classes - 1)
+        features = log_mel(wave, self._front_end, self._filters)
+        if self._student.other_voices:
+            features = voiced(features, draw, (constants["tracts"], constants["folds"]))
+        if self._student.other_spectra:
+            features = styled(features, draw, draw["labels"] < self._classes - 1)
         features = without_weak_parts(features, draw["coded_floor"], draw["coded_from"])
         return masked(features, draw["times"], draw["bands"])
 

@@ -295,6 +295,9 @@ def test_a_hearing_needs_weights(large: Path, bank: Segments, hearing: Path) -> 
 
     with pytest.raises(EdgelidError, match="classes, frames, posteriors"):
         fit_large(tomllib.loads(LARGE), bank, options(start=large, hearing=hearing))
+    with pytest.raises(EdgelidError, match="of a large model"):
+        start = large.parent / "start.npz"
+        fit_large(tomllib.loads(LARGE), bank, options(start=start, hearing=hearing))
 
 
 @pytest.mark.slow

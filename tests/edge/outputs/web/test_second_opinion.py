@@ -20,7 +20,7 @@ from edge.opinion.second import SecondOpinion
 from edge.outputs.monitor import Monitor
 from edge.outputs.stdout import heard_records
 from tests.edge.outputs.web.conftest import serving
-from tests.edge.outputs.web.test_web_metrics import samples
+from tests.edge.outputs.web.test_web_metrics import counted
 
 OPENAPI = json.loads((Path(edge.outputs.web.__file__).parent / "openapi.json").read_text())
 
@@ -53,7 +53,7 @@ def test_with_one(model: ModelFile, graphs: Graphs, speech: Float32Array) -> Non
     monitor = listened(model, graphs, speech, second)
     told = second.told()
     with serving(monitor) as running:
-        found, state = samples(running), running.ask("/api/v1/state").json
+        found, state = counted(running), running.ask("/api/v1/state").json
     assert found["edgelid_second_opinions_total",] == told.answers > 5
     assert found["edgelid_second_opinion_seconds_total",] == pytest.approx(told.took_s)
     assert found["edgelid_second_opinions_late_total",] == 0
@@ -70,7 +70,7 @@ def test_with_one(model: ModelFile, graphs: Graphs, speech: Float32Array) -> Non
 
 def test_without(model: ModelFile, graphs: Graphs, speech: Float32Array) -> None:
     with serving(listened(model, graphs, speech, None)) as running:
-        found, state = samples(running), running.ask("/api/v1/state").json
+        found, state = counted(running), running.ask("/api/v1/state").json
     assert not [name for name, *_ in found if "second" in name and "opinion" in name]
     assert not [name for name, *_ in found if "changes_by" in name]
     assert not {"by", "second_opinion"} & {*state}

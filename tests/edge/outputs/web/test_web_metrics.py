@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from edge.audio.sources import AudioSource, Sound
 from edge.frontend import SAMPLE_RATE_HZ
@@ -16,22 +15,18 @@ from edge.outputs.web.feed import Feed
 from edge.outputs.web.metrics import Metrics
 from edge.outputs.web.snapshot import Snapshots
 from tests.edge.outputs.web.conftest import Served, serving
+from tests.prometheus import samples
 
 DASHBOARD = Path(__file__).parents[4] / "docs/grafana-dashboard.json"
 
 
-def samples(served: Served) -> dict[tuple[str, ...], float]:
-    """By name and the values of their labels."""
-    text = served.ask("/metrics").body.decode()
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+def counted(served: Served) -> dict[tuple[str, ...], float]:
+    """What its page of metrics says."""
+    return samples(served.ask("/metrics").body.decode())
 
 
 def test_what_has_been_heard(full: Served) -> None:
-    found = samples(full)
+    found = counted(full)
     counts = full.monitor.counts()
     assert found["edgelid_decisions_total",] == counts.hops > 400
     assert found["edgelid_changes_total",] == counts.changes > 5
@@ -48,7 +43,7 @@ def test_what_has_been_heard(full: Served) -> None:
 def test_the_latencies_are_a_histogram(served: Served) -> None:
     for busy_s in (0.0001, 0.003, 0.003, 0.3, 9.0):
         served.monitor.took(busy_s, 0.1)
-    found = samples(served)
+    found = counted(served)
     name = "edgelid_block_latency_seconds"
     buckets = [found[f"{name}_bucket", str(bound)] for bound in LATENCIES_S]
     assert buckets == [1, 1, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4]
@@ -73,7 +68,7 @@ class Lossy:
 
 def test_what_source_and_outlets_have_lost() -> None:
     with serving(Monitor(source=Source())) as running:
-        found = samples(running)
+        found = counted(running)
         health = running.ask("/api/v1/state").json["health"]
     assert found["edgelid_dropped_seconds_total",] == 1.5
     assert found["edgelid_overruns_total",] == 3
@@ -86,7 +81,7 @@ def test_what_source_and_outlets_have_lost() -> None:
 
 def test_the_dashboard_asks_for_what_there_is(full: Served) -> None:
     dashboard = json.loads(DASHBOARD.read_text())
-    there = {name for name, *_ in samples(full)} | {
+    there = {name for name, *_ in counted(full)} | {
         # Without a sensor, or an outlet, there are none.
         "edgelid_temperature_celsius",
         "edgelid_outlet_lost_total",
