@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
     pack = commands.add_parser("pack", help="put the recordings of a corpus into a few files")
     pack.add_argument("config", type=Path)
     pack.add_argument("--corpus", type=Path, required=True, metavar="DIR")
+    pack.add_argument(
+        "--also", type=Path, action="append", default=[], metavar="DIR", help="another corpus"
+    )
     pack.add_argument("--output", type=Path, required=True, metavar="PARTS")
     pack.add_argument("--part-mb", type=float, default=50.0, help="of a file, at most (default 50)")
     pack.set_defaults(run_command=run_pack)
@@ -65,7 +68,6 @@ def parser() -> argparse.ArgumentParser:
     average.add_argument("before", type=Path, help="with which a run began")
     average.add_argument("after", type=Path, help="what it came to")
     average.add_argument("--share", type=float, required=True, help="of the second")
-    average.add_argument("--other", type=float, default=0.0, help="added to the score of `other`")
     average.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     average.set_defaults(run_command=run_average)
     grow = commands.add_parser("grow", help="add blocks that change nothing until they learn")
@@ -76,8 +78,9 @@ def parser() -> argparse.ArgumentParser:
     grow.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     grow.set_defaults(run_command=run_grow)
     balance = commands.add_parser("balance", help="biases of the languages, on development speech")
-    balance.add_argument("checkpoint", type=Path)
+    balance.add_argument("checkpoint", type=Path, help="of a compact model, or a large one")
     balance.add_argument("--bank", type=Path, required=True, metavar="BANK")
+    balance.add_argument("--other", type=float, default=0.0, help="added to the score of `other`")
     balance.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     balance.set_defaults(run_command=run_balance)
     for name, what in (
@@ -164,7 +167,7 @@ def run_pack(options: argparse.Namespace) -> None:
     from train.waveforms.bank import entries_of, write_bank
 
     sounds = sounds_of(options.corpus)
-    found = entries_of(options.corpus, development_of(options.config), sounds)
+    found = entries_of(options.corpus, development_of(options.config), sounds, options.also)
     print(f"{write_bank(found, options.output, round(options.part_mb * 1e6))} parts written")
 
 
@@ -207,7 +210,7 @@ def run_average(options: argparse.Namespace) -> None:
 
     _check_output(options.output)
     before, after = load_checkpoint(options.before), load_checkpoint(options.after)
-    averaged(before, after, options.share, options.other).save(options.output)
+    averaged(before, after, options.share).save(options.output)
 
 
 def run_grow(options: argparse.Namespace) -> None:
@@ -228,15 +231,26 @@ def run_grow(options: argparse.Namespace) -> None:
 def run_balance(options: argparse.Namespace) -> None:
     """``balance``."""
     from train.model.checkpoint import load_checkpoint
-    from train.waveforms.balance import balanced
+    from train.waveforms.balance import balance_large, balanced
     from train.waveforms.bank import Segments
+    from train.waveforms.checkpoint import is_large, load_parts
 
     _check_output(options.output)
-    checkpoint = load_checkpoint(options.checkpoint)
-    found, biases = balanced(checkpoint, Segments.load(options.bank))
-    found.save(options.output)
-    told = zip(checkpoint.config.data.languages, biases, strict=True)
-    print(", ".join(f"{language} {bias:+.2f}" for language, bias in told))
+    segments = Segments.load(options.bank)
+    if is_large(options.checkpoint):
+        _, told = load_parts(options.checkpoint)
+        languages = told["config"]["data"]["languages"]
+        biases = balance_large(options.checkpoint, segments, options.other, options.output)
+    else:
+        checkpoint = load_checkpoint(options.checkpoint)
+        languages = checkpoint.config.data.languages
+        found, biases = balanced(checkpoint, segments, options.other)
+        found.save(options.output)
+    print(
+        ", ".join(
+            f"{language} {bias:+.2f}" for language, bias in zip(languages, biases, strict=True)
+        )
+    )
 
 
 def run_hear(options: argparse.Namespace) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edge.errors import EdgelidError
-from edge.model.modelfile import OTHER
 from train.model.checkpoint import Checkpoint
 
 
-def averaged(before: Checkpoint, after: Checkpoint, share: float, other: float = 0.0) -> Checkpoint:
+def averaged(before: Checkpoint, after: Checkpoint, share: float) -> Checkpoint:
     """Weights between those from which a run began and those to which it came.
 
     Such a model is often better about what neither has heard than both (Wortsman et al. 2022,
@@ -20,9 +19,6 @@ def averaged(before: Checkpoint, after: Checkpoint, share: float, other: float =
     before, after : Checkpoint
     share : float
         Of `after`.
-    other : float
-        Added to the score of ``other``. Training shows more of that class than is spoken to a
-        listener, so that a model takes much of what it knows for it.
 
     Raises
     ------
@@ -40,4 +36,4 @@ def averaged(before: Checkpoint, after: Checkpoint, share: float, other: float =
         name: (share * value + (1 - share) * before.arrays[name]).astype(value.dtype)
         for name, value in after.arrays.items()
     }
-    return replace(after, arrays=arrays).biased({OTHER: other})
+    return replace(after, arrays=arrays, scores={})  # nobody has measured it yet

@@ -6,15 +6,20 @@ people. Each language counts alike here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from edge.model.modelfile import OTHER
 from train.model.checkpoint import Checkpoint, restore_model
 from train.waveforms.bank import Segments
-from train.waveforms.judge import LENGTHS_S, streamed
+from train.waveforms.checkpoint import load_parts, save_parts
+from train.waveforms.judge import LENGTHS_S, streamed, whole
+from train.waveforms.large import large_front_end, load_large
 from train.waveforms.sound import filterbank, samples_of
 from train.waveforms.windows import Forward, held_out_windows
 
@@ -25,24 +30,69 @@ Float64Array = NDArray[np.float64]
 Scored = tuple[Float64Array, NDArray[np.int64]]  # (windows, languages), (windows,)
 
 
-def balanced(checkpoint: Checkpoint, segments: Segments) -> tuple[Checkpoint, Float64Array]:
-    """Add biases to the scores of the languages.
+def balanced(
+    checkpoint: Checkpoint, segments: Segments, other: float = 0.0
+) -> tuple[Checkpoint, Float64Array]:
+    """Add biases to the scores of a compact model.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     segments : Segments
         The decoded bank.
+    other : float
+        Added to the score of ``other``. Training shows more of that class than is spoken to a
+        listener, so that a model takes much of what it knows for it.
 
     Returns
     -------
     Checkpoint
     ndarray, shape (languages,)
-        What was added.
+        What was added to the languages.
     """
-    labels = checkpoint.config.data.labels
-    biases = fitted([_scored(checkpoint, segments, s) for s in LENGTHS_S])
-    return checkpoint.biased(dict(zip(labels, biases.tolist(), strict=False))), biases
+    config = checkpoint.config
+    trunk, head = restore_model(checkpoint)
+    filters = ops.convert_to_tensor(filterbank(config.front_end))
+    call = streamed(trunk, head, filters, config.front_end)
+    biases = _of_languages(call, config.data.labels, segments)
+    added = dict(zip(config.data.labels, biases.tolist(), strict=False))
+    return checkpoint.biased(added | {OTHER: other}), biases
+
+
+def balance_large(file: Path, segments: Segments, other: float, output: Path) -> Float64Array:
+    """The same for a checkpoint of the large model, which is written to a file.
+
+    Parameters
+    ----------
+    file : Path
+        As of `train.waveforms.large.load_large`.
+    segments, other
+        As of :func:`balanced`.
+    output : Path
+        As of `train.waveforms.checkpoint.save_parts`.
+
+    Returns
+    -------
+    ndarray, shape (languages,)
+        What was added to the languages.
+    """
+    model, labels = load_large(file)
+    _, told = load_parts(file)
+    front_end = large_front_end()
+    filters = ops.convert_to_tensor(filterbank(front_end))
+    biases = _of_languages(whole(model, filters, front_end), labels, segments)
+    added = np.zeros(len(labels), np.float32)
+    added[: len(biases)], added[labels.index(OTHER)] = biases, other
+    model.scores.bias.assign_add(added)
+    save_parts(output, model.arrays(), told | {"scores": {}})  # nobody has measured it yet
+    return biases
+
+
+def _of_languages(
+    call: Callable[[Any], Any], labels: Sequence[str], segments: Segments
+) -> Float64Array:
+    """What a function from waveforms to scores lacks, shape (languages,)."""
+    return fitted([_scored(call, labels, segments, s) for s in LENGTHS_S])
 
 
 def fitted(sets: Sequence[Scored], penalty: float = PENALTY) -> Float64Array:
@@ -66,12 +116,10 @@ def fitted(sets: Sequence[Scored], penalty: float = PENALTY) -> Float64Array:
     return np.asarray(found[:languages] - found[:languages].mean(), np.float64)
 
 
-def _scored(checkpoint: Checkpoint, segments: Segments, length_s: float) -> Scored:
-    labels, front_end = checkpoint.config.data.labels, checkpoint.config.front_end
-    trunk, head = restore_model(checkpoint)
-    filters = ops.convert_to_tensor(filterbank(front_end))
+def _scored(
+    call: Callable[[Any], Any], labels: Sequence[str], segments: Segments, length_s: float
+) -> Scored:
     samples = samples_of(round(length_s * 100))
     windows = held_out_windows(segments, labels, samples, MOST_PER_SOURCE)
-    forward = Forward(segments, streamed(trunk, head, filters, front_end))
-    scores = forward.values(windows, samples, f"{length_s:g} s")
+    scores = Forward(segments, call).values(windows, samples, f"{length_s:g} s")
     return scores[:, : len(labels) - 2].astype(np.float64), windows.labels

@@ -277,7 +277,9 @@ def decode_bank(
     return Segments(samples, np.cumsum(lengths) - lengths, lengths, rows)
 
 
-def entries_of(corpus: Path, development: dict[str, list[str]], sounds: Path) -> Iterator[Entry]:
+def entries_of(
+    corpus: Path, development: dict[str, list[str]], sounds: Path, also: Sequence[Path] = ()
+) -> Iterator[Entry]:
     """Entries for a bank: speech of a corpus to train on and to decide on, noise and rooms.
 
     Parameters
@@ -288,11 +290,24 @@ def entries_of(corpus: Path, development: dict[str, list[str]], sounds: Path) ->
         Sources held out for decisions, by language, besides the split ``dev``.
     sounds : Path
         Folder that holds ``noise`` and ``rir``.
+    also : sequence of Path
+        More corpora, say of synthetic speech, of which the same is taken.
     """
+    from train.features.noise import read_noise
+
+    for each in (corpus, *also):
+        yield from _speech(each, development)
+    for role, name in ((NOISE, "noise"), (ROOM, "rir")):
+        for sound in read_noise(sounds / name, "train"):
+            data = (sounds / name / sound.path).read_bytes()
+            yield Entry(role, "", "", "", sound.kind, data)
+
+
+def _speech(corpus: Path, development: dict[str, list[str]]) -> Iterator[Entry]:
+    """Entries of the clips of a corpus, in an order drawn once."""
     import polars as pl
 
     from train.corpus.manifest import TEST, clips_of, open_manifest
-    from train.features.noise import read_noise
     from train.fit.training_data import divide
 
     manifest = open_manifest(corpus)
@@ -304,7 +319,3 @@ def entries_of(corpus: Path, development: dict[str, list[str]], sounds: Path) ->
         role = DEVELOPMENT if i in held_out else TRAIN
         data = (manifest.root / clip.path).read_bytes()
         yield Entry(role, clip.language, clip.source, clip.speaker, clip.kind, data)
-    for role, name in ((NOISE, "noise"), (ROOM, "rir")):
-        for sound in read_noise(sounds / name, "train"):
-            data = (sounds / name / sound.path).read_bytes()
-            yield Entry(role, "", "", "", sound.kind, data)

@@ -158,3 +158,7 @@ def test_a_corpus_becomes_entries(tiny_corpus: Path) -> None:
     assert {e.source for e in found if e.role == DEVELOPMENT and e.language == "de"} == {"attic"}
     speakers = {role: {e.speaker for e in found if e.role == role} for role in (TRAIN, DEVELOPMENT)}
     assert not speakers[TRAIN] & speakers[DEVELOPMENT]
+    # Another corpus brings more speech, and no noise.
+    more = [e.role for e in entries_of(tiny_corpus, held, tiny_corpus.parent, [tiny_corpus])]
+    for role, times in ((TRAIN, 2), (DEVELOPMENT, 2), (NOISE, 1), (ROOM, 1)):
+        assert more.count(role) == times * roles.count(role)

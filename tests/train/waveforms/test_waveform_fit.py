@@ -19,7 +19,7 @@ from train.model.checkpoint import load_checkpoint, restore_model
 from train.waveforms.bank import TRAIN, Segments, decode_bank, entries_of, write_bank
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.hearing import Hearing, hear, token_places
-from train.waveforms.large import Large, large_front_end
+from train.waveforms.large import Large, large_front_end, load_large
 from train.waveforms.sound import filterbank, log_mel
 from train.waveforms.whisper import Encoder, normalised
 
@@ -176,6 +176,19 @@ def test_large_learns_and_is_kept(large: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_large_model_is_balanced(large: Path, bank: Segments, tmp_path: Path) -> None:
+    from train.waveforms.balance import balance_large
+
+    biases = balance_large(large, bank, -1.5, tmp_path / "even.npz")
+    before, _ = load_large(large)
+    after, labels = load_large(tmp_path / "even.npz")
+    moved = np.asarray(after.scores.bias) - np.asarray(before.scores.bias)
+    assert labels == ["de", "en", "other", "nonspeech"]
+    np.testing.assert_allclose(moved, [*biases, -1.5, 0.0], atol=2e-3)
+    assert load_parts(tmp_path / "even.npz")[1]["scores"] == {}
+
+
+@pytest.mark.slow
 def test_large_becomes_a_model_file(large: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     from convert.from_large import convert_large
     from convert.proof import Limits
@@ -287,6 +300,23 @@ def test_compact_learns_from_large(
     again, _ = restore_model(load_checkpoint(tmp_path / "next.npz"))
     for ours, theirs in zip(trunk.trainable_variables, again.trainable_variables, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-6)
+
+
+@pytest.mark.slow
+def test_a_compact_model_is_balanced(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path
+) -> None:
+    from train.waveforms.balance import balanced
+    from train.waveforms.compact_fit import fit_compact
+
+    given: dict[str, Any] = {"teacher": large, "hearing": hearing, "steps": 1}
+    fit_compact(compact_config(), bank, options(output=tmp_path / "compact.npz", **given))
+    before = load_checkpoint(tmp_path / "compact.npz")
+    after, biases = balanced(before, bank, -1.0)
+    pooled = np.ones((1, 2 * before.config.model.embedding), np.float32)
+    (_, head), (_, even) = restore_model(before), restore_model(after)
+    moved = np.asarray(even(pooled) - head(pooled))[0]
+    np.testing.assert_allclose(moved, [*biases, -1.0, 0.0], atol=1e-4)
 
 
 @pytest.mark.slow
