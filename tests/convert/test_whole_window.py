@@ -25,7 +25,7 @@ from edge.bench.measure import Wanted
 from edge.bench.table import table
 from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
-from edge.frontend import FrontEndConfig
+from edge.frontend import FrontEnd, FrontEndConfig
 from edge.listener import Listener
 from edge.model.interpreter import WindowGraph, open_graphs, open_model
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
@@ -165,6 +165,36 @@ def test_float32_is_the_trained_network(
     wanted = np.asarray(head(pool(*trunk(frames[None, :, None, :])[:2])))[0]
     np.testing.assert_allclose(graph.scores(frames), wanted, rtol=1e-3, atol=1e-4)
     assert model.description.metrics["proof"]["windows"]["1"]["agreement"] == 1.0
+
+
+@pytest.mark.slow
+def test_the_proof_hears_what_the_device_hears(
+    tiny_run: Path, tiny_checkpoint: Any, tiny_corpus: Path, short_streams: None, tmp_path: Path
+) -> None:
+    """A recording of just a window's length is a frame or two too short."""
+    from convert.whole_window import window_scores
+    from train.evaluation.inference import score_audio
+    from train.model.checkpoint import restore_model
+
+    path = tmp_path / "tiny.tflite"
+    arguments = [str(tiny_run), "-o", str(path), "--corpus", str(tiny_corpus), "--windows", "1"]
+    assert convert.cli.main([*arguments, "--mode", "window", "--type", "float32"]) == 0
+    model = read_model(path)
+    classifier = StreamingClassifier(model, open_model(model), [1.0])
+    trunk, head = restore_model(tiny_checkpoint)
+
+    def network(windows: np.ndarray) -> Any:
+        return head(pool(*trunk(windows[:, :, None, :])[:2]))
+
+    front_end = FrontEnd(model.description.front_end, model.filterbank)
+    clips = np.stack([speech("de", "voice0", 0, 1.0), speech("en", "voice1", 1, 1.0)])
+    assert len(front_end.log_mel(clips[0])) < 100
+    wanted = np.exp(window_scores(network, front_end, 100)(clips))
+    # The file's temperature is not one: its probabilities are of scores that it has divided.
+    temperature = model.description.calibration.temperature(1.0)
+    wanted = wanted ** (1 / temperature) / np.sum(wanted ** (1 / temperature), 1, keepdims=True)
+    found = np.exp([score_audio(classifier, clip) for clip in clips])
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize(
