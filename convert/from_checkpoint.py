@@ -67,7 +67,7 @@ from train.corpus.manifest import (
     open_manifest,
     thinned,
 )
-from train.evaluation.metrics import expected_calibration_error
+from train.evaluation.metrics import expected_calibration_error, fit_temperature
 from train.evaluation.streams import Stream, make_stream, tune_decoder
 from train.features.filterbank import mel_filterbank
 from train.features.noise import NoiseClip, read_noise
@@ -86,6 +86,7 @@ STREAM_S = 400.0
 # Letters and syllables, read one by one, are no speech to calibrate a listener on.
 MIN_DEVELOPMENT_CLIP_S = 1.0
 MIN_NATURAL_S, MIN_NATURAL_CLASSES = 30.0, 3  # to make streams of natural speech alone
+MIN_NATURAL_CUTS = 60  # to calibrate on it alone
 CLIPS_LOOKED_INTO = 8  # of held-out speech, tensor by tensor and as streams
 
 
@@ -220,13 +221,12 @@ def convert(
     description = source.description(converted, material.chosen)
     draft = source.file(converted, description)
     graphs = run_model(draft, 1)
-    parities, metrics = _compared(converted, draft, graphs, material.sets)
+    parities, temperatures, metrics = _compared(converted, draft, graphs, material.sets)
     proof = Proof(dict(parities), [], [], None, {}, settings.limits)
     if converted.module is not None and isinstance(graphs, Graphs):
         more = _looked_into(source, converted, converted.module, draft, graphs, material, settings)
         proof = dataclasses.replace(proof, **more)
     proof.check()
-    temperatures = {key: parity.temperature_converted for key, parity in parities.items()}
     description = dataclasses.replace(description, calibration=Calibration(temperatures))
     log.info("tuning the decoder")
     windows_s = DECODER_WINDOWS_S if settings.mode == "stream" else settings.lengths_s
@@ -321,17 +321,42 @@ def _compared(
     draft: ModelFile,
     graphs: Graphs | WindowGraph,
     sets: dict[float, HeldOut],
-) -> tuple[dict[str, Parity], dict[str, dict[str, float]]]:
-    """The trained model against the converted one, and how good that is, by window length."""
+) -> tuple[dict[str, Parity], dict[str, float], dict[str, dict[str, float]]]:
+    """The trained model against the converted one, the temperature of that, and how good it is.
+
+    Each by window length.
+    """
     parities: dict[str, Parity] = {}
+    temperatures: dict[str, float] = {}
     metrics: dict[str, dict[str, float]] = {}
     for window_s, held in sets.items():
         key = f"{window_s:g}"
         log.info("comparing before and after over %d clips of %s s", len(held.audio), key)
         classifier = StreamingClassifier(draft, graphs, [window_s])
         parities[key], scores = compare(converted.trained, classifier, held)
-        metrics[key] = _metrics(scores, held, parities[key].temperature_converted, draft.labels)
-    return parities, metrics
+        temperatures[key] = temperature_of(scores, held)
+        metrics[key] = _metrics(scores, held, temperatures[key], draft.labels)
+    return parities, temperatures, metrics
+
+
+def temperature_of(scores: Float64Array, held: HeldOut) -> float:
+    """What calibrates a model for those who listen to people talk.
+
+    Words by themselves are harder than a stretch of a sentence, and would make a model unsure of
+    both: where the split ``dev`` has enough sentences, they and noise are what counts.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (items, classes)
+        Log-probabilities.
+    held : HeldOut
+    """
+    said = held.natural & held.spoken
+    enough = said.sum() >= MIN_NATURAL_CUTS
+    enough &= len(np.unique(held.wanted[said])) >= MIN_NATURAL_CLASSES
+    noise = held.wanted == scores.shape[1] - 1
+    counted = held.natural | noise if enough else np.ones(len(held.wanted), bool)
+    return round(fit_temperature(scores[counted], held.wanted[counted]), 4)
 
 
 def _looked_into(

@@ -14,7 +14,7 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.modelfile import NONSPEECH, OTHER
 from train.corpus.cuts import Cut, balanced, cuts, load_cuts, read_audio
-from train.corpus.manifest import Clip
+from train.corpus.manifest import DEV, Clip
 from train.features.noise import NoiseClip
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ class HeldOut:
         Class of each item.
     spoken : ndarray of bool, shape (items,)
         Which are speech in a language of the model.
+    natural : ndarray of bool, shape (items,)
+        Which are speech of the split ``dev``: sentences, as people say them. Sources that a run
+        holds out besides are prompts, words and machines, too.
     speakers : tuple of str
         Of each item; of noise, the recording.
     """
@@ -42,6 +45,7 @@ class HeldOut:
     audio: Float32Array
     wanted: np.ndarray
     spoken: np.ndarray
+    natural: np.ndarray
     speakers: tuple[str, ...]
 
 
@@ -86,6 +90,7 @@ def held_out_audio(
     _check(chosen, durations_s, labels)
     audio = iter(load_cuts([cut for found in chosen.values() for cut in found], corpus))
     quiet = _nonspeech(noises, noise_folder, max(durations_s))
+    of_dev = {clip.path for clip in clips if clip.split == DEV}
     sets = {}
     for duration_s, found in chosen.items():
         samples = round(duration_s * SAMPLE_RATE_HZ)
@@ -96,6 +101,9 @@ def held_out_audio(
             audio=np.stack([*(next(audio) for _ in found), *noise]),
             wanted=np.array([labels.index(name) for name in classes]),
             spoken=np.array([name not in (OTHER, NONSPEECH) for name in classes]),
+            natural=np.array(
+                [*(cut.pieces[0][0] in of_dev for cut in found), *[False] * len(noise)]
+            ),
             speakers=(
                 *(f"{cut.source}/{cut.speaker}" for cut in found),
                 *(f"noise {i}" for i in range(len(noise))),

@@ -18,7 +18,8 @@ import convert.cli
 import convert.from_checkpoint
 import convert.streaming_graph
 from convert.from_checkpoint import convert as convert_checkpoint
-from convert.held_out_audio import held_out_audio
+from convert.from_checkpoint import temperature_of
+from convert.held_out_audio import HeldOut, held_out_audio
 from convert.parity import Parity
 from convert.proof import Limits, NotProven, Proof
 from convert.representative_audio import PER_LANGUAGE, choose
@@ -487,3 +488,19 @@ def test_held_out_audio(tiny_corpus: Path) -> None:
     # Of the noises without speech, one lasts ten seconds.
     assert (sets[1.0].wanted == 3).sum() == 2
     assert (sets[10.0].wanted == 3).sum() == 1
+
+
+def test_sentences_calibrate_where_there_are_enough() -> None:
+    """Words that the model has no idea of make it unsure of sentences only if these are few."""
+    rng = np.random.default_rng(4)
+    wanted = np.tile(np.arange(5), 60)  # three languages, `other`, `nonspeech`
+    natural = (np.arange(300) < 150) & (wanted < 3)
+    scores = rng.normal(size=(300, 5))
+    known = natural | (wanted == 4)
+    scores[known, wanted[known]] += 3.0
+    audio, speakers = np.zeros((300, 1), np.float32), ("",) * 300
+    held = HeldOut(audio, wanted, wanted < 3, natural, speakers)
+    few = HeldOut(audio, wanted, wanted < 3, natural & (np.arange(300) < 90), speakers)
+    every = HeldOut(audio, wanted, wanted < 3, np.zeros(300, bool), speakers)
+    assert temperature_of(scores, held) < 0.8 * temperature_of(scores, every)
+    assert temperature_of(scores, few) == temperature_of(scores, every)
