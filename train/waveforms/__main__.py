@@ -233,24 +233,16 @@ def run_balance(options: argparse.Namespace) -> None:
     from train.model.checkpoint import load_checkpoint
     from train.waveforms.balance import balance_large, balanced
     from train.waveforms.bank import Segments
-    from train.waveforms.checkpoint import is_large, load_parts
+    from train.waveforms.checkpoint import is_large
 
     _check_output(options.output)
     segments = Segments.load(options.bank)
     if is_large(options.checkpoint):
-        _, told = load_parts(options.checkpoint)
-        languages = told["config"]["data"]["languages"]
         biases = balance_large(options.checkpoint, segments, options.other, options.output)
     else:
-        checkpoint = load_checkpoint(options.checkpoint)
-        languages = checkpoint.config.data.languages
-        found, biases = balanced(checkpoint, segments, options.other)
+        found, biases = balanced(load_checkpoint(options.checkpoint), segments, options.other)
         found.save(options.output)
-    print(
-        ", ".join(
-            f"{language} {bias:+.2f}" for language, bias in zip(languages, biases, strict=True)
-        )
-    )
+    print(", ".join(f"{language} {bias:+.2f}" for language, bias in biases.items()))
 
 
 def run_hear(options: argparse.Namespace) -> None:

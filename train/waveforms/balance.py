@@ -32,7 +32,7 @@ Scored = tuple[Float64Array, NDArray[np.int64]]  # (windows, languages), (window
 
 def balanced(
     checkpoint: Checkpoint, segments: Segments, other: float = 0.0
-) -> tuple[Checkpoint, Float64Array]:
+) -> tuple[Checkpoint, dict[str, float]]:
     """Add biases to the scores of a compact model.
 
     Parameters
@@ -47,19 +47,18 @@ def balanced(
     Returns
     -------
     Checkpoint
-    ndarray, shape (languages,)
-        What was added to the languages.
+    dict of str to float
+        What was added to each language.
     """
     config = checkpoint.config
     trunk, head = restore_model(checkpoint)
     filters = ops.convert_to_tensor(filterbank(config.front_end))
     call = streamed(trunk, head, filters, config.front_end)
     biases = _of_languages(call, config.data.labels, segments)
-    added = dict(zip(config.data.labels, biases.tolist(), strict=False))
-    return checkpoint.biased(added | {OTHER: other}), biases
+    return checkpoint.biased(biases | {OTHER: other}), biases
 
 
-def balance_large(file: Path, segments: Segments, other: float, output: Path) -> Float64Array:
+def balance_large(file: Path, segments: Segments, other: float, output: Path) -> dict[str, float]:
     """The same for a checkpoint of the large model, which is written to a file.
 
     Parameters
@@ -73,26 +72,26 @@ def balance_large(file: Path, segments: Segments, other: float, output: Path) ->
 
     Returns
     -------
-    ndarray, shape (languages,)
-        What was added to the languages.
+    dict of str to float
+        What was added to each language.
     """
     model, labels = load_large(file)
     _, told = load_parts(file)
     front_end = large_front_end()
     filters = ops.convert_to_tensor(filterbank(front_end))
     biases = _of_languages(whole(model, filters, front_end), labels, segments)
-    added = np.zeros(len(labels), np.float32)
-    added[: len(biases)], added[labels.index(OTHER)] = biases, other
-    model.scores.bias.assign_add(added)
+    added = biases | {OTHER: other}
+    model.scores.bias.assign_add(np.array([added.get(label, 0.0) for label in labels], np.float32))
     save_parts(output, model.arrays(), told | {"scores": {}})  # nobody has measured it yet
     return biases
 
 
 def _of_languages(
     call: Callable[[Any], Any], labels: Sequence[str], segments: Segments
-) -> Float64Array:
-    """What a function from waveforms to scores lacks, shape (languages,)."""
-    return fitted([_scored(call, labels, segments, s) for s in LENGTHS_S])
+) -> dict[str, float]:
+    """What a function from waveforms to scores lacks, by language."""
+    biases = fitted([_scored(call, labels, segments, s) for s in LENGTHS_S])
+    return dict(zip(labels, biases.tolist(), strict=False))
 
 
 def fitted(sets: Sequence[Scored], penalty: float = PENALTY) -> Float64Array:
