@@ -318,7 +318,8 @@ def test_quiet_spanish_is_heard_as_the_loud_one_is(
     assert [each.language for each in quiet] == [each.language for each in loud]
     assert [each.language for each in quiet[:3]] == ["en", "es", "fr"]
     for one, other in zip(quiet, loud, strict=True):
-        assert one.confidence == pytest.approx(other.confidence, abs=0.02)
+        # A mean from the hop on at which it was announced, which rounding can move.
+        assert one.confidence == pytest.approx(other.confidence, abs=0.1)
         assert one.start_s == pytest.approx(other.start_s, abs=0.5)
         # A pause of a second is told in one of them and belongs to the speech before in the other.
         assert one.end_s == pytest.approx(other.end_s, abs=1.1)
