@@ -31,8 +31,6 @@ from edge.frontend import FRAMES_PER_SECOND, Float64Array, FrontEnd, front_end_h
 from edge.model.interpreter import WindowGraph, run_model
 from edge.model.modelfile import (
     LENGTHS_FORMAT_VERSION,
-    NONSPEECH,
-    OTHER,
     Calibration,
     DecoderDefaults,
     Description,
@@ -46,7 +44,7 @@ from train.features.noise import read_noise
 from train.features.synthetic_noise import sounds_of
 from train.fit.training_data import divide
 from train.waveforms.checkpoint import load_parts
-from train.waveforms.large import Large, large_front_end
+from train.waveforms.large import large_front_end, large_of
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +85,8 @@ def convert_large(
     """
     check_output(output, [checkpoint, corpus])
     arrays, told = load_parts(checkpoint)
-    data = told["config"]["data"]
-    labels = (*data["languages"], OTHER, NONSPEECH)
-    model = Large(told["config"]["large"]["layers"], len(labels))
-    model.load_arrays(arrays)
+    model, classes = large_of(arrays, told)
+    labels = tuple(classes)
     config = large_front_end()
     filterbank = mel_filterbank(config)
     log.info("converting")
@@ -109,7 +105,7 @@ def convert_large(
         licence=LICENCE,
     )
     draft = model_of_bytes(output, pack_model(graph, labels, description, filterbank))
-    held = _held_out(corpus, sounds, data.get("development", {}), labels)
+    held = _held_out(corpus, sounds, told["config"]["data"].get("development", {}), labels)
     run = run_model(draft, 1)
     assert isinstance(run, WindowGraph)
     trained = one_window_scores(function, FrontEnd(config, filterbank), run.fewest)

@@ -19,7 +19,7 @@ from train.model.checkpoint import Checkpoint, restore_model
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import load_parts, save_parts
 from train.waveforms.judge import LENGTHS_S, streamed, whole
-from train.waveforms.large import large_front_end, load_large
+from train.waveforms.large import large_front_end, large_of
 from train.waveforms.sound import filterbank, samples_of
 from train.waveforms.windows import Forward, held_out_windows
 
@@ -64,7 +64,7 @@ def balance_large(file: Path, segments: Segments, other: float, output: Path) ->
     Parameters
     ----------
     file : Path
-        As of `train.waveforms.large.load_large`.
+        As of `train.waveforms.checkpoint.load_parts`.
     segments, other
         As of :func:`balanced`.
     output : Path
@@ -75,8 +75,8 @@ def balance_large(file: Path, segments: Segments, other: float, output: Path) ->
     dict of str to float
         What was added to each language.
     """
-    model, labels = load_large(file)
-    _, told = load_parts(file)
+    arrays, told = load_parts(file)
+    model, labels = large_of(arrays, told)
     front_end = large_front_end()
     filters = ops.convert_to_tensor(filterbank(front_end))
     biases = _of_languages(whole(model, filters, front_end), labels, segments)

@@ -18,10 +18,9 @@ from keras import ops
 from edge.errors import EdgelidError
 from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import is_large, load_parts
 from train.waveforms.draws import macro_accuracy
 from train.waveforms.judge import LENGTHS_S, whole
-from train.waveforms.large import Large, large_front_end
+from train.waveforms.large import large_front_end, load_large
 from train.waveforms.linear import Linear
 from train.waveforms.published import read_encoder
 from train.waveforms.sound import filterbank, log_mel, samples_of
@@ -96,13 +95,9 @@ def ceiling(
     teachers: list[tuple[str, Any]] = [("Whisper base", encoder)]
     own = None
     if large is not None:
-        arrays, told = load_parts(large)
-        if not is_large(large):
-            raise EdgelidError(f"{large} is no checkpoint of the large model")
-        if told["config"]["data"]["languages"] != languages:
+        own, known = load_large(large)
+        if known != labels:
             raise EdgelidError(f"{large} and the configuration differ in their languages")
-        own = Large(told["config"]["large"]["layers"], len(labels))
-        own.load_arrays(arrays)
         teachers.append(("large model", own.encoder))
     rows: dict[str, dict[str, Any]] = {}
     counts = {}

@@ -161,6 +161,27 @@ def load_large(file: Path, precision: str = "float32") -> tuple[Large, list[str]
     arrays, told = load_parts(file)
     if "large/0" not in arrays:
         raise EdgelidError(f"{file} is no checkpoint of the large model")
+    return large_of(arrays, told, precision)
+
+
+def large_of(
+    arrays: dict[str, np.ndarray], told: dict[str, Any], precision: str = "float32"
+) -> tuple[Large, list[str]]:
+    """The same of a checkpoint that was read.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+    told : dict
+        Both as `train.waveforms.checkpoint.load_parts` gives them.
+    precision : str
+        Keras' policy, of the encoder.
+
+    Returns
+    -------
+    model : Large
+    labels : list of str
+    """
     labels = [*told["config"]["data"]["languages"], OTHER, NONSPEECH]
     dim = arrays["large/0"].shape[-1]  # of the first convolution
     layers = told["config"]["large"]["layers"]

@@ -127,9 +127,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train.waveforms.ceiling, "LENGTHS_S", (1.0, 3.0))
     monkeypatch.setattr(train.waveforms.ceiling, "Encoder", encoder)
     monkeypatch.setattr(train.waveforms.ceiling, "read_encoder", lambda file, layers: {})
-    monkeypatch.setattr(
-        train.waveforms.ceiling, "Large", lambda layers, classes: Large(1, classes, dim=32, heads=2)
-    )
 
 
 def test_the_command(
@@ -141,7 +138,7 @@ def test_the_command(
 ) -> None:
     bank.save(tmp_path / "bank")
     (tmp_path / "c.toml").write_text(CONFIG)
-    large = Large(1, len(LABELS), dim=32, heads=2)
+    large = Large(1, len(LABELS), dim=64, heads=1)
     save_parts(tmp_path / "large.npz", large.arrays(), {"config": tomllib.loads(CONFIG)})
     given = ["c.toml", "--bank", "bank", "--weights", "w.bin", "--large", "large.npz"]
     given += ["--per-language", "4", "--most", "2", "--json", "ceiling.json"]
@@ -181,7 +178,7 @@ def test_the_command(
 def test_what_does_not_fit(
     bank: Segments, tmp_path: Path, small: None, change: tuple[str, str], message: str
 ) -> None:
-    large = Large(1, len(LABELS), dim=32, heads=2)
+    large = Large(1, len(LABELS), dim=64, heads=1)
     save_parts(tmp_path / "large.npz", large.arrays(), {"config": tomllib.loads(CONFIG)})
     config = tomllib.loads(CONFIG.replace(*change))
     with pytest.raises(EdgelidError, match=message):
