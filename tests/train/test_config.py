@@ -16,7 +16,8 @@ from train.config import RunConfig, from_dict, read_config
 FOLDER = Path(train.__file__).parent / "configs"
 STUDENTS = ("compact", "edgelid-9-taught", "edgelid-9-deep")
 NEWEST = "edgelid-9-attention"  # has synthetic voices to learn from that the others hold out
-OF_WAVEFORMS = (*STUDENTS, NEWEST, "large")  # train.waveforms reads more in them
+LARGE = ("large", "edgelid-9-large")
+OF_WAVEFORMS = (*STUDENTS, NEWEST, *LARGE)  # train.waveforms reads more in them
 OF_THE_CORPUS = ("own", "own-few")  # see tests/train/fit/test_configuring.py
 CONFIGS = sorted(
     path for path in FOLDER.glob("*.toml") if path.stem not in (*OF_WAVEFORMS, *OF_THE_CORPUS)
@@ -38,11 +39,14 @@ def test_shipped_configurations(path: Path) -> None:
 def test_configurations_of_waveforms_hold_out_the_same() -> None:
     pytest.importorskip("tensorflow", reason="needs the extra `train`")
     from train.waveforms.compact_fit import run_config
+    from train.waveforms.large import decoder_shape
 
-    *students, newest, large = (
+    *students, newest, large, grafted = (
         tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-        for name in (*STUDENTS, NEWEST, "large")
+        for name in (*STUDENTS, NEWEST, *LARGE)
     )
+    assert decoder_shape(large) is None and decoder_shape(grafted) is not None
+    assert grafted["data"] == newest["data"]
     labels = (*large["data"]["languages"], "other", "nonspeech")
     for student in (*students, newest):
         assert run_config(student).data.labels == labels

@@ -6,6 +6,8 @@ r"""The commands of training from waveforms: parse, call one function, print.
     python -m train.waveforms large train/configs/large.toml --bank BANK --start whisper.npz \
         --output large.npz
     python -m train.waveforms hear --bank BANK --teacher large.npz --output HEARING
+    python -m train.waveforms graft train/configs/edgelid-9-large.toml --bank BANK \
+        --start large.npz --weights model.bin --output grafted.npz
     python -m train.waveforms compact train/configs/compact.toml --bank BANK \
         --teacher large.npz --hearing HEARING --output compact.npz
     python -m train.waveforms inherit train/configs/edgelid-9-attention.toml --bank BANK \
@@ -120,6 +122,15 @@ def parser() -> argparse.ArgumentParser:
             "--precision", default="mixed_bfloat16", help="float32 where there is no GPU"
         )
         fit.set_defaults(run_command=run_large if name == "large" else run_compact)
+    graft = commands.add_parser(
+        "graft", help="give the large model a narrow decoder, made of Whisper's"
+    )
+    graft.add_argument("config", type=Path)
+    graft.add_argument("--bank", type=Path, required=True, metavar="BANK")
+    graft.add_argument("--start", type=Path, required=True, metavar="LARGE.npz")
+    graft.add_argument("--weights", type=Path, required=True, metavar="MODEL.bin")
+    graft.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    graft.set_defaults(run_command=run_graft)
     inherit = commands.add_parser(
         "inherit", help="begin a compact model that has the large one's layers of attention"
     )
@@ -275,6 +286,15 @@ def run_compact(options: argparse.Namespace) -> None:
         share_processors(options.towers)
     _check_output(options.output)
     fit_compact(read_toml(options.config), Segments.load(options.bank), options)
+
+
+def run_graft(options: argparse.Namespace) -> None:
+    """``graft``."""
+    from train.waveforms.bank import Segments
+    from train.waveforms.graft import graft_decoder
+
+    _check_output(options.output)
+    graft_decoder(read_toml(options.config), Segments.load(options.bank), options)
 
 
 def run_inherit(options: argparse.Namespace) -> None:

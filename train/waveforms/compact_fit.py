@@ -207,7 +207,7 @@ class _Distillation:
         # The teacher judges the same stretch, from tokens that know all of the clip.
         with with_values(self._teacher, constants["teacher"]):
             told = self._teacher.pool(tokens, counted)
-            theirs = self._teacher.classify(told)
+            theirs = self._teacher.judged(told, tokens, counted)
         temperature = settings.get("temperature", 2.0)
         soft, labels = targets(theirs, draw["labels"], speaks, temperature)
         likely = ops.log_softmax(logits / temperature)

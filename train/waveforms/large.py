@@ -1,4 +1,4 @@
-"""The large model: Whisper's first layers, attentive statistics, one linear layer."""
+"""The large model: Whisper's first layers, pooled statistics, a narrow decoder, linear layers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edge.errors import EdgelidError
 from edge.frontend import FrontEndConfig
 from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.checkpoint import load_parts
+from train.waveforms.decoder import Decoder, DecoderShape
 from train.waveforms.whisper import DIM, FLOOR, HEADS, MELS, Encoder, normalised
 
 HEAD_WIDTH = 64  # channels of a head of attention, in every size of Whisper
@@ -35,6 +36,8 @@ class Large(keras.Model):  # type: ignore[misc]
         Of the pooled statistics, in training.
     precision : str
         Keras' policy, of the encoder.
+    decoder : DecoderShape, optional
+        Of a narrow decoder, whose last state adds to the scores.
     """
 
     def __init__(
@@ -45,9 +48,11 @@ class Large(keras.Model):  # type: ignore[misc]
         precision: str = "float32",
         dim: int = DIM,
         heads: int = HEADS,
+        decoder: DecoderShape | None = None,
     ) -> None:
         super().__init__(name="large")
-        self.dim, self.dropout, self.pooled = dim, dropout, 2 * dim
+        self.dim, self.heads = dim, heads
+        self.dropout, self.pooled = dropout, 2 * dim
         self.encoder = Encoder(layers, dim, heads, precision)
         self.gate = keras.layers.Dense(1, name="head_gate", kernel_initializer="zeros")
         self.centre = keras.layers.BatchNormalization(
@@ -57,6 +62,11 @@ class Large(keras.Model):  # type: ignore[misc]
         self.gate.build((None, None, dim))
         self.centre.build((None, self.pooled))
         self.scores.build((None, self.pooled))
+        self.decoder = None
+        if decoder is not None:
+            self.decoder = Decoder(decoder, dim, name="decoder")
+            self.said = keras.layers.Dense(classes, use_bias=False, name="decoder_said")
+            self.said.build((None, decoder.width))
         self.built = True
 
     def tokens(self, log_mel: Any) -> Any:
@@ -87,6 +97,25 @@ class Large(keras.Model):  # type: ignore[misc]
         x = self.centre(pooled, training=False)
         return self.scores(x if drop is None else x * drop)
 
+    def judged(
+        self, pooled: Any, tokens: Any, mask: Any | None = None, drop: Any | None = None
+    ) -> Any:
+        """Scores of windows, shape (batch, classes): of pooled statistics, and of the decoder.
+
+        Parameters
+        ----------
+        pooled : tensor, shape (batch, 2 * dim)
+        tokens : tensor, shape (batch, tokens, dim)
+        mask : tensor, shape (batch, tokens), optional
+            As of :meth:`pool`.
+        drop : tensor, shape (batch, 2 * dim), optional
+            Factors of the dropout.
+        """
+        scores = self.classify(pooled, drop)
+        if self.decoder is None:
+            return scores
+        return scores + self.said(self.decoder(tokens, mask))
+
     def evidence(self) -> np.ndarray:
         """What a token says for each class by itself, shape (dim, classes): the linear layer on
         the mean.
@@ -108,7 +137,7 @@ class Large(keras.Model):  # type: ignore[misc]
             Factors of the dropout.
         """
         tokens = self.tokens(log_mel)
-        scores = self.classify(self.pool(tokens), drop)
+        scores = self.judged(self.pool(tokens), tokens, drop=drop)
         return (tokens, scores) if parts else scores
 
     def one(self, log_mel: Any) -> Any:
@@ -119,8 +148,10 @@ class Large(keras.Model):  # type: ignore[misc]
         log_mel : tensor, shape (1, frames, MELS)
             Of :func:`large_front_end`; the number of frames may be open.
         """
-        pooled = self.pool(self.encoder.one(normalised(log_mel)))
-        return self.classify(ops.reshape(pooled, (1, -1)))
+        tokens = self.encoder.one(normalised(log_mel))
+        # Pooled without the dimension of the batch, behind which a linear layer computes shapes.
+        pooled = ops.reshape(self.pool(tokens), (1, -1))
+        return self.judged(pooled, ops.expand_dims(tokens, 0))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Weights by name."""
@@ -185,6 +216,26 @@ def large_of(
     labels = [*told["config"]["data"]["languages"], OTHER, NONSPEECH]
     dim = arrays["large/0"].shape[-1]  # of the first convolution
     layers = told["config"]["large"]["layers"]
-    model = Large(layers, len(labels), 0.0, precision, dim, dim // HEAD_WIDTH)
+    decoder = decoder_shape(told["config"])
+    model = Large(layers, len(labels), 0.0, precision, dim, dim // HEAD_WIDTH, decoder)
     model.load_arrays(arrays)
     return model, labels
+
+
+def decoder_shape(config: dict[str, Any]) -> DecoderShape | None:
+    """That of ``[large.decoder]``, if there is one.
+
+    Raises
+    ------
+    EdgelidError
+        If it lacks something, or has something else.
+    """
+    told = config["large"].get("decoder")
+    if told is None:
+        return None
+    try:
+        return DecoderShape(**told | {"steps": tuple(told["steps"])})
+    except (KeyError, TypeError) as error:
+        raise EdgelidError(
+            "[large.decoder] must have steps, width, heads, channels and feed"
+        ) from error

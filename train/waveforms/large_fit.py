@@ -17,7 +17,7 @@ from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.hearing import Hearing
 from train.waveforms.judge import Judge, select
-from train.waveforms.large import Large, large_front_end
+from train.waveforms.large import Large, decoder_shape, large_front_end
 from train.waveforms.large_lessons import LargeLessons
 from train.waveforms.lessons import augmented_waves, cross_entropy, hits, room_constants
 from train.waveforms.linear import Linear
@@ -67,9 +67,15 @@ class _Run:
         self._front_end = large_front_end()
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         dropout = self._settings.get("dropout", 0.1)
-        self._model = Large(self._settings["layers"], len(labels), dropout, given.precision)
+        layers, decoder = self._settings["layers"], decoder_shape(config)
+        self._model = Large(layers, len(labels), dropout, given.precision, decoder=decoder)
         arrays = _weights(given.start)
-        self._model.load_arrays(arrays)
+        try:
+            self._model.load_arrays(arrays)
+        except (KeyError, ValueError) as error:
+            raise EdgelidError(
+                f"{given.start} is not of the sizes that the configuration tells"
+            ) from error
         self.is_fitted = "head/kernel" in arrays or "large/0" in arrays
         tts_weight = self._settings.get("tts_weight", 0.6)
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)

@@ -81,7 +81,8 @@ class LargeLessons:
         tokens, scores = outs(0, features, training=True, drop=draw["drop"], parts=True)
         told, spoken = heard.lesson(draw, constants)
         with with_values(self._model, constants["before"]):
-            theirs = self._model.classify(self._model.pool(told, spoken[:, :, 0]))
+            counted = spoken[:, :, 0]
+            theirs = self._model.judged(self._model.pool(told, counted), told, counted)
         _, variance = moments(told, (0, 1), spoken)
         # A few channels of a transformer are large and say nothing: each counts alike here.
         error = ops.mean(ops.square(tokens - told) / (variance + 1e-6), axis=-1, keepdims=True)

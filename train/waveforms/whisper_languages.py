@@ -11,7 +11,7 @@ encoder's output through the values' (which is the same sum in another order).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -37,6 +37,29 @@ NO_SPEECH_TOKEN = START_TOKEN + 1 + len(LANGUAGES) + 4
 # Whisper was trained to say that nothing is spoken of whole half minutes. Of 3 s it does so too
 # readily: without this, of one cut of development speech in ten, and of only every other of noise.
 NO_SPEECH_BIAS = -3.0
+
+
+class Parts(NamedTuple):
+    """What is computed on the way through a layer of the decoder, all of it (batch, ...).
+
+    Attributes
+    ----------
+    queries : tensor, shape (batch, heads, dim / heads)
+        Scaled.
+    values : tensor, shape (batch, heads, dim / heads)
+        What each head found.
+    attended : tensor, shape (batch, dim)
+        Behind the look at the audio.
+    hidden : tensor, shape (batch, 4 * dim)
+        Of the feed-forward part, before its activation.
+    output : tensor, shape (batch, dim)
+    """
+
+    queries: Any
+    values: Any
+    attended: Any
+    hidden: Any
+    output: Any
 
 
 class Step(keras.layers.Layer):  # type: ignore[misc]
@@ -79,6 +102,10 @@ class Step(keras.layers.Layer):  # type: ignore[misc]
         x : tensor, shape (batch, dim)
         heard : tensor, shape (batch, tokens, dim)
         """
+        return self.parts(x, heard).output
+
+    def parts(self, x: Any, heard: Any) -> Parts:
+        """The same, with all that is computed on the way."""
         x = x + self.own(self.own_norm(x))
         queries = ops.split(self.query(self.cross_norm(x)), self.heads, axis=-1)
         asked = ops.stack(
@@ -88,7 +115,9 @@ class Step(keras.layers.Layer):  # type: ignore[misc]
         means = ops.matmul(ops.softmax(scores), heard)  # (batch, heads, dim)
         found = [value(means[:, i]) for i, value in enumerate(self.values)]
         x = x + self.out(ops.concatenate(found, axis=-1))
-        return x + self.down(ops.gelu(self.up(self.feed_norm(x)), approximate=True))
+        hidden = self.up(self.feed_norm(x))
+        output = x + self.down(ops.gelu(hidden, approximate=True))
+        return Parts(ops.stack(queries, axis=1), ops.stack(found, axis=1), x, hidden, output)
 
     def load(self, arrays: Arrays, name: str) -> None:
         """Take over weights named as in :func:`train.waveforms.published.read_whisper`."""
@@ -190,17 +219,46 @@ class WhisperLanguages(keras.Model):  # type: ignore[misc]
         log_mel : tensor, shape (batch, frames, mels)
             ``log(1 + power / FLOOR)``; an even number of frames.
         """
-        heard = self.heard_norm(self.encoder(normalised(log_mel)))
-        x = ops.zeros_like(heard[:, 0]) + ops.convert_to_tensor(self.start)
+        return self.classes(self.decoded(self.heard_norm(self.encoder(normalised(log_mel)))))
+
+    def decoded(self, heard: Any) -> Any:
+        """Scores of all rows, shape (batch, rows): classes of their own, other languages, silence.
+
+        Parameters
+        ----------
+        heard : tensor, shape (batch, tokens, dim)
+            What the encoder puts out, normalised.
+        """
+        x = self.begun(heard)
         for step in self.steps_:
             x = step(x, heard)
-        scores = self.rows(self.last_norm(x))
+        return self.rows(self.last_norm(x))
+
+    def heard_from(self, layers: int, tokens: Any) -> Any:
+        """What the decoder reads, (batch, tokens, dim), of tokens of that many of the layers.
+
+        Parameters
+        ----------
+        layers : int
+        tokens : tensor, shape (batch, tokens, dim)
+            Of Whisper's own layers, or of those of a model that began as these.
+        """
+        for layer in self.encoder.stack[layers:]:
+            tokens = layer(tokens)
+        return self.heard_norm(tokens)
+
+    def classes(self, scores: Any) -> Any:
+        """Scores of the classes, from those of all rows."""
         if not self.others:
             return scores
         rest = scores[:, self.languages : self.languages + self.others]
         loudest = ops.max(rest, axis=-1, keepdims=True)
         other = loudest + ops.log(ops.sum(ops.exp(rest - loudest), axis=-1, keepdims=True))
         return ops.concatenate([scores[:, : self.languages], other, scores[:, -1:]], axis=-1)
+
+    def begun(self, heard: Any) -> Any:
+        """What the decoder begins with, for each window that was heard, shape (batch, dim)."""
+        return ops.zeros_like(heard[:, 0]) + ops.convert_to_tensor(self.start)
 
 
 def check_weights(arrays: Arrays) -> None:

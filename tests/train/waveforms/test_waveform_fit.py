@@ -15,9 +15,11 @@ from edge.errors import EdgelidError
 from edge.model.interpreter import WindowGraph, open_model
 from edge.model.modelfile import MODELS, read_model
 from tests.conftest import TINY
+from tests.tiny_whisper import ctranslate2, tiny_arrays
 from train.model.checkpoint import load_checkpoint, restore_model
 from train.waveforms.bank import TRAIN, Segments, decode_bank, entries_of, write_bank
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
+from train.waveforms.decoder import DecoderShape
 from train.waveforms.hearing import Hearing, hear, token_places
 from train.waveforms.large import Large, large_front_end, load_large
 from train.waveforms.sound import filterbank, log_mel
@@ -74,6 +76,7 @@ def options(**changes: Any) -> argparse.Namespace:
         "most": 2,
         "precision": "float32",
         "towers": 1,
+        "weights": None,
     }
     return argparse.Namespace(**usual | changes)
 
@@ -156,8 +159,9 @@ def test_pooling_counts_what_the_mask_keeps() -> None:
     np.testing.assert_allclose(np.asarray(whole), np.asarray(part), atol=1e-4)
 
 
-def test_a_window_of_any_length_is_scored_as_a_batch_of_it() -> None:
-    model = Large(2, 3, dim=16, heads=2)
+@pytest.mark.parametrize("decoder", [None, DecoderShape((0, 1), 6, 2, 4, 8)])
+def test_a_window_of_any_length_is_scored_as_a_batch_of_it(decoder: DecoderShape | None) -> None:
+    model = Large(2, 3, dim=16, heads=2, decoder=decoder)
     rng = np.random.default_rng(2)
     model.set_weights([rng.normal(0, 0.3, w.shape) ** 2 + 0.1 for w in model.get_weights()])
     for frames in (20, 33, 100):
@@ -349,6 +353,48 @@ def test_large_learns_from_what_it_heard(
     assert told["scores"].keys() == {"1s", "3s", "10s"}
     before, _ = load_parts(large)
     assert arrays.keys() == before.keys()
+
+
+@pytest.mark.slow
+def test_large_gets_a_decoder(
+    large: Path, bank: Segments, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a random Whisper; and becomes a model file."""
+    from convert.from_large import convert_large
+    from convert.proof import Limits
+    from train.waveforms.graft import graft_decoder
+
+    monkeypatch.setattr("tests.tiny_whisper.DIM", 512)
+    monkeypatch.setattr("tests.tiny_whisper.HEADS", 8)
+    monkeypatch.setattr("train.waveforms.graft.WINDOWS", {1.0: 128, 3.0: 64})
+    weights = tmp_path / "model.bin"
+    weights.write_bytes(ctranslate2(tiny_arrays()))
+    config = tomllib.loads(LARGE)
+    given = options(start=large, weights=weights, output=tmp_path / "grafted.npz")
+    with pytest.raises(EdgelidError, match="nothing to graft"):
+        graft_decoder(config, bank, given)
+    config["large"] |= {"epochs": 2, "decoder_rate": 1e-4}
+    config["large"]["decoder"] = {"steps": [0], "width": 8, "heads": 8, "channels": 8, "feed": 16}
+    graft_decoder(config, bank, given)
+    grafted, labels = load_large(tmp_path / "grafted.npz")
+    assert labels == ["de", "en", "other", "nonspeech"]
+    before, _ = load_large(large)
+    for ours, theirs in zip(
+        grafted.encoder.get_weights(), before.encoder.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(EdgelidError, match="a decoder already"):
+        graft_decoder(config, bank, options(**vars(given) | {"start": tmp_path / "grafted.npz"}))
+
+    limits = Limits(min_agreement=0.0, max_mean_difference=1.0, max_accuracy_loss=1.0)
+    output = tmp_path / "grafted.tflite"
+    convert_large(given.output, tiny_corpus, output, "tiny-large", limits, None)
+    graph = open_model(read_model(output))
+    assert isinstance(graph, WindowGraph)
+    window = np.random.default_rng(0).uniform(0, 20, (237, 80)).astype(np.float32)
+    np.testing.assert_allclose(
+        graph.scores(window), np.asarray(grafted.one(window[None]))[0], atol=0.5
+    )
 
 
 @pytest.mark.slow

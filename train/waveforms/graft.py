@@ -1,0 +1,112 @@
+"""The command ``graft``: a large model gets a narrow decoder, made of Whisper's."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from edge.errors import EdgelidError
+from edge.frontend import Float32Array
+from train.waveforms.bank import Segments
+from train.waveforms.checkpoint import load_parts, save_parts
+from train.waveforms.draws import Drawer
+from train.waveforms.grafting import SHARE, batched, graft, hear, learn
+from train.waveforms.large import Large, decoder_shape, large_front_end, large_of
+from train.waveforms.lessons import augmented_waves, room_constants
+from train.waveforms.low_rank import ridge
+from train.waveforms.published import read_whisper
+from train.waveforms.sound import filterbank, log_mel, samples_of
+from train.waveforms.stepper import compiled
+from train.waveforms.whisper import normalised
+from train.waveforms.whisper_languages import WhisperLanguages
+
+WINDOWS = {1.0: 8800, 2.0: 3200, 3.0: 8800, 5.0: 2800}  # augmented, by their seconds
+FITTED = 4  # one in so many has a part in the closed forms; from all of them it learns then
+BATCH = 16
+
+
+def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Namespace) -> None:
+    """Write the checkpoint of a large model with a narrow decoder.
+
+    Parameters
+    ----------
+    config : dict
+        As ``train/configs/edgelid-9-large.toml``.
+    segments : Segments
+        The decoded bank.
+    given : Namespace
+        Options of ``python -m train.waveforms graft``.
+
+    Raises
+    ------
+    EdgelidError
+        If the configuration asks for no decoder, or the weights do not fit.
+    """
+    shape = decoder_shape(config)
+    if shape is None:
+        raise EdgelidError("the configuration has no [large.decoder]: nothing to graft")
+    arrays, told = load_parts(given.start)
+    bare, labels = large_of(arrays, told)
+    if bare.decoder is not None:
+        raise EdgelidError(f"{given.start} has a decoder already: give the one without")
+    whisper = WhisperLanguages(read_whisper(given.weights), labels[:-2])
+    layers = len(bare.encoder.stack)
+    if bare.dim != whisper.encoder.dim or max(shape.steps) >= len(whisper.steps_):
+        raise EdgelidError("the large model, the weights and [large.decoder] do not fit each other")
+    windows = _windows(bare, whisper, segments, Drawer(segments, labels, config["seed"]))
+    groups = [hear(whisper, layers, tokens[::FITTED]) for tokens, _ in windows]
+    decoder = graft(whisper, groups, shape, _say)
+    learn(decoder, windows, config["large"]["epochs"], config["large"]["decoder_rate"], _say)
+    states = np.concatenate([batched(decoder, tokens) for tokens, _ in windows])
+    rows = np.concatenate([rows for _, rows in windows])
+    scores = np.asarray(ops.log_softmax(whisper.classes(rows)))
+    said, _ = ridge(states, SHARE * (scores - scores.mean(axis=1, keepdims=True)))
+    model = Large(layers, len(labels), 0.0, "float32", bare.dim, bare.heads, shape)
+    for part in ("encoder", "gate", "centre"):
+        getattr(model, part).set_weights(getattr(bare, part).get_weights())
+    model.scores.set_weights([(1 - SHARE) * part for part in bare.scores.get_weights()])
+    assert model.decoder is not None
+    model.decoder.set_weights(decoder.get_weights())
+    model.said.set_weights([said])
+    told = told | {"config": config, "scores": {}}  # nobody has measured it yet
+    save_parts(given.output, model.arrays(), told)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _windows(
+    model: Large, whisper: WhisperLanguages, segments: Segments, drawer: Drawer
+) -> list[tuple[Float32Array, Float32Array]]:
+    """Tokens of the large model, and what Whisper says of them, by the length of windows."""
+    layers, found = len(model.encoder.stack), []
+    for s, count in WINDOWS.items():
+        tokens = _tokens(model, segments, drawer, s, count)
+        rows = batched(lambda x: whisper.decoded(whisper.heard_from(layers, x)), tokens)
+        found.append((tokens, rows))
+        _say(f"{len(tokens)} windows of {s:g} s")
+    return found
+
+
+def _tokens(model: Large, segments: Segments, drawer: Drawer, s: float, count: int) -> Float32Array:
+    """The encoder's outputs for so many augmented windows."""
+    front_end = large_front_end()
+    filters = ops.convert_to_tensor(filterbank(front_end))
+    samples = samples_of(round(s * 100))
+    constants = room_constants(segments, drawer, samples)
+    constants["bank"] = ops.convert_to_tensor(np.asarray(segments.samples))
+
+    def call(draw: Any, constants: Any) -> Any:
+        features = log_mel(augmented_waves(draw, constants, samples), front_end, filters)
+        return model.encoder(normalised(features))
+
+    fast = compiled(call)
+    draws = (
+        drawer.batch(BATCH, samples, round(s * 100), front_end.mels) for _ in range(count // BATCH)
+    )
+    # Half precision: the windows of all lengths are in memory together.
+    return np.concatenate([np.asarray(fast(draw, constants)).astype(np.float16) for draw in draws])
