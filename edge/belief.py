@@ -29,7 +29,7 @@ COMPACT, SECOND_OPINION = "compact", "second opinion"  # who decides
 # speaks. Whether anybody speaks, it says with all of it. Chosen on development speech, see
 # docs/second-opinion.md.
 COMPACT_WEIGHT = 0.1
-OPINION_WEIGHT = 1.5  # of what heard a whole window
+OPINION_WEIGHT = 1.2  # of what heard a whole window
 TRUST_S = 18.0  # a little longer than it takes until an answer is confirmed
 MEMORY_S = 20.0  # how old what an opinion is about may be; a slow machine needs seconds for one
 
