@@ -12,6 +12,7 @@ from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import load_parts, save_parts
+from train.waveforms.decoder import DecoderShape
 from train.waveforms.draws import Drawer
 from train.waveforms.grafting import SHARE, batched, graft, hear, learn
 from train.waveforms.large import Large, decoder_shape, large_front_end, large_of
@@ -52,14 +53,17 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     bare, labels = large_of(arrays, told)
     if bare.decoder is not None:
         raise EdgelidError(f"{given.start} has a decoder already: give the one without")
+    try:
+        epochs, rate = config["large"]["epochs"], config["large"]["decoder_rate"]
+    except KeyError as error:
+        raise EdgelidError(f"[large] lacks {error.args[0]}") from error
     whisper = WhisperLanguages(read_whisper(given.weights), labels[:-2])
     layers = len(bare.encoder.stack)
-    if bare.dim != whisper.encoder.dim or max(shape.steps) >= len(whisper.steps_):
-        raise EdgelidError("the large model, the weights and [large.decoder] do not fit each other")
+    _check_fit(shape, bare, whisper)
     windows = _windows(bare, whisper, segments, Drawer(segments, labels, config["seed"]))
     groups = [hear(whisper, layers, tokens[::FITTED]) for tokens, _ in windows]
     decoder = graft(whisper, groups, shape, _say)
-    learn(decoder, windows, config["large"]["epochs"], config["large"]["decoder_rate"], _say)
+    learn(decoder, windows, epochs, rate, _say)
     states = np.concatenate([batched(decoder, tokens) for tokens, _ in windows])
     rows = np.concatenate([rows for _, rows in windows])
     scores = np.asarray(ops.log_softmax(whisper.classes(rows)))
@@ -73,6 +77,22 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     model.said.set_weights([said])
     told = told | {"config": config, "scores": {}}  # nobody has measured it yet
     save_parts(given.output, model.arrays(), told)
+
+
+def _check_fit(shape: DecoderShape, bare: Large, whisper: WhisperLanguages) -> None:
+    if bare.dim != whisper.encoder.dim:
+        raise EdgelidError(
+            f"the large model is {bare.dim} wide, and Whisper {whisper.encoder.dim}: give the "
+            "weights that it began with"
+        )
+    heads, steps = len(whisper.steps_[0].keys), len(whisper.steps_)
+    if shape.heads != heads:
+        raise EdgelidError(f"[large.decoder] must have as many heads as Whisper: {heads}")
+    if shape.steps[:1] != (0,) or not all(0 <= step < steps for step in shape.steps):
+        raise EdgelidError(
+            "the steps of [large.decoder] must begin with 0 and be those of Whisper: 0 to "
+            f"{steps - 1}"
+        )
 
 
 def _say(line: str) -> None:

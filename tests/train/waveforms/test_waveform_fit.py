@@ -373,8 +373,19 @@ def test_large_gets_a_decoder(
     given = options(start=large, weights=weights, output=tmp_path / "grafted.npz")
     with pytest.raises(EdgelidError, match="nothing to graft"):
         graft_decoder(config, bank, given)
+    decoder = {"steps": [0], "width": 8, "heads": 8, "channels": 8, "feed": 16}
+    config["large"]["decoder"] = decoder
+    with pytest.raises(EdgelidError, match="lacks epochs"):
+        graft_decoder(config, bank, given)
     config["large"] |= {"epochs": 2, "decoder_rate": 1e-4}
-    config["large"]["decoder"] = {"steps": [0], "width": 8, "heads": 8, "channels": 8, "feed": 16}
+    for change, words in (
+        ({"heads": 4}, "as many heads as Whisper: 8"),
+        ({"steps": [0, 1]}, "those of Whisper: 0 to 0"),
+        ({"feeds": 1}, "steps, width, heads, channels and feed"),
+    ):
+        with pytest.raises(EdgelidError, match=words):
+            wrong = config["large"] | {"decoder": decoder | change}
+            graft_decoder(config | {"large": wrong}, bank, given)
     graft_decoder(config, bank, given)
     grafted, labels = load_large(tmp_path / "grafted.npz")
     assert labels == ["de", "en", "other", "nonspeech"]
