@@ -11,22 +11,21 @@ from keras import ops
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import load_parts, save_parts
+from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.decoder import DecoderShape
 from train.waveforms.draws import Drawer
-from train.waveforms.grafting import SHARE, batched, graft, hear, learn
-from train.waveforms.large import Large, decoder_shape, large_front_end, large_of
+from train.waveforms.grafting import SHARE, graft, hear, learn
+from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_front_end, large_of
 from train.waveforms.lessons import augmented_waves, room_constants
 from train.waveforms.low_rank import ridge
 from train.waveforms.published import read_whisper
 from train.waveforms.sound import filterbank, log_mel, samples_of
-from train.waveforms.stepper import compiled
+from train.waveforms.stepper import BATCH, batched, compiled
 from train.waveforms.whisper import normalised
 from train.waveforms.whisper_languages import WhisperLanguages
 
 WINDOWS = {1.0: 8800, 2.0: 3200, 3.0: 8800, 5.0: 2800}  # augmented, by their seconds
 FITTED = 4  # one in so many has a part in the closed forms; from all of them it learns then
-BATCH = 16
 
 
 def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Namespace) -> None:
@@ -49,10 +48,14 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     shape = decoder_shape(config)
     if shape is None:
         raise EdgelidError("the configuration has no [large.decoder]: nothing to graft")
+    if not is_large(given.start):
+        raise EdgelidError(f"{given.start} is no checkpoint of the large model")
     arrays, told = load_parts(given.start)
     bare, labels = large_of(arrays, told)
     if bare.decoder is not None:
         raise EdgelidError(f"{given.start} has a decoder already: give the one without")
+    if labels[:-2] != config["data"]["languages"]:
+        raise EdgelidError(f"{given.start} and the configuration differ in their languages")
     try:
         epochs, rate = config["large"]["epochs"], config["large"]["decoder_rate"]
     except KeyError as error:
@@ -68,7 +71,7 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     rows = np.concatenate([rows for _, rows in windows])
     scores = np.asarray(ops.log_softmax(whisper.classes(rows)))
     said, _ = ridge(states, SHARE * (scores - scores.mean(axis=1, keepdims=True)))
-    model = Large(layers, len(labels), 0.0, "float32", bare.dim, bare.heads, shape)
+    model = Large(layers, len(labels), 0.0, "float32", bare.dim, bare.dim // HEAD_WIDTH, shape)
     for part in ("encoder", "gate", "centre"):
         getattr(model, part).set_weights(getattr(bare, part).get_weights())
     model.scores.set_weights([(1 - SHARE) * part for part in bare.scores.get_weights()])
@@ -104,29 +107,30 @@ def _windows(
 ) -> list[tuple[Float32Array, Float32Array]]:
     """Tokens of the large model, and what Whisper says of them, by the length of windows."""
     layers, found = len(model.encoder.stack), []
+    bank = ops.convert_to_tensor(np.asarray(segments.samples))  # once: gigabytes
     for s, count in WINDOWS.items():
-        tokens = _tokens(model, segments, drawer, s, count)
+        frames = round(s * 100)
+        constants = room_constants(segments, drawer, samples_of(frames)) | {"bank": bank}
+        tokens = _tokens(model, constants, drawer, frames, count)
         rows = batched(lambda x: whisper.decoded(whisper.heard_from(layers, x)), tokens)
         found.append((tokens, rows))
         _say(f"{len(tokens)} windows of {s:g} s")
     return found
 
 
-def _tokens(model: Large, segments: Segments, drawer: Drawer, s: float, count: int) -> Float32Array:
+def _tokens(
+    model: Large, constants: dict[str, Any], drawer: Drawer, frames: int, count: int
+) -> Float32Array:
     """The encoder's outputs for so many augmented windows."""
     front_end = large_front_end()
     filters = ops.convert_to_tensor(filterbank(front_end))
-    samples = samples_of(round(s * 100))
-    constants = room_constants(segments, drawer, samples)
-    constants["bank"] = ops.convert_to_tensor(np.asarray(segments.samples))
+    samples = samples_of(frames)
 
     def call(draw: Any, constants: Any) -> Any:
         features = log_mel(augmented_waves(draw, constants, samples), front_end, filters)
         return model.encoder(normalised(features))
 
     fast = compiled(call)
-    draws = (
-        drawer.batch(BATCH, samples, round(s * 100), front_end.mels) for _ in range(count // BATCH)
-    )
+    draws = (drawer.batch(BATCH, samples, frames, front_end.mels) for _ in range(count // BATCH))
     # Half precision: the windows of all lengths are in memory together.
     return np.concatenate([np.asarray(fast(draw, constants)).astype(np.float16) for draw in draws])

@@ -19,12 +19,11 @@ from keras import ops
 
 from edge.frontend import Float32Array
 from train.waveforms.decoder import Decoder, DecoderShape, Step, normalised
-from train.waveforms.inheriting import centred
+from train.waveforms.inheriting import centred, loudest
 from train.waveforms.low_rank import explained, product_factors, ridge, value_factor
-from train.waveforms.stepper import Stepper, compiled, rate_factor
+from train.waveforms.stepper import Stepper, batched, rate_factor
 from train.waveforms.whisper_languages import Parts, WhisperLanguages
 
-BATCH = 16  # windows
 SHARE = 0.5  # of Whisper's log-probabilities in the scores; the rest is the model's own
 LEARNT = 32  # windows of a step of learning
 AVERAGE_DECAY = 0.998
@@ -45,18 +44,6 @@ class Heard:
 
     ours: Float32Array
     theirs: Float32Array
-
-
-def batched(call: Callable[..., Any], *arrays: Any) -> Any:
-    """A function of batches, of all windows: arrays, or a tuple of arrays."""
-    fast = compiled(call)
-    found = [
-        fast(*(x[i : i + BATCH].astype(np.float32) for x in arrays))
-        for i in range(0, len(arrays[0]), BATCH)
-    ]
-    if isinstance(found[0], tuple):
-        return tuple(np.concatenate([np.asarray(x) for x in p]) for p in zip(*found, strict=True))
-    return np.concatenate([np.asarray(part) for part in found])
 
 
 def hear(whisper: WhisperLanguages, layers: int, tokens: Float32Array) -> Heard:
@@ -214,7 +201,7 @@ def _fit(
     step.out.set_weights([kernel[width:], bias])
     state = inputs @ kernel + bias
     behind_look = explained(state, wanted)
-    chosen = _loudest(teacher, parts.hidden, basis, shape.feed)
+    chosen = loudest(parts.hidden, np.asarray(teacher.down.kernel) @ basis, shape.feed)
     up = ridge(state, parts.hidden[:, chosen])
     step.up.set_weights(list(up))
     hidden = np.asarray(ops.gelu(state @ up[0] + up[1], approximate=True), np.float32)
@@ -286,10 +273,3 @@ def _found(step: Step, groups: Sequence[Heard], known: Float32Array | None) -> F
         rows.append(batched(call, group.ours, *given))
         first += count
     return np.concatenate(rows)
-
-
-def _loudest(teacher: Any, hidden: Float32Array, basis: Float32Array, count: int) -> np.ndarray:
-    """Hidden channels of the feed-forward part that move the coordinates most, (count,)."""
-    variances = np.asarray(ops.gelu(hidden, approximate=True)).var(axis=0)
-    moved = np.square(np.asarray(teacher.down.kernel) @ basis).sum(axis=1)
-    return np.asarray(np.argsort(-variances * moved)[:count])

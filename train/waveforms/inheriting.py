@@ -18,11 +18,9 @@ from edge.frontend import Float32Array
 from train.architecture import Attention
 from train.model.attention import FAR, AttentionLayer
 from train.waveforms.low_rank import explained, product_factors, ridge, value_factor
-from train.waveforms.stepper import compiled
+from train.waveforms.stepper import BATCH, batched, compiled
 from train.waveforms.stream_basis import StreamBasis
 from train.waveforms.whisper import Layer, Parts
-
-BATCH = 16  # clips that are computed at once
 
 Linear = tuple[Float32Array, Float32Array]  # kernel (inputs, outputs) and bias (outputs,)
 
@@ -94,7 +92,7 @@ def inherit_layer(
         Share of the variance of the teacher's coordinates that the student's stream has behind
         its attention and behind the layer.
     """
-    stream, theirs = clips.stream, _parts(layer, clips.tokens)
+    stream, theirs = clips.stream, Parts(*batched(layer.parts, clips.tokens))
     to_stream = np.asarray(layer.out.kernel) @ basis.kernel  # (dim, width)
     query, key, value = _projections(stream, theirs, to_stream, shape.head_width)
     queries, keys, values = (stream @ kernel + bias for kernel, bias in (query, key, value))
@@ -104,7 +102,7 @@ def inherit_layer(
     out = ridge(heard, wanted - stream)
     stream = stream + heard @ out[0] + out[1]
     behind_attention = explained(stream, wanted)
-    chosen = _loudest(layer, theirs.hidden, basis, shape.feed)
+    chosen = loudest(theirs.hidden, np.asarray(layer.down.kernel) @ basis.kernel, shape.feed)
     up = ridge(stream, theirs.hidden[..., chosen])
     hidden = np.maximum(stream @ up[0] + up[1], 0)
     wanted = basis.coordinates(theirs.output)
@@ -113,15 +111,6 @@ def inherit_layer(
     found = Inherited(query, key, value, distance, out, up, down)
     shares = behind_attention, explained(stream, wanted)
     return found, Clips(theirs.output, stream), shares
-
-
-def _parts(layer: Layer, tokens: Float32Array) -> Parts:
-    """What the teacher's layer computes of all clips."""
-    fast = compiled(layer.parts)
-    batches = [fast(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)]
-    return Parts(
-        *(np.concatenate([np.asarray(x) for x in part]) for part in zip(*batches, strict=True))
-    )
 
 
 def _projections(
@@ -246,10 +235,19 @@ def attended(
     return np.concatenate(found).reshape(queries.shape)
 
 
-def _loudest(layer: Layer, hidden: Float32Array, basis: StreamBasis, count: int) -> np.ndarray:
-    """Hidden channels of the feed-forward part that move the coordinates most, (count,)."""
+def loudest(hidden: Float32Array, onward: Float32Array, count: int) -> np.ndarray:
+    """Hidden channels of a feed-forward part that move what comes of it most, (count,).
+
+    Parameters
+    ----------
+    hidden : ndarray, shape (..., channels)
+        Before their activation.
+    onward : ndarray, shape (channels, m)
+        From channels to what they move.
+    count : int
+    """
     batches = range(0, len(hidden), BATCH)
     active = [ops.gelu(hidden[i : i + BATCH], approximate=True) for i in batches]
     variances = np.concatenate(active).reshape(-1, hidden.shape[-1]).var(axis=0)
-    moved = np.square(np.asarray(layer.down.kernel) @ basis.kernel).sum(axis=1)
+    moved = np.square(onward).sum(axis=1)
     return np.asarray(np.argsort(-variances * moved)[:count])

@@ -51,8 +51,7 @@ class Large(keras.Model):  # type: ignore[misc]
         decoder: DecoderShape | None = None,
     ) -> None:
         super().__init__(name="large")
-        self.dim, self.heads = dim, heads
-        self.dropout, self.pooled = dropout, 2 * dim
+        self.dim, self.dropout, self.pooled = dim, dropout, 2 * dim
         self.encoder = Encoder(layers, dim, heads, precision)
         self.gate = keras.layers.Dense(1, name="head_gate", kernel_initializer="zeros")
         self.centre = keras.layers.BatchNormalization(

@@ -16,6 +16,7 @@ from keras import ops
 JAX = keras.backend.backend() == "jax"
 BETA_1, BETA_2 = 0.9, 0.98  # of AdamW
 CLIP_NORM = 5.0  # of the gradient
+BATCH = 16  # that are computed at once, where nothing is learnt
 LEARNT, NEW = 0, 1  # places of their shares of the learning rate
 
 
@@ -31,6 +32,29 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 
         fast = tf.function(function, autograph=False)
     return fast
+
+
+def batched(call: Callable[..., Any], *arrays: np.ndarray) -> Any:
+    """What a function of batches makes of all that there is.
+
+    Parameters
+    ----------
+    call : callable
+        From tensors in float32, (at most `BATCH`, ...), to one tensor or a tuple of them.
+    *arrays : ndarray, shape (n, ...)
+
+    Returns
+    -------
+    ndarray, or tuple of ndarray, shape (n, ...)
+    """
+    fast = compiled(call)
+    found = [
+        fast(*(x[i : i + BATCH].astype(np.float32) for x in arrays))
+        for i in range(0, len(arrays[0]), BATCH)
+    ]
+    if isinstance(found[0], tuple):
+        return tuple(np.concatenate([np.asarray(x) for x in p]) for p in zip(*found, strict=True))
+    return np.concatenate([np.asarray(part) for part in found])
 
 
 def with_values(model: Any, values: Any) -> Any:

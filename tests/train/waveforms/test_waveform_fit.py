@@ -378,6 +378,11 @@ def test_large_gets_a_decoder(
     with pytest.raises(EdgelidError, match="lacks epochs"):
         graft_decoder(config, bank, given)
     config["large"] |= {"epochs": 2, "decoder_rate": 1e-4}
+    with pytest.raises(EdgelidError, match="no checkpoint of the large model"):
+        graft_decoder(config, bank, options(**vars(given) | {"start": large.parent / "start.npz"}))
+    with pytest.raises(EdgelidError, match="differ in their languages"):
+        data = config["data"] | {"languages": ["de", "sv"]}
+        graft_decoder(config | {"data": data}, bank, given)
     for change, words in (
         ({"heads": 4}, "as many heads as Whisper: 8"),
         ({"steps": [0, 1]}, "those of Whisper: 0 to 0"),
