@@ -2,8 +2,9 @@
 
 The large model heard the clean stretch (`train.waveforms.hearing`), the compact one hears it
 augmented. It learns what the large one has at each moment (the outputs of its last layer, and what
-speaks in them for each class), the statistics and the posteriors of random windows, and, with less
-weight, the labels: those are of few people, whose voices are soon known by heart.
+speaks in them for each class), the statistics and the posteriors of random windows, what its
+decoder says of every language (`train.waveforms.readouts`), and, with less weight, the labels:
+those are of few people, whose voices are soon known by heart.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from keras import ops
 from edge.errors import EdgelidError
 from train.config import RunConfig, from_dict
 from train.model.checkpoint import Checkpoint, load_checkpoint, weights_of
-from train.model.network import Head, Trunk, pool
+from train.model.network import Trunk, pool
 from train.waveforms.bank import Segments
 from train.waveforms.draws import Draw
 from train.waveforms.hearing import Hearing
@@ -27,6 +28,7 @@ from train.waveforms.judge import Judge
 from train.waveforms.large import load_large
 from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, standardised, targets, unlike
 from train.waveforms.listening import Listening, Student, stretch
+from train.waveforms.readouts import Readouts, unlike_rows
 from train.waveforms.sound import filterbank
 from train.waveforms.state import load_state, save_state
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
@@ -35,7 +37,7 @@ from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_va
 # not undo what was learnt before. Layers that only training has are new in each run; behind layers
 # that were inherited (`train.waveforms.inherit`), which are at step 0, all that reads them is, too.
 HELPER_STEPS, READOUT_STEPS, NEW_FACTOR = 60, 250, 4.0
-TRUNK, HEAD, FRAMES, STATISTICS, EVIDENCE = range(5)  # places of what learns
+TRUNK, HEAD, FRAMES, STATISTICS, EVIDENCE, LANGUAGES = range(6)  # places of what learns
 
 
 def run_config(config: dict[str, Any]) -> RunConfig:
@@ -90,6 +92,13 @@ class _Distillation:
         self, config: dict[str, Any], segments: Segments, given: argparse.Namespace
     ) -> None:
         self._settings, self._given, self._told = config["compact"], given, run_config(config)
+        if bool(self._settings.get("languages_hidden")) != (
+            "languages" in self._settings["weights"]
+        ):
+            raise EdgelidError(
+                "languages_hidden of [compact] and languages of [compact.weights] belong together: "
+                "give both or neither"
+            )
         self._shape, self._front_end = self._told.model, self._told.front_end
         self._labels = list(self._told.data.labels)
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
@@ -118,9 +127,13 @@ class _Distillation:
         keras.config.set_dtype_policy(given.precision)
         self._trunk = Trunk(shape)
         keras.config.set_dtype_policy("float32")
-        self._head = Head(shape, classes)
         self._trunk(np.zeros((1, 8 * shape.stride, 1, shape.mels), np.float32))
-        self._head(np.zeros((1, 2 * shape.embedding), np.float32))
+        self._readouts = Readouts(shape, classes, self._settings.get("languages_hidden", 0))
+        if self._readouts.languages is not None and self._teacher.decoder is None:
+            raise EdgelidError(
+                f"{given.teacher} has no decoder that speaks of languages: give one that `graft` "
+                "made, or no languages_hidden"
+            )
         helpers = {"frames": self._teacher.dim, "statistics": self._teacher.pooled}
         helpers["evidence"] = classes
         self._helpers = []
@@ -132,12 +145,17 @@ class _Distillation:
         self._new, self._new_steps = list(self._helpers), 0
         if given.start:
             begun = load_checkpoint(given.start)
-            for name, model in (("trunk", self._trunk), ("head", self._head)):
-                count = len(model.get_weights())
-                model.set_weights([begun.arrays[f"{name}/{i}"] for i in range(count)])
+            trunk, head = (
+                [begun.arrays[f"{name}/{i}"] for i in range(len(model.get_weights()))]
+                for name, model in (("trunk", self._trunk), ("head", self._readouts.joined))
+            )
+            self._trunk.set_weights(trunk)
             self._new_steps = HELPER_STEPS
+            if not self._readouts.begin(head):
+                self._new.append(self._readouts.languages)
+                self._new_steps = READOUT_STEPS
             if begun.step == 0:
-                self._new += [self._trunk.embedding, self._trunk.weight, self._head]
+                self._new += [self._trunk.embedding, self._trunk.weight, self._readouts.own]
                 self._new_steps = READOUT_STEPS
 
     def _draw(self, size: int) -> Draw:
@@ -145,7 +163,8 @@ class _Distillation:
         starts = [rng.integers(0, self._count - n + 1, size) for n in self._windows]
         draw["window"] = np.stack(starts, 1).astype(np.int32)
         dropout = self._shape.dropout
-        kept = rng.random((size, len(self._windows), self._shape.hidden)) > dropout
+        hidden = self._readouts.own.hidden.units
+        kept = rng.random((size, len(self._windows), hidden)) > dropout
         draw["drop"] = kept.astype(np.float32) / (1 - dropout)
         return draw
 
@@ -161,7 +180,8 @@ class _Distillation:
         ]
         figures = moments | {
             name: sum(window[name] for window in windows) / len(windows)
-            for name in ("classes", "posteriors", "statistics")
+            for name in windows[0]
+            if name != "hit"
         }
         weights = self._settings["weights"]
         total = sum(weights[name] * value for name, value in figures.items())
@@ -208,25 +228,32 @@ class _Distillation:
         with with_values(self._teacher, constants["teacher"]):
             told = self._teacher.pool(tokens, counted)
             theirs = self._teacher.judged(told, tokens, counted)
+            if self._readouts.languages is not None:
+                rows = self._teacher.languages(tokens, counted)
         temperature = settings.get("temperature", 2.0)
         soft, labels = targets(theirs, draw["labels"], speaks, temperature)
         likely = ops.log_softmax(logits / temperature)
         weight = ops.cast(speaks, "float32")[:, None]
         wanted = ops.stop_gradient(standardised(told, (0,), weight))
-        return {
+        found = {
             "classes": cross_entropy(logits, labels, settings["label_smoothing"]),
             "posteriors": -ops.mean(ops.sum(soft * likely, -1)) * temperature,
             "statistics": ops.mean(unlike(outs(STATISTICS, pooled), wanted) * weight[:, 0]),
             "hit": hits(logits, labels),
         }
+        if self._readouts.languages is not None:
+            said = outs(LANGUAGES, pooled, training=True)
+            found["languages"] = unlike_rows(said, rows, labels, speaks, len(self._labels))
+        return found
 
     def fit(self) -> None:
         """Distil until the steps or the time are over; a run that was stopped goes on."""
         settings, given = self._settings, self._given
         # The noise of a gradient falls with the root of the batch, and the rate may grow with it.
         rate = settings["rate"] * given.batch_scale**0.5
+        models = [self._trunk, self._readouts.own, *self._helpers, self._readouts.languages]
         stepper = Stepper(
-            [self._trunk, self._head, *self._helpers],
+            [model for model in models if model is not None],
             self._loss,
             lambda path: rate,
             settings["weight_decay"],
@@ -256,7 +283,7 @@ class _Distillation:
                 break
 
     def _save(self, step: int, clock: Clock) -> None:
-        models = (self._trunk, self._head)
+        models = (self._trunk, self._readouts.join())
         score = self._judge.compact(*models, self._filters, self._front_end, self._heard.bank)
         print(f"dev {step} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
         Checkpoint(self._told, step, score, weights_of(*models)).save(self._given.output)

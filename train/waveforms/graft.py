@@ -66,7 +66,7 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     windows = _windows(bare, whisper, segments, Drawer(segments, labels, config["seed"]))
     groups = [hear(whisper, layers, tokens[::FITTED]) for tokens, _ in windows]
     decoder = graft(whisper, groups, shape, _say)
-    learn(decoder, windows, epochs, rate, _say)
+    languages = learn(decoder, windows, epochs, rate, _say)
     states = np.concatenate([batched(decoder, tokens) for tokens, _ in windows])
     rows = np.concatenate([rows for _, rows in windows])
     scores = np.asarray(ops.log_softmax(whisper.classes(rows)))
@@ -78,6 +78,7 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     assert model.decoder is not None
     model.decoder.set_weights(decoder.get_weights())
     model.said.set_weights([said])
+    model.rows.set_weights(languages.get_weights())
     told = told | {"config": config, "scores": {}}  # nobody has measured it yet
     save_parts(given.output, model.arrays(), told)
 

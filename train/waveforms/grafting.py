@@ -105,7 +105,7 @@ def learn(
     epochs: int,
     rate: float,
     told: Callable[[str], None],
-) -> None:
+) -> keras.layers.Dense:
     """Let a decoder learn to say what Whisper's says, of all of its languages.
 
     Nobody tells it which language was spoken: so it learns to hear as Whisper does, and not who the
@@ -122,6 +122,11 @@ def learn(
         Peak learning rate.
     told : callable
         Gets a line for each epoch.
+
+    Returns
+    -------
+    keras.layers.Dense
+        From the decoder's last state to the scores of these rows.
     """
     states = np.concatenate([batched(decoder, tokens) for tokens, _ in windows])
     kernel, bias = ridge(states, np.concatenate([rows for _, rows in windows]))
@@ -154,6 +159,7 @@ def learn(
             step += 1
         told(f"epoch {epoch + 1} of {epochs}: divergence {np.mean(found):.3f}")
     stepper.settle()
+    return rows
 
 
 def _traces(whisper: WhisperLanguages, groups: Sequence[Heard]) -> list[Parts]:

@@ -15,6 +15,7 @@ from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.checkpoint import load_parts
 from train.waveforms.decoder import Decoder, DecoderShape
 from train.waveforms.whisper import DIM, FLOOR, HEADS, MELS, Encoder, normalised
+from train.waveforms.whisper_languages import ROWS
 
 HEAD_WIDTH = 64  # channels of a head of attention, in every size of Whisper
 
@@ -65,7 +66,10 @@ class Large(keras.Model):  # type: ignore[misc]
         if decoder is not None:
             self.decoder = Decoder(decoder, dim, name="decoder")
             self.said = keras.layers.Dense(classes, use_bias=False, name="decoder_said")
-            self.said.build((None, decoder.width))
+            # What a student learns; no part of the scores, and so not of the model file.
+            self.rows = keras.layers.Dense(ROWS, trainable=False, name="decoder_rows")
+            for layer in (self.said, self.rows):
+                layer.build((None, decoder.width))
         self.built = True
 
     def tokens(self, log_mel: Any) -> Any:
@@ -114,6 +118,19 @@ class Large(keras.Model):  # type: ignore[misc]
         if self.decoder is None:
             return scores
         return scores + self.said(self.decoder(tokens, mask))
+
+    def languages(self, tokens: Any, mask: Any | None = None) -> Any:
+        """What the decoder says of each language that Whisper knows, shape (batch, ROWS).
+
+        Ours come first, in their order; the last row is that nothing is spoken.
+
+        Parameters
+        ----------
+        tokens, mask
+            As of :meth:`judged`.
+        """
+        assert self.decoder is not None
+        return self.rows(self.decoder(tokens, mask))
 
     def evidence(self) -> np.ndarray:
         """What a token says for each class by itself, shape (dim, classes): the linear layer on

@@ -33,6 +33,7 @@ _CODES = (  # its ``jw`` is ``jv`` in ISO 639-1
     "haw ln ha ba jv su"
 )
 LANGUAGES = tuple(_CODES.split())
+ROWS = len(LANGUAGES) + 1  # and that nothing is spoken
 NO_SPEECH_TOKEN = START_TOKEN + 1 + len(LANGUAGES) + 4
 # Whisper was trained to say that nothing is spoken of whole half minutes. Of 3 s it does so too
 # readily: without this, of one cut of development speech in ten, and of only every other of noise.
@@ -182,9 +183,9 @@ class WhisperLanguages(keras.Model):  # type: ignore[misc]
         self.last_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="last_norm")
         others = [language for language in LANGUAGES if language not in languages]
         rows = [*languages, *others]
-        self.languages, self.others = len(languages), len(others)
+        self.languages = len(languages)
         self.labels = (*languages, *((OTHER,) if others else ()), NONSPEECH)
-        self.rows = keras.layers.Dense(len(rows) + 1, name="rows")
+        self.rows = keras.layers.Dense(ROWS, name="rows")
         for norm in (self.heard_norm, self.last_norm):
             norm.build((None, dim))
         self.rows.build((None, dim))
@@ -249,16 +250,30 @@ class WhisperLanguages(keras.Model):  # type: ignore[misc]
 
     def classes(self, scores: Any) -> Any:
         """Scores of the classes, from those of all rows."""
-        if not self.others:
-            return scores
-        rest = scores[:, self.languages : self.languages + self.others]
-        loudest = ops.max(rest, axis=-1, keepdims=True)
-        other = loudest + ops.log(ops.sum(ops.exp(rest - loudest), axis=-1, keepdims=True))
-        return ops.concatenate([scores[:, : self.languages], other, scores[:, -1:]], axis=-1)
+        return classes_of(scores, self.languages)
 
     def begun(self, heard: Any) -> Any:
         """What the decoder begins with, for each window that was heard, shape (batch, dim)."""
         return ops.zeros_like(heard[:, 0]) + ops.convert_to_tensor(self.start)
+
+
+def classes_of(scores: Any, languages: int) -> Any:
+    """Scores of the classes, shape (batch, classes), from those of all rows.
+
+    Parameters
+    ----------
+    scores : tensor, shape (batch, rows)
+        Of the languages that are classes of their own, of others, if there are any, and of nothing
+        being spoken.
+    languages : int
+        That are classes of their own.
+    """
+    rest = scores[:, languages:-1]
+    if not rest.shape[1]:
+        return scores
+    loudest = ops.max(rest, axis=-1, keepdims=True)
+    other = loudest + ops.log(ops.sum(ops.exp(rest - loudest), axis=-1, keepdims=True))
+    return ops.concatenate([scores[:, :languages], other, scores[:, -1:]], axis=-1)
 
 
 def check_weights(arrays: Arrays) -> None:

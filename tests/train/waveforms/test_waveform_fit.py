@@ -306,6 +306,66 @@ def test_compact_learns_from_large(
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-6)
 
 
+@pytest.fixture(scope="module")
+def speaking(large: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The large model with a decoder, whose weights are random."""
+    keras.utils.set_random_seed(6)
+    arrays, told = load_parts(large)
+    bare, labels = load_large(large)
+    sizes = {"steps": [0, 1], "width": 8, "heads": 2, "channels": 4, "feed": 12}
+    shape = DecoderShape(**sizes | {"steps": (0, 1)})
+    model = Large(1, len(labels), decoder=shape)
+    count = len(bare.get_weights())
+    model.set_weights([arrays[f"large/{i}"] for i in range(count)] + model.get_weights()[count:])
+    told["config"]["large"]["decoder"] = sizes
+    file = tmp_path_factory.mktemp("speaking") / "large.npz"
+    save_parts(file, model.arrays(), told)
+    return file
+
+
+def languages_config() -> dict[str, Any]:
+    """A compact model, half of whose head learns what the decoder says of languages."""
+    config = compact_config()
+    config["compact"]["languages_hidden"] = config["model"]["hidden"] // 2
+    config["compact"]["weights"]["languages"] = 1.0
+    return config
+
+
+@pytest.mark.slow
+def test_compact_learns_to_speak_of_languages(
+    speaking: Path, bank: Segments, hearing: Path, tmp_path: Path
+) -> None:
+    from train.waveforms.compact_fit import fit_compact
+
+    given: dict[str, Any] = {"teacher": speaking, "hearing": hearing}
+    fit_compact(languages_config(), bank, options(output=tmp_path / "compact.npz", **given))
+    checkpoint = load_checkpoint(tmp_path / "compact.npz")
+    _, head = restore_model(checkpoint)
+    hidden, half = checkpoint.config.model.hidden, checkpoint.config.model.hidden // 2
+    *_, kernel, _ = head.get_weights()
+    assert kernel.shape == (hidden, len(checkpoint.config.data.labels))
+    assert np.abs(kernel[:half]).max() > 0.05 and np.abs(kernel[half:]).max() > 0.05
+    # It is a checkpoint as any other, to go on from, too.
+    given |= {"start": tmp_path / "compact.npz", "output": tmp_path / "next.npz", "steps": 1}
+    fit_compact(languages_config(), bank, options(**given))
+    _, again = restore_model(load_checkpoint(tmp_path / "next.npz"))
+    np.testing.assert_allclose(again.get_weights()[-2][:half], kernel[:half], atol=2e-3)
+
+
+def test_who_does_not_speak_of_languages_cannot_teach_it(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path
+) -> None:
+    from train.waveforms.compact_fit import fit_compact
+
+    given = options(teacher=large, hearing=hearing, output=tmp_path / "compact.npz")
+    with pytest.raises(EdgelidError, match="has no decoder"):
+        fit_compact(languages_config(), bank, given)
+    config = languages_config()
+    del config["compact"]["weights"]["languages"]
+    with pytest.raises(EdgelidError, match="belong together"):
+        fit_compact(config, bank, given)
+
+
 @pytest.mark.slow
 def test_a_compact_model_is_balanced(
     large: Path, bank: Segments, hearing: Path, tmp_path: Path
