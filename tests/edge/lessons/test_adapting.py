@@ -76,9 +76,9 @@ def test_the_model_that_comes_along_carries_anchors(model: ModelFile) -> None:
         assert set(anchors.classes[each]) == set(range(len(model.labels)))
     assert 0.15 < held.mean() < 0.45
     # Components of what is learnt from are standardised.
-    np.testing.assert_allclose(anchors.components[~held].std(axis=0), 1.0, atol=0.15)
+    np.testing.assert_allclose(anchors.components[~held].std(axis=0), 1.0, atol=0.2)
     assert len(model.graph) < 3_000_000
-    assert model.size_bytes < 3_100_000
+    assert model.size_bytes < 3_150_000
 
 
 def test_anchors_change_nothing_else(model: ModelFile, tmp_path: Path) -> None:

@@ -43,14 +43,14 @@ def test_the_end_leaves_finished_lines_and_nothing_else() -> None:
         assert terminal.wait() == 0
         lines = terminal.text().splitlines()
         assert FIRST in lines
-        assert len(lines) == 13
+        assert len(lines) == 14
         assert all(" – " in line for line in lines)
 
 
 def test_now_stands_below_what_is_over() -> None:
     with pseudo_terminal([*LISTEN, "--realtime"]) as terminal:
         terminal.wait_until(lambda: seen(terminal, r"^● English +\d+%  for 0:0\d\.\d$"))
-        assert seen(terminal, r"^  en █+\S* +\d+%   \w+ ")
+        terminal.wait_until(lambda: seen(terminal, r"^  en █+\S* +\d+%   \w+ "))
         assert seen(terminal, r"^  ▕.{10}▏ -\d\d dB   load \d+\.\d%$")
         assert terminal.text().splitlines()[0].startswith("   0:00.0 –    0:01.1  nonspeech")
         assert ENGLISH in terminal.sent
