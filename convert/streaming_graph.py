@@ -8,6 +8,7 @@ graph in which they differ.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ import tensorflow as tf
 
 from convert.flatbuffer import read_graphs
 from edge.errors import EdgelidError
-from edge.frontend import Float32Array
+from edge.frontend import FRAMES_PER_SECOND, Float32Array
 from edge.model.interpreter import HEAD_SIGNATURE, TRUNK_SIGNATURE, WINDOW_SIGNATURE
 from edge.system.native_stderr import stderr_to_log
 from train.model.network import Head, Trunk, pool
@@ -30,6 +31,10 @@ Samples = Callable[[], Iterator[tuple[str, Tensors]]]
 # is a small difference of large sums, of which 8 bits leave little. Some of its operators have
 # int8 kernels in the newest interpreters only.
 POOLING = "statistics_pooling"
+# A stream begins with states of zeros, which it never has again. What the layers make of them is
+# rare and far larger than all that follows (scores of attention ten times), and would leave the
+# rest a few of the 255 steps. So ranges are those of streams that have gone on for so long.
+SETTLED_S = 1.0
 
 
 class StreamingModule(tf.Module):  # type: ignore[misc]
@@ -98,13 +103,20 @@ class StreamingModule(tf.Module):  # type: ignore[misc]
             states = {f"state_{i}": outputs[f"state_{i}_next"] for i in range(len(states))}
 
 
+def beginning_hops(hop_frames: int, frames: int) -> int:
+    """How many hops of so many frames ranges leave out; none of a stream that has no others."""
+    begun = math.ceil(SETTLED_S * FRAMES_PER_SECOND / hop_frames)
+    return begun if begun < frames // hop_frames else 0
+
+
 def representative_samples(module: StreamingModule, clips: Sequence[Float32Array]) -> Samples:
-    """Inputs of both graphs while they stream over real features.
+    """Inputs of both graphs while they stream over real features, and have for a second.
 
     Parameters
     ----------
     module : StreamingModule
     clips : sequence of ndarray, shape (frames, mels)
+        If none is longer than that second, all of them count from their beginning.
 
     Returns
     -------
@@ -116,6 +128,7 @@ def representative_samples(module: StreamingModule, clips: Sequence[Float32Array
     frames = np.zeros((len(clips), max(lengths), clips[0].shape[1]), np.float32)
     for row, clip in zip(frames, clips, strict=True):
         row[: len(clip)] = clip
+    begun = beginning_hops(module.hop_frames, max(lengths))
 
     def samples() -> Iterator[tuple[str, Tensors]]:
         embeddings, weights = [], []
@@ -126,10 +139,9 @@ def representative_samples(module: StreamingModule, clips: Sequence[Float32Array
             pooled = pool(np.concatenate(embeddings, 1), np.concatenate(weights, 1)).numpy()
             for i, length in enumerate(lengths):
                 if hop * module.hop_frames <= length:
-                    yield (
-                        TRUNK_SIGNATURE,
-                        {name: value[i : i + 1] for name, value in inputs.items()},
-                    )
+                    if hop > begun:
+                        part = {name: value[i : i + 1] for name, value in inputs.items()}
+                        yield TRUNK_SIGNATURE, part
                     yield HEAD_SIGNATURE, {"pooled": pooled[i : i + 1]}
 
     return samples

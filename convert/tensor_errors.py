@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from convert.streaming_graph import StreamingModule, Tensors
+from convert.streaming_graph import StreamingModule, Tensors, beginning_hops
 from edge.classifier import StreamingClassifier
 from edge.frontend import Float32Array, FrontEnd
 from edge.model.interpreter import HEAD_SIGNATURE, TRUNK_SIGNATURE, Graphs, Int8Array, quantise
@@ -97,7 +98,7 @@ def tensor_errors(module: StreamingModule, graph: bytes, frames: Float32Array) -
     """Compare the float and the int8 graphs tensor by tensor.
 
     The states show the input of every temporal convolution, so with them nearly every layer is
-    seen.
+    seen. The beginning of a stream, which its ranges are not made for, is left out.
 
     Parameters
     ----------
@@ -121,7 +122,9 @@ def tensor_errors(module: StreamingModule, graph: bytes, frames: Float32Array) -
 
     embeddings, weights = [], []
     converted = [_stream(runners[TRUNK_SIGNATURE], clip, module.hop_frames) for clip in frames]
-    for (_, outputs), *each in zip(module.stream(frames), *converted, strict=True):
+    begun = beginning_hops(module.hop_frames, frames.shape[1])
+    hops = zip(module.stream(frames), *converted, strict=True)
+    for (_, outputs), *each in itertools.islice(hops, begun, None):
         embeddings.append(outputs["embeddings"])
         weights.append(outputs["weights"])
         for name, to in _quantisations(runners[TRUNK_SIGNATURE].get_output_details()).items():

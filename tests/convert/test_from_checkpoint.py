@@ -260,6 +260,16 @@ def test_representative_samples_are_what_a_stream_sees(
     np.testing.assert_allclose(last, np.asarray(pool(embeddings, weights)), rtol=1e-4, atol=1e-5)
 
 
+def test_ranges_are_of_streams_that_have_gone_on(
+    model: ModelFile, tiny_checkpoint: Checkpoint
+) -> None:
+    """Seven hops of 0.16 s are the first second; a clip that is over by then has none to give."""
+    module = StreamingModule(*restore_model(tiny_checkpoint), HOP_FRAMES)
+    clips = [frames_of(model, 2.0), frames_of(model, 0.5, clip=1)]
+    drawn = Counter(name for name, _ in representative_samples(module, clips)())
+    assert drawn == {"embed": 12 - 7, "head": 12 + 3}
+
+
 @pytest.mark.slow
 def test_equal_inputs_give_equal_bytes(
     tiny_conversion: Conversion,
