@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,10 @@ KEPT = 0.4
 # `other` is what a model says of speech that it does not know, which may be in any language: to be
 # announced, it must be so many times less doubtful than another class. Chosen on the same streams.
 OTHER_DOUBT = 3.0
+# The threshold of a model file was chosen for the model by itself. A second opinion makes answers
+# surer, wrong ones, too: with it they need so much. Chosen on development streams, see
+# docs/second-opinion.md.
+SURE_OF_BOTH = 0.8
 DOUBT_S = 8.0  # without an answer, until there was none; the border must be within the history
 MAX_HOLD_S = 30.0
 
@@ -55,6 +59,25 @@ def decoder_windows_s(model: ModelFile, window_s: float) -> tuple[float, ...]:
     if description.mode == "window" or window_s <= fine_s:
         return (window_s,)
     return window_s, fine_s
+
+
+def decoder_settings(
+    model: ModelFile, threshold: float | None = None, second_opinion: bool = False
+) -> DecoderDefaults:
+    """How streams of a model are decoded.
+
+    Parameters
+    ----------
+    model : ModelFile
+    threshold : float, optional
+        How sure an answer has to be, in place of what is usual.
+    second_opinion : bool
+        Whether another model is asked, too.
+    """
+    settings = model.description.decoder
+    if threshold is None:
+        threshold = max(settings.confidence, SURE_OF_BOTH if second_opinion else 0.0)
+    return replace(settings, confidence=threshold)
 
 
 @dataclass(frozen=True)

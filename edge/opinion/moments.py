@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 SPEECH = 0.5  # a short window is of speech unless it is more likely to be of none
 PAUSE_S = 1.0  # behind a longer silence another person may speak
-FIRST_S = 2.0  # of speech, before which even a large model is often wrong
+LEAST_S = 2.0  # of speech, of less of which even a large model is often wrong
+# Of speech, before it is asked for the first time: a first answer about 2 s is wrong more often
+# than it is early. What is over by then is asked about when it ends.
+FIRST_S = 2.75
 UNSURE_S = 1.0  # of new speech, before it is asked again while the answer is not sure
 # The same while the compact model alone would answer otherwise, or behind any pause, until it has
 # heard a whole window.
@@ -55,7 +58,7 @@ class Moments:
 
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
-        self._first_s = min(FIRST_S, window_s)
+        self._first_s, self._least_s = (min(each, window_s) for each in (FIRST_S, LEAST_S))
         self.reset()
 
     def reset(self) -> None:
@@ -70,11 +73,12 @@ class Moments:
         """Where the stretch begins that an opinion is wanted of, which ends now; or None."""
         end_s = moment.end_s
         if moment.nonspeech >= SPEECH:
+            start_s = self._unheard(end_s) if self._pause_s is None else None
             self._pause_s = end_s if self._pause_s is None else self._pause_s
             if end_s - self._pause_s >= PAUSE_S:
                 self._speech_s = None
                 self._due_s = end_s
-            return None
+            return start_s
         if self._pause_s is not None or self._speech_s is None:
             self._voice_s = max(0.0, end_s - moment.short_s)
         self._pause_s = None
@@ -82,7 +86,7 @@ class Moments:
             self._speech_s = self._voice_s
         is_first = self._asked_s <= self._speech_s
         new_s = end_s - max(self._asked_s, self._speech_s)
-        if new_s < (self._first_s if is_first else self._least_s(moment)):
+        if new_s < (self._first_s if is_first else self._new_s(moment)):
             self._due_s = end_s
             return None
         start_s = max(self._voice_s, end_s - self._window_s)
@@ -94,7 +98,14 @@ class Moments:
             return start_s
         return None
 
-    def _least_s(self, moment: Moment) -> float:
+    def _unheard(self, end_s: float) -> float | None:
+        """Where speech began that ends here, if it is enough and none of it was asked about."""
+        if self._speech_s is None or self._asked_s > self._speech_s:
+            return None
+        start_s = max(self._voice_s, end_s - self._window_s)
+        return start_s if end_s - start_s >= self._least_s else None
+
+    def _new_s(self, moment: Moment) -> float:
         """How much new speech there must be, once it has been asked."""
         if moment.sure < SURE or not moment.is_announced:
             return UNSURE_S

@@ -14,10 +14,19 @@ from hypothesis import strategies as st
 
 from edge.borders import FINE_S, HISTORY_S
 from edge.classifier import Window, masked, softmax
-from edge.decoder import DOUBT_S, MAX_HOLD_S, OTHER_DOUBT, Change, Decoder, Segment
+from edge.decoder import (
+    DOUBT_S,
+    MAX_HOLD_S,
+    OTHER_DOUBT,
+    SURE_OF_BOTH,
+    Change,
+    Decoder,
+    Segment,
+    decoder_settings,
+)
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
-from edge.model.modelfile import DecoderDefaults
+from edge.model.modelfile import DecoderDefaults, ModelFile
 
 LABELS = ("de", "en", "fr", "other", "nonspeech")
 HOP_S = 0.16
@@ -68,6 +77,18 @@ def seconds(duration_s: float) -> range:
 
 
 # --- what it answers -------------------------------------------------------------------------
+
+
+def test_answers_of_two_models_have_to_be_surer_unless_told_otherwise(model: ModelFile) -> None:
+    def so_sure(confidence: float) -> ModelFile:
+        decoder = replace(SETTINGS, confidence=confidence)
+        return replace(model, description=replace(model.description, decoder=decoder))
+
+    assert decoder_settings(so_sure(0.6)) == SETTINGS
+    with_second = replace(SETTINGS, confidence=SURE_OF_BOTH)
+    assert decoder_settings(so_sure(0.6), second_opinion=True) == with_second
+    assert decoder_settings(so_sure(0.9), second_opinion=True).confidence == 0.9
+    assert decoder_settings(so_sure(0.9), 0.3, second_opinion=True).confidence == 0.3
 
 
 def test_it_starts_unknown() -> None:
@@ -497,7 +518,7 @@ def streams(draw: st.DrawFn) -> list[Float64Array]:
 
 
 @st.composite
-def decoder_settings(draw: st.DrawFn) -> DecoderDefaults:
+def any_settings(draw: st.DrawFn) -> DecoderDefaults:
     return DecoderDefaults(
         window_s=draw(st.sampled_from([0.04, 1.0, 3.0, 60.0])),
         stay_s=draw(st.sampled_from([0.01, 3.0, 30.0, 1e6])),
@@ -506,7 +527,7 @@ def decoder_settings(draw: st.DrawFn) -> DecoderDefaults:
 
 
 @settings(max_examples=150)
-@given(streams(), decoder_settings(), st.floats(0.0, 0.2))
+@given(streams(), any_settings(), st.floats(0.0, 0.2))
 def test_segments_tile_the_stream(
     stream: list[Float64Array], chosen: DecoderDefaults, rest_s: float
 ) -> None:
@@ -531,7 +552,7 @@ def test_segments_tile_the_stream(
 
 
 @settings(max_examples=100)
-@given(streams(), decoder_settings(), st.sets(st.sampled_from(LABELS), min_size=1))
+@given(streams(), any_settings(), st.sets(st.sampled_from(LABELS), min_size=1))
 def test_masked_classes_are_never_answered(
     stream: list[Float64Array], chosen: DecoderDefaults, possible: set[str]
 ) -> None:

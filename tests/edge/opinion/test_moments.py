@@ -8,6 +8,7 @@ from edge.opinion.moments import (
     CONFIRM_S,
     DISPUTE_S,
     FIRST_S,
+    LEAST_S,
     PATIENCE_S,
     PAUSE_S,
     UNSURE_S,
@@ -52,6 +53,15 @@ def test_first_once_there_is_enough_speech_and_again_once_there_is_a_window() ->
     assert later_s - second_s == pytest.approx(WINDOW_S)
     assert later_s - end_s == pytest.approx(DISPUTE_S, abs=HOP_S)
     assert len(stretches) == 2 + int((25.0 - later_s) // CONFIRM_S)
+
+
+def test_what_is_over_too_soon_is_asked_about_when_it_ends() -> None:
+    brief = [(5.0, False, UNSURE), (7.2, True, UNSURE), (9.0, False, UNSURE)]
+    assert LEAST_S <= 2.2 < FIRST_S
+    ((start_s, end_s),) = asked(brief)
+    assert (start_s, end_s) == (pytest.approx(5.0, abs=0.5), pytest.approx(7.2 + HOP_S))
+    word = [(5.0, False, UNSURE), (6.0, True, UNSURE), (9.0, False, UNSURE)]
+    assert asked(word) == []
 
 
 def test_often_in_doubt_less_in_dispute_rarely_to_confirm() -> None:
