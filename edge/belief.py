@@ -107,6 +107,11 @@ class Belief:
         )
         return values
 
+    @property
+    def counts_opinions(self) -> bool:
+        """Whether what is believed now is another model's opinion, too."""
+        return False
+
     def update(
         self, probabilities: Float64Array, end_s: float, expected: Expected | None = None
     ) -> None:
@@ -271,6 +276,11 @@ class RevisableBelief(Belief):
             self._hear(hop)
         return True
 
+    @property
+    def counts_opinions(self) -> bool:
+        """Whether opinions were about the newest hop, or what was heard shortly before it."""
+        return bool(self._hops) and self._trusts(self._hops[-1])
+
     def stand_alone(self) -> None:
         """From the next hop on, count the compact model in full until there is a new opinion."""
         self._stands_alone = True
@@ -312,10 +322,14 @@ class RevisableBelief(Belief):
             self._heard_s = hop.end_s
         elif hop.alone:
             self._heard_s = -math.inf
-        if hop.end_s - self._heard_s > TRUST_S:
-            self._step(hop.probabilities, self._evidence)
-        else:
+        if self._trusts(hop):
             self._weigh(hop)
+        else:
+            self._step(hop.probabilities, self._evidence)
+
+    def _trusts(self, hop: _Hop) -> bool:
+        """Whether opinions have heard it or the speech before it, as the newest hop."""
+        return hop.end_s - self._heard_s <= TRUST_S
 
     def _weigh(self, hop: _Hop) -> None:
         """The step over a hop of which there are opinions, or were of what was said before."""

@@ -132,7 +132,7 @@ class ListenSettings(Keys):
     threshold: float = key(
         0.0,
         'How sure an answer has to be, from 0 to 1, or it is "unknown"; 0.0 is what the model file '
-        "says, or 0.8 where that is more and there is a second opinion.",
+        "says.",
         between(0, 1),
     )
     hold: float = key(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,10 +34,9 @@ KEPT = 0.4
 # `other` is what a model says of speech that it does not know, which may be in any language: to be
 # announced, it must be so many times less doubtful than another class. Chosen on the same streams.
 OTHER_DOUBT = 3.0
-# The threshold of a model file was chosen for the model by itself. A second opinion makes answers
-# surer, wrong ones, too: with it they need so much. Chosen on development streams, see
-# docs/second-opinion.md.
-SURE_OF_BOTH = 0.8
+# A second opinion makes answers surer, wrong ones, too: where any counts, all must be so many times
+# less doubtful. Chosen on the same streams, see docs/second-opinion.md.
+OPINION_DOUBT = 2.0
 DOUBT_S = 8.0  # without an answer, until there was none; the border must be within the history
 MAX_HOLD_S = 30.0
 
@@ -59,25 +58,6 @@ def decoder_windows_s(model: ModelFile, window_s: float) -> tuple[float, ...]:
     if description.mode == "window" or window_s <= fine_s:
         return (window_s,)
     return window_s, fine_s
-
-
-def decoder_settings(
-    model: ModelFile, threshold: float | None = None, second_opinion: bool = False
-) -> DecoderDefaults:
-    """How streams of a model are decoded.
-
-    Parameters
-    ----------
-    model : ModelFile
-    threshold : float, optional
-        How sure an answer has to be, in place of what is usual.
-    second_opinion : bool
-        Whether another model is asked, too.
-    """
-    settings = model.description.decoder
-    if threshold is None:
-        threshold = max(settings.confidence, SURE_OF_BOTH if second_opinion else 0.0)
-    return replace(settings, confidence=threshold)
 
 
 @dataclass(frozen=True)
@@ -357,18 +337,23 @@ class Decoder:
         values = belief.values
         confidence = max(values)
         index = values.index(confidence)
-        needed = self._threshold
+        needed = self._needed(belief)
         if index == self._other:
             needed = 1 - (1 - needed) / OTHER_DOUBT
         return self._labels[index] if confidence >= needed else UNKNOWN, confidence
+
+    def _needed(self, belief: Belief) -> float:
+        """How sure an answer has to be."""
+        doubt = OPINION_DOUBT if belief.counts_opinions else 1.0
+        return 1 - (1 - self._threshold) / doubt
 
     def _is_kept(self) -> bool:
         """Whether what was announced is still likely enough, where nothing else is."""
         settled = self._index(self._settled.language)
         if settled is None or self._doubt is not None:
             return False
-        prior = self._belief.prior
-        return self._belief.values[settled] >= prior + KEPT * (self._threshold - prior)
+        prior, needed = self._belief.prior, self._needed(self._belief)
+        return self._belief.values[settled] >= prior + KEPT * (needed - prior)
 
     def _by(self, answer: str) -> str | None:
         """Who decides on an answer, where there are two."""

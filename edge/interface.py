@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
 from edge.audio.sources import AudioSource, FileSource
 from edge.classifier import class_mask
 from edge.config import ListenSettings
-from edge.decoder import decoder_settings
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.correction import Correction
@@ -200,7 +200,9 @@ class Listener:
         self._ear = Ear(gain_db=gain_db)
         # Of its own: graphs remember what they have heard.
         graphs = model.more_graphs()
-        decoder = decoder_settings(model.file, threshold, second_opinion is not None)
+        decoder = model.file.description.decoder
+        if threshold is not None:
+            decoder = replace(decoder, confidence=threshold)
         class_mask(model.labels, languages)
         if not 0 < second_opinion_share <= 1:
             raise EdgelidError(

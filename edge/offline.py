@@ -16,7 +16,7 @@ from edge.audio.gain import MEMORY_S, decibels
 from edge.audio.mixing import Ear
 from edge.audio.sources import EVERYTHING, AudioSource, FileSource
 from edge.classifier import StreamingClassifier, Window
-from edge.decoder import Decoder, Segment, decoder_settings, decoder_windows_s
+from edge.decoder import Decoder, Segment, decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.languages import UNKNOWN
@@ -246,9 +246,10 @@ class RecordingClassifier:
         lessons: Correction | None = None,
         automatic_gain: bool = True,
     ) -> None:
-        settings = decoder_settings(model, threshold, second is not None)
-        # Of the answer about all of it; one about a moment needs more where opinions make it sure.
-        self._threshold = decoder_settings(model, threshold).confidence
+        settings = model.description.decoder
+        if threshold is not None:
+            settings = replace(settings, confidence=threshold)
+        self._threshold = settings.confidence
         self._longest_s = max(model.description.stream.windows_s)
         decoder_s = decoder_windows_s(model, settings.window_s)
         # Of a model that streams, another length costs next to nothing at every hop.

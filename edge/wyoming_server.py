@@ -17,6 +17,7 @@ import functools
 import logging
 import queue
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,6 @@ from edge.audio.mixing import Ear, Mixer
 from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from edge.audio.sources import PCM_BYTES, PCM_FULL_SCALE, AudioSource, Sound
 from edge.config import ListenSettings
-from edge.decoder import decoder_settings
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.languages import language_name, meant
@@ -165,10 +165,13 @@ class Wyoming:
         second = None
         if self._large is not None:
             second = SecondOpinion(self._large, self.model, self._asker.desk(), self.languages)
+        settings = self.model.description.decoder
+        if self._threshold is not None:
+            settings = replace(settings, confidence=self._threshold)
         return Listener(
             self.model,
             graphs,
-            decoder_settings(self.model, self._threshold, second is not None),
+            settings,
             self.languages,
             hold_s=self._hold_s,
             second=second,

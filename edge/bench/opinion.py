@@ -13,7 +13,6 @@ import numpy as np
 from edge.bench.passes import Setup, blocks, in_real_time
 from edge.bench.turns import Turn, delays
 from edge.config import ListenSettings
-from edge.decoder import decoder_settings
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Listener
 from edge.model.interpreter import open_model
@@ -137,7 +136,7 @@ class _Asking(Setup):
 
     def listener(self) -> Listener:
         """As ``edgelid listen --second-opinion`` makes it."""
-        settings = decoder_settings(self.model, second_opinion=True)
+        settings = self.model.description.decoder
         return Listener(self.model, self.graphs, settings, second=self.second)
 
 
@@ -171,7 +170,7 @@ def _listener(
     second: SecondOpinion | None = None,
     languages: Sequence[str] | None = None,
 ) -> Listener:
-    settings = decoder_settings(model, second_opinion=second is not None)
+    settings = model.description.decoder
     return Listener(model, open_model(model), settings, languages, second=second)
 
 

@@ -41,7 +41,7 @@ def model_options(threads: int | None = None) -> Parser:
         type=setting("threshold"),
         metavar="SHARE",
         help="how sure an answer has to be, from 0 to 1; below it is `unknown` (default: the "
-        "model's, or 0.8 where that is more and --second-opinion is given)",
+        "model's)",
     )
     model.add_argument(
         "--threads",

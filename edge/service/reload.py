@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 from edge.audio.sources import Sound, length_samples
 from edge.classifier import Window, class_mask
 from edge.config import changed, gain_db
-from edge.decoder import Segment, decoder_settings
+from edge.decoder import Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.languages import meant
 from edge.lessons.correction import Correction
 from edge.listener import Heard, Listener, Lost
 from edge.model.interpreter import open_model
-from edge.model.modelfile import DEFAULT_MODEL, DecoderDefaults, ModelFile, read_model
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
 from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
 from edge.outputs.settings import NEED_RESTART, Settings
@@ -148,7 +148,7 @@ class ReloadingListener:
         self._lessons = _contents(wanted.lessons)
         if following[1] is self._listener:
             self._listener.expect(_languages(wanted, self.model))
-            self._listener.decide(_decoder(wanted, self.model).confidence, wanted.hold)
+            self._listener.decide(_threshold(wanted, self.model), wanted.hold)
             self._listener.afford(wanted.second_opinion_share)
         if later:
             logger.warning("only a restart can change %s", ", ".join(sorted(later)))
@@ -176,6 +176,7 @@ class ReloadingListener:
                 learner = Learner(book, untaught, model.labels, at_once)
                 channels = 2 * model.description.stream.embedding
                 correction = correction or Correction.nothing(model.labels, channels)
+        decoder = replace(model.description.decoder, confidence=_threshold(settings, model))
         languages = _languages(settings, model)
         second = None
         if settings.second_opinion:
@@ -195,7 +196,7 @@ class ReloadingListener:
         listener = make(
             model,
             graphs,
-            _decoder(settings, model),
+            decoder,
             languages,
             windows_s or (),
             settings.hold,
@@ -220,8 +221,8 @@ def is_live(settings: Settings) -> bool:
     return settings.input in ("", "-") or "://" in settings.input
 
 
-def _decoder(settings: Settings, model: ModelFile) -> DecoderDefaults:
-    return decoder_settings(model, settings.threshold or None, bool(settings.second_opinion))
+def _threshold(settings: Settings, model: ModelFile) -> float:
+    return settings.threshold or model.description.decoder.confidence
 
 
 def _languages(settings: Settings, model: ModelFile) -> tuple[str, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.belief import MEMORY_S, Belief, Opinion, RevisableBelief
+from edge.belief import MEMORY_S, TRUST_S, Belief, Opinion, RevisableBelief
 from edge.frontend import Float64Array
 
 HOP_S = 0.1
@@ -68,6 +68,20 @@ def test_where_no_opinion_is_to_be_had_the_compact_model_counts_in_full() -> Non
     for number, probabilities in enumerate(stream(90)[50:], 51):
         plain.update(probabilities, number * HOP_S)
     assert alone.values == plain.values
+
+
+def test_opinions_count_for_a_while_and_until_none_is_to_be_had() -> None:
+    said, behind = opinion(2.0, 5.0, favoured=2), round((5.0 + TRUST_S) / HOP_S)
+    assert not heard(40, {}).counts_opinions
+    assert heard(50, {50: [said]}).counts_opinions
+    assert heard(behind, {50: [said]}).counts_opinions
+    assert not heard(behind + 1, {50: [said]}).counts_opinions
+    belief = heard(50, {50: [said]})
+    belief.stand_alone()
+    assert belief.counts_opinions  # of what is yet to be heard they are not
+    belief.update(stream(1)[0], 51 * HOP_S)
+    assert not belief.counts_opinions
+    assert not belief.alone.counts_opinions
 
 
 def test_the_order_in_which_opinions_come_does_not_matter() -> None:

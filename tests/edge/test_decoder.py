@@ -12,21 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.belief import Opinion
 from edge.borders import FINE_S, HISTORY_S
 from edge.classifier import Window, masked, softmax
 from edge.decoder import (
     DOUBT_S,
     MAX_HOLD_S,
+    OPINION_DOUBT,
     OTHER_DOUBT,
-    SURE_OF_BOTH,
     Change,
     Decoder,
     Segment,
-    decoder_settings,
 )
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
-from edge.model.modelfile import DecoderDefaults, ModelFile
+from edge.model.modelfile import DecoderDefaults
 
 LABELS = ("de", "en", "fr", "other", "nonspeech")
 HOP_S = 0.16
@@ -77,18 +77,6 @@ def seconds(duration_s: float) -> range:
 
 
 # --- what it answers -------------------------------------------------------------------------
-
-
-def test_answers_of_two_models_have_to_be_surer_unless_told_otherwise(model: ModelFile) -> None:
-    def so_sure(confidence: float) -> ModelFile:
-        decoder = replace(SETTINGS, confidence=confidence)
-        return replace(model, description=replace(model.description, decoder=decoder))
-
-    assert decoder_settings(so_sure(0.6)) == SETTINGS
-    with_second = replace(SETTINGS, confidence=SURE_OF_BOTH)
-    assert decoder_settings(so_sure(0.6), second_opinion=True) == with_second
-    assert decoder_settings(so_sure(0.9), second_opinion=True).confidence == 0.9
-    assert decoder_settings(so_sure(0.9), 0.3, second_opinion=True).confidence == 0.3
 
 
 def test_it_starts_unknown() -> None:
@@ -168,6 +156,24 @@ def test_other_languages_take_more_evidence() -> None:
     weak = np.array([0.12, 0.12, 0.12, 0.62, 0.02])
     wavering = [weak] * 20 + [UNIFORM] * 60
     assert set(Run(wavering).answers) == {UNKNOWN}
+
+
+def test_where_opinions_count_answers_have_to_be_surer() -> None:
+    def announced(asked: bool) -> Change:
+        decoder = Decoder(LABELS, SETTINGS, HOP_S, second_opinion=True)
+        for hop in range(1, 200):
+            end_s = hop * HOP_S
+            start_s = max(0.0, end_s - 3.0)
+            decoder.advance(Window(start_s, end_s, 3.0, favouring("en", 0.5)))
+            if asked:
+                decoder.consider(Opinion(start_s, end_s, 3.0, favouring("en", 0.4), 0.1))
+            if (decided := decoder.conclude()) and decided.change:
+                return decided.change
+        raise AssertionError
+
+    alone, both = announced(False), announced(True)
+    sure = 1 - (1 - SETTINGS.confidence) / OPINION_DOUBT
+    assert SETTINGS.confidence <= alone.confidence < sure <= both.confidence
 
 
 def test_a_higher_confidence_takes_longer() -> None:
@@ -518,7 +524,7 @@ def streams(draw: st.DrawFn) -> list[Float64Array]:
 
 
 @st.composite
-def any_settings(draw: st.DrawFn) -> DecoderDefaults:
+def decoder_settings(draw: st.DrawFn) -> DecoderDefaults:
     return DecoderDefaults(
         window_s=draw(st.sampled_from([0.04, 1.0, 3.0, 60.0])),
         stay_s=draw(st.sampled_from([0.01, 3.0, 30.0, 1e6])),
@@ -527,7 +533,7 @@ def any_settings(draw: st.DrawFn) -> DecoderDefaults:
 
 
 @settings(max_examples=150)
-@given(streams(), any_settings(), st.floats(0.0, 0.2))
+@given(streams(), decoder_settings(), st.floats(0.0, 0.2))
 def test_segments_tile_the_stream(
     stream: list[Float64Array], chosen: DecoderDefaults, rest_s: float
 ) -> None:
@@ -552,7 +558,7 @@ def test_segments_tile_the_stream(
 
 
 @settings(max_examples=100)
-@given(streams(), any_settings(), st.sets(st.sampled_from(LABELS), min_size=1))
+@given(streams(), decoder_settings(), st.sets(st.sampled_from(LABELS), min_size=1))
 def test_masked_classes_are_never_answered(
     stream: list[Float64Array], chosen: DecoderDefaults, possible: set[str]
 ) -> None:

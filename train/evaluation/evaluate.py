@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from edge.decoder import decoder_settings
 from edge.errors import EdgelidError
 from edge.frontend import Float64Array
 from edge.model.modelfile import DecoderDefaults, ModelFile, read_model
@@ -201,8 +200,7 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         scored, strangers = _score(evaluation, material, model.labels, workers)
         synthetic = _score_synthetic(material, model.labels, workers)
         noise = _score_noise(evaluation, material, workers)
-        settings = decoder_settings(model, second_opinion=bool(second))
-        streams = _follow(evaluation, material, settings, workers)
+        streams = _follow(evaluation, material, model.description.decoder, workers)
         if cost is not None:
             score, what = Scorer.trials_by_large, "cuts, the large model alone"
             large, more = _score(evaluation, material, model.labels, workers, score, what)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from edge.audio.sources import AudioSource
 from edge.classifier import StreamingClassifier, filled, softmax
 from edge.config import ListenSettings
-from edge.decoder import Change, Segment, decoder_settings, decoder_windows_s
+from edge.decoder import Change, Segment, decoder_windows_s
 from edge.errors import EdgelidError
 from edge.features import open_front_end
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
@@ -320,8 +320,7 @@ class Scorer:
     ) -> tuple[list[Change], list[Segment]]:
         model = self._model
         graphs = run_model(model, 1)  # which remember what they have heard
-        settings = decoder_settings(model, second_opinion=True)
-        listener = Listener(model, graphs, settings, second=second)
+        listener = Listener(model, graphs, model.description.decoder, second=second)
         changes: list[Change] = []
         segments: list[Segment] = []
         for heard in listener.hear(Samples(samples).blocks()):
