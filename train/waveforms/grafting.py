@@ -20,6 +20,7 @@ from keras import ops
 from edge.frontend import Float32Array
 from train.waveforms.decoder import Decoder, DecoderShape, Step, normalised
 from train.waveforms.inheriting import centred, loudest
+from train.waveforms.lessons import divergence
 from train.waveforms.low_rank import explained, product_factors, ridge, value_factor
 from train.waveforms.stepper import Stepper, batched, rate_factor
 from train.waveforms.whisper_languages import Parts, WhisperLanguages
@@ -135,10 +136,9 @@ def learn(
     rows.set_weights([kernel, bias])
 
     def loss(outs: Callable[..., Any], draw: Any, constants: Any) -> Any:
-        said = ops.log_softmax(outs(1, outs(0, ops.cast(draw["tokens"], "float32"))))
-        theirs = ops.log_softmax(draw["rows"])
-        divergence = ops.mean(ops.sum(ops.exp(theirs) * (theirs - said), axis=-1))
-        return divergence, {"divergence": divergence}
+        said = outs(1, outs(0, ops.cast(draw["tokens"], "float32")))
+        found = ops.mean(divergence(ops.softmax(draw["rows"]), said))
+        return found, {"divergence": found}
 
     stepper = Stepper([decoder, rows], loss, lambda _: rate, 0.0, AVERAGE_DECAY)
     rng = np.random.default_rng(0)

@@ -51,6 +51,11 @@ def cross_entropy(logits: Any, labels: Any, smooth: float) -> Any:
     return -ops.mean(ops.sum(wanted * ops.log_softmax(logits), axis=-1))
 
 
+def divergence(wanted: Any, logits: Any) -> Any:
+    """Of Kullback and Leibler, from probabilities to what scores say, along the last axis."""
+    return ops.sum(wanted * (ops.log(wanted + 1e-9) - ops.log_softmax(logits)), axis=-1)
+
+
 def moments(x: Any, axes: tuple[int, ...], counted: Any) -> tuple[Any, Any]:
     """Mean and variance of what counts in a batch."""
     total = ops.sum(counted, axis=axes, keepdims=True) + 1e-6

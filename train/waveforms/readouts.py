@@ -18,7 +18,7 @@ from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from train.architecture import ModelConfig
 from train.model.network import Head
-from train.waveforms.lessons import targets
+from train.waveforms.lessons import divergence, targets
 from train.waveforms.whisper_languages import ROWS, classes_of
 
 SHARE = 0.5  # of the second readout in the scores
@@ -109,8 +109,8 @@ class Readouts:
 
 
 def unlike_rows(said: Any, told: Any, labels: Any, speaks: Any, classes: int) -> Any:
-    """How far the second readout is from what it shall say: the divergence (Kullback and Leibler)
-    of its rows, and of its classes, which are sums of rows.
+    """How far the second readout is from what it shall say: the divergence of its rows, and of its
+    classes, which are sums of rows.
 
     Parameters
     ----------
@@ -122,10 +122,6 @@ def unlike_rows(said: Any, told: Any, labels: Any, speaks: Any, classes: int) ->
     classes : int
     """
     soft, _ = targets(classes_of(told, classes - 2), labels, speaks)
-    rows = _divergence(ops.softmax(told), ops.log_softmax(said[:, classes:]))
-    summed = _divergence(soft, ops.log_softmax(said[:, :classes]))
+    rows = divergence(ops.softmax(told), said[:, classes:])
+    summed = divergence(soft, said[:, :classes])
     return ops.mean(ops.cast(speaks, "float32") * rows + summed)
-
-
-def _divergence(wanted: Any, log_said: Any) -> Any:
-    return ops.sum(wanted * (ops.log(wanted + 1e-9) - log_said), axis=-1)
