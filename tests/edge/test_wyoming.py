@@ -146,11 +146,10 @@ def test_silence_is_no_language(uri: str) -> None:
 
 def test_languages_are_detected_as_they_begin(uri: str, speech: Float32Array) -> None:
     told = audio(part(speech, 0, 34))
-    answers = asked(uri, Detect().event(), *told, answers=4)
+    answers = asked(uri, Detect().event(), *told, answers=3)
     found = [Detection.from_event(answer) for answer in answers]
-    # The model that comes along takes the beginning of the Spanish for Italian, for a moment.
-    assert [detection.name for detection in found] == ["en", "it", "es", "fr"]
-    times = [detection.timestamp or 0 for detection in found if detection.name != "it"]
+    assert [detection.name for detection in found] == ["en", "es", "fr"]
+    times = [detection.timestamp or 0 for detection in found]
     assert 2_000 < times[0] < 8_000 < 14_000 < times[1] < 20_000 < times[2] < 30_000
     (answer,) = asked(uri, Detect(names=["Spanish"]).event(), *told)
     assert Detection.from_event(answer).name == "es"

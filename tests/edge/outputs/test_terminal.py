@@ -26,7 +26,7 @@ from rich.color import Color, ColorSystem
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "edge/samples/languages.opus"
 LISTEN = [sys.executable, "-m", "edge.cli", "listen", "--input", str(SAMPLE)]
-FIRST = "   0:01.1 –    0:10.3  en        English         ████████▌   85%"
+FIRST = "   0:01.1 –    0:10.3  en        English         ████████▍   84%"
 
 
 # As bold text of the colour that it has everywhere, or of the next that a terminal has.
