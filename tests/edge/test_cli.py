@@ -700,7 +700,8 @@ class RawInputStream:
     active = True
 
     def start(self):
-        threading.Thread(target=self.deliver, daemon=True).start()
+        self.thread = threading.Thread(target=self.deliver, daemon=True)
+        self.thread.start()
 
     def deliver(self):
         status = SimpleNamespace(input_overflow=False)
@@ -710,6 +711,7 @@ class RawInputStream:
 
     def abort(self):
         self.ended.set()
+        self.thread.join()  # as PortAudio does
 
     def close(self):
         pass
