@@ -103,10 +103,14 @@ class StreamingModule(tf.Module):  # type: ignore[misc]
             states = {f"state_{i}": outputs[f"state_{i}_next"] for i in range(len(states))}
 
 
-def beginning_hops(hop_frames: int, frames: int) -> int:
-    """How many hops of so many frames ranges leave out; none of a stream that has no others."""
+def beginning_hops(hop_frames: int, lengths: Sequence[int]) -> int:
+    """How many hops ranges leave out of the beginnings of streams of so many frames.
+
+    None where these are so short that it would be most of them.
+    """
+    hops = [length // hop_frames for length in lengths]
     begun = math.ceil(SETTLED_S * FRAMES_PER_SECOND / hop_frames)
-    return begun if begun < frames // hop_frames else 0
+    return begun if 2 * sum(max(0, each - begun) for each in hops) >= sum(hops) else 0
 
 
 def representative_samples(module: StreamingModule, clips: Sequence[Float32Array]) -> Samples:
@@ -116,7 +120,7 @@ def representative_samples(module: StreamingModule, clips: Sequence[Float32Array
     ----------
     module : StreamingModule
     clips : sequence of ndarray, shape (frames, mels)
-        If none is longer than that second, all of them count from their beginning.
+        Where that second is most of them, all count from their beginning.
 
     Returns
     -------
@@ -128,7 +132,7 @@ def representative_samples(module: StreamingModule, clips: Sequence[Float32Array
     frames = np.zeros((len(clips), max(lengths), clips[0].shape[1]), np.float32)
     for row, clip in zip(frames, clips, strict=True):
         row[: len(clip)] = clip
-    begun = beginning_hops(module.hop_frames, max(lengths))
+    begun = beginning_hops(module.hop_frames, lengths)
 
     def samples() -> Iterator[tuple[str, Tensors]]:
         embeddings, weights = [], []

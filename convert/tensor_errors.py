@@ -122,7 +122,7 @@ def tensor_errors(module: StreamingModule, graph: bytes, frames: Float32Array) -
 
     embeddings, weights = [], []
     converted = [_stream(runners[TRUNK_SIGNATURE], clip, module.hop_frames) for clip in frames]
-    begun = beginning_hops(module.hop_frames, frames.shape[1])
+    begun = beginning_hops(module.hop_frames, [frames.shape[1]])
     hops = zip(module.stream(frames), *converted, strict=True)
     for (_, outputs), *each in itertools.islice(hops, begun, None):
         embeddings.append(outputs["embeddings"])

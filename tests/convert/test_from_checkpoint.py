@@ -29,7 +29,7 @@ from convert.streaming_graph import StreamingModule, representative_samples
 from convert.tensor_errors import StreamCheck
 from edge.classifier import StreamingClassifier, quantise
 from edge.errors import EdgelidError
-from edge.frontend import FrontEnd, front_end_hash
+from edge.frontend import Float32Array, FrontEnd, front_end_hash
 from edge.model.interpreter import open_graphs
 from edge.model.modelfile import DEFAULT_MODEL, NONSPEECH, OTHER, ModelFile, read_model
 from tests.conftest import Conversion
@@ -265,9 +265,14 @@ def test_ranges_are_of_streams_that_have_gone_on(
 ) -> None:
     """Seven hops of 0.16 s are the first second; a clip that is over by then has none to give."""
     module = StreamingModule(*restore_model(tiny_checkpoint), HOP_FRAMES)
-    clips = [frames_of(model, 2.0), frames_of(model, 0.5, clip=1)]
-    drawn = Counter(name for name, _ in representative_samples(module, clips)())
-    assert drawn == {"embed": 12 - 7, "head": 12 + 3}
+    long, short = frames_of(model, 2.8), frames_of(model, 0.5, clip=1)
+
+    def drawn(*clips: Float32Array) -> Counter[str]:
+        return Counter(name for name, _ in representative_samples(module, clips)())
+
+    assert drawn(long, short) == {"embed": 17 - 7, "head": 17 + 3}
+    # Of short ones there would be next to nothing.
+    assert drawn(long, *[short] * 4) == {"embed": 17 + 12, "head": 17 + 12}
 
 
 @pytest.mark.slow
