@@ -73,12 +73,13 @@ class Moments:
         """Where the stretch begins that an opinion is wanted of, which ends now; or None."""
         end_s = moment.end_s
         if moment.nonspeech >= SPEECH:
-            start_s = self._unheard(end_s) if self._pause_s is None else None
-            self._pause_s = end_s if self._pause_s is None else self._pause_s
+            if self._pause_s is None:
+                self._pause_s = end_s
+                return self._unheard(end_s)
             if end_s - self._pause_s >= PAUSE_S:
                 self._speech_s = None
                 self._due_s = end_s
-            return start_s
+            return None
         if self._pause_s is not None or self._speech_s is None:
             self._voice_s = max(0.0, end_s - moment.short_s)
         self._pause_s = None
@@ -89,9 +90,9 @@ class Moments:
         if new_s < (self._first_s if is_first else self._new_s(moment)):
             self._due_s = end_s
             return None
-        start_s = max(self._voice_s, end_s - self._window_s)
-        if end_s - start_s >= self._first_s:
-            return start_s
+        voice_s = self._of_voice(end_s, self._first_s)
+        if voice_s is not None:
+            return voice_s
         # What lies across a pause may be two people's, and then it hears neither of them.
         start_s = max(self._speech_s, end_s - self._window_s)
         if end_s - self._due_s >= PATIENCE_S and end_s - start_s >= self._first_s:
@@ -102,8 +103,12 @@ class Moments:
         """Where speech began that ends here, if it is enough and none of it was asked about."""
         if self._speech_s is None or self._asked_s > self._speech_s:
             return None
+        return self._of_voice(end_s, self._least_s)
+
+    def _of_voice(self, end_s: float, least_s: float) -> float | None:
+        """Where what can be heard of one voice begins that speaks up to here, if it is enough."""
         start_s = max(self._voice_s, end_s - self._window_s)
-        return start_s if end_s - start_s >= self._least_s else None
+        return start_s if end_s - start_s >= least_s else None
 
     def _new_s(self, moment: Moment) -> float:
         """How much new speech there must be, once it has been asked."""
