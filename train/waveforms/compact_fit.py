@@ -36,7 +36,8 @@ from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_va
 # A run that starts from weights learns what is new first, and faster, as what is learnt anew must
 # not undo what was learnt before. Layers that only training has are new in each run; behind layers
 # that were inherited (`train.waveforms.inherit`), which are at step 0, all that reads them is, too.
-HELPER_STEPS, READOUT_STEPS, NEW_FACTOR = 60, 250, 4.0
+# Their rate is the same whatever the batch, or a small one would leave them half learnt.
+NEW_STEPS, NEW_RATE = 250, 4e-3
 TRUNK, HEAD, FRAMES, STATISTICS, EVIDENCE, LANGUAGES = range(6)  # places of what learns
 
 
@@ -142,7 +143,7 @@ class _Distillation:
             inputs = 2 * shape.embedding if name == "statistics" else shape.embedding
             helper.build((None, inputs))
             self._helpers.append(helper)
-        self._new, self._new_steps = list(self._helpers), 0
+        self._new = list(self._helpers)
         if given.start:
             begun = load_checkpoint(given.start)
             trunk, head = (
@@ -150,13 +151,12 @@ class _Distillation:
                 for name, model in (("trunk", self._trunk), ("head", self._readouts.joined))
             )
             self._trunk.set_weights(trunk)
-            self._new_steps = HELPER_STEPS
-            if not self._readouts.begin(head):
+            self._readouts.begin(head)
+            if self._readouts.languages is not None:
+                # No checkpoint has its rows of languages.
                 self._new.append(self._readouts.languages)
-                self._new_steps = READOUT_STEPS
             if begun.step == 0:
                 self._new += [self._trunk.embedding, self._trunk.weight, self._readouts.own]
-                self._new_steps = READOUT_STEPS
 
     def _draw(self, size: int) -> Draw:
         draw, rng = self._heard.draw(size), self._heard.rng
@@ -226,15 +226,16 @@ class _Distillation:
         speaks = ops.sum(counted, axis=1) >= LEAST_TOKENS  # (batch,)
         # The teacher judges the same stretch, from tokens that know all of the clip.
         with with_values(self._teacher, constants["teacher"]):
-            told = self._teacher.pool(tokens, counted)
-            theirs = self._teacher.judged(told, tokens, counted)
+            pooled_there = self._teacher.pool(tokens, counted)
+            told = self._teacher.told(tokens, counted)
+            theirs = self._teacher.judged(pooled_there, told)
             if self._readouts.languages is not None:
-                rows = self._teacher.languages(tokens, counted)
+                rows = self._teacher.languages(told)
         temperature = settings.get("temperature", 2.0)
         soft, labels = targets(theirs, draw["labels"], speaks, temperature)
         likely = ops.log_softmax(logits / temperature)
         weight = ops.cast(speaks, "float32")[:, None]
-        wanted = ops.stop_gradient(standardised(told, (0,), weight))
+        wanted = ops.stop_gradient(standardised(pooled_there, (0,), weight))
         found = {
             "classes": cross_entropy(logits, labels, settings["label_smoothing"]),
             "posteriors": -ops.mean(ops.sum(soft * likely, -1)) * temperature,
@@ -263,9 +264,9 @@ class _Distillation:
         )
         size = max(8, int(settings["batch"] * given.batch_scale) // 8 * 8)
         begun, spent_s = load_state(given.output, stepper)
-        if not begun:
-            for _ in range(self._new_steps):
-                stepper.step(self._draw(size), self._constants, 0.0, NEW_FACTOR)
+        if given.start and not begun:
+            for _ in range(NEW_STEPS):
+                stepper.step(self._draw(size), self._constants, 0.0, NEW_RATE / rate)
         steps, clock = given.steps or settings["steps"], Clock(given.limit_s, spent_s)
         self._heard.begin_at(begun, self._told.seed)
         for step in range(begun, steps):

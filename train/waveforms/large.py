@@ -100,37 +100,42 @@ class Large(keras.Model):  # type: ignore[misc]
         x = self.centre(pooled, training=False)
         return self.scores(x if drop is None else x * drop)
 
-    def judged(
-        self, pooled: Any, tokens: Any, mask: Any | None = None, drop: Any | None = None
-    ) -> Any:
+    def told(self, tokens: Any, mask: Any | None = None) -> Any:
+        """Last state of the decoder, shape (batch, width); None where there is no decoder.
+
+        Parameters
+        ----------
+        tokens : tensor, shape (batch, tokens, dim)
+        mask : tensor, shape (batch, tokens), optional
+            As of :meth:`pool`.
+        """
+        return None if self.decoder is None else self.decoder(tokens, mask)
+
+    def judged(self, pooled: Any, told: Any, drop: Any | None = None) -> Any:
         """Scores of windows, shape (batch, classes): of pooled statistics, and of the decoder.
 
         Parameters
         ----------
         pooled : tensor, shape (batch, 2 * dim)
-        tokens : tensor, shape (batch, tokens, dim)
-        mask : tensor, shape (batch, tokens), optional
-            As of :meth:`pool`.
+        told : tensor, shape (batch, width), or None
+            Of :meth:`told`.
         drop : tensor, shape (batch, 2 * dim), optional
             Factors of the dropout.
         """
         scores = self.classify(pooled, drop)
-        if self.decoder is None:
-            return scores
-        return scores + self.said(self.decoder(tokens, mask))
+        return scores if told is None else scores + self.said(told)
 
-    def languages(self, tokens: Any, mask: Any | None = None) -> Any:
+    def languages(self, told: Any) -> Any:
         """What the decoder says of each language that Whisper knows, shape (batch, ROWS).
 
         Ours come first, in their order; the last row is that nothing is spoken.
 
         Parameters
         ----------
-        tokens, mask
-            As of :meth:`judged`.
+        told : tensor, shape (batch, width)
+            Of :meth:`told`.
         """
-        assert self.decoder is not None
-        return self.rows(self.decoder(tokens, mask))
+        return self.rows(told)
 
     def evidence(self) -> np.ndarray:
         """What a token says for each class by itself, shape (dim, classes): the linear layer on
@@ -153,7 +158,7 @@ class Large(keras.Model):  # type: ignore[misc]
             Factors of the dropout.
         """
         tokens = self.tokens(log_mel)
-        scores = self.judged(self.pool(tokens), tokens, drop=drop)
+        scores = self.judged(self.pool(tokens), self.told(tokens), drop)
         return (tokens, scores) if parts else scores
 
     def one(self, log_mel: Any) -> Any:
@@ -167,7 +172,7 @@ class Large(keras.Model):  # type: ignore[misc]
         tokens = self.encoder.one(normalised(log_mel))
         # Pooled without the dimension of the batch, behind which a linear layer computes shapes.
         pooled = ops.reshape(self.pool(tokens), (1, -1))
-        return self.judged(pooled, ops.expand_dims(tokens, 0))
+        return self.judged(pooled, self.told(ops.expand_dims(tokens, 0)))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Weights by name."""

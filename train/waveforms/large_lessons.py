@@ -82,7 +82,8 @@ class LargeLessons:
         told, spoken = heard.lesson(draw, constants)
         with with_values(self._model, constants["before"]):
             counted = spoken[:, :, 0]
-            theirs = self._model.judged(self._model.pool(told, counted), told, counted)
+            state = self._model.told(told, counted)
+            theirs = self._model.judged(self._model.pool(told, counted), state)
         _, variance = moments(told, (0, 1), spoken)
         # A few channels of a transformer are large and say nothing: each counts alike here.
         error = ops.mean(ops.square(tokens - told) / (variance + 1e-6), axis=-1, keepdims=True)

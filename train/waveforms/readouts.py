@@ -50,7 +50,7 @@ class Readouts:
     def __init__(self, shape: ModelConfig, classes: int, languages_hidden: int) -> None:
         if not 0 <= languages_hidden < shape.hidden:
             raise EdgelidError("languages_hidden must be less than the hidden units of the head")
-        self._classes, self._second = classes, languages_hidden
+        self._classes = classes
         first = replace(shape, hidden=shape.hidden - languages_hidden)
         self.own, self.joined = Head(first, classes), Head(shape, classes)
         self.languages = None
@@ -62,13 +62,8 @@ class Readouts:
         for head in built:
             head(np.zeros((1, 2 * shape.embedding), np.float32))
 
-    def begin(self, weights: Weights) -> bool:
+    def begin(self, weights: Weights) -> None:
         """Take over a head that was joined, or the first readout alone.
-
-        Returns
-        -------
-        bool
-            Whether the second one has begun, too.
 
         Raises
         ------
@@ -78,11 +73,12 @@ class Readouts:
         hidden, first = weights[0].shape[1], self.own.hidden.units
         if hidden == first:
             self.own.set_weights(weights)
-            return self.languages is None
-        if self.languages is None or hidden != first + self._second:
+            return
+        second = 0 if self.languages is None else self.languages.hidden.units
+        if self.languages is None or hidden != first + second:
             raise EdgelidError(
                 f"the head to begin with has {hidden} hidden units, where the configuration says "
-                f"{first} and {self._second}"
+                f"{first} and {second}"
             )
         *inner, kernel, bias = weights
         scores = [kernel[:first] / (1 - SHARE), bias / (1 - SHARE)]
@@ -90,7 +86,6 @@ class Readouts:
         kernels, biases = self.languages.get_weights()[-2:]
         kernels[:, : self._classes], biases[: self._classes] = kernel[first:] / SHARE, 0.0
         self.languages.set_weights([*(part[..., first:] for part in inner), kernels, biases])
-        return True
 
     def join(self) -> Head:
         """One head that says what both say."""

@@ -163,7 +163,7 @@ def test_what_reads_inherited_layers_learns_first(
     small: list[str], bank: Segments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train.waveforms.judge, "LENGTHS_S", (1.0,))
-    monkeypatch.setattr(train.waveforms.compact_fit, "READOUT_STEPS", 2)
+    monkeypatch.setattr(train.waveforms.compact_fit, "NEW_STEPS", 2)
     config = tomllib.loads(CONFIG)
     before, head = build_model(run_config(config))
     Checkpoint(run_config(config), 0, {}, weights_of(before, head)).save(Path("start.npz"))

@@ -16,7 +16,13 @@ from edge.model.interpreter import WindowGraph, open_model
 from edge.model.modelfile import MODELS, read_model
 from tests.conftest import TINY
 from tests.tiny_whisper import ctranslate2, tiny_arrays
-from train.model.checkpoint import load_checkpoint, restore_model
+from train.model.checkpoint import (
+    Checkpoint,
+    build_model,
+    load_checkpoint,
+    restore_model,
+    weights_of,
+)
 from train.waveforms.bank import TRAIN, Segments, decode_bank, entries_of, write_bank
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.decoder import DecoderShape
@@ -350,6 +356,45 @@ def test_compact_learns_to_speak_of_languages(
     fit_compact(languages_config(), bank, options(**given))
     _, again = restore_model(load_checkpoint(tmp_path / "next.npz"))
     np.testing.assert_allclose(again.get_weights()[-2][:half], kernel[:half], atol=2e-3)
+
+
+@pytest.mark.slow
+def test_what_is_new_learns_first_and_as_fast_whatever_the_batch(
+    speaking: Path,
+    bank: Segments,
+    hearing: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from train.waveforms import compact_fit
+    from train.waveforms.stepper import Stepper
+
+    monkeypatch.setattr(compact_fit, "NEW_STEPS", 2)
+    config = languages_config()
+    trunk, head = build_model(compact_fit.run_config(config))
+    told = Checkpoint(compact_fit.run_config(config), 1, {}, weights_of(trunk, head))
+    told.save(tmp_path / "start.npz")
+    steps: list[tuple[float, float | None]] = []
+    kept = Stepper.step
+
+    def step(
+        self: Stepper, draw: Any, constants: Any, factor: float, new: float | None = None
+    ) -> Any:
+        steps.append((factor, None if new is None else new * self.rates[0]))
+        # Helpers of frames, statistics and evidence, and the readout that no checkpoint has whole.
+        assert sum(self.new) == 3 * 2 + self.counts[compact_fit.LANGUAGES]
+        return kept(self, draw, constants, factor, new)
+
+    monkeypatch.setattr(Stepper, "step", step)
+    for scale in (1.0, 0.5):
+        given = options(teacher=speaking, hearing=hearing, start=tmp_path / "start.npz", steps=1)
+        given.output, given.batch_scale = tmp_path / f"at-{scale}.npz", scale
+        compact_fit.fit_compact(config, bank, given)
+    rate = pytest.approx(compact_fit.NEW_RATE)
+    first, second = steps[:3], steps[3:]
+    for run in (first, second):
+        assert run[:2] == [(0.0, rate), (0.0, rate)]
+        assert run[2][0] > 0 and run[2][1] is None
 
 
 def test_who_does_not_speak_of_languages_cannot_teach_it(
