@@ -390,11 +390,10 @@ def test_what_is_new_learns_first_and_as_fast_whatever_the_batch(
         given = options(teacher=speaking, hearing=hearing, start=tmp_path / "start.npz", steps=1)
         given.output, given.batch_scale = tmp_path / f"at-{scale}.npz", scale
         compact_fit.fit_compact(config, bank, given)
-    rate = pytest.approx(compact_fit.NEW_RATE)
-    first, second = steps[:3], steps[3:]
-    for run in (first, second):
-        assert run[:2] == [(0.0, rate), (0.0, rate)]
-        assert run[2][0] > 0 and run[2][1] is None
+    for alone, again, all_learn in (steps[:3], steps[3:]):
+        for factor, rate in (alone, again):
+            assert factor == 0 and rate == pytest.approx(compact_fit.NEW_RATE)
+        assert all_learn[0] > 0 and all_learn[1] is None
 
 
 def test_who_does_not_speak_of_languages_cannot_teach_it(
