@@ -226,16 +226,16 @@ class _Distillation:
         speaks = ops.sum(counted, axis=1) >= LEAST_TOKENS  # (batch,)
         # The teacher judges the same stretch, from tokens that know all of the clip.
         with with_values(self._teacher, constants["teacher"]):
-            pooled_there = self._teacher.pool(tokens, counted)
+            their_pooled = self._teacher.pool(tokens, counted)
             told = self._teacher.told(tokens, counted)
-            theirs = self._teacher.judged(pooled_there, told)
+            theirs = self._teacher.judged(their_pooled, told)
             if self._readouts.languages is not None:
                 rows = self._teacher.languages(told)
         temperature = settings.get("temperature", 2.0)
         soft, labels = targets(theirs, draw["labels"], speaks, temperature)
         likely = ops.log_softmax(logits / temperature)
         weight = ops.cast(speaks, "float32")[:, None]
-        wanted = ops.stop_gradient(standardised(pooled_there, (0,), weight))
+        wanted = ops.stop_gradient(standardised(their_pooled, (0,), weight))
         found = {
             "classes": cross_entropy(logits, labels, settings["label_smoothing"]),
             "posteriors": -ops.mean(ops.sum(soft * likely, -1)) * temperature,

@@ -74,11 +74,11 @@ class Readouts:
         if hidden == first:
             self.own.set_weights(weights)
             return
-        second = 0 if self.languages is None else self.languages.hidden.units
-        if self.languages is None or hidden != first + second:
+        both = self.joined.hidden.units
+        if self.languages is None or hidden != both:
             raise EdgelidError(
                 f"the head to begin with has {hidden} hidden units, where the configuration says "
-                f"{first} and {second}"
+                f"{first} and {both - first}"
             )
         *inner, kernel, bias = weights
         scores = [kernel[:first] / (1 - SHARE), bias / (1 - SHARE)]

@@ -53,7 +53,9 @@ def test_a_head_that_was_one_becomes_the_first_of_two(pooled: np.ndarray) -> Non
     one, two = made(0), made(3)
     small = Readouts(ModelConfig(8, SHAPE.stages, embedding=6, hidden=4), CLASSES, 0)
     assert one.languages is None
-    one.begin(one.own.get_weights())
+    as_wide = made(0, seed=2)
+    one.begin(as_wide.own.get_weights())
+    np.testing.assert_allclose(np.asarray(one.own(pooled)), np.asarray(as_wide.own(pooled)))
     two.begin(small.own.get_weights())
     np.testing.assert_allclose(np.asarray(two.own(pooled)), np.asarray(small.own(pooled)))
 

@@ -371,9 +371,9 @@ def test_what_is_new_learns_first_and_as_fast_whatever_the_batch(
 
     monkeypatch.setattr(compact_fit, "NEW_STEPS", 2)
     config = languages_config()
-    trunk, head = build_model(compact_fit.run_config(config))
-    told = Checkpoint(compact_fit.run_config(config), 1, {}, weights_of(trunk, head))
-    told.save(tmp_path / "start.npz")
+    told = compact_fit.run_config(config)
+    start = Checkpoint(told, 1, {}, weights_of(*build_model(told)))
+    start.save(tmp_path / "start.npz")
     steps: list[tuple[float, float | None]] = []
     kept = Stepper.step
 
