@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from edge.cli.options import path
 from edge.errors import EdgelidError
+from edge.outputs.stdout import Output
 from train.command import add_corpus, import_tensorflow, run
 
 if TYPE_CHECKING:
@@ -270,7 +271,12 @@ def _proof(options: argparse.Namespace, settings: Settings) -> Proof:
 
 
 def _print_proof(proof: Proof, as_json: bool) -> None:
-    print(json.dumps(proof.as_dict()) if as_json else "\n".join(proof.table()))
+    _tell(json.dumps(proof.as_dict()) if as_json else "\n".join(proof.table()))
+
+
+def _tell(text: str) -> None:
+    """Print what may be longer than a buffer, whose writing finds out about a full disk."""
+    Output(sys.stdout).write(text + "\n")
 
 
 def run_inspect(options: argparse.Namespace) -> None:
@@ -279,7 +285,7 @@ def run_inspect(options: argparse.Namespace) -> None:
     from edge.model.modelfile import read_model
 
     facts = inspect(read_model(options.model))
-    print(json.dumps(facts) if options.json else "\n".join(inspection_table(facts)))
+    _tell(json.dumps(facts) if options.json else "\n".join(inspection_table(facts)))
     if facts["problems"]:
         raise EdgelidError(
             f"{options.model} does not stream in int8 alone: {'; '.join(facts['problems'])}"
@@ -293,7 +299,7 @@ def run_diff(options: argparse.Namespace) -> None:
 
     first, second = (inspect(read_model(file)) for file in options.models)
     found = difference(first, second)
-    print(json.dumps(found) if options.json else "\n".join(difference_table(found)))
+    _tell(json.dumps(found) if options.json else "\n".join(difference_table(found)))
 
 
 def run_anchors(options: argparse.Namespace) -> None:
