@@ -96,9 +96,8 @@ def parser() -> argparse.ArgumentParser:
         fit.add_argument(
             "--hearing",
             type=Path,
-            required=name == "compact",
             metavar="HEARING",
-            help="what the teacher heard"
+            help="what the teacher heard (default: it hears along)"
             if name == "compact"
             else "what --start heard: learn from it",
         )

@@ -1,6 +1,6 @@
 """Distillation of the large model into a compact streaming one.
 
-The large model heard the clean stretch (`train.waveforms.hearing`), the compact one hears it
+The large model hears the clean stretch (`train.waveforms.teaching`), the compact one hears it
 augmented. It learns what the large one has at each moment (the outputs of its last layer, and what
 speaks in them for each class), the statistics and the posteriors of random windows, what its
 decoder says of every language (`train.waveforms.readouts`), and, with less weight, the labels:
@@ -22,6 +22,7 @@ from train.config import RunConfig, from_dict
 from train.model.checkpoint import Checkpoint, load_checkpoint, weights_of
 from train.model.network import Trunk, pool
 from train.waveforms.bank import Segments
+from train.waveforms.company import labels_at
 from train.waveforms.draws import Draw
 from train.waveforms.hearing import Hearing
 from train.waveforms.judge import Judge
@@ -32,6 +33,7 @@ from train.waveforms.readouts import Readouts, unlike_rows
 from train.waveforms.sound import filterbank
 from train.waveforms.state import load_state, save_state
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
+from train.waveforms.teaching import Along, Kept, Teaching
 
 # A run that starts from weights learns what is new first, and faster, as what is learnt anew must
 # not undo what was learnt before. Layers that only training has are new in each run; behind layers
@@ -105,7 +107,7 @@ class _Distillation:
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         self._build()
         student = Student.of(self._told, self._settings)
-        self._heard = Listening(student, segments, Hearing.load(given.hearing, segments))
+        self._heard = Listening(student, segments, self._teaching(student, segments))
         stride = self._shape.stride
         self._count, self._group = self._heard.count, self._heard.group
         self._delay = round(self._shape.delay_frames / stride)
@@ -158,6 +160,16 @@ class _Distillation:
             if begun.step == 0:
                 self._new += [self._trunk.embedding, self._trunk.weight, self._readouts.own]
 
+    def _teaching(self, student: Student, segments: Segments) -> Teaching:
+        if self._given.hearing is None:
+            return Along(self._teacher, student.other_voices > 0)
+        if student.second_voices:
+            raise EdgelidError(
+                "what was heard before knows of no second_voices: give no --hearing, and the "
+                "teacher hears along"
+            )
+        return Kept(Hearing.load(self._given.hearing, segments))
+
     def _draw(self, size: int) -> Draw:
         draw, rng = self._heard.draw(size), self._heard.rng
         starts = [rng.integers(0, self._count - n + 1, size) for n in self._windows]
@@ -169,10 +181,11 @@ class _Distillation:
         return draw
 
     def _loss(self, outs: Any, draw: Any, constants: Any) -> Any:
-        features = self._heard.features(draw, constants)
+        wave = self._heard.wave(draw, constants)
+        features = self._heard.features(wave, draw, constants)
         embeddings, gates, _ = outs(TRUNK, features[:, :, None, :], training=True)
         embeddings, gates = ops.cast(embeddings, "float32"), ops.cast(gates, "float32")
-        lesson = self._heard.lesson(draw, constants)
+        lesson = self._heard.lesson(wave, draw, constants)
         moments = self._moments(outs, embeddings[:, :, 0], lesson, constants)
         windows = [
             self._window(outs, k, embeddings, gates, lesson, draw, constants)
@@ -232,7 +245,8 @@ class _Distillation:
             if self._readouts.languages is not None:
                 rows = self._teacher.languages(told)
         temperature = settings.get("temperature", 2.0)
-        soft, labels = targets(theirs, draw["labels"], speaks, temperature)
+        middle = first[:, 0] - self._delay + self._windows[k] // 2
+        soft, labels = targets(theirs, labels_at(middle, draw), speaks, temperature)
         likely = ops.log_softmax(logits / temperature)
         weight = ops.cast(speaks, "float32")[:, None]
         wanted = ops.stop_gradient(standardised(their_pooled, (0,), weight))

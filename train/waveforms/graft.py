@@ -16,7 +16,7 @@ from train.waveforms.decoder import DecoderShape
 from train.waveforms.draws import Drawer
 from train.waveforms.grafting import SHARE, graft, hear, learn
 from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_front_end, large_of
-from train.waveforms.lessons import augmented_waves, room_constants
+from train.waveforms.lessons import augmented_waves, clean_waves, room_constants
 from train.waveforms.low_rank import ridge
 from train.waveforms.published import read_whisper
 from train.waveforms.sound import filterbank, log_mel, samples_of
@@ -128,7 +128,8 @@ def _tokens(
     samples = samples_of(frames)
 
     def call(draw: Any, constants: Any) -> Any:
-        features = log_mel(augmented_waves(draw, constants, samples), front_end, filters)
+        wave = augmented_waves(clean_waves(draw, constants, samples), draw, constants)
+        features = log_mel(wave, front_end, filters)
         return model.encoder(normalised(features))
 
     fast = compiled(call)

@@ -80,8 +80,30 @@ class Hearing:
         return cls(tokens, places(segments), counts)
 
 
-def token_places(draw: Any, count: int) -> tuple[Any, Any]:
-    """Where the tokens of stretches lie, that are played at some speed.
+def _played(draw: Any, count: int) -> tuple[Any, Any]:
+    """Samples behind the beginning of each stretch at the middles of so many tokens, and how many
+    there are.
+    """
+    middles = (np.arange(count, dtype=np.float32) + 0.5)[None] * TOKEN_SAMPLES
+    at = (middles - ops.cast(draw["lead"], "float32")[:, None]) * draw["rate"][:, None]
+    return at, ops.cast(draw["counts"], "float32")[:, None]
+
+
+def inside(draw: Any, count: int) -> Any:
+    """Whether there is sound of a stretch at the moments of so many tokens, (batch, count), bool.
+
+    Parameters
+    ----------
+    draw : dict of tensor
+        As `train.waveforms.draws.Drawer.batch` gives it.
+    count : int
+    """
+    at, counts = _played(draw, count)
+    return ops.logical_and(at >= 0, at < counts)
+
+
+def token_places(draw: Any, count: int) -> Any:
+    """Where the tokens of stretches lie, that are played at some speed, (batch, count), int32.
 
     Parameters
     ----------
@@ -90,20 +112,10 @@ def token_places(draw: Any, count: int) -> tuple[Any, Any]:
         and ``offset`` of the clip in it, in samples.
     count : int
         Tokens of each.
-
-    Returns
-    -------
-    place : tensor, shape (batch, count), int32
-    inside : tensor, shape (batch, count), bool
-        Whether there is sound of the segment at that moment.
     """
-    middles = (np.arange(count, dtype=np.float32) + 0.5)[None] * TOKEN_SAMPLES
-    at = (middles - ops.cast(draw["lead"], "float32")[:, None]) * draw["rate"][:, None]
-    counts = ops.cast(draw["counts"], "float32")[:, None]
-    inside = ops.logical_and(at >= 0, at < counts)
-    at = ops.clip(at, 0.0, counts - 1.0)
-    offset = draw["offset"][:, None] + ops.cast(at, "int32")
-    return draw["first_token"][:, None] + offset // TOKEN_SAMPLES, inside
+    at, counts = _played(draw, count)
+    offset = draw["offset"][:, None] + ops.cast(ops.clip(at, 0.0, counts - 1.0), "int32")
+    return draw["first_token"][:, None] + offset // TOKEN_SAMPLES
 
 
 def fingerprint(segments: Segments) -> str:

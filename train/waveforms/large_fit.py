@@ -19,7 +19,13 @@ from train.waveforms.hearing import Hearing
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import Large, decoder_shape, large_front_end
 from train.waveforms.large_lessons import LargeLessons
-from train.waveforms.lessons import augmented_waves, cross_entropy, hits, room_constants
+from train.waveforms.lessons import (
+    augmented_waves,
+    clean_waves,
+    cross_entropy,
+    hits,
+    room_constants,
+)
 from train.waveforms.linear import Linear
 from train.waveforms.listening import Student
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
@@ -128,7 +134,7 @@ class _Run:
 
     def _features(self, draw: Any, constants: Any) -> Any:
         samples = samples_of(draw["frames_like"].shape[0])
-        wave = augmented_waves(draw, constants, samples)
+        wave = augmented_waves(clean_waves(draw, constants, samples), draw, constants)
         return log_mel(wave, self._front_end, self._filters)
 
     def fit_head(self) -> None:

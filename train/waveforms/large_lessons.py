@@ -22,6 +22,7 @@ from train.waveforms.large import Large
 from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, moments, targets
 from train.waveforms.listening import Listening, Student
 from train.waveforms.stepper import with_values
+from train.waveforms.teaching import Kept
 
 
 class LargeLessons:
@@ -62,9 +63,9 @@ class LargeLessons:
     ) -> None:
         self._model, self._weights, self._smooth = model, weights, smooth
         self._heard: dict[float, Listening] = {}
-        like = None
+        like, teaching = None, Kept(hearing)
         for s in sorted(set(lengths_s)):
-            like = Listening(replace(student, clip_s=s), segments, hearing, like)
+            like = Listening(replace(student, clip_s=s), segments, teaching, like)
             self._heard[s] = like
         self.bank = self._heard[lengths_s[0]].bank
         before = {"before": [v.value + 0.0 for v in model.variables]}
@@ -77,9 +78,10 @@ class LargeLessons:
     def loss(self, s: float, outs: Any, draw: Any, constants: Any) -> Any:
         """Loss of a batch of windows of a length, and its figures."""
         heard = self._heard[s]
-        features = heard.features(draw, constants)
+        wave = heard.wave(draw, constants)
+        features = heard.features(wave, draw, constants)
         tokens, scores = outs(0, features, training=True, drop=draw["drop"], parts=True)
-        told, spoken = heard.lesson(draw, constants)
+        told, spoken = heard.lesson(wave, draw, constants)
         with with_values(self._model, constants["before"]):
             counted = spoken[:, :, 0]
             state = self._model.told(told, counted)

@@ -27,13 +27,18 @@ def room_constants(segments: Segments, drawer: Drawer, samples: int) -> dict[str
     }
 
 
-def augmented_waves(draw: Any, constants: Any, samples: int) -> Any:
-    """Augmented waveforms of a draw, shape (batch, samples)."""
-    bank = constants["bank"]
-    clean = stretch(bank, draw["starts"], draw["counts"], draw["lead"], draw["rate"], samples)
+def clean_waves(draw: Any, constants: Any, samples: int) -> Any:
+    """Waveforms of a draw as they are in the bank but for their speed, shape (batch, samples)."""
+    bank, rate = constants["bank"], draw["rate"]
+    return stretch(bank, draw["starts"], draw["counts"], draw["lead"], rate, samples)
+
+
+def augmented_waves(clean: Any, draw: Any, constants: Any) -> Any:
+    """What rooms, microphones and noise make of waveforms, (batch, samples), both ways."""
+    samples = clean.shape[1]
     ones = ops.ones_like(draw["rate"])
     noise = stretch(
-        bank,
+        constants["bank"],
         draw["noise_starts"],
         draw["noise_counts"],
         ops.zeros_like(draw["lead"]),

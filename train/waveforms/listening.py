@@ -12,11 +12,13 @@ from keras import ops
 from edge.frontend import FrontEndConfig
 from train.config import RunConfig
 from train.waveforms.bank import Segments
+from train.waveforms.company import continued, draw_company, with_second
 from train.waveforms.draws import Draw, Drawer
-from train.waveforms.hearing import Hearing, token_places
-from train.waveforms.lessons import augmented_waves, room_constants
+from train.waveforms.hearing import inside
+from train.waveforms.lessons import augmented_waves, clean_waves, room_constants
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of, without_weak_parts
 from train.waveforms.styles import draw_styles, styled
+from train.waveforms.teaching import Teaching
 from train.waveforms.voices import draw_voices, voice_maps, voiced
 
 
@@ -37,6 +39,9 @@ class Student:
         See `train.waveforms.draws.Drawer`.
     other_voices, other_spectra : float
         Shares of clips that get voices which nobody has, and parts of other clips' spectra.
+    second_voices, changes : float
+        Shares of clips in which somebody else speaks at the same time, and that another clip
+        follows upon: see `train.waveforms.company`.
     """
 
     stride: int
@@ -47,13 +52,14 @@ class Student:
     tts_weight: float = 0.6
     other_voices: float = 0.0
     other_spectra: float = 0.0
+    second_voices: float = 0.0
+    changes: float = 0.0
 
     @classmethod
     def of(cls, config: RunConfig, settings: Mapping[str, float]) -> Student:
         """That of a run, with those of its settings that are given."""
-        told = {
-            k: settings[k] for k in ("tts_weight", "other_voices", "other_spectra") if k in settings
-        }
+        shares = ("tts_weight", "other_voices", "other_spectra", "second_voices", "changes")
+        told = {k: settings[k] for k in shares if k in settings}
         return cls(
             config.model.stride,
             config.optimiser.clip_s,
@@ -65,16 +71,15 @@ class Student:
 
 
 class Listening:
-    """Draws stretches of a bank that the teacher has heard.
+    """Draws stretches of a bank that a teacher hears, too.
 
     Parameters
     ----------
     student : Student
     segments : Segments
-    hearing : Hearing
-        Of these segments.
+    teaching : Teaching
     like : Listening, optional
-        Another one of the same bank and hearing, which then are in memory once.
+        Another one of the same bank, which then is in memory once.
 
     Attributes
     ----------
@@ -91,7 +96,7 @@ class Listening:
         self,
         student: Student,
         segments: Segments,
-        hearing: Hearing,
+        teaching: Teaching,
         like: Listening | None = None,
     ) -> None:
         self._student, stride = student, student.stride
@@ -100,19 +105,19 @@ class Listening:
         self.count, self.group = self.frames // stride, stride // 2
         self._front_end, self._classes = student.front_end, len(student.labels)
         self._filters = ops.convert_to_tensor(filterbank(student.front_end))
-        self._segments, self._token_starts = segments, hearing.starts
+        self._segments, self._teaching = segments, teaching
         self._drawer = Drawer(
-            segments, student.labels, student.seed, student.tts_weight, hearing.samples
+            segments, student.labels, student.seed, student.tts_weight, teaching.known
         )
+        self._company = max(student.second_voices, student.changes) > 0
         if like is None:
-            shared = {"bank": np.asarray(segments.samples), "tokens": np.asarray(hearing.tokens)}
-            shared = {name: ops.convert_to_tensor(value) for name, value in shared.items()}
+            self.bank: Any = ops.convert_to_tensor(np.asarray(segments.samples))
         else:
-            shared = {name: like.constants[name] for name in ("bank", "tokens")}
-        self.bank = shared["bank"]
+            self.bank = like.bank
         tracts, folds = voice_maps(student.front_end)
         voices = {"tracts": ops.convert_to_tensor(tracts), "folds": ops.convert_to_tensor(folds)}
         rooms = room_constants(segments, self._drawer, samples_of(self.frames))
+        shared = {"bank": self.bank} | teaching.constants
         self.constants: dict[str, Any] = rooms | shared | voices
 
     @property
@@ -130,22 +135,41 @@ class Listening:
         draw = self._drawer.batch(size, samples_of(frames), frames, self._front_end.mels)
         chosen = draw.pop("segments")
         draw["offset"] = (draw["starts"] - self._segments.starts[chosen]).astype(np.int32)
-        draw["first_token"] = self._token_starts[chosen].astype(np.int32)
+        draw |= self._teaching.place(draw, chosen)
         draw |= draw_voices(self.rng, draw["rate"], self._student.other_voices)
-        return draw | draw_styles(self.rng, size, self._student.other_spectra)
+        draw |= draw_styles(self.rng, size, self._student.other_spectra)
+        if self._company:
+            shares = self._student.second_voices, self._student.changes
+            draw |= draw_company(self.rng, size, self.count, *shares)
+        return draw
 
-    def features(self, draw: Any, constants: Any) -> Any:
-        """What the student hears, shape (batch, frames, mels)."""
-        wave = augmented_waves(draw, constants, samples_of(self.frames))
+    def wave(self, draw: Any, constants: Any) -> Any:
+        """What is said, shape (batch, samples)."""
+        wave = clean_waves(draw, constants, samples_of(self.frames))
+        if not self._company:
+            return wave
+        whole = ops.all(self._spoken(draw), axis=1)
+        return with_second(wave, draw, ops.logical_not(whole))
+
+    def features(self, wave: Any, draw: Any, constants: Any) -> Any:
+        """What the student hears of it, shape (batch, frames, mels)."""
+        wave = augmented_waves(wave, draw, constants)
         features = log_mel(wave, self._front_end, self._filters)
         if self._student.other_voices:
             features = voiced(features, draw, (constants["tracts"], constants["folds"]))
         if self._student.other_spectra:
             features = styled(features, draw, draw["labels"] < self._classes - 1)
+        if self._company:
+            features = continued(features, draw, self._student.stride)
         features = without_weak_parts(features, draw["coded_floor"], draw["coded_from"])
         return masked(features, draw["times"], draw["bands"])
 
-    def lesson(self, draw: Any, constants: Any) -> tuple[Any, Any]:
+    def _spoken(self, draw: Any) -> Any:
+        """Whether somebody speaks at the moment of each token, shape (batch, tokens), bool."""
+        speech = (draw["labels"] < self._classes - 1)[:, None]
+        return ops.logical_and(inside(draw, self.count * self.group), speech)
+
+    def lesson(self, wave: Any, draw: Any, constants: Any) -> tuple[Any, Any]:
         """What the teacher heard at each moment, and whether there was speech to be heard.
 
         Returns
@@ -154,10 +178,11 @@ class Listening:
         spoken : tensor, shape (batch, tokens, 1)
             One where speech is, zero in what precedes and follows it, and in noise.
         """
-        place, inside = token_places(draw, self.count * self.group)
-        tokens = ops.cast(ops.take(constants["tokens"], place, axis=0), "float32")
-        speech = (draw["labels"] < self._classes - 1)[:, None]
-        return tokens, ops.cast(ops.logical_and(inside, speech), "float32")[:, :, None]
+        tokens = self._teaching.tokens(wave, draw, constants, self.count * self.group)
+        spoken = ops.cast(self._spoken(draw), "float32")[:, :, None]
+        if self._company:
+            tokens, spoken = (continued(x, draw, self.group) for x in (tokens, spoken))
+        return tokens, spoken
 
     def per_embedding(self, tokens: Any, delay: int) -> Any:
         """Means of the tokens that embeddings are about, as far as these say it in time.

@@ -26,6 +26,7 @@ from train.waveforms.lessons import unlike
 from train.waveforms.listening import Listening, Student
 from train.waveforms.state import load_state, save_state
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report
+from train.waveforms.teaching import Kept
 
 BATCH = 64  # clips a step
 RATE, WEIGHT_DECAY, AVERAGE_DECAY = 1e-3, 0.01, 0.995
@@ -124,14 +125,15 @@ def fit_stem(
         See `train.waveforms.stepper.Stepper`.
     """
     student = Student.of(config, {"tts_weight": tts_weight, "other_voices": OTHER_VOICES})
-    heard = Listening(student, segments, hearing)
+    heard = Listening(student, segments, Kept(hearing))
     convolutions = replace(config.model, attention=None)
     delay = round(convolutions.delay_frames / convolutions.stride)
 
     def loss(outs: Any, draw: Any, constants: Any) -> Any:
-        features = heard.features(draw, constants)
+        wave = heard.wave(draw, constants)
+        features = heard.features(wave, draw, constants)
         said = outs(0, features[:, :, None, :], training=True)[:, delay:, 0]
-        tokens, spoken = heard.lesson(draw, constants)
+        tokens, spoken = heard.lesson(wave, draw, constants)
         told, counted = (heard.per_embedding(x, delay) for x in (tokens, spoken))
         counted = counted[:, :, 0]
         total = ops.sum(counted) + 1e-6

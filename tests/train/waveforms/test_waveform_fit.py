@@ -26,9 +26,11 @@ from train.model.checkpoint import (
 from train.waveforms.bank import TRAIN, Segments, decode_bank, entries_of, write_bank
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.decoder import DecoderShape
-from train.waveforms.hearing import Hearing, hear, token_places
+from train.waveforms.hearing import Hearing, hear, inside, token_places
 from train.waveforms.large import Large, large_front_end, load_large
+from train.waveforms.listening import Listening, Student
 from train.waveforms.sound import filterbank, log_mel
+from train.waveforms.teaching import Along, Kept
 from train.waveforms.whisper import Encoder, normalised
 
 HELD_OUT = {"de": ["attic"], "en": ["attic"], "sv": ["attic"]}
@@ -284,8 +286,8 @@ def test_tokens_follow_what_is_played() -> None:
         "offset": np.array([320], np.int32),
         "first_token": np.array([100], np.int32),
     }
-    place, inside = (np.asarray(x)[0].tolist() for x in token_places(draw, 8))
-    assert inside == [False, False, True, True, True, True, True, False]
+    place = np.asarray(token_places(draw, 8))[0].tolist()
+    assert np.flatnonzero(np.asarray(inside(draw, 8))[0]).tolist() == [2, 3, 4, 5, 6]
     assert place[2:7] == [102, 104, 106, 108, 110]
 
 
@@ -310,6 +312,60 @@ def test_compact_learns_from_large(
     again, _ = restore_model(load_checkpoint(tmp_path / "next.npz"))
     for ours, theirs in zip(trunk.trainable_variables, again.trainable_variables, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-6)
+
+
+@pytest.mark.slow
+def test_a_teacher_that_hears_along_says_what_it_kept(
+    large: Path, bank: Segments, hearing: Path
+) -> None:
+    """Of clips at their own speed and in their own voice, but for what it heard behind them."""
+    from train.waveforms.compact_fit import run_config
+
+    model, _ = load_large(large)
+    config = compact_config()
+    student = Student.of(run_config(config), config["compact"])
+    said = []
+    for teaching in (Kept(Hearing.load(hearing, bank)), Along(model, voices=False)):
+        heard = Listening(student, bank, teaching)
+        heard.begin_at(0, 1)
+        draw = heard.draw(16)
+        # From where the teacher's first stretch began, as a token knows its place in one.
+        draw["starts"] -= draw["offset"]
+        draw["offset"][:], draw["lead"][:], draw["rate"][:] = 0, 0, 1.0
+        constants = heard.constants | {"teacher": [v.value for v in model.variables]}
+        tokens, spoken = heard.lesson(heard.wave(draw, constants), draw, constants)
+        said.append((np.asarray(tokens), np.asarray(spoken)[:, :, 0] > 0))
+    (kept, spoken), (along, also) = said
+    np.testing.assert_array_equal(spoken, also)
+    assert spoken.any()
+    ours, theirs = (x[spoken] - x[spoken].mean(axis=0) for x in (along, kept))
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    assert np.median(np.sum(ours * theirs, axis=1) / norms) > 0.9
+
+
+@pytest.mark.slow
+def test_compact_learns_in_company(large: Path, bank: Segments, tmp_path: Path) -> None:
+    from train.waveforms.compact_fit import fit_compact
+
+    config = compact_config()
+    shares = ("other_voices", "other_spectra", "second_voices", "changes")
+    config["compact"] |= dict.fromkeys(shares, 0.5)
+    given = options(teacher=large, output=tmp_path / "compact.npz", towers=2)
+    fit_compact(config, bank, given)
+    trunk, head = restore_model(load_checkpoint(tmp_path / "compact.npz"))
+    assert all(np.isfinite(w).all() for w in [*trunk.get_weights(), *head.get_weights()])
+
+
+def test_what_was_kept_knows_of_no_second_voices(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path
+) -> None:
+    from train.waveforms.compact_fit import fit_compact
+
+    config = compact_config()
+    config["compact"]["second_voices"] = 0.5
+    given = options(teacher=large, hearing=hearing, output=tmp_path / "compact.npz")
+    with pytest.raises(EdgelidError, match="the teacher hears along"):
+        fit_compact(config, bank, given)
 
 
 @pytest.fixture(scope="module")
