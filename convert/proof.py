@@ -63,7 +63,8 @@ class Proof:
     stream : StreamCheck or None
         None where nothing streams.
     apart : dict of str to WindowCheck
-        By window length in seconds; empty where nothing streams.
+        The stream against a graph of the whole window in float, by window length in seconds; empty
+        where nothing streams.
     limits : Limits
     """
 
@@ -83,8 +84,7 @@ class Proof:
         for window, check in self.apart.items():
             self._check_agreement(
                 check,
-                f"the stream differs too much from a window of {window} s that was calibrated "
-                "apart",
+                f"the stream differs too much from a window of {window} s in float",
             )
         if self.stream is not None and self.stream.different:
             raise NotProven(
@@ -141,7 +141,7 @@ class Proof:
             lines += _row("  values that differ", [str(self.stream.different)])
         if self.apart:
             lines += _side_by_side(
-                "stream against window, calibrated apart",
+                "stream against window, in float",
                 {f"{window} s": check.rows() for window, check in self.apart.items()},
             )
         return lines

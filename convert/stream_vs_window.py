@@ -1,4 +1,4 @@
-"""Comparison of a stream with a plain graph of its window, quantised and calibrated apart.
+"""Comparison of a stream with a plain graph of its window, in float or calibrated apart.
 
 The two share no code but that of the layers: states and exact sums here, one graph with its own
 pooling there. What is left between them is the rounding of either.

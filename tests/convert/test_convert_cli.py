@@ -71,7 +71,7 @@ def test_prints_the_proof(
         f"{'in all':>19}{'worst channel':>19}{'clipped':>19}",
         f"{'weights that int8 hurts most, dB':<42}{'in all':>19}{'worst channel':>19}",
         "stream against window, of one graph",
-        f"{'stream against window, calibrated apart':<42}{'3 s':>19}",
+        f"{'stream against window, in float':<42}{'3 s':>19}",
     ]
     assert [len(line.split()) for line in out.splitlines() if "agreement" in line] == [4, 2]
     assert max(map(len, out.splitlines())) < 100

@@ -146,7 +146,7 @@ def test_looks_into_the_weights(tiny_conversion: Conversion) -> None:
     assert worst[0] > 20
 
 
-def test_a_window_calibrated_apart(tiny_conversion: Conversion) -> None:
+def test_a_window_in_float(tiny_conversion: Conversion) -> None:
     """That of the length that whole windows usually have."""
     apart = tiny_conversion.proof.apart
     assert list(apart) == ["3"]
