@@ -22,6 +22,7 @@ from edge.languages import UNKNOWN
 from edge.listener import BRIDGED_S, Heard, Listener, Lost
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import NONSPEECH, DecoderDefaults, ModelFile
+from tests.sample import passages
 
 # Answers at a hint, so that there is something to see whatever the model.
 HASTY = DecoderDefaults(window_s=1.0, stay_s=1.0, confidence=0.2)
@@ -73,7 +74,7 @@ def test_borders_are_true_whatever_is_expected(
     graphs.reset()
     listener = Listener(model, graphs, model.description.decoder, languages)
     told: list[Segment] = []
-    for segment in segments(list(listener.hear([speech]))):
+    for segment in passages(segments(list(listener.hear([speech])))):
         if segment.language == NONSPEECH:
             continue
         if told and told[-1].language == segment.language:
@@ -127,7 +128,7 @@ def test_segments_of_the_sample_are_where_its_languages_are(
     truth = json.loads(sample.with_suffix(".json").read_text(encoding="utf-8"))
     spoken = [part for part in truth if part["language"] != NONSPEECH]
     heard = hear(model, graphs, [speech], model.description.decoder)
-    told = [s for s in segments(heard) if s.language not in (NONSPEECH, UNKNOWN)]
+    told = [s for s in passages(segments(heard)) if s.language not in (NONSPEECH, UNKNOWN)]
     assert [s.language for s in told] == [part["language"] for part in spoken]
     followed_s = [*(part["start_s"] for part in spoken[1:]), spoken[-1]["end_s"]]
     for segment, part, next_s in zip(told, spoken, followed_s, strict=True):
@@ -307,7 +308,8 @@ def at_peak(samples: Float32Array, peak_db: float) -> Float32Array:
 
 def spoken(model: ModelFile, graphs: Graphs, samples: Float32Array) -> list[Segment]:
     heard = hear(model, graphs, [samples], model.description.decoder)
-    return [each for each in segments(heard) if each.language not in (UNKNOWN, NONSPEECH)]
+    told = passages(segments(heard))
+    return [each for each in told if each.language not in (UNKNOWN, NONSPEECH)]
 
 
 def test_quiet_spanish_is_heard_as_the_loud_one_is(

@@ -372,7 +372,7 @@ def test_the_command_of_a_stream_that_was_saved(
     assert seconds_of(told["end"]) - seconds_of(told["start"]) == pytest.approx(71.59, abs=0.1)
     assert set(told["languages"]) >= {"en", "es", "fr", "zh", "it", "pt"}
     people = edgelid("report", stream, "-o", tmp_path / "report.html").stdout
-    assert "6 languages, 6 changes of language" in people
+    assert "6 languages, 7 changes of language" in people
 
 
 def test_the_command_of_something_else(edgelid: Edgelid, sample: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from rich.color import Color, ColorSystem
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "edge/samples/languages.opus"
 LISTEN = [sys.executable, "-m", "edge.cli", "listen", "--input", str(SAMPLE)]
-FIRST = "   0:01.1 –    0:10.3  en        English         ████████▍   84%"
+FIRST = "   0:01.1 –    0:09.0  en        English         ████████▊   87%"
 
 
 # As bold text of the colour that it has everywhere, or of the next that a terminal has.
@@ -43,7 +43,7 @@ def test_the_end_leaves_finished_lines_and_nothing_else() -> None:
         assert terminal.wait() == 0
         lines = terminal.text().splitlines()
         assert FIRST in lines
-        assert len(lines) == 14
+        assert len(lines) == 16
         assert all(" – " in line for line in lines)
 
 
