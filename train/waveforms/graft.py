@@ -13,7 +13,7 @@ from edge.frontend import Float32Array
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.decoder import DecoderShape
-from train.waveforms.draws import Drawer
+from train.waveforms.draws import Draw, Drawer
 from train.waveforms.grafting import SHARE, graft, hear, learn
 from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_front_end, large_of
 from train.waveforms.lessons import augmented_waves, clean_waves, room_constants
@@ -21,10 +21,12 @@ from train.waveforms.low_rank import ridge
 from train.waveforms.published import read_whisper
 from train.waveforms.sound import filterbank, log_mel, samples_of
 from train.waveforms.stepper import BATCH, batched, compiled
+from train.waveforms.voices import draw_voices, voice_maps, voiced
 from train.waveforms.whisper import normalised
 from train.waveforms.whisper_languages import WhisperLanguages
 
 WINDOWS = {1.0: 8800, 2.0: 3200, 3.0: 8800, 5.0: 2800}  # augmented, by their seconds
+OTHER_VOICES = 0.6  # of the windows: Whisper is asked what it says of voices that nobody has, too
 FITTED = 4  # one in so many has a part in the closed forms; from all of them it learns then
 
 
@@ -126,13 +128,20 @@ def _tokens(
     front_end = large_front_end()
     filters = ops.convert_to_tensor(filterbank(front_end))
     samples = samples_of(frames)
+    tracts, folds = (ops.convert_to_tensor(part) for part in voice_maps(front_end))
+    maps = tracts, folds
 
     def call(draw: Any, constants: Any) -> Any:
         wave = augmented_waves(clean_waves(draw, constants, samples), draw, constants)
-        features = log_mel(wave, front_end, filters)
+        features = voiced(log_mel(wave, front_end, filters), draw, maps)
         return model.encoder(normalised(features))
 
     fast = compiled(call)
-    draws = (drawer.batch(BATCH, samples, frames, front_end.mels) for _ in range(count // BATCH))
+
+    def draw() -> Draw:
+        drawn = drawer.batch(BATCH, samples, frames, front_end.mels)
+        return drawn | draw_voices(drawer.rng, drawn["rate"], OTHER_VOICES)
+
     # Half precision: the windows of all lengths are in memory together.
-    return np.concatenate([np.asarray(fast(draw, constants)).astype(np.float16) for draw in draws])
+    tokens = (fast(draw(), constants) for _ in range(count // BATCH))
+    return np.concatenate([np.asarray(each).astype(np.float16) for each in tokens])
