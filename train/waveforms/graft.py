@@ -128,8 +128,7 @@ def _tokens(
     front_end = large_front_end()
     filters = ops.convert_to_tensor(filterbank(front_end))
     samples = samples_of(frames)
-    tracts, folds = (ops.convert_to_tensor(part) for part in voice_maps(front_end))
-    maps = tracts, folds
+    maps = voice_maps(front_end)
 
     def call(draw: Any, constants: Any) -> Any:
         wave = augmented_waves(clean_waves(draw, constants, samples), draw, constants)

@@ -109,16 +109,13 @@ class Listening:
         self._drawer = Drawer(
             segments, student.labels, student.seed, student.tts_weight, teaching.known
         )
-        self._company = max(student.second_voices, student.changes) > 0
         if like is None:
             self.bank: Any = ops.convert_to_tensor(np.asarray(segments.samples))
         else:
             self.bank = like.bank
-        tracts, folds = voice_maps(student.front_end)
-        voices = {"tracts": ops.convert_to_tensor(tracts), "folds": ops.convert_to_tensor(folds)}
+        self._maps = voice_maps(student.front_end)
         rooms = room_constants(segments, self._drawer, samples_of(self.frames))
-        shared = {"bank": self.bank} | teaching.constants
-        self.constants: dict[str, Any] = rooms | shared | voices
+        self.constants: dict[str, Any] = rooms | {"bank": self.bank} | teaching.constants
 
     @property
     def rng(self) -> np.random.Generator:
@@ -138,15 +135,15 @@ class Listening:
         draw |= self._teaching.place(draw, chosen)
         draw |= draw_voices(self.rng, draw["rate"], self._student.other_voices)
         draw |= draw_styles(self.rng, size, self._student.other_spectra)
-        if self._company:
-            shares = self._student.second_voices, self._student.changes
+        shares = self._student.second_voices, self._student.changes
+        if any(shares):
             draw |= draw_company(self.rng, size, self.count, *shares)
         return draw
 
     def wave(self, draw: Any, constants: Any) -> Any:
         """What is said, shape (batch, samples)."""
         wave = clean_waves(draw, constants, samples_of(self.frames))
-        if not self._company:
+        if not self._student.second_voices:
             return wave
         whole = ops.all(self._spoken(draw), axis=1)
         return with_second(wave, draw, ops.logical_not(whole))
@@ -156,10 +153,10 @@ class Listening:
         wave = augmented_waves(wave, draw, constants)
         features = log_mel(wave, self._front_end, self._filters)
         if self._student.other_voices:
-            features = voiced(features, draw, (constants["tracts"], constants["folds"]))
+            features = voiced(features, draw, self._maps)
         if self._student.other_spectra:
             features = styled(features, draw, draw["labels"] < self._classes - 1)
-        if self._company:
+        if self._student.changes:
             features = continued(features, draw, self._student.stride)
         features = without_weak_parts(features, draw["coded_floor"], draw["coded_from"])
         return masked(features, draw["times"], draw["bands"])
@@ -180,7 +177,7 @@ class Listening:
         """
         tokens = self._teaching.tokens(wave, draw, constants, self.count * self.group)
         spoken = ops.cast(self._spoken(draw), "float32")[:, :, None]
-        if self._company:
+        if self._student.changes:
             tokens, spoken = (continued(x, draw, self.group) for x in (tokens, spoken))
         return tokens, spoken
 

@@ -88,11 +88,8 @@ class Along:
         self.known: Int64Array | None = None
         self._teacher, self._front_end = teacher, large_front_end()
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
-        self.constants = {}
-        if voices:
-            names = ("their_tracts", "their_folds")
-            maps = voice_maps(self._front_end)
-            self.constants = dict(zip(names, map(ops.convert_to_tensor, maps), strict=True))
+        self._maps = voice_maps(self._front_end) if voices else None
+        self.constants: dict[str, Any] = {}
 
     def place(self, draw: Draw, chosen: np.ndarray) -> Draw:
         """Nothing: it hears."""
@@ -101,9 +98,8 @@ class Along:
     def tokens(self, wave: Any, draw: Any, constants: Any, count: int) -> Any:
         """What it makes of the clips, in the voices that the student hears."""
         features = log_mel(levelled(wave), self._front_end, self._filters)
-        if self.constants:
-            maps = constants["their_tracts"], constants["their_folds"]
-            features = voiced(features, draw, maps)
+        if self._maps:
+            features = voiced(features, draw, self._maps)
         with with_values(self._teacher, constants["teacher"]):
             tokens = self._teacher.tokens(features)
         return ops.stop_gradient(tokens[:, :count])
