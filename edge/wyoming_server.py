@@ -285,9 +285,10 @@ class _Connection(AsyncEventHandler):
         try:
             if self._server.connections > CONNECTIONS:
                 await self._tell(Error(f"there are {CONNECTIONS} connections already", "busy"))
-                # Hanging up on what the client sends could take the answer from it.
+                # Hanging up on what the client still sends could take the answer from it.
+                self.writer.write_eof()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.reader.readline(), LEAVE_S)
+                    await asyncio.wait_for(self._until_it_leaves(), LEAVE_S)
                 self.writer.close()
                 return
             await super().run()
@@ -296,6 +297,10 @@ class _Connection(AsyncEventHandler):
             logger.info("wyoming: a client has gone (%r)", error)
         finally:
             self._server.connections -= 1
+
+    async def _until_it_leaves(self) -> None:
+        while await self.reader.read(MAX_EVENT_BYTES):
+            pass
 
     async def disconnect(self) -> None:
         if self._stream is not None:
