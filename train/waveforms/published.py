@@ -1,7 +1,7 @@
-"""Whisper's published weights, from three kinds of file; nothing in them is executed.
+"""Whisper's published weights, from four kinds of file; nothing in them is executed.
 
-CTranslate2's ``model.bin``, Hugging Face's ``model.safetensors`` and OpenAI's ``base.pt`` all
-become arrays with the names of the first.
+CTranslate2's ``model.bin``, Hugging Face's ``model.safetensors``, OpenAI's ``base.pt`` and the
+folder of graphs that transformers.js runs all become arrays with the names of the first.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def read_whisper(file: Path) -> Arrays:
     Parameters
     ----------
     file : Path
-        ``model.bin``, ``model.safetensors`` or ``base.pt``.
+        ``model.bin``, ``model.safetensors`` or ``base.pt``, or a folder of ONNX graphs
+        (`train.waveforms.published_onnx`).
 
     Returns
     -------
@@ -97,6 +98,8 @@ def read_whisper(file: Path) -> Arrays:
     EdgelidError
         If it cannot be read.
     """
+    if file.is_dir():
+        return _read_folder(file)
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -135,6 +138,15 @@ def read_encoder(file: Path, layers: int) -> Arrays:
     if missing:
         raise EdgelidError(f"{file} has no {missing[0].rstrip('/')}: is it Whisper's?")
     return {k: v for k, v in arrays.items() if k.startswith(tuple(wanted))}
+
+
+def _read_folder(folder: Path) -> Arrays:
+    from train.waveforms.published_onnx import read_onnx
+
+    try:
+        return _renamed(read_onnx(folder), _HUGGING_FACE)
+    except (KeyError, ValueError) as error:
+        raise EdgelidError(f"the graphs in {folder} are not Whisper's") from error
 
 
 def _reader(data: bytes) -> Callable[[bytes], Arrays]:
