@@ -93,15 +93,13 @@ def parser() -> argparse.ArgumentParser:
         fit.add_argument("config", type=Path)
         fit.add_argument("--bank", type=Path, required=True, metavar="BANK")
         fit.add_argument("--start", type=Path, metavar="FILE.npz", help="weights to begin with")
-        fit.add_argument(
-            "--hearing",
-            type=Path,
-            metavar="HEARING",
-            help="what the teacher heard (default: it hears along)"
-            if name == "compact"
-            else "what --start heard: learn from it",
-        )
         if name == "compact":
+            fit.add_argument(
+                "--hearing",
+                type=Path,
+                metavar="HEARING",
+                help="what the teacher heard (default: it hears along)",
+            )
             fit.add_argument("--teacher", type=Path, required=True, metavar="LARGE.npz")
             fit.add_argument(
                 "--towers",
@@ -110,16 +108,7 @@ def parser() -> argparse.ArgumentParser:
                 help="parts of a batch that are computed side by side; on processors, as many as "
                 "there are (default 1)",
             )
-        fit.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
-        fit.add_argument("--steps", type=int, help="instead of the configuration's")
-        fit.add_argument("--limit-s", type=float, default=1e9, help="end the run in this time")
-        fit.add_argument("--batch-scale", type=float, default=1.0, help="of the configuration's")
-        fit.add_argument("--evaluate-every-s", type=float, default=1e9)
-        fit.add_argument("--log-every", type=int, default=50, help="steps (default 50)")
-        fit.add_argument("--most", type=int, default=60, help="development windows a source")
-        fit.add_argument(
-            "--precision", default="mixed_bfloat16", help="float32 where there is no GPU"
-        )
+        _add_course(fit)
         fit.set_defaults(run_command=run_large if name == "large" else run_compact)
     graft = commands.add_parser(
         "graft", help="give the large model a narrow decoder, made of Whisper's"
@@ -127,9 +116,22 @@ def parser() -> argparse.ArgumentParser:
     graft.add_argument("config", type=Path)
     graft.add_argument("--bank", type=Path, required=True, metavar="BANK")
     graft.add_argument("--start", type=Path, required=True, metavar="LARGE.npz")
-    graft.add_argument("--weights", type=Path, required=True, metavar="MODEL.bin")
+    graft.add_argument(
+        "--weights",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="Whisper's, of which the decoder is made; from those of further ones it learns, too",
+    )
     graft.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     graft.set_defaults(run_command=run_graft)
+    teach = commands.add_parser("teach", help="let the large model learn from another Whisper")
+    teach.add_argument("config", type=Path)
+    teach.add_argument("--bank", type=Path, required=True, metavar="BANK")
+    teach.add_argument("--start", type=Path, required=True, metavar="LARGE.npz")
+    teach.add_argument("--weights", type=Path, required=True, help="Whisper's, all of them")
+    _add_course(teach)
+    teach.set_defaults(run_command=run_teach)
     inherit = commands.add_parser(
         "inherit", help="begin a compact model that has the large one's layers of attention"
     )
@@ -169,6 +171,20 @@ def parser() -> argparse.ArgumentParser:
     ceiling.add_argument("--json", type=Path, help="write all figures to this file")
     ceiling.set_defaults(run_command=run_ceiling)
     return top
+
+
+def _add_course(command: argparse.ArgumentParser) -> None:
+    """Add the options of a run that learns."""
+    command.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    command.add_argument("--steps", type=int, help="instead of the configuration's")
+    command.add_argument("--limit-s", type=float, default=1e9, help="end the run in this time")
+    command.add_argument("--batch-scale", type=float, default=1.0, help="of the configuration's")
+    command.add_argument("--evaluate-every-s", type=float, default=1e9)
+    command.add_argument("--log-every", type=int, default=50, help="steps (default 50)")
+    command.add_argument("--most", type=int, default=60, help="development windows a source")
+    command.add_argument(
+        "--precision", default="mixed_bfloat16", help="float32 where there is no GPU"
+    )
 
 
 def run_pack(options: argparse.Namespace) -> None:
@@ -294,6 +310,15 @@ def run_graft(options: argparse.Namespace) -> None:
 
     _check_output(options.output)
     graft_decoder(read_toml(options.config), Segments.load(options.bank), options)
+
+
+def run_teach(options: argparse.Namespace) -> None:
+    """``teach``."""
+    from train.waveforms.bank import Segments
+    from train.waveforms.teach import teach
+
+    _check_output(options.output)
+    teach(read_toml(options.config), Segments.load(options.bank), options)
 
 
 def run_inherit(options: argparse.Namespace) -> None:

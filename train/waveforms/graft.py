@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from edge.frontend import Float32Array
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.decoder import DecoderShape
-from train.waveforms.draws import Draw, Drawer
+from train.waveforms.draws import Drawer
 from train.waveforms.grafting import SHARE, graft, hear, learn
 from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_front_end, large_of
 from train.waveforms.lessons import augmented_waves, clean_waves, room_constants
@@ -62,10 +63,11 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
         epochs, rate = config["large"]["epochs"], config["large"]["decoder_rate"]
     except KeyError as error:
         raise EdgelidError(f"[large] lacks {error.args[0]}") from error
-    whisper = WhisperLanguages(read_whisper(given.weights), labels[:-2])
+    whisper, *others = (WhisperLanguages(read_whisper(w), labels[:-2]) for w in given.weights)
     layers = len(bare.encoder.stack)
     _check_fit(shape, bare, whisper)
-    windows = _windows(bare, whisper, segments, Drawer(segments, labels, config["seed"]))
+    drawer = Drawer(segments, labels, config["seed"])
+    windows = _windows(bare, whisper, others, segments, drawer)
     groups = [hear(whisper, layers, tokens[::FITTED]) for tokens, _ in windows]
     decoder = graft(whisper, groups, shape, _say)
     languages = learn(decoder, windows, epochs, rate, _say)
@@ -106,41 +108,46 @@ def _say(line: str) -> None:
 
 
 def _windows(
-    model: Large, whisper: WhisperLanguages, segments: Segments, drawer: Drawer
+    model: Large,
+    whisper: WhisperLanguages,
+    others: Sequence[WhisperLanguages],
+    segments: Segments,
+    drawer: Drawer,
 ) -> list[tuple[Float32Array, Float32Array]]:
-    """Tokens of the large model, and what Whisper says of them, by the length of windows."""
+    """Tokens of the large model, and what the Whispers say of the windows, by their length.
+
+    The mean of their log-probabilities: they err apart.
+    """
     layers, found = len(model.encoder.stack), []
+    front_end = large_front_end()
+    filters, maps = ops.convert_to_tensor(filterbank(front_end)), voice_maps(front_end)
     bank = ops.convert_to_tensor(np.asarray(segments.samples))  # once: gigabytes
     for s, count in WINDOWS.items():
         frames = round(s * 100)
-        constants = room_constants(segments, drawer, samples_of(frames)) | {"bank": bank}
-        tokens = _tokens(model, constants, drawer, frames, count)
-        rows = batched(lambda x: whisper.decoded(whisper.heard_from(layers, x)), tokens)
-        found.append((tokens, rows))
-        _say(f"{len(tokens)} windows of {s:g} s")
+        samples = samples_of(frames)
+        constants = room_constants(segments, drawer, samples) | {"bank": bank}
+
+        def call(draw: Any, constants: Any, samples: int = samples) -> Any:
+            wave = augmented_waves(clean_waves(draw, constants, samples), draw, constants)
+            features = voiced(log_mel(wave, front_end, filters), draw, maps)
+            tokens = model.encoder(normalised(features))
+            heard = [whisper.heard_from(layers, tokens)] + [w.heard(features) for w in others]
+            rows = [
+                ops.log_softmax(w.decoded(x))
+                for w, x in zip((whisper, *others), heard, strict=True)
+            ]
+            return tokens, sum(rows) / len(rows)
+
+        fast = compiled(call)
+        tokens: list[np.ndarray] = []
+        rows: list[np.ndarray] = []
+        for _ in range(count // BATCH):
+            draw = drawer.batch(BATCH, samples, frames, front_end.mels)
+            draw |= draw_voices(drawer.rng, draw["rate"], OTHER_VOICES)
+            some, said = fast(draw, constants)
+            # Half precision: the windows of all lengths are in memory together.
+            tokens.append(np.asarray(some).astype(np.float16))
+            rows.append(np.asarray(said))
+        found.append((np.concatenate(tokens), np.concatenate(rows)))
+        _say(f"{len(found[-1][0])} windows of {s:g} s")
     return found
-
-
-def _tokens(
-    model: Large, constants: dict[str, Any], drawer: Drawer, frames: int, count: int
-) -> Float32Array:
-    """The encoder's outputs for so many augmented windows."""
-    front_end = large_front_end()
-    filters = ops.convert_to_tensor(filterbank(front_end))
-    samples = samples_of(frames)
-    maps = voice_maps(front_end)
-
-    def call(draw: Any, constants: Any) -> Any:
-        wave = augmented_waves(clean_waves(draw, constants, samples), draw, constants)
-        features = voiced(log_mel(wave, front_end, filters), draw, maps)
-        return model.encoder(normalised(features))
-
-    fast = compiled(call)
-
-    def draw() -> Draw:
-        drawn = drawer.batch(BATCH, samples, frames, front_end.mels)
-        return drawn | draw_voices(drawer.rng, drawn["rate"], OTHER_VOICES)
-
-    # Half precision: the windows of all lengths are in memory together.
-    tokens = (fast(draw(), constants) for _ in range(count // BATCH))
-    return np.concatenate([np.asarray(each).astype(np.float16) for each in tokens])

@@ -148,7 +148,8 @@ class Large(keras.Model):  # type: ignore[misc]
     def call(
         self, log_mel: Any, training: bool = False, drop: Any | None = None, parts: bool = False
     ) -> Any:
-        """Scores of windows, or with `parts` the outputs of the last layer and the scores.
+        """Scores of windows, or with `parts` the outputs of the last layer, what the decoder says
+        of each language, and the scores.
 
         Parameters
         ----------
@@ -158,8 +159,9 @@ class Large(keras.Model):  # type: ignore[misc]
             Factors of the dropout.
         """
         tokens = self.tokens(log_mel)
-        scores = self.judged(self.pool(tokens), self.told(tokens), drop)
-        return (tokens, scores) if parts else scores
+        told = self.told(tokens)
+        scores = self.judged(self.pool(tokens), told, drop)
+        return (tokens, self.languages(told), scores) if parts else scores
 
     def one(self, log_mel: Any) -> Any:
         """Scores of one window of any length, shape (1, classes).

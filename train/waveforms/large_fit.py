@@ -15,10 +15,8 @@ from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.draws import Draw, Drawer
-from train.waveforms.hearing import Hearing
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import Large, decoder_shape, large_front_end
-from train.waveforms.large_lessons import LargeLessons
 from train.waveforms.lessons import (
     augmented_waves,
     clean_waves,
@@ -27,11 +25,9 @@ from train.waveforms.lessons import (
     room_constants,
 )
 from train.waveforms.linear import Linear
-from train.waveforms.listening import Student
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
 
-LESSONS = {"frames", "posteriors", "classes"}  # what a hearing teaches
 HEAD_BATCH_S = 3.0  # a batch for the head has as many windows of any length as a step has of this
 
 
@@ -86,39 +82,14 @@ class _Run:
         tts_weight = self._settings.get("tts_weight", 0.6)
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
         self._judge = Judge(segments, labels, given.most)
-        self._lessons = self._taught(segments, labels, tts_weight) if given.hearing else None
-        if self._lessons:
-            self._bank, self._constants = self._lessons.bank, self._lessons.constants
-        else:
-            self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
-            self._constants = {
-                s: room_constants(segments, self._drawer, samples_of(round(s * 100)))
-                | {"bank": self._bank}
-                for s in set(self._settings["lengths_s"])
-            }
+        self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
+        self._constants = {
+            s: room_constants(segments, self._drawer, samples_of(round(s * 100)))
+            | {"bank": self._bank}
+            for s in set(self._settings["lengths_s"])
+        }
         self._clock, self._clips = Clock(given.limit_s), 0
         self._best: dict[str, Any] | None = None
-
-    def _taught(self, segments: Segments, labels: list[str], tts_weight: float) -> LargeLessons:
-        """Lessons by what the model that it begins with has heard."""
-        settings = self._settings
-        if not self.is_fitted:
-            raise EdgelidError("a hearing is of a large model: give that one with --start")
-        if settings.get("weights", {}).keys() != LESSONS:
-            told = ", ".join(sorted(LESSONS))
-            raise EdgelidError(f"to learn from a hearing, [large.weights] must have {told}")
-        student = Student(
-            2, 0.0, self._front_end, tuple(labels), self._config["seed"] + 1, tts_weight
-        )
-        return LargeLessons(
-            self._model,
-            student,
-            settings["lengths_s"],
-            segments,
-            Hearing.load(self._given.hearing, segments),
-            settings["weights"],
-            settings.get("label_smoothing", 0.05),
-        )
 
     def _draw(self, turn: int, windows_s: float | None = None) -> tuple[float, int, Draw]:
         """Length in seconds, number and draw of the windows of a turn."""
@@ -127,8 +98,6 @@ class _Run:
         audio_s = self._settings["batch_s"] * self._given.batch_scale
         size = max(8, int(audio_s / (windows_s or s)) // 8 * 8)
         frames = round(s * 100)
-        if self._lessons:
-            return s, size, self._lessons.draw(s, size)
         mels = self._front_end.mels
         return s, size, self._drawer.batch(size, samples_of(frames), frames, mels)
 
@@ -164,9 +133,6 @@ class _Run:
         self._model.scores.set_weights([head.kernel, head.bias])
 
     def _loss(self, outs: Any, draw: Any, constants: Any) -> Any:
-        if self._lessons:
-            s = draw["frames_like"].shape[0] / 100
-            return self._lessons.loss(s, outs, draw, constants)
         features = masked(self._features(draw, constants), draw["times"], draw["bands"])
         logits = outs(0, features, training=True, drop=draw["drop"])
         smooth = self._settings.get("label_smoothing", 0.05)

@@ -97,9 +97,12 @@ class Along:
 
     def tokens(self, wave: Any, draw: Any, constants: Any, count: int) -> Any:
         """What it makes of the clips, in the voices that the student hears."""
-        features = log_mel(levelled(wave), self._front_end, self._filters)
-        if self._maps:
-            features = voiced(features, draw, self._maps)
+        features = self.features(wave, draw)
         with with_values(self._teacher, constants["teacher"]):
             tokens = self._teacher.tokens(features)
         return ops.stop_gradient(tokens[:, :count])
+
+    def features(self, wave: Any, draw: Any) -> Any:
+        """What it hears of the clips, shape (batch, frames, mels)."""
+        features = log_mel(levelled(wave), self._front_end, self._filters)
+        return voiced(features, draw, self._maps) if self._maps else features

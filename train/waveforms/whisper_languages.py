@@ -19,6 +19,7 @@ from keras import ops
 
 from edge.errors import EdgelidError
 from edge.model.modelfile import NONSPEECH, OTHER
+from train.waveforms.decoder import FAR
 from train.waveforms.whisper import Arrays, Encoder, normalised
 
 HEAD_DIM = 64  # of all sizes of Whisper
@@ -95,17 +96,19 @@ class Step(keras.layers.Layer):  # type: ignore[misc]
         self.down.build((None, 4 * dim))
         self.built = True
 
-    def call(self, x: Any, heard: Any) -> Any:
+    def call(self, x: Any, heard: Any, within: Any | None = None) -> Any:
         """What comes of the token, shape (batch, dim), by the encoder's output.
 
         Parameters
         ----------
         x : tensor, shape (batch, dim)
         heard : tensor, shape (batch, tokens, dim)
+        within : tensor, shape (batch, tokens), optional
+            One for a token that it may look at, zero for another.
         """
-        return self.parts(x, heard).output
+        return self.parts(x, heard, within).output
 
-    def parts(self, x: Any, heard: Any) -> Parts:
+    def parts(self, x: Any, heard: Any, within: Any | None = None) -> Parts:
         """The same, with all that is computed on the way."""
         x = x + self.own(self.own_norm(x))
         queries = ops.split(self.query(self.cross_norm(x)), self.heads, axis=-1)
@@ -113,6 +116,8 @@ class Step(keras.layers.Layer):  # type: ignore[misc]
             [key(query) for key, query in zip(self.keys, queries, strict=True)], axis=1
         )  # (batch, heads, dim)
         scores = ops.matmul(asked, ops.transpose(heard, (0, 2, 1)))  # (batch, heads, tokens)
+        if within is not None:
+            scores = scores + (1 - within[:, None]) * FAR
         means = ops.matmul(ops.softmax(scores), heard)  # (batch, heads, dim)
         found = [value(means[:, i]) for i, value in enumerate(self.values)]
         x = x + self.out(ops.concatenate(found, axis=-1))
@@ -158,6 +163,8 @@ class WhisperLanguages(keras.Model):  # type: ignore[misc]
         Of :func:`train.waveforms.published.read_whisper`.
     languages : sequence of str
         Of `LANGUAGES`: classes of their own. The rest together is the class ``other``.
+    precision : str
+        Keras' policy, of the encoder.
 
     Attributes
     ----------
@@ -171,12 +178,14 @@ class WhisperLanguages(keras.Model):  # type: ignore[misc]
         If the weights are not of a Whisper that knows these languages.
     """
 
-    def __init__(self, arrays: Arrays, languages: Sequence[str] = LANGUAGES) -> None:
+    def __init__(
+        self, arrays: Arrays, languages: Sequence[str] = LANGUAGES, precision: str = "float32"
+    ) -> None:
         super().__init__(name="whisper")
         check_weights(arrays)
         dim, self.mels = arrays["encoder/conv1/weight"].shape[:2]
         heads = dim // HEAD_DIM
-        self.encoder = Encoder(_count(arrays, "encoder"), dim, heads, mels=self.mels)
+        self.encoder = Encoder(_count(arrays, "encoder"), dim, heads, precision, self.mels)
         self.heard_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="heard_norm")
         steps = _count(arrays, "decoder")
         self.steps_ = [Step(dim, heads, name=f"step_{i}") for i in range(steps)]
@@ -220,19 +229,31 @@ class WhisperLanguages(keras.Model):  # type: ignore[misc]
         log_mel : tensor, shape (batch, frames, mels)
             ``log(1 + power / FLOOR)``; an even number of frames.
         """
-        return self.classes(self.decoded(self.heard_norm(self.encoder(normalised(log_mel)))))
+        return self.classes(self.decoded(self.heard(log_mel)))
 
-    def decoded(self, heard: Any) -> Any:
+    def heard(self, log_mel: Any) -> Any:
+        """What the decoder reads of windows, shape (batch, tokens, dim).
+
+        Parameters
+        ----------
+        log_mel : tensor, shape (batch, frames, mels)
+            ``log(1 + power / FLOOR)``; an even number of frames.
+        """
+        return self.heard_norm(ops.cast(self.encoder(normalised(log_mel)), "float32"))
+
+    def decoded(self, heard: Any, within: Any | None = None) -> Any:
         """Scores of all rows, shape (batch, rows): classes of their own, other languages, silence.
 
         Parameters
         ----------
         heard : tensor, shape (batch, tokens, dim)
             What the encoder puts out, normalised.
+        within : tensor, shape (batch, tokens), optional
+            One for a token that the decoder may look at, zero for another.
         """
         x = self.begun(heard)
         for step in self.steps_:
-            x = step(x, heard)
+            x = step(x, heard, within)
         return self.rows(self.last_norm(x))
 
     def heard_from(self, layers: int, tokens: Any) -> Any:

@@ -17,6 +17,7 @@ import sys
 for name in ("tensorflow", "polars", "librosa", "tqdm", "matplotlib"):
     sys.modules[name] = None
 import train.waveforms.compact_fit, train.waveforms.large_fit, train.waveforms.bank
+import train.waveforms.teach
 """
 
 

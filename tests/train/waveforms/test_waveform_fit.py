@@ -483,36 +483,58 @@ def test_a_compact_model_is_balanced(
     np.testing.assert_allclose(moved, [*biases.values(), -1.0, 0.0], atol=1e-4)
 
 
-@pytest.mark.slow
-def test_a_hearing_needs_weights(large: Path, bank: Segments, hearing: Path) -> None:
-    from train.waveforms.large_fit import fit_large
-
-    with pytest.raises(EdgelidError, match="classes, frames, posteriors"):
-        fit_large(tomllib.loads(LARGE), bank, options(start=large, hearing=hearing))
-    with pytest.raises(EdgelidError, match="of a large model"):
-        start = large.parent / "start.npz"
-        fit_large(tomllib.loads(LARGE), bank, options(start=start, hearing=hearing))
-
-
-@pytest.mark.slow
-def test_large_learns_from_what_it_heard(
-    large: Path, bank: Segments, hearing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It begins near what it said of clean speech, and comes nearer."""
-    from train.waveforms.large_fit import fit_large
-
+def teach_config() -> dict[str, Any]:
     config = tomllib.loads(LARGE)
-    config["large"] |= {"steps": 12, "encoder_rate": 1e-4, "lengths_s": [1.0, 3.0]}
-    config["large"]["weights"] = {"frames": 1.0, "posteriors": 1.0, "classes": 0.2}
-    fit_large(config, bank, options(start=large, hearing=hearing, output=tmp_path / "next.npz"))
+    weights = {"frames": 0.3, "languages": 1.0, "posteriors": 1.0, "classes": 0.0}
+    config["teach"] = {"steps": 12, "batch": 16, "clip_s": 2.0, "windows_s": [0.5, 2.0]}
+    config["teach"] |= {"encoder_rate": 1e-4, "decoder_rate": 1e-2, "weights": weights}
+    config["teach"]["encoder_waits"] = 0.5
+    config["teach"] |= {"other_voices": 0.5, "second_voices": 0.5}
+    return config
+
+
+@pytest.mark.slow
+def test_whisper_teaches_the_large_model(
+    speaking: Path, bank: Segments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes nearer to what Whisper says of languages, rows and all."""
+    from train.waveforms.teach import teach
+
+    weights = tmp_path / "model.bin"
+    weights.write_bytes(ctranslate2(tiny_arrays()))
+    given = options(start=speaking, weights=weights, output=tmp_path / "taught.npz")
+    teach(teach_config(), bank, given)
     said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("step")]
-    frames = [float(x.split("'frames': ")[1].split(",")[0]) for x in said]
-    assert len(frames) == 12
-    assert np.mean(frames[-4:]) < np.mean(frames[:4])
-    arrays, told = load_parts(tmp_path / "next.npz")
-    assert told["scores"].keys() == {"1s", "3s", "10s"}
-    before, _ = load_parts(large)
-    assert arrays.keys() == before.keys()
+    apart = [float(x.split("'languages': ")[1].split(",")[0]) for x in said]
+    assert len(apart) == 12
+    assert np.mean(apart[-4:]) < np.mean(apart[:4])
+    arrays, told = load_parts(tmp_path / "taught.npz")
+    assert told["scores"].keys() == {"1s", "3s", "10s"} and told["steps"] == 12
+    before, _ = load_parts(speaking)
+    assert {k: v.shape for k, v in arrays.items()} == {k: v.shape for k, v in before.items()}
+    after, _ = load_large(tmp_path / "taught.npz")
+    begun, _ = load_large(speaking)
+    for name, learns in {"encoder": 1, "decoder": 1, "said": 1, "rows": 1, "scores": 0}.items():
+        both = zip(
+            getattr(after, name).get_weights(), getattr(begun, name).get_weights(), strict=True
+        )
+        assert any(not np.array_equal(x, y) for x, y in both) == learns, name
+
+
+@pytest.mark.slow
+def test_whisper_teaches_who_has_a_decoder(large: Path, bank: Segments, tmp_path: Path) -> None:
+    from train.waveforms.teach import teach
+
+    given = options(start=large, weights=tmp_path / "none", output=tmp_path / "taught.npz")
+    with pytest.raises(EdgelidError, match="no large model with a decoder"):
+        teach(teach_config(), bank, given)
+    config = teach_config()
+    del config["teach"]["weights"]["frames"]
+    with pytest.raises(EdgelidError, match="classes, frames, languages, posteriors"):
+        teach(config, bank, given)
+    del config["teach"]["clip_s"]
+    with pytest.raises(EdgelidError, match="lacks clip_s"):
+        teach(config, bank, given)
 
 
 @pytest.mark.slow
@@ -529,8 +551,11 @@ def test_large_gets_a_decoder(
     monkeypatch.setattr("train.waveforms.graft.WINDOWS", {1.0: 128, 3.0: 64})
     weights = tmp_path / "model.bin"
     weights.write_bytes(ctranslate2(tiny_arrays()))
+    monkeypatch.setattr("tests.tiny_whisper.DIM", 128)
+    other = tmp_path / "other.bin"
+    other.write_bytes(ctranslate2(tiny_arrays(1)))
     config = tomllib.loads(LARGE)
-    given = options(start=large, weights=weights, output=tmp_path / "grafted.npz")
+    given = options(start=large, weights=[weights, other], output=tmp_path / "grafted.npz")
     with pytest.raises(EdgelidError, match="nothing to graft"):
         graft_decoder(config, bank, given)
     decoder = {"steps": [0], "width": 8, "heads": 8, "channels": 8, "feed": 16}

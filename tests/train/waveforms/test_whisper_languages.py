@@ -61,6 +61,17 @@ def test_the_rest_is_other(arrays: Arrays, windows: np.ndarray) -> None:
     assert found[3] == pytest.approx(wanted[-1], abs=1e-3)
 
 
+def test_a_part_of_what_was_heard(arrays: Arrays, windows: np.ndarray) -> None:
+    """Tokens outside of it are as good as not there."""
+    model = WhisperLanguages(arrays, ("sv", "de"))
+    heard = np.asarray(model.heard(windows))
+    within = np.zeros(heard.shape[:2], np.float32)
+    within[:, 4:9] = 1
+    part = np.asarray(model.decoded(heard, within))
+    np.testing.assert_allclose(part, np.asarray(model.decoded(heard[:, 4:9])), atol=1e-4)
+    assert np.abs(part - np.asarray(model.decoded(heard))).max() > 0.01
+
+
 def test_weights_of_something_else(arrays: Arrays) -> None:
     encoder = {name: value for name, value in arrays.items() if name.startswith("encoder")}
     with pytest.raises(EdgelidError, match="lack a decoder"):

@@ -1,0 +1,116 @@
+"""The command ``teach``: a large model learns from Whisper, and from itself, in noise and in rooms.
+
+See `train.waveforms.large_lessons`. The decoder learns first, alone: what it does not know yet is
+no reason for the encoder to change (Kumar et al. 2022, "Fine-tuning can distort pretrained
+features"). The head on pooled statistics stays as it is: it was fitted to labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from keras import ops
+
+from edge.errors import EdgelidError
+from train.waveforms.bank import Segments
+from train.waveforms.checkpoint import load_parts, save_parts
+from train.waveforms.judge import Judge, select
+from train.waveforms.large import large_front_end, large_of
+from train.waveforms.large_lessons import FRAMES, LargeLessons
+from train.waveforms.listening import Student
+from train.waveforms.published import read_whisper
+from train.waveforms.sound import filterbank
+from train.waveforms.stepper import Clock, Stepper, rate_factor, report
+from train.waveforms.whisper_languages import WhisperLanguages
+
+LESSONS = {"frames", "languages", "posteriors", "classes"}  # of [teach.weights]
+
+
+def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace) -> None:
+    """Write the checkpoint of a large model that Whisper has taught.
+
+    Parameters
+    ----------
+    config : dict
+        As ``train/configs/edgelid-9-large.toml``.
+    segments : Segments
+        The decoded bank.
+    given : Namespace
+        Options of ``python -m train.waveforms teach``.
+
+    Raises
+    ------
+    EdgelidError
+        If the configuration, the checkpoint and the weights do not fit each other.
+    """
+    try:
+        settings = config["teach"]
+        rates = settings["encoder_rate"], settings["decoder_rate"]
+        waits = settings["encoder_waits"]
+        sizes = settings["batch"], settings["clip_s"], settings["windows_s"], settings["steps"]
+        weights = settings["weights"]
+    except KeyError as error:
+        raise EdgelidError(f"[teach] of the configuration lacks {error.args[0]}") from error
+    if weights.keys() != LESSONS:
+        raise EdgelidError(f"[teach.weights] must have {', '.join(sorted(LESSONS))}")
+    batch, clip_s, windows_s, steps = sizes
+    arrays, told = load_parts(given.start)
+    if "large/0" not in arrays or "decoder" not in told["config"]["large"]:
+        raise EdgelidError(
+            f"{given.start} is no large model with a decoder: give what `graft` made"
+        )
+    model, labels = large_of(arrays, told, given.precision)
+    model.rows.trainable = True  # who learns from another Whisper says its languages anew
+    model.gate.trainable = model.scores.trainable = False
+    front_end = large_front_end()
+    student = Student(
+        FRAMES,
+        clip_s,
+        front_end,
+        tuple(labels),
+        config["seed"] + 1,
+        other_voices=settings.get("other_voices", 0.0),
+        second_voices=settings.get("second_voices", 0.0),
+    )
+    whisper = WhisperLanguages(read_whisper(given.weights), labels[:-2], given.precision)
+    lessons = LargeLessons(model, whisper, student, windows_s, segments, weights)
+    judge, filters = (
+        Judge(segments, labels, given.most),
+        ops.convert_to_tensor(filterbank(front_end)),
+    )
+    stepper = Stepper(
+        [model],
+        lessons.loss,
+        lambda path: rates["encoder" not in path],
+        settings.get("weight_decay", 0.0),
+        settings.get("average_decay", 0.998),
+        [v for v in model.trainable_variables if "encoder" not in v.path],
+    )
+    size = max(8, int(batch * given.batch_scale) // 8 * 8)
+    stepper.step(lessons.draw(size), lessons.constants, 0.0)  # compiles before the clock runs
+    steps, clock, best = given.steps or steps, Clock(given.limit_s), -1.0
+    for step in range(steps):
+        progress = clock.progress(step, steps)
+        late = (progress - waits) / (1 - waits)
+        figures = stepper.step(
+            lessons.draw(size),
+            lessons.constants,
+            rate_factor(late) if late > 0 else 0.0,
+            rate_factor(progress),
+        )
+        last = step + 1 == steps or clock.over
+        if step % given.log_every == 0 or last:
+            report(step + 1, clock, (step + 1) * size, figures)
+        if last or clock.due(given.evaluate_every_s):
+            stepper.settle()
+            score = judge.large(model, filters, front_end, lessons.bank)
+            print(f"dev {step + 1} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
+            if select(score) > best:
+                best = select(score)
+                kept = {"steps": step + 1, "clips": (step + 1) * size, "scores": score}
+                kept["config"] = told["config"] | {"teach": settings}
+                save_parts(given.output, model.arrays(), told | kept)
+        if last:
+            break
