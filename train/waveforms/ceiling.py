@@ -22,12 +22,11 @@ from train.waveforms.draws import macro_accuracy
 from train.waveforms.judge import LENGTHS_S, whole
 from train.waveforms.large import large_front_end, load_large
 from train.waveforms.linear import Linear
-from train.waveforms.published import read_encoder
+from train.waveforms.published import read_whisper
 from train.waveforms.sound import filterbank, log_mel, samples_of
-from train.waveforms.whisper import Encoder, normalised
+from train.waveforms.whisper import normalised
+from train.waveforms.whisper_languages import whole_encoder
 from train.waveforms.windows import Forward, Windows, held_out_windows, training_windows
-
-WHISPER_LAYERS = 6  # of Whisper base
 
 Report = dict[str, Any]
 
@@ -57,7 +56,7 @@ def ceiling(
     per_language: int,
     most: int,
 ) -> Report:
-    """Accuracy of linear heads on the frames of Whisper base, and of a large model of ours.
+    """Accuracy of linear heads on the frames of a Whisper, and of a large model of ours.
 
     Parameters
     ----------
@@ -66,7 +65,7 @@ def ceiling(
     segments : Segments
         The decoded bank.
     weights : Path
-        Whisper's, see `train.waveforms.published.read_encoder`.
+        Whisper's, of any size, see `train.waveforms.published.read_whisper`.
     large : Path or None
         Checkpoint of a large model, which is also scored with its own head.
     per_language : int
@@ -90,9 +89,7 @@ def ceiling(
             "one like it"
         ) from error
     labels = [*languages, OTHER, NONSPEECH]
-    encoder = Encoder(WHISPER_LAYERS)
-    encoder.load(read_encoder(weights, WHISPER_LAYERS))
-    teachers: list[tuple[str, Any]] = [("Whisper base", encoder)]
+    teachers: list[tuple[str, Any]] = [("Whisper", whole_encoder(read_whisper(weights)))]
     own = None
     if large is not None:
         own, known = load_large(large)

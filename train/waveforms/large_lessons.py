@@ -21,7 +21,6 @@ from train.waveforms.draws import Draw
 from train.waveforms.large import Large
 from train.waveforms.lessons import (
     LEAST_TOKENS,
-    cross_entropy,
     divergence,
     hits,
     moments,
@@ -35,7 +34,6 @@ from train.waveforms.whisper_languages import WhisperLanguages
 # Of Whisper's log-probabilities in the posteriors to be learnt: the rest is the model's own. On
 # development speech the mean of both is right more often than either.
 SHARE = 0.5
-SMOOTH = 0.05  # of labels
 FRAMES = 2  # of the features, a token
 
 
@@ -54,7 +52,7 @@ class LargeLessons:
         Lengths of the windows of a clip.
     segments : Segments
     weights : mapping of str to float
-        Of ``frames``, ``languages``, ``posteriors`` and ``classes`` in the loss.
+        Of ``frames``, ``languages`` and ``posteriors`` in the loss.
 
     Attributes
     ----------
@@ -141,7 +139,6 @@ class LargeLessons:
             "frames": ops.sum(error * here) / (ops.sum(here) + 1e-6),
             "languages": ops.mean(apart),
             "posteriors": ops.mean(divergence(soft, scores)),
-            "classes": cross_entropy(scores, labels, SMOOTH),
             "hit": hits(scores, labels),
         }
 

@@ -25,7 +25,7 @@ from train.waveforms.sound import filterbank
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report
 from train.waveforms.whisper_languages import WhisperLanguages
 
-LESSONS = {"frames", "languages", "posteriors", "classes"}  # of [teach.weights]
+LESSONS = {"frames", "languages", "posteriors"}  # of [teach.weights]
 
 
 def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace) -> None:

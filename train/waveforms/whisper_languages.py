@@ -278,6 +278,28 @@ class WhisperLanguages(keras.Model):  # type: ignore[misc]
         return ops.zeros_like(heard[:, 0]) + ops.convert_to_tensor(self.start)
 
 
+def whole_encoder(arrays: Arrays) -> Encoder:
+    """All layers of the encoder of a Whisper of any size.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        Of :func:`train.waveforms.published.read_whisper`.
+
+    Raises
+    ------
+    EdgelidError
+        If the weights are not those of an encoder.
+    """
+    try:
+        dim, mels = arrays["encoder/conv1/weight"].shape[:2]
+        encoder = Encoder(_count(arrays, "encoder"), dim, dim // HEAD_DIM, mels=mels)
+        encoder.load(arrays)
+    except KeyError as error:
+        raise EdgelidError(f"the weights lack {error.args[0]}: give Whisper's") from error
+    return encoder
+
+
 def classes_of(scores: Any, languages: int) -> Any:
     """Scores of the classes, shape (batch, classes), from those of all rows.
 

@@ -118,15 +118,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     windows.
     """
 
-    def encoder(layers: int) -> Encoder:
-        keras.utils.set_random_seed(layers)
-        found = Encoder(2, dim=32, heads=2)
-        found.load = lambda _: None
-        return found
+    def encoder(arrays: dict[str, np.ndarray]) -> Encoder:
+        keras.utils.set_random_seed(6)
+        return Encoder(2, dim=32, heads=2)
 
     monkeypatch.setattr(train.waveforms.ceiling, "LENGTHS_S", (1.0, 3.0))
-    monkeypatch.setattr(train.waveforms.ceiling, "Encoder", encoder)
-    monkeypatch.setattr(train.waveforms.ceiling, "read_encoder", lambda file, layers: {})
+    monkeypatch.setattr(train.waveforms.ceiling, "whole_encoder", encoder)
+    monkeypatch.setattr(train.waveforms.ceiling, "read_whisper", lambda file: {})
 
 
 def test_the_command(
@@ -152,12 +150,12 @@ def test_the_command(
     }
     rows = {row["frames"]: row["durations"] for row in report["rows"]}
     assert list(rows) == [
-        "Whisper base, layer 1",
-        "Whisper base, layer 2",
+        "Whisper, layer 1",
+        "Whisper, layer 2",
         "large model, layer 1",
         "large model, its own head",
     ]
-    first = rows["Whisper base, layer 1"]["3"]
+    first = rows["Whisper, layer 1"]["3"]
     assert first["macro"] == 1.0
     assert first["by_language"] == {"de": 1.0, "en": 1.0}
     assert first["by_source"] == {"de/attic": 1.0, "en/attic": 1.0, "en/robot": 1.0}

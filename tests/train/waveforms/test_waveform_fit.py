@@ -485,7 +485,7 @@ def test_a_compact_model_is_balanced(
 
 def teach_config() -> dict[str, Any]:
     config = tomllib.loads(LARGE)
-    weights = {"frames": 0.3, "languages": 1.0, "posteriors": 1.0, "classes": 0.0}
+    weights = {"frames": 0.3, "languages": 1.0, "posteriors": 1.0}
     config["teach"] = {"steps": 12, "batch": 16, "clip_s": 2.0, "windows_s": [0.5, 2.0]}
     config["teach"] |= {"encoder_rate": 1e-4, "decoder_rate": 1e-2, "weights": weights}
     config["teach"]["encoder_waits"] = 0.5
@@ -530,7 +530,7 @@ def test_whisper_teaches_who_has_a_decoder(large: Path, bank: Segments, tmp_path
         teach(teach_config(), bank, given)
     config = teach_config()
     del config["teach"]["weights"]["frames"]
-    with pytest.raises(EdgelidError, match="classes, frames, languages, posteriors"):
+    with pytest.raises(EdgelidError, match="frames, languages, posteriors"):
         teach(config, bank, given)
     del config["teach"]["clip_s"]
     with pytest.raises(EdgelidError, match="lacks clip_s"):

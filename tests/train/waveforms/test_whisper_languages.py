@@ -17,6 +17,7 @@ from train.waveforms.whisper_languages import (
     NO_SPEECH_TOKEN,
     START_TOKEN,
     WhisperLanguages,
+    whole_encoder,
 )
 
 
@@ -70,6 +71,14 @@ def test_a_part_of_what_was_heard(arrays: Arrays, windows: np.ndarray) -> None:
     part = np.asarray(model.decoded(heard, within))
     np.testing.assert_allclose(part, np.asarray(model.decoded(heard[:, 4:9])), atol=1e-4)
     assert np.abs(part - np.asarray(model.decoded(heard))).max() > 0.01
+
+
+def test_the_encoder_alone(arrays: Arrays, windows: np.ndarray) -> None:
+    encoder = whole_encoder(arrays)
+    wanted = WhisperLanguages(arrays).encoder(normalised(windows))
+    np.testing.assert_array_equal(encoder(normalised(windows)), wanted)
+    with pytest.raises(EdgelidError, match="lack encoder/conv1/weight"):
+        whole_encoder({})
 
 
 def test_weights_of_something_else(arrays: Arrays) -> None:
