@@ -96,8 +96,7 @@ class LargeLessons:
             heard = self._whisper.heard(self._along.features(wave, draw))
         heard = ops.stop_gradient(heard[:, : self._count])
         _, variance = moments(told, (0, 1), spoken)
-        # A few channels of a transformer are large and say nothing: each counts alike here.
-        lesson = (told / ops.sqrt(variance + 1e-6), spoken[:, :, 0], heard, variance)
+        lesson = (told, spoken[:, :, 0], heard, variance + 1e-6)
         windows = [
             self._window(outs, k, features, lesson, draw, constants)
             for k in range(len(self._windows))
@@ -124,15 +123,14 @@ class LargeLessons:
             their_rows = self._whisper.decoded(heard, counted)
             theirs = ops.log_softmax(self._whisper.classes(their_rows))
         with with_values(self._model, constants["teacher"]):
-            tokens = told * ops.sqrt(variance + 1e-6)
             own = self._model.judged(
-                self._model.pool(tokens, counted), self._model.told(tokens, counted)
+                self._model.pool(told, counted), self._model.told(told, counted)
             )
         soft, labels = targets(
             SHARE * theirs + (1 - SHARE) * ops.log_softmax(own), draw["labels"], speaks
         )
-        scaled = said / ops.sqrt(variance + 1e-6)
-        error = ops.mean(ops.square(scaled - _part(told, first, length)), axis=-1)
+        # A few channels of a transformer are large and say nothing: each counts alike here.
+        error = ops.mean(ops.square(said - _part(told, first, length)) / variance, axis=-1)
         here = _part(spoken[:, :, None], first, length)[:, :, 0]
         apart = divergence(ops.softmax(their_rows), rows) * ops.cast(speaks, "float32")
         return {

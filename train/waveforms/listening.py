@@ -78,8 +78,6 @@ class Listening:
     student : Student
     segments : Segments
     teaching : Teaching
-    like : Listening, optional
-        Another one of the same bank, which then is in memory once.
 
     Attributes
     ----------
@@ -97,7 +95,6 @@ class Listening:
         student: Student,
         segments: Segments,
         teaching: Teaching,
-        like: Listening | None = None,
     ) -> None:
         self._student, stride = student, student.stride
         # The teacher's tokens come in pairs, and an embedding stands for whole ones.
@@ -109,10 +106,7 @@ class Listening:
         self._drawer = Drawer(
             segments, student.labels, student.seed, student.tts_weight, teaching.known
         )
-        if like is None:
-            self.bank: Any = ops.convert_to_tensor(np.asarray(segments.samples))
-        else:
-            self.bank = like.bank
+        self.bank = ops.convert_to_tensor(np.asarray(segments.samples))
         self._maps = voice_maps(student.front_end)
         rooms = room_constants(segments, self._drawer, samples_of(self.frames))
         self.constants: dict[str, Any] = rooms | {"bank": self.bank} | teaching.constants

@@ -72,6 +72,7 @@ def _weights(graph: Any, helper: Any) -> Iterator[tuple[str, np.ndarray]]:
         )
         return np.asarray((values - zero) * scale, np.float32)
 
+    seen = set()
     for node in _nodes(graph):
         place = {"MatMulInteger": 1, "ConvInteger": 1, "Gather": 0}.get(node.op_type)
         if place is None or not node.input[place].endswith(_QUANTISED):
@@ -79,6 +80,9 @@ def _weights(graph: Any, helper: Any) -> Iterator[tuple[str, np.ndarray]]:
         name = node.input[place].removesuffix(_QUANTISED)
         if name + _QUANTISED not in stored:
             continue  # a product of two activations
+        if name in seen:
+            continue  # both branches of a graph name it
+        seen.add(name)
         if node.op_type == "MatMulInteger":
             layer = node.name.strip("/").removesuffix("/MatMul_quant").replace("/", ".")
             yield f"{layer}.weight", whole(name).T

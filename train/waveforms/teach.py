@@ -76,10 +76,8 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
     )
     whisper = WhisperLanguages(read_whisper(given.weights), labels[:-2], given.precision)
     lessons = LargeLessons(model, whisper, student, windows_s, segments, weights)
-    judge, filters = (
-        Judge(segments, labels, given.most),
-        ops.convert_to_tensor(filterbank(front_end)),
-    )
+    judge = Judge(segments, labels, given.most)
+    filters = ops.convert_to_tensor(filterbank(front_end))
     stepper = Stepper(
         [model],
         lessons.loss,

@@ -185,7 +185,7 @@ class WhisperLanguages(keras.Model):  # type: ignore[misc]
         check_weights(arrays)
         dim, self.mels = arrays["encoder/conv1/weight"].shape[:2]
         heads = dim // HEAD_DIM
-        self.encoder = Encoder(_count(arrays, "encoder"), dim, heads, precision, self.mels)
+        self.encoder = _empty_encoder(arrays, precision)
         self.heard_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="heard_norm")
         steps = _count(arrays, "decoder")
         self.steps_ = [Step(dim, heads, name=f"step_{i}") for i in range(steps)]
@@ -292,12 +292,17 @@ def whole_encoder(arrays: Arrays) -> Encoder:
         If the weights are not those of an encoder.
     """
     try:
-        dim, mels = arrays["encoder/conv1/weight"].shape[:2]
-        encoder = Encoder(_count(arrays, "encoder"), dim, dim // HEAD_DIM, mels=mels)
+        encoder = _empty_encoder(arrays)
         encoder.load(arrays)
     except KeyError as error:
         raise EdgelidError(f"the weights lack {error.args[0]}: give Whisper's") from error
     return encoder
+
+
+def _empty_encoder(arrays: Arrays, precision: str = "float32") -> Encoder:
+    """One of the size of the weights, which are not in it yet."""
+    dim, mels = arrays["encoder/conv1/weight"].shape[:2]
+    return Encoder(_count(arrays, "encoder"), dim, dim // HEAD_DIM, precision, mels)
 
 
 def classes_of(scores: Any, languages: int) -> Any:
