@@ -28,7 +28,7 @@ from edge.errors import EdgelidError
 from train.command import run
 from train.config import development_of, read_toml
 
-LAYERS = 4  # of Whisper's encoder that the large model has
+LAYERS = 4  # of Whisper base's encoder that the large model has
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     whisper = commands.add_parser("whisper", help="take the encoder out of Whisper's weights")
     whisper.add_argument("weights", type=Path, help="model.bin, model.safetensors or base.pt")
     whisper.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    whisper.add_argument("--layers", type=int, default=LAYERS, help=f"how many (default {LAYERS})")
     whisper.set_defaults(run_command=run_whisper)
     hear = commands.add_parser("hear", help="keep what the large model hears in a bank")
     hear.add_argument("--bank", type=Path, required=True, metavar="BANK")
@@ -115,13 +116,22 @@ def parser() -> argparse.ArgumentParser:
     )
     graft.add_argument("config", type=Path)
     graft.add_argument("--bank", type=Path, required=True, metavar="BANK")
-    graft.add_argument("--start", type=Path, required=True, metavar="LARGE.npz")
+    graft.add_argument(
+        "--start",
+        type=Path,
+        required=True,
+        metavar="FILE.npz",
+        help="checkpoint of a large model, or an encoder (`whisper`), which gets a head, too",
+    )
     graft.add_argument(
         "--weights",
         type=Path,
         nargs="+",
         required=True,
         help="Whisper's, of which the decoder is made; from those of further ones it learns, too",
+    )
+    graft.add_argument(
+        "--windows", type=Path, metavar="DIR", help="keep what was heard there, to go on from it"
     )
     graft.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     graft.set_defaults(run_command=run_graft)
@@ -216,7 +226,9 @@ def run_whisper(options: argparse.Namespace) -> None:
     from edge.system.atomic import atomic_file
     from train.waveforms.published import read_encoder
 
-    arrays = read_encoder(options.weights, LAYERS)
+    if options.layers < 1:
+        raise EdgelidError("--layers must be at least 1")
+    arrays = read_encoder(options.weights, options.layers)
     with atomic_file(options.output) as file:
         np.savez(file, allow_pickle=False, **arrays)
 

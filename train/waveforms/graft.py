@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from edge.errors import EdgelidError
-from edge.frontend import Float32Array
+from edge.model.modelfile import NONSPEECH, OTHER
+from train.model.checkpoint import UNREADABLE
+from train.waveforms.asked import Asked, ask
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.decoder import DecoderShape
-from train.waveforms.draws import Drawer
 from train.waveforms.grafting import SHARE, graft, hear, learn
-from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_front_end, large_of
-from train.waveforms.lessons import augmented_waves, clean_waves, room_constants
+from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_of
+from train.waveforms.linear import Linear
 from train.waveforms.low_rank import ridge
 from train.waveforms.published import read_whisper
-from train.waveforms.sound import filterbank, log_mel, samples_of
-from train.waveforms.stepper import BATCH, batched, compiled
-from train.waveforms.voices import draw_voices, voice_maps, voiced
-from train.waveforms.whisper import normalised
+from train.waveforms.stepper import batched
 from train.waveforms.whisper_languages import WhisperLanguages
 
-WINDOWS = {1.0: 8800, 2.0: 3200, 3.0: 8800, 5.0: 2800}  # augmented, by their seconds
-OTHER_VOICES = 0.6  # of the windows: Whisper is asked what it says of voices that nobody has, too
 FITTED = 4  # one in so many has a part in the closed forms; from all of them it learns then
 
 
@@ -51,28 +47,25 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     shape = decoder_shape(config)
     if shape is None:
         raise EdgelidError("the configuration has no [large.decoder]: nothing to graft")
-    if not is_large(given.start):
-        raise EdgelidError(f"{given.start} is no checkpoint of the large model")
-    arrays, told = load_parts(given.start)
-    bare, labels = large_of(arrays, told)
-    if bare.decoder is not None:
-        raise EdgelidError(f"{given.start} has a decoder already: give the one without")
-    if labels[:-2] != config["data"]["languages"]:
-        raise EdgelidError(f"{given.start} and the configuration differ in their languages")
+    labels = [*config["data"]["languages"], OTHER, NONSPEECH]
+    bare, told = _begun(given.start, config, labels)
     try:
         epochs, rate = config["large"]["epochs"], config["large"]["decoder_rate"]
+        penalty = None if told else config["large"]["head_penalty"]
     except KeyError as error:
         raise EdgelidError(f"[large] lacks {error.args[0]}") from error
-    whisper, *others = (WhisperLanguages(read_whisper(w), labels[:-2]) for w in given.weights)
-    layers = len(bare.encoder.stack)
+    whispers = [WhisperLanguages(read_whisper(w), labels[:-2]) for w in given.weights]
+    whisper, layers = whispers[0], len(bare.encoder.stack)
     _check_fit(shape, bare, whisper)
-    drawer = Drawer(segments, labels, config["seed"])
-    windows = _windows(bare, whisper, others, segments, drawer)
-    groups = [hear(whisper, layers, tokens[::FITTED]) for tokens, _ in windows]
+    heard = ask(bare, whispers, segments, labels, config["seed"], given.windows, _say)
+    if penalty is not None:
+        _fit_head(bare, heard, penalty)
+    groups = [hear(whisper, layers, some.tokens[::FITTED]) for some in heard]
     decoder = graft(whisper, groups, shape, _say)
-    languages = learn(decoder, windows, epochs, rate, _say)
-    states = np.concatenate([batched(decoder, tokens) for tokens, _ in windows])
-    rows = np.concatenate([rows for _, rows in windows])
+    del groups  # gigabytes
+    languages = learn(decoder, [(some.tokens, some.rows) for some in heard], epochs, rate, _say)
+    states = np.concatenate([batched(decoder, some.tokens) for some in heard])
+    rows = np.concatenate([some.rows for some in heard])
     scores = np.asarray(ops.log_softmax(whisper.classes(rows)))
     said, _ = ridge(states, SHARE * (scores - scores.mean(axis=1, keepdims=True)))
     model = Large(layers, len(labels), 0.0, "float32", bare.dim, bare.dim // HEAD_WIDTH, shape)
@@ -83,8 +76,43 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     model.decoder.set_weights(decoder.get_weights())
     model.said.set_weights([said])
     model.rows.set_weights(languages.get_weights())
-    told = told | {"config": config, "scores": {}}  # nobody has measured it yet
+    # Nobody has measured it yet.
+    told = {"steps": 0, "clips": 0} | told | {"config": config, "scores": {}}
     save_parts(given.output, model.arrays(), told)
+
+
+def _begun(start: Path, config: dict[str, Any], labels: list[str]) -> tuple[Large, dict[str, Any]]:
+    """A model without a decoder, and what is told of it: nothing, if its head was not fitted."""
+    if is_large(start):
+        arrays, told = load_parts(start)
+        bare, known = large_of(arrays, told)
+        if bare.decoder is not None:
+            raise EdgelidError(f"{start} has a decoder already: give the one without")
+        if known != labels:
+            raise EdgelidError(f"{start} and the configuration differ in their languages")
+        return bare, told
+    try:
+        with np.load(start, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        dim = len(arrays["encoder/conv1/weight"])
+        bare = Large(config["large"]["layers"], len(labels), 0.0, "float32", dim, dim // HEAD_WIDTH)
+        bare.load_arrays(arrays)
+    except UNREADABLE as error:
+        raise EdgelidError(
+            f"{start} is neither a checkpoint of the large model nor an encoder of so many layers"
+        ) from error
+    return bare, {}
+
+
+def _fit_head(model: Large, heard: list[Asked], penalty: float) -> None:
+    """Fit the linear layer on pooled statistics to what was spoken in the windows."""
+    x = np.concatenate([batched(model.pool, some.tokens) for some in heard])
+    y = np.concatenate([some.labels for some in heard])
+    head = Linear.fit(x, y, penalty)
+    right = float(np.mean(head.scores(x).argmax(axis=1) == y))
+    _say(f"head fitted to {len(x)} windows: {right:.1%} right")
+    model.centre.set_weights([head.mean, head.variance])
+    model.scores.set_weights([head.kernel, head.bias])
 
 
 def _check_fit(shape: DecoderShape, bare: Large, whisper: WhisperLanguages) -> None:
@@ -105,49 +133,3 @@ def _check_fit(shape: DecoderShape, bare: Large, whisper: WhisperLanguages) -> N
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _windows(
-    model: Large,
-    whisper: WhisperLanguages,
-    others: Sequence[WhisperLanguages],
-    segments: Segments,
-    drawer: Drawer,
-) -> list[tuple[Float32Array, Float32Array]]:
-    """Tokens of the large model, and what the Whispers say of the windows, by their length.
-
-    The mean of their log-probabilities: they err apart.
-    """
-    layers, found = len(model.encoder.stack), []
-    front_end = large_front_end()
-    filters, maps = ops.convert_to_tensor(filterbank(front_end)), voice_maps(front_end)
-    bank = ops.convert_to_tensor(np.asarray(segments.samples))  # once: gigabytes
-    for s, count in WINDOWS.items():
-        frames = round(s * 100)
-        samples = samples_of(frames)
-        constants = room_constants(segments, drawer, samples) | {"bank": bank}
-
-        def call(draw: Any, constants: Any, samples: int = samples) -> Any:
-            wave = augmented_waves(clean_waves(draw, constants, samples), draw, constants)
-            features = voiced(log_mel(wave, front_end, filters), draw, maps)
-            tokens = model.encoder(normalised(features))
-            heard = [whisper.heard_from(layers, tokens)] + [w.heard(features) for w in others]
-            rows = [
-                ops.log_softmax(w.decoded(x))
-                for w, x in zip((whisper, *others), heard, strict=True)
-            ]
-            return tokens, sum(rows) / len(rows)
-
-        fast = compiled(call)
-        tokens: list[np.ndarray] = []
-        rows: list[np.ndarray] = []
-        for _ in range(count // BATCH):
-            draw = drawer.batch(BATCH, samples, frames, front_end.mels)
-            draw |= draw_voices(drawer.rng, draw["rate"], OTHER_VOICES)
-            some, said = fast(draw, constants)
-            # Half precision: the windows of all lengths are in memory together.
-            tokens.append(np.asarray(some).astype(np.float16))
-            rows.append(np.asarray(said))
-        found.append((np.concatenate(tokens), np.concatenate(rows)))
-        _say(f"{len(found[-1][0])} windows of {s:g} s")
-    return found

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from train.config import RunConfig
 from train.model.checkpoint import Checkpoint, build_model, load_checkpoint, weights_of
 from train.model.network import Trunk
 from train.waveforms.bank import Segments
+from train.waveforms.checkpoint import fingerprint
 from train.waveforms.compact_fit import run_config
 from train.waveforms.hearing import (
     BATCH,
@@ -180,7 +180,7 @@ def _basis(
     seed: int,
 ) -> StreamBasis:
     """Directions of the teacher's stream: once for all that is kept in a folder."""
-    file, name = folder / "basis.npz", _fingerprint(teacher)
+    file, name = folder / "basis.npz", fingerprint([teacher])
     if file.exists():
         return StreamBasis.load(file, name, width)
     if (folder / "progress.json").exists():
@@ -191,14 +191,6 @@ def _basis(
     folder.mkdir(parents=True, exist_ok=True)
     basis.save(file, name)
     return basis
-
-
-def _fingerprint(teacher: Large) -> str:
-    """What tells a teacher from another."""
-    total = 0
-    for value in teacher.get_weights():
-        total = zlib.crc32(value.tobytes(), total)
-    return f"{total:08x}"
 
 
 def _first_layer(teacher: Large, basis: StreamBasis, towers: int) -> Callable[[Any], Any]:

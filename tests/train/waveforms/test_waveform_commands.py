@@ -31,6 +31,7 @@ def said(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     [
         (["decode", "{0}", "--output", "{0}/bank"], "there are no parts of a bank"),
         (["whisper", "{0}/none.bin", "--output", "{0}/w.npz"], "cannot read the weights"),
+        (["whisper", "{0}", "--layers", "0", "--output", "{0}/w.npz"], "must be at least 1"),
         (["pack", "{0}/none.toml", "--corpus", "{0}", "--output", "{0}/p"], "cannot read"),
         (["pack", "{0}/bad.toml", "--corpus", "{0}", "--output", "{0}/p"], "is not valid TOML"),
         (["large", "{0}/none.toml", "--bank", "{0}", "--output", "{0}/l.npz"], "give --start"),

@@ -14,6 +14,7 @@ import pytest
 from edge.errors import EdgelidError
 from edge.model.interpreter import WindowGraph, open_model
 from edge.model.modelfile import MODELS, read_model
+from tests import tiny_whisper
 from tests.conftest import TINY
 from tests.tiny_whisper import ctranslate2, tiny_arrays
 from train.model.checkpoint import (
@@ -85,6 +86,7 @@ def options(**changes: Any) -> argparse.Namespace:
         "precision": "float32",
         "towers": 1,
         "weights": None,
+        "windows": None,
     }
     return argparse.Namespace(**usual | changes)
 
@@ -548,7 +550,7 @@ def test_large_gets_a_decoder(
 
     monkeypatch.setattr("tests.tiny_whisper.DIM", 512)
     monkeypatch.setattr("tests.tiny_whisper.HEADS", 8)
-    monkeypatch.setattr("train.waveforms.graft.WINDOWS", {1.0: 128, 3.0: 64})
+    monkeypatch.setattr("train.waveforms.asked.WINDOWS", {1.0: 128, 3.0: 64})
     weights = tmp_path / "model.bin"
     weights.write_bytes(ctranslate2(tiny_arrays()))
     monkeypatch.setattr("tests.tiny_whisper.DIM", 128)
@@ -563,8 +565,8 @@ def test_large_gets_a_decoder(
     with pytest.raises(EdgelidError, match="lacks epochs"):
         graft_decoder(config, bank, given)
     config["large"] |= {"epochs": 2, "decoder_rate": 1e-4}
-    with pytest.raises(EdgelidError, match="no checkpoint of the large model"):
-        graft_decoder(config, bank, options(**vars(given) | {"start": large.parent / "start.npz"}))
+    with pytest.raises(EdgelidError, match="neither a checkpoint of the large model"):
+        graft_decoder(config, bank, options(**vars(given) | {"start": weights}))
     with pytest.raises(EdgelidError, match="differ in their languages"):
         data = config["data"] | {"languages": ["de", "sv"]}
         graft_decoder(config | {"data": data}, bank, given)
@@ -596,6 +598,51 @@ def test_large_gets_a_decoder(
     np.testing.assert_allclose(
         graph.scores(window), np.asarray(grafted.one(window[None]))[0], atol=0.5
     )
+
+
+@pytest.mark.slow
+def test_an_encoder_gets_a_head_and_a_decoder(
+    bank: Segments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another width; and what was heard is kept, and found again."""
+    from train.waveforms.graft import graft_decoder
+    from train.waveforms.published import read_encoder
+
+    monkeypatch.setattr("train.waveforms.asked.WINDOWS", {1.0: 128, 3.0: 64})
+    weights, start = tmp_path / "model.bin", tmp_path / "encoder.npz"
+    weights.write_bytes(ctranslate2(tiny_arrays()))
+    np.savez(start, **read_encoder(weights, 1))
+    config, windows = tomllib.loads(LARGE), tmp_path / "windows"
+    decoder = {"steps": [0], "width": 8, "heads": 2, "channels": 8, "feed": 16}
+    config["large"] |= {"decoder": decoder, "epochs": 2, "decoder_rate": 1e-4}
+    given = options(
+        start=start, weights=[weights], output=tmp_path / "grafted.npz", windows=windows
+    )
+    lacking = config | {"large": {k: v for k, v in config["large"].items() if k != "head_penalty"}}
+    with pytest.raises(EdgelidError, match="lacks head_penalty"):
+        graft_decoder(lacking, bank, given)
+    graft_decoder(config, bank, given)
+    found, _ = load_large(given.output)
+    assert found.dim == tiny_whisper.DIM and not np.any(found.gate.get_weights()[0])
+    assert np.ptp(found.scores.get_weights()[0]) > 0.01
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("asked again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.waveforms.asked._asked", refuse)
+        graft_decoder(config, bank, given)
+    again, _ = load_large(given.output)
+    for a, b in zip(found.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3)
+    with pytest.raises(EdgelidError, match="of other models, or of another bank"):
+        graft_decoder(config | {"seed": 2}, bank, given)
+    (windows / "windows-1s.npz").write_bytes(b"nothing")
+    with pytest.raises(EdgelidError, match="is damaged"):
+        graft_decoder(config, bank, given)
+    np.savez(start, nothing=np.zeros(1))
+    with pytest.raises(EdgelidError, match="nor an encoder of so many layers"):
+        graft_decoder(config, bank, given)
 
 
 @pytest.mark.slow
