@@ -143,10 +143,10 @@ class ListenSettings(Keys):
     )
     second_opinion: str = key(
         "",
-        'Large model to ask where the answer is not sure: a model file, or "large" for the one '
-        'that comes along; "" asks none.',
+        'Large model to ask where the answer is not sure: a model file, or "large" or "xlarge" for '
+        'one that comes along; "" asks none.',
         path=True,
-        words=("large",),
+        words=("large", "xlarge"),
     )
     second_opinion_share: float = key(
         0.25,

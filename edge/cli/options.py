@@ -93,8 +93,8 @@ def add_second_opinion(command: argparse.ArgumentParser) -> None:
         "--second-opinion",
         type=large_model,
         metavar="MODEL",
-        help="a large model to ask where the answer is not sure: a file, or `large` for the one "
-        "that comes along",
+        help="a large model to ask where the answer is not sure: a file, or `large` or `xlarge` "
+        "for one that comes along",
     )
 
 

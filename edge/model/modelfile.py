@@ -23,6 +23,7 @@ import numpy.typing as npt
 from edge.errors import EdgelidError
 from edge.features import ForeignConfig
 from edge.frontend import Float32Array, FrontEndConfig, front_end_hash
+from edge.model.parts import files_of
 
 FORMAT_VERSION = 1  # of models that stream
 WINDOW_FORMAT_VERSION = 2  # of those that take a whole window, which older releases do not know
@@ -48,7 +49,9 @@ NONSPEECH = "nonspeech"  # noise, music, silence
 
 MODELS = Path(__file__).parents[1] / "models"
 DEFAULT_MODEL = MODELS / "edgelid-9.tflite"
-LARGE_MODEL = MODELS / "edgelid-9-large.tflite"  # for second opinions
+# For second opinions, by the names that options call them.
+SECOND_OPINIONS = {name: MODELS / f"edgelid-9-{name}.tflite" for name in ("large", "xlarge")}
+LARGE_MODEL = SECOND_OPINIONS["large"]
 
 
 @dataclass(frozen=True)
@@ -222,6 +225,7 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
     Parameters
     ----------
     path : path-like
+        Of the file, which may lie there in parts, see `edge.model.parts`.
 
     Returns
     -------
@@ -236,16 +240,18 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
     file = Path(path)
     name = repr(str(file))
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise EdgelidError(f"the model {name} is {kind}: give a .tflite file.")
-        if status.st_size > MAX_FILE_BYTES:
+        files = files_of(file)
+        found = [part.stat() for part in files]
+        for status in found:
+            if not stat.S_ISREG(status.st_mode):
+                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+                raise EdgelidError(f"the model {name} is {kind}: give a .tflite file.")
+        if sum(status.st_size for status in found) > MAX_FILE_BYTES:
             raise EdgelidError(
                 f"the model {name} is larger than {MAX_FILE_BYTES >> 20} MiB: "
                 "give a file that edgelid-convert wrote."
             )
-        data = file.read_bytes()
+        data = b"".join(part.read_bytes() for part in files)
     except FileNotFoundError as error:
         raise EdgelidError(f"the model {name} does not exist: check the path.") from error
     except OSError as error:

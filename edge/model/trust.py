@@ -26,15 +26,17 @@ import os
 import pickle
 import signal
 import sys
-from typing import BinaryIO
+from collections.abc import Sequence
+from pathlib import Path
 
 from edge.errors import EdgelidError
 from edge.model.graphcheck import UnfitGraph, check_graph
-from edge.model.modelfile import DEFAULT_MODEL, LARGE_MODEL, ModelFile
+from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS, ModelFile
+from edge.model.parts import blocks, files_of
 
 MEMBER_SIGNATURE = b"PK\x03\x04"  # where the ZIP behind a graph begins
 MAX_SENTENCE_LETTERS = 1_000
-PART_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 16
 
 _TRIAL = ("-m", "edge.model.sandbox")
 
@@ -71,21 +73,31 @@ def admit(model: ModelFile, threads: int) -> None:
 
 
 def _comes_along(graph: bytes) -> bool:
-    for path in (DEFAULT_MODEL, LARGE_MODEL):
+    for path in (DEFAULT_MODEL, *SECOND_OPINIONS.values()):
         try:
-            with path.open("rb") as shipped:
-                if _begins_with(shipped, graph) and _begins_with(shipped, MEMBER_SIGNATURE):
-                    return True
+            if _is_graph_of(files_of(path), graph):
+                return True
         except OSError:
             continue
     return False
 
 
-def _begins_with(file: BinaryIO, wanted: bytes) -> bool:
-    """Whether the rest of a file does; a part of it is held at a time, for the device's memory."""
-    starts = range(0, len(wanted), PART_BYTES)
-    parts = (wanted[start : start + PART_BYTES] for start in starts)
-    return all(file.read(len(part)) == part for part in parts)
+def _is_graph_of(files: Sequence[Path], graph: bytes) -> bool:
+    """Whether what files hold is this graph, and a ZIP behind it.
+
+    A block is held at a time, for the device's memory.
+    """
+    end = len(graph)
+    place = 0
+    for block in blocks(files, BLOCK_BYTES):
+        wanted = graph[place : place + len(block)]
+        wanted += MEMBER_SIGNATURE[max(0, place - end) : max(0, place + len(block) - end)]
+        if not block.startswith(wanted):
+            return False
+        place += len(wanted)
+        if place == end + len(MEMBER_SIGNATURE):
+            return True
+    return False
 
 
 def _try(model: ModelFile, threads: int) -> None:

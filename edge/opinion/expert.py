@@ -17,15 +17,14 @@ from edge.features import most_samples, open_front_end
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.interpreter import Graphs, WindowGraph, open_model
 from edge.model.modelfile import (
-    LARGE_MODEL,
     NONSPEECH,
     OTHER,
+    SECOND_OPINIONS,
     Description,
     ModelFile,
     read_model,
 )
 
-LARGE = "large"  # the name of the model that comes along
 # Processor time of an answer where it must not be measured, so that a file has the same answers
 # everywhere: what a Raspberry Pi 4 should need by the size of the model. It reads each weight
 # once for every other frame of three seconds.
@@ -180,7 +179,7 @@ class ExpertFile:
     Parameters
     ----------
     name : str
-        A path, or `LARGE` for the model that comes along.
+        A path, or one of `SECOND_OPINIONS` for a model that comes along.
     labels : sequence of str
         Classes to answer in.
 
@@ -199,7 +198,7 @@ class ExpertFile:
     """
 
     def __init__(self, name: str, labels: Sequence[str]) -> None:
-        self.path = LARGE_MODEL if name == LARGE else Path(name)
+        self.path = SECOND_OPINIONS.get(name) or Path(name)
         self._labels = tuple(labels)
         model = read_model(self.path)
         check_labels(model, labels)

@@ -16,7 +16,7 @@ import edge
 from edge.audio.network import is_url
 from edge.config import STATE_FOLDER, of_a_home
 from edge.errors import EdgelidError
-from edge.opinion.expert import LARGE
+from edge.model.modelfile import SECOND_OPINIONS
 from edge.outputs.mqtt import CREDENTIAL as MQTT_CREDENTIAL
 from edge.outputs.mqtt import broker_of
 from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE
@@ -324,7 +324,7 @@ def default_scope() -> str:
 
 def _needed(settings: Settings, config: Path) -> list[Path]:
     """Files that the service reads."""
-    second = "" if settings.second_opinion == LARGE else settings.second_opinion
+    second = "" if settings.second_opinion in SECOND_OPINIONS else settings.second_opinion
     lessons = "" if settings.learn else settings.lessons  # which learning begins by itself
     names = (settings.model, second, lessons, settings.mqtt_ca_file)
     others = [Path(name) for name in names if name]

@@ -25,7 +25,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Listener
 from edge.model.interpreter import open_graphs, open_model
 from edge.model.modelfile import DEFAULT_MODEL, read_model
-from edge.opinion.expert import LARGE, ExpertFile
+from edge.opinion.expert import ExpertFile
 
 # Of counting.c.
 MAGIC = 0x4D410000
@@ -103,7 +103,7 @@ def listening(file: Path, regions: Regions) -> float:
 
 def opinion(file: Path, regions: Regions) -> float:
     """Answers of the large model about a window as it listens, by answers."""
-    file_of_model = ExpertFile(LARGE, read_model(DEFAULT_MODEL).labels)
+    file_of_model = ExpertFile("large", read_model(DEFAULT_MODEL).labels)
     span = file_of_model.span
     samples = np.load(file)[-span.samples(span.window_s) :]
     expert = file_of_model.open()

@@ -22,7 +22,6 @@ from edge.bench.turns import Turn, delays, read_turns
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.modelfile import DEFAULT_MODEL, read_model
-from edge.opinion.expert import LARGE
 from train.command import run
 from train.corpus.cuts import read_audio
 from train.evaluation.report import write_json
@@ -160,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Whisper base beside a second opinion, on speech that changes language.",
     )
     parser.add_argument("--input", type=Path, default=SAMPLE, help="recording (the sample)")
-    parser.add_argument("--second-opinion", default=LARGE, metavar="MODEL", help="(large)")
+    parser.add_argument("--second-opinion", default="large", metavar="MODEL", help="(large)")
     parser.add_argument("--weights", type=Path, default=weights_dir(), help="Whisper base, joined")
     parser.add_argument("--json", type=Path, help="file to write")
     options = parser.parse_args(arguments)

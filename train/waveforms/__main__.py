@@ -142,6 +142,17 @@ def parser() -> argparse.ArgumentParser:
     teach.add_argument("--weights", type=Path, required=True, help="Whisper's, all of them")
     _add_course(teach)
     teach.set_defaults(run_command=run_teach)
+    detach = commands.add_parser(
+        "detach", help="leave the encoder out of a large model's checkpoint: Whisper's own"
+    )
+    detach.add_argument("checkpoint", type=Path)
+    detach.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    detach.set_defaults(run_command=run_detach)
+    attach = commands.add_parser("attach", help="put it back, from Whisper's weights")
+    attach.add_argument("checkpoint", type=Path)
+    attach.add_argument("--weights", type=Path, required=True)
+    attach.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    attach.set_defaults(run_command=run_attach)
     inherit = commands.add_parser(
         "inherit", help="begin a compact model that has the large one's layers of attention"
     )
@@ -331,6 +342,22 @@ def run_teach(options: argparse.Namespace) -> None:
 
     _check_output(options.output)
     teach(read_toml(options.config), Segments.load(options.bank), options)
+
+
+def run_detach(options: argparse.Namespace) -> None:
+    """``detach``."""
+    from train.waveforms.detached import detach
+
+    _check_output(options.output)
+    detach(options.checkpoint, options.output)
+
+
+def run_attach(options: argparse.Namespace) -> None:
+    """``attach``."""
+    from train.waveforms.detached import attach
+
+    _check_output(options.output)
+    attach(options.checkpoint, options.weights, options.output)
 
 
 def run_inherit(options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from edge.system.atomic import write_atomically
 from train.model.checkpoint import UNREADABLE
 
 PART_BYTES = 15_000_000
+DETACHED = "beside/"  # begins the names of arrays of a large model whose encoder is not there
 
 
 def save_parts(
@@ -66,7 +67,8 @@ def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     stem = file.stem.removesuffix("-0")
     arrays: dict[str, np.ndarray] = {}
-    parts = sorted(file.parent.glob(f"{stem}-[0-9].npz"))
+    numbers = (f"{stem}-{digits}.npz" for digits in ("[0-9]", "[0-9][0-9]"))
+    parts = [part for pattern in numbers for part in sorted(file.parent.glob(pattern))]
     if not parts:
         raise EdgelidError(f"there is no checkpoint {file.parent / stem}-0.npz")
     try:
@@ -87,7 +89,7 @@ def is_large(file: Path) -> bool:
     first = file.with_name(f"{file.stem.removesuffix('-0')}-0.npz")
     try:
         with np.load(first, allow_pickle=False) as archive:
-            return "large/0" in archive.files
+            return any(x == "large/0" or x.startswith(DETACHED) for x in archive.files)
     except UNREADABLE:
         return False
 

@@ -12,7 +12,7 @@ from keras import ops
 from edge.errors import EdgelidError
 from edge.frontend import FrontEndConfig
 from edge.model.modelfile import NONSPEECH, OTHER
-from train.waveforms.checkpoint import load_parts
+from train.waveforms.checkpoint import is_large, load_parts
 from train.waveforms.decoder import Decoder, DecoderShape
 from train.waveforms.whisper import DIM, FLOOR, HEADS, MELS, Encoder, normalised
 from train.waveforms.whisper_languages import ROWS
@@ -213,7 +213,7 @@ def load_large(file: Path, precision: str = "float32") -> tuple[Large, list[str]
         If there is none, or it is damaged or another kind of file.
     """
     arrays, told = load_parts(file)
-    if "large/0" not in arrays:
+    if not is_large(file):
         raise EdgelidError(f"{file} is no checkpoint of the large model")
     return large_of(arrays, told, precision)
 
@@ -235,7 +235,17 @@ def large_of(
     -------
     model : Large
     labels : list of str
+
+    Raises
+    ------
+    EdgelidError
+        If it has no encoder.
     """
+    if "large/0" not in arrays:
+        raise EdgelidError(
+            "the checkpoint lacks its encoder, which is Whisper's: put it back with "
+            "`python -m train.waveforms attach`"
+        )
     labels = [*told["config"]["data"]["languages"], OTHER, NONSPEECH]
     dim = arrays["large/0"].shape[-1]  # of the first convolution
     layers = told["config"]["large"]["layers"]

@@ -13,7 +13,7 @@ from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEnd
 from edge.model.interpreter import WindowGraph, open_model, run_model
 from edge.model.modelfile import LARGE_MODEL, ModelFile, pack_model, read_model
-from edge.opinion.expert import LARGE, Expert, ExpertFile, check_labels
+from edge.opinion.expert import Expert, ExpertFile, check_labels
 
 
 def test_a_model_of_whole_windows(window_path: str, speech: Float32Array) -> None:
@@ -178,7 +178,7 @@ def test_a_graph_that_does_not_run_is_not_admitted(tmp_path: Path, window_path: 
 
 @pytest.mark.skipif(not LARGE_MODEL.exists(), reason="the large model does not come along")
 def test_the_large_model_that_comes_along(model: ModelFile, speech: Float32Array) -> None:
-    file = ExpertFile(LARGE, model.labels)
+    file = ExpertFile("large", model.labels)
     opinion = file.open().asked(
         speech[48_000 : 48_000 + file.span.samples(file.span.window_s)], 6.0, None
     )

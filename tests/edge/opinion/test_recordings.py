@@ -14,7 +14,7 @@ from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import LARGE_MODEL, ModelFile
 from edge.offline import Classification, RecordingClassifier
-from edge.opinion.expert import LARGE, ExpertFile
+from edge.opinion.expert import ExpertFile
 from edge.opinion.recordings import OFTEN
 
 
@@ -102,7 +102,7 @@ def test_a_long_recording_is_asked_about_less_often(
 def test_a_model_that_hears_much_at_once_hears_across_pauses(
     model: ModelFile, graphs: Graphs, both: RecordingClassifier, speech: Float32Array
 ) -> None:
-    large = RecordingClassifier(model, graphs, second=ExpertFile(LARGE, model.labels))
+    large = RecordingClassifier(model, graphs, second=ExpertFile("large", model.labels))
     one, other = (speech[n * SAMPLE_RATE_HZ :][: 2 * SAMPLE_RATE_HZ] for n in (21, 24))
 
     def answers(classifier: RecordingClassifier, pause_s: float) -> int:

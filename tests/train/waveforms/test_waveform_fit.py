@@ -605,6 +605,7 @@ def test_an_encoder_gets_a_head_and_a_decoder(
     bank: Segments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of another width; and what was heard is kept, and found again."""
+    from train.waveforms.detached import attach, detach
     from train.waveforms.graft import graft_decoder
     from train.waveforms.published import read_encoder
 
@@ -625,6 +626,24 @@ def test_an_encoder_gets_a_head_and_a_decoder(
     found, _ = load_large(given.output)
     assert found.dim == tiny_whisper.DIM and not np.any(found.gate.get_weights()[0])
     assert np.ptp(found.scores.get_weights()[0]) > 0.01
+
+    # Its encoder is Whisper's, so a checkpoint of the rest has all that was made.
+    rest, whole = tmp_path / "rest.npz", tmp_path / "whole.npz"
+    detach(given.output, rest)
+    assert (tmp_path / "rest-0.npz").stat().st_size < 4_000_000
+    with pytest.raises(EdgelidError, match="lacks its encoder"):
+        load_large(rest)
+    attach(rest, weights, whole)
+    for a, b in zip(found.get_weights(), load_large(whole)[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    other = tmp_path / "other.bin"
+    other.write_bytes(ctranslate2(tiny_arrays(1)))
+    with pytest.raises(EdgelidError, match="is of another Whisper"):
+        attach(rest, other, whole)
+    with pytest.raises(EdgelidError, match="without its encoder"):
+        attach(whole, weights, rest)
+    with pytest.raises(EdgelidError, match="of a large model with a decoder"):
+        detach(rest, whole)
 
     def refuse(*_: object) -> None:
         raise AssertionError("asked again")

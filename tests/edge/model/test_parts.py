@@ -1,0 +1,77 @@
+"""A model file may lie there in parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.errors import EdgelidError
+from edge.model import trust
+from edge.model.modelfile import DEFAULT_MODEL, read_model
+from edge.model.parts import MAX_PARTS, files_of
+
+
+def split(folder: Path, sizes: list[int]) -> Path:
+    """The shipped model in parts."""
+    data, place = DEFAULT_MODEL.read_bytes(), 0
+    for i, size in enumerate([*sizes, len(DEFAULT_MODEL.read_bytes()) - sum(sizes)]):
+        (folder / f"m.tflite.{i}").write_bytes(data[place : place + size])
+        place += size
+    return folder / "m.tflite"
+
+
+def test_parts_are_the_file(tmp_path: Path) -> None:
+    model = read_model(split(tmp_path, [1_000_000, 7]))
+    whole = read_model(DEFAULT_MODEL)
+    assert model.sha256 == whole.sha256 and model.size_bytes == whole.size_bytes
+    assert model.graph == whole.graph
+
+
+def test_a_whole_file_comes_first(tmp_path: Path) -> None:
+    path = split(tmp_path, [1_000_000])
+    path.write_bytes(b"")
+    assert files_of(path) == [path]
+    with pytest.raises(EdgelidError, match="it is empty"):
+        read_model(path)
+
+
+def test_a_part_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
+    path = split(tmp_path, [1_000_000, 1_000_000])
+    (tmp_path / "m.tflite.2").unlink()
+    with pytest.raises(EdgelidError, match="it is truncated"):
+        read_model(path)
+    (tmp_path / "m.tflite.0").unlink()
+    with pytest.raises(EdgelidError, match="does not exist"):
+        read_model(path)
+
+
+def test_there_are_only_so_many(tmp_path: Path) -> None:
+    path = split(tmp_path, [1000] * (MAX_PARTS + 2))
+    assert len(files_of(path)) == MAX_PARTS
+
+
+def test_all_parts_count_for_its_size(tmp_path: Path) -> None:
+    for i in range(3):
+        with (tmp_path / f"m.tflite.{i}").open("wb") as file:
+            file.truncate(30 << 20)
+    with pytest.raises(EdgelidError, match="larger than 64 MiB"):
+        read_model(tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("size", [1, trust.BLOCK_BYTES, 1_000_003])
+def test_what_comes_along_in_parts_needs_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    graph = read_model(DEFAULT_MODEL).graph
+    path = split(tmp_path, [size, len(graph) - size + 2])  # the second border is in the signature
+    assert trust._is_graph_of(files_of(path), graph)
+    assert not trust._is_graph_of(files_of(path), graph[:-1])
+    assert not trust._is_graph_of(files_of(path), graph + b"P")
+    assert not trust._is_graph_of(files_of(path)[:1], graph)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("was tried")
+
+    monkeypatch.setattr(trust, "_try", refuse)
+    trust.admit(read_model(path), 1)

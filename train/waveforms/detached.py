@@ -1,0 +1,89 @@
+"""A large model's checkpoint without its encoder, where that is Whisper's own, unchanged.
+
+Eight layers of Whisper small are 117 MB in half precision, and whoever has the weights has them:
+the repository keeps what was made here, head and decoder, a thirtieth of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import EdgelidError
+from edge.model.modelfile import NONSPEECH, OTHER
+from train.waveforms.checkpoint import DETACHED, fingerprint, load_parts, save_parts
+from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_of
+from train.waveforms.published import read_encoder
+
+PARTS = ("gate", "centre", "scores", "decoder", "said", "rows")
+
+
+def detach(file: Path, output: Path) -> None:
+    """Leave out the encoder.
+
+    Parameters
+    ----------
+    file, output : Path
+        As of `train.waveforms.checkpoint.load_parts`.
+
+    Raises
+    ------
+    EdgelidError
+        If it is no checkpoint of a large model with a decoder.
+    """
+    arrays, told = load_parts(file)
+    if "large/0" not in arrays or decoder_shape(told["config"]) is None:
+        raise EdgelidError(f"{file} is no checkpoint of a large model with a decoder")
+    model, _ = large_of(arrays, told)
+    kept = {
+        f"{DETACHED}{part}/{i}": value
+        for part in PARTS
+        for i, value in enumerate(getattr(model, part).get_weights())
+    }
+    encoder = {"dim": model.dim, "fingerprint": fingerprint([model.encoder])}
+    save_parts(output, kept, told | {"encoder": encoder})
+
+
+def attach(file: Path, weights: Path, output: Path) -> None:
+    """Put the encoder back.
+
+    Parameters
+    ----------
+    file : Path
+        Of :func:`detach`.
+    weights : Path
+        Whisper's, see `train.waveforms.published.read_whisper`.
+    output : Path
+        As of `train.waveforms.checkpoint.save_parts`.
+
+    Raises
+    ------
+    EdgelidError
+        If it is another file, or these are other weights.
+    """
+    arrays, told = load_parts(file)
+    if "encoder" not in told:
+        raise EdgelidError(f"{file} is no checkpoint without its encoder")
+    config, dim = told["config"], told["encoder"]["dim"]
+    labels = [*config["data"]["languages"], OTHER, NONSPEECH]
+    layers, shape = config["large"]["layers"], decoder_shape(config)
+    model = Large(layers, len(labels), 0.0, "float32", dim, dim // HEAD_WIDTH, shape)
+    try:
+        model.encoder.load(_halved(read_encoder(weights, layers)))
+    except (KeyError, ValueError) as error:
+        raise EdgelidError(f"{weights} is of another Whisper than {file}") from error
+    if fingerprint([model.encoder]) != told["encoder"]["fingerprint"]:
+        raise EdgelidError(f"{weights} is of another Whisper than {file}")
+    for part in PARTS:
+        layer = getattr(model, part)
+        count = len(layer.get_weights())
+        layer.set_weights([arrays[f"{DETACHED}{part}/{i}"] for i in range(count)])
+    del told["encoder"]
+    save_parts(output, model.arrays(), told)
+
+
+def _halved(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """In the precision that checkpoints keep."""
+    return {name: np.asarray(x).astype(np.float16).astype(np.float32) for name, x in arrays.items()}
