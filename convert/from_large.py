@@ -53,7 +53,7 @@ WINDOWS_S = (1.0, 2.0, WINDOW_S, 5.0, 10.0)  # calibrated; it takes all from the
 # A second opinion is asked for now and then; alone, it answers twice a second.
 HOP_FRAMES = 50
 LICENCE = (
-    "Apache-2.0; the weights of encoder and decoder began as those of Whisper base (MIT, (c) 2022 "
+    "Apache-2.0; the weights of encoder and decoder began as those of Whisper (MIT, (c) 2022 "
     "OpenAI)"
 )
 

@@ -126,7 +126,8 @@ def classify(
     threshold : float, optional
         How sure the answer has to be, or it is ``unknown``; as the model file says, unless given.
     second_opinion : path-like, optional
-        A large model to ask about the speech: a file, or ``"large"`` for the one that comes along.
+        A large model to ask about the speech: a file, or ``"large"`` or ``"xlarge"`` for one that
+        comes along.
     gain_db : float, optional
         What to amplify by, 0 for nothing; what is too quiet is amplified, unless given.
 
@@ -170,8 +171,8 @@ class Listener:
         How long a language must last before it is announced, and how long the one before is kept
         while the answer is not sure.
     second_opinion : path-like, optional
-        A large model to ask where the answer is not sure: a file, or ``"large"`` for the one that
-        comes along.
+        A large model to ask where the answer is not sure: a file, or ``"large"`` or ``"xlarge"``
+        for one that comes along.
     second_opinion_share : float
         Of one core that it may take, over any minute.
     gain_db : float, optional

@@ -103,7 +103,16 @@ def listening(file: Path, regions: Regions) -> float:
 
 def opinion(file: Path, regions: Regions) -> float:
     """Answers of the large model about a window as it listens, by answers."""
-    file_of_model = ExpertFile("large", read_model(DEFAULT_MODEL).labels)
+    return _opinion("large", file, regions)
+
+
+def xlarge_opinion(file: Path, regions: Regions) -> float:
+    """The same of the extra-large model."""
+    return _opinion("xlarge", file, regions)
+
+
+def _opinion(name: str, file: Path, regions: Regions) -> float:
+    file_of_model = ExpertFile(name, read_model(DEFAULT_MODEL).labels)
     span = file_of_model.span
     samples = np.load(file)[-span.samples(span.window_s) :]
     expert = file_of_model.open()
@@ -154,7 +163,8 @@ def running(file: Path, regions: Regions) -> float:
 
 
 TASKS: dict[str, Callable[[Path, Regions], float]] = {
-    task.__name__: task for task in (listening, opinion, recomputing, recomputing_stream, running)
+    task.__name__: task
+    for task in (listening, opinion, xlarge_opinion, recomputing, recomputing_stream, running)
 }
 
 

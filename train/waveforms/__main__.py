@@ -128,7 +128,8 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         required=True,
-        help="Whisper's, of which the decoder is made; from those of further ones it learns, too",
+        help="Whisper's, of which the decoder is made; from those of further Whispers, and from "
+        "large models, it learns, too",
     )
     graft.add_argument(
         "--windows", type=Path, metavar="DIR", help="keep what was heard there, to go on from it"

@@ -1,4 +1,4 @@
-"""What a large model and several Whispers make of augmented windows, kept in a folder.
+"""What a large model and its teachers make of augmented windows, kept in a folder.
 
 Asking takes far longer than all that is made of the answers, and most of it is Whisper's time.
 """
@@ -42,7 +42,8 @@ class Asked:
     tokens : ndarray, shape (windows, tokens, dim), float16
         Of the large model's last layer. Half precision: all lengths are in memory together.
     rows : ndarray, shape (windows, rows)
-        Means of the Whispers' log-probabilities of all their languages: they err apart.
+        Means of the log-probabilities, of all languages of Whisper, that those who were asked
+        gave: they err apart.
     labels : ndarray, shape (windows,)
         What is spoken.
     """
@@ -77,7 +78,8 @@ class Asked:
 
 def ask(
     model: Large,
-    whispers: Sequence[WhisperLanguages],
+    whisper: WhisperLanguages,
+    others: Sequence[WhisperLanguages | Large],
     segments: Segments,
     labels: Sequence[str],
     seed: int,
@@ -89,8 +91,11 @@ def ask(
     Parameters
     ----------
     model : Large
-        Whose layers are those of the first Whisper, or began as these.
-    whispers : sequence of WhisperLanguages
+        Whose layers are the first of Whisper's, or began as these.
+    whisper : WhisperLanguages
+        Goes on from the model's tokens.
+    others : sequence of WhisperLanguages or Large
+        Hear the windows themselves; a large model says what its decoder does.
     segments : Segments
         The decoded bank.
     labels : sequence of str
@@ -105,7 +110,7 @@ def ask(
     -------
     list of Asked
     """
-    name = f"{fingerprint([model.encoder, *whispers])} {len(segments.samples)} {seed}"
+    name = f"{fingerprint([model.encoder, whisper, *others])} {len(segments.samples)} {seed}"
     bank = ops.convert_to_tensor(np.asarray(segments.samples))  # once: gigabytes
     found = []
     for turn, (s, count) in enumerate(WINDOWS.items()):
@@ -115,7 +120,7 @@ def ask(
         else:
             # Each length has draws of its own, whether or not those before are drawn again.
             drawer = Drawer(segments, labels, seed + turn)
-            found.append(_asked(model, whispers, segments, drawer, bank, s, count))
+            found.append(_asked(model, whisper, others, segments, drawer, bank, s, count))
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 found[-1].save(file, name)
@@ -125,7 +130,8 @@ def ask(
 
 def _asked(
     model: Large,
-    whispers: Sequence[WhisperLanguages],
+    whisper: WhisperLanguages,
+    others: Sequence[WhisperLanguages | Large],
     segments: Segments,
     drawer: Drawer,
     bank: Any,
@@ -142,10 +148,9 @@ def _asked(
         wave = augmented_waves(clean_waves(draw, constants, samples), draw, constants)
         features = voiced(log_mel(wave, front_end, filters), draw, maps)
         tokens = model.encoder(normalised(features))
-        first, *others = whispers
-        heard = [first.heard_from(layers, tokens)] + [w.heard(features) for w in others]
-        rows = [ops.log_softmax(w.decoded(x)) for w, x in zip((first, *others), heard, strict=True)]
-        return tokens, sum(rows) / len(rows)
+        said = [whisper.decoded(whisper.heard_from(layers, tokens))]
+        said += [_rows(other, features) for other in others]
+        return tokens, sum(ops.log_softmax(rows) for rows in said) / len(said)
 
     fast = compiled(call)
     tokens, rows, labels = [], [], []
@@ -157,3 +162,10 @@ def _asked(
         rows.append(np.asarray(said))
         labels.append(draw["labels"])
     return Asked(np.concatenate(tokens), np.concatenate(rows), np.concatenate(labels))
+
+
+def _rows(teacher: WhisperLanguages | Large, features: Any) -> Any:
+    """What it says of all languages, shape (batch, rows), of log-mel frames."""
+    if isinstance(teacher, Large):
+        return teacher.languages(teacher.told(teacher.tokens(features)))
+    return teacher.decoded(teacher.heard(features))

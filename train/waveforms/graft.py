@@ -17,7 +17,7 @@ from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import is_large, load_parts, save_parts
 from train.waveforms.decoder import DecoderShape
 from train.waveforms.grafting import SHARE, graft, hear, learn
-from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_of
+from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_of, load_large
 from train.waveforms.linear import Linear
 from train.waveforms.low_rank import ridge
 from train.waveforms.published import read_whisper
@@ -54,10 +54,12 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
         penalty = None if told else config["large"]["head_penalty"]
     except KeyError as error:
         raise EdgelidError(f"[large] lacks {error.args[0]}") from error
-    whispers = [WhisperLanguages(read_whisper(w), labels[:-2]) for w in given.weights]
-    whisper, layers = whispers[0], len(bare.encoder.stack)
+    whisper, *others = (_teacher(weights, labels) for weights in given.weights)
+    if not isinstance(whisper, WhisperLanguages):
+        raise EdgelidError(f"{given.weights[0]} is no Whisper: its weights come first")
+    layers = len(bare.encoder.stack)
     _check_fit(shape, bare, whisper)
-    heard = ask(bare, whispers, segments, labels, config["seed"], given.windows, _say)
+    heard = ask(bare, whisper, others, segments, labels, config["seed"], given.windows, _say)
     if penalty is not None:
         _fit_head(bare, heard, penalty)
     groups = [hear(whisper, layers, some.tokens[::FITTED]) for some in heard]
@@ -79,6 +81,18 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     # Nobody has measured it yet.
     told = {"steps": 0, "clips": 0} | told | {"config": config, "scores": {}}
     save_parts(given.output, model.arrays(), told)
+
+
+def _teacher(weights: Path, labels: list[str]) -> WhisperLanguages | Large:
+    """A Whisper, or a large model that has a decoder."""
+    if not is_large(weights):
+        return WhisperLanguages(read_whisper(weights), labels[:-2])
+    model, known = load_large(weights)
+    if model.decoder is None or known != labels:
+        raise EdgelidError(
+            f"{weights} is no large model of the configuration's languages with a decoder"
+        )
+    return model
 
 
 def _begun(start: Path, config: dict[str, Any], labels: list[str]) -> tuple[Large, dict[str, Any]]:

@@ -12,7 +12,7 @@ from edge.classifier import StreamingClassifier, masked, softmax
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEnd
 from edge.model.interpreter import WindowGraph, open_model, run_model
-from edge.model.modelfile import LARGE_MODEL, ModelFile, pack_model, read_model
+from edge.model.modelfile import SECOND_OPINIONS, ModelFile, pack_model, read_model
 from edge.opinion.expert import Expert, ExpertFile, check_labels
 
 
@@ -176,9 +176,15 @@ def test_a_graph_that_does_not_run_is_not_admitted(tmp_path: Path, window_path: 
         file.open()
 
 
-@pytest.mark.skipif(not LARGE_MODEL.exists(), reason="the large model does not come along")
-def test_the_large_model_that_comes_along(model: ModelFile, speech: Float32Array) -> None:
-    file = ExpertFile("large", model.labels)
+@pytest.mark.parametrize("name", SECOND_OPINIONS)
+def test_the_models_that_come_along(
+    model: ModelFile, speech: Float32Array, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("was tried")
+
+    monkeypatch.setattr("edge.model.trust._try", refuse)
+    file = ExpertFile(name, model.labels)
     opinion = file.open().asked(
         speech[48_000 : 48_000 + file.span.samples(file.span.window_s)], 6.0, None
     )

@@ -10,7 +10,7 @@ import pytest
 from train.evaluation.model_card import main, tables
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("edgelid-9", "edgelid-9-large")
+NAMES = ("edgelid-9", "edgelid-9-large", "edgelid-9-xlarge")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -588,6 +588,15 @@ def test_large_gets_a_decoder(
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(EdgelidError, match="a decoder already"):
         graft_decoder(config, bank, options(**vars(given) | {"start": tmp_path / "grafted.npz"}))
+    # What has one may teach.
+    by_two = vars(given) | {"weights": [weights, given.output], "output": tmp_path / "again.npz"}
+    graft_decoder(config, bank, options(**by_two))
+    for wrong, words in (
+        ([given.output], "its weights come first"),
+        ([weights, large], "no large model of the configuration's languages with a decoder"),
+    ):
+        with pytest.raises(EdgelidError, match=words):
+            graft_decoder(config, bank, options(**by_two | {"weights": wrong}))
 
     limits = Limits(min_agreement=0.0, max_mean_difference=1.0, max_accuracy_loss=1.0)
     output = tmp_path / "grafted.tflite"
