@@ -17,6 +17,7 @@ from train.waveforms.decoder import Decoder, DecoderShape
 from train.waveforms.whisper import DIM, FLOOR, HEADS, MELS, Encoder, normalised
 from train.waveforms.whisper_languages import ROWS
 
+VARIANCE_FLOOR = 1e-5  # of pooled statistics
 HEAD_WIDTH = 64  # channels of a head of attention, in every size of Whisper
 
 
@@ -56,7 +57,7 @@ class Large(keras.Model):  # type: ignore[misc]
         self.encoder = Encoder(layers, dim, heads, precision)
         self.gate = keras.layers.Dense(1, name="head_gate", kernel_initializer="zeros")
         self.centre = keras.layers.BatchNormalization(
-            name="head_centre", center=False, scale=False, epsilon=1e-5
+            name="head_centre", center=False, scale=False, epsilon=VARIANCE_FLOOR
         )
         self.scores = keras.layers.Dense(classes, name="head_scores")
         self.gate.build((None, None, dim))
@@ -85,14 +86,34 @@ class Large(keras.Model):  # type: ignore[misc]
         mask : tensor, shape (..., tokens), optional
             One for a token of the window, zero for another.
         """
+        return self._statistics(self._weights(tokens, mask), tokens)
+
+    def _weights(self, tokens: Any, mask: Any | None = None) -> Any:
+        """How much each token counts, shape (..., tokens, 1)."""
         weights = ops.exp(ops.clip(self.gate(tokens), -8.0, 8.0))
         if mask is not None:
             weights = weights * mask[..., None]
-        weights = weights / (ops.sum(weights, axis=-2, keepdims=True) + 1e-6)
+        return weights / (ops.sum(weights, axis=-2, keepdims=True) + 1e-6)
+
+    def _statistics(self, weights: Any, tokens: Any) -> Any:
         mean = ops.sum(weights * tokens, axis=-2)
         square = ops.sum(weights * ops.square(tokens), axis=-2)
         deviation = ops.sqrt(ops.maximum(square - ops.square(mean), 1e-5))
         return ops.concatenate([mean, deviation], axis=-1)
+
+    def _evenly(self, tokens: Any) -> Any:
+        """The same as :meth:`pool`, shape (2 * dim,), on a way that stands 8 bits.
+
+        Some of Whisper small's channels are a thousand times as loud as others, and the linear
+        layer behind takes all in one scale of 8 bits. So each has the spread that the head knows
+        of it while it is pooled: what is scaled behind the pooling, the converter scales in the
+        weights.
+        """
+        mean = ops.convert_to_tensor(self.centre.moving_mean)[: self.dim]
+        variance = ops.convert_to_tensor(self.centre.moving_variance)[: self.dim]
+        spread = ops.sqrt(variance + VARIANCE_FLOOR)
+        pooled = self._statistics(self._weights(tokens), (tokens - mean) / spread)
+        return pooled * ops.tile(spread, 2) + ops.concatenate([mean, ops.zeros_like(mean)])
 
     def classify(self, pooled: Any, drop: Any | None = None) -> Any:
         """Scores of pooled statistics, shape (batch, classes)."""
@@ -141,7 +162,7 @@ class Large(keras.Model):  # type: ignore[misc]
         """What a token says for each class by itself, shape (dim, classes): the linear layer on
         the mean.
         """
-        deviation = np.sqrt(np.asarray(self.centre.moving_variance)[: self.dim] + 1e-5)
+        deviation = np.sqrt(np.asarray(self.centre.moving_variance)[: self.dim] + VARIANCE_FLOOR)
         kernel: np.ndarray = np.asarray(self.scores.kernel)[: self.dim] / deviation[:, None]
         return kernel
 
@@ -173,7 +194,7 @@ class Large(keras.Model):  # type: ignore[misc]
         """
         tokens = self.encoder.one(normalised(log_mel))
         # Pooled without the dimension of the batch, behind which a linear layer computes shapes.
-        pooled = ops.reshape(self.pool(tokens), (1, -1))
+        pooled = ops.reshape(self._evenly(tokens), (1, -1))
         return self.judged(pooled, self.told(ops.expand_dims(tokens, 0)))
 
     def arrays(self) -> dict[str, np.ndarray]:

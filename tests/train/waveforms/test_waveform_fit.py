@@ -636,6 +636,9 @@ def test_an_encoder_gets_a_head_and_a_decoder(
     assert found.dim == tiny_whisper.DIM and not np.any(found.gate.get_weights()[0])
     assert np.ptp(found.scores.get_weights()[0]) > 0.01
 
+    # The graph pools each channel at a spread of its own, and says the same.
+    window = np.random.default_rng(0).uniform(0, 20, (236, 80)).astype(np.float32)[None]
+    np.testing.assert_allclose(found.one(window), found(window), atol=1e-3)
     # Its encoder is Whisper's, so a checkpoint of the rest has all that was made.
     rest, whole = tmp_path / "rest.npz", tmp_path / "whole.npz"
     detach(given.output, rest)
