@@ -1,7 +1,7 @@
 """A model file in parts, as repositories do not take every file.
 
 ``NAME.tflite.0``, ``NAME.tflite.1`` and so on are ``NAME.tflite``, one behind the other: what
-``split -d -a 1 -b 15M NAME.tflite NAME.tflite.`` makes of it, and ``cat NAME.tflite.*`` undoes.
+``split -d -a 1 -b 13M NAME.tflite NAME.tflite.`` makes of it, and ``cat NAME.tflite.*`` undoes.
 """
 
 from __future__ import annotations

@@ -258,7 +258,7 @@ def _origin(
     return {
         "model": model.description.name,
         "sha256": model.sha256,
-        "bytes": evaluation.model.stat().st_size,
+        "bytes": model.size_bytes,
         "labels": list(model.labels),
         "split": evaluation.split,
         "manifest_sha256": hashlib.sha256(material.manifest.file.read_bytes()).hexdigest(),

@@ -1,7 +1,7 @@
 """A large model's checkpoint without its encoder, where that is Whisper's own, unchanged.
 
 Eight layers of Whisper small are 117 MB in half precision, and whoever has the weights has them:
-the repository keeps what was made here, head and decoder, a thirtieth of it.
+the repository keeps what was made here, head and decoder, a tenth of it.
 """
 
 from __future__ import annotations
