@@ -125,8 +125,7 @@ def _fit_head(model: Large, heard: list[Asked], penalty: float) -> None:
     head = Linear.fit(x, y, penalty)
     right = float(np.mean(head.scores(x).argmax(axis=1) == y))
     _say(f"head fitted to {len(x)} windows: {right:.1%} right")
-    model.centre.set_weights([head.mean, head.variance])
-    model.scores.set_weights([head.kernel, head.bias])
+    model.take_head(head)
 
 
 def _check_fit(shape: DecoderShape, bare: Large, whisper: WhisperLanguages) -> None:

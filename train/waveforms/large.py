@@ -14,6 +14,7 @@ from edge.frontend import FrontEndConfig
 from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.checkpoint import is_large, load_parts
 from train.waveforms.decoder import Decoder, DecoderShape
+from train.waveforms.linear import Linear
 from train.waveforms.whisper import DIM, FLOOR, HEADS, MELS, Encoder, normalised
 from train.waveforms.whisper_languages import ROWS
 
@@ -196,6 +197,11 @@ class Large(keras.Model):  # type: ignore[misc]
         # Pooled without the dimension of the batch, behind which a linear layer computes shapes.
         pooled = ops.reshape(self._evenly(tokens), (1, -1))
         return self.judged(pooled, self.told(ops.expand_dims(tokens, 0)))
+
+    def take_head(self, head: Linear) -> None:
+        """Have a head that was fitted to pooled statistics."""
+        self.centre.set_weights([head.mean, head.variance])
+        self.scores.set_weights([head.kernel, head.bias])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Weights by name."""

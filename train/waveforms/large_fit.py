@@ -129,8 +129,7 @@ class _Run:
         head = Linear.fit(x, y, self._settings["head_penalty"])
         right = float(np.mean(head.scores(x).argmax(axis=1) == y))
         print(f"head fitted to {len(x)} windows: {right:.1%} right", flush=True)
-        self._model.centre.set_weights([head.mean, head.variance])
-        self._model.scores.set_weights([head.kernel, head.bias])
+        self._model.take_head(head)
 
     def _loss(self, outs: Any, draw: Any, constants: Any) -> Any:
         features = masked(self._features(draw, constants), draw["times"], draw["bands"])
