@@ -51,7 +51,6 @@ MODELS = Path(__file__).parents[1] / "models"
 DEFAULT_MODEL = MODELS / "edgelid-9.tflite"
 # For second opinions, by the names that options call them.
 SECOND_OPINIONS = {name: MODELS / f"edgelid-9-{name}.tflite" for name in ("large", "xlarge")}
-LARGE_MODEL = SECOND_OPINIONS["large"]
 
 
 @dataclass(frozen=True)

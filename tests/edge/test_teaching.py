@@ -19,7 +19,7 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.book import Book, pack_book, read_book
 from edge.model.interpreter import Graphs
-from edge.model.modelfile import LARGE_MODEL, ModelFile, read_model
+from edge.model.modelfile import SECOND_OPINIONS, ModelFile, read_model
 from edge.outputs.settings import Settings, check_use
 from edge.service.reload import ReloadingListener
 from edge.teaching import Ear, lesson_of, taught, teach
@@ -100,7 +100,7 @@ def test_what_was_taught_is_heard(
         (("de", "SILENCE"), "no speech"),
         (("de", "NOISE"), "no speech"),
         (("de", "nowhere.wav"), "nowhere.wav"),
-        (("de", "SPEECH", "--model", str(LARGE_MODEL)), "takes whole windows"),
+        (("de", "SPEECH", "--model", str(SECOND_OPINIONS["large"])), "takes whole windows"),
         (("--list", "--lessons", "nowhere"), "does not exist"),
         (("de", "SPEECH", "--lessons", "SPEECH"), "no lesson book"),
         (("de", "SPEECH", "--lessons", "nowhere/voices"), "cannot write"),
@@ -182,4 +182,4 @@ def test_lessons_are_taken_up_by_a_reload(
 
 def test_models_of_whole_windows_cannot_be_taught(graphs: Graphs) -> None:
     with pytest.raises(EdgelidError, match="takes whole windows"):
-        Ear(read_model(LARGE_MODEL), graphs)
+        Ear(read_model(SECOND_OPINIONS["large"]), graphs)

@@ -72,7 +72,7 @@ class Asked:
         except UNREADABLE as error:
             raise EdgelidError(f"{file} is damaged: remove it") from error
         if told != name:
-            raise EdgelidError(f"{file} is of other models, or of another bank: give a folder new")
+            raise EdgelidError(f"{file} is of other models, or of another bank: give a new folder")
         return found
 
 
@@ -111,13 +111,14 @@ def ask(
     list of Asked
     """
     name = f"{fingerprint([model.encoder, whisper, *others])} {len(segments.samples)} {seed}"
-    bank = ops.convert_to_tensor(np.asarray(segments.samples))  # once: gigabytes
-    found = []
+    bank, found = None, []
     for turn, (s, count) in enumerate(WINDOWS.items()):
         file = None if folder is None else folder / f"windows-{s:g}s.npz"
         if file is not None and file.exists():
             found.append(Asked.load(file, name))
         else:
+            if bank is None:
+                bank = ops.convert_to_tensor(np.asarray(segments.samples))  # once: gigabytes
             # Each length has draws of its own, whether or not those before are drawn again.
             drawer = Drawer(segments, labels, seed + turn)
             found.append(_asked(model, whisper, others, segments, drawer, bank, s, count))

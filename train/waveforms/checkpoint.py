@@ -84,6 +84,14 @@ def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, description
 
 
+def starting_weights(start: Path) -> dict[str, np.ndarray]:
+    """Weights to begin with: of a large model, or of Whisper's encoder."""
+    if is_large(start):
+        return load_parts(start)[0]
+    with np.load(start, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
 def is_large(file: Path) -> bool:
     """Whether it names a checkpoint of the large model, by any of its parts."""
     first = file.with_name(f"{file.stem.removesuffix('-0')}-0.npz")

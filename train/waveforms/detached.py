@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from edge.errors import EdgelidError
-from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.checkpoint import DETACHED, fingerprint, load_parts, save_parts
-from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_of
+from train.waveforms.large import decoder_shape, empty_large, large_of
 from train.waveforms.published import read_encoder
 
 PARTS = ("gate", "centre", "scores", "decoder", "said", "rows")
@@ -66,12 +65,10 @@ def attach(file: Path, weights: Path, output: Path) -> None:
     arrays, told = load_parts(file)
     if "encoder" not in told:
         raise EdgelidError(f"{file} is no checkpoint without its encoder")
-    config, dim = told["config"], told["encoder"]["dim"]
-    labels = [*config["data"]["languages"], OTHER, NONSPEECH]
-    layers, shape = config["large"]["layers"], decoder_shape(config)
-    model = Large(layers, len(labels), 0.0, "float32", dim, dim // HEAD_WIDTH, shape)
+    config = told["config"]
+    model = empty_large(config, told["encoder"]["dim"], decoder_shape(config))
     try:
-        model.encoder.load(_halved(read_encoder(weights, layers)))
+        model.encoder.load(_halved(read_encoder(weights, config["large"]["layers"])))
     except (KeyError, ValueError) as error:
         raise EdgelidError(f"{weights} is of another Whisper than {file}") from error
     if fingerprint([model.encoder]) != told["encoder"]["fingerprint"]:

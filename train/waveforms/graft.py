@@ -10,14 +10,20 @@ import numpy as np
 from keras import ops
 
 from edge.errors import EdgelidError
-from edge.model.modelfile import NONSPEECH, OTHER
 from train.model.checkpoint import UNREADABLE
 from train.waveforms.asked import Asked, ask
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import is_large, load_parts, save_parts
+from train.waveforms.checkpoint import is_large, load_parts, save_parts, starting_weights
 from train.waveforms.decoder import DecoderShape
 from train.waveforms.grafting import SHARE, graft, hear, learn
-from train.waveforms.large import HEAD_WIDTH, Large, decoder_shape, large_of, load_large
+from train.waveforms.large import (
+    Large,
+    decoder_shape,
+    empty_large,
+    labels_of,
+    large_of,
+    load_large,
+)
 from train.waveforms.linear import Linear
 from train.waveforms.low_rank import ridge
 from train.waveforms.published import read_whisper
@@ -47,7 +53,7 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     shape = decoder_shape(config)
     if shape is None:
         raise EdgelidError("the configuration has no [large.decoder]: nothing to graft")
-    labels = [*config["data"]["languages"], OTHER, NONSPEECH]
+    labels = labels_of(config)
     bare, told = _begun(given.start, config, labels)
     try:
         epochs, rate = config["large"]["epochs"], config["large"]["decoder_rate"]
@@ -70,7 +76,7 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     rows = np.concatenate([some.rows for some in heard])
     scores = np.asarray(ops.log_softmax(whisper.classes(rows)))
     said, _ = ridge(states, SHARE * (scores - scores.mean(axis=1, keepdims=True)))
-    model = Large(layers, len(labels), 0.0, "float32", bare.dim, bare.dim // HEAD_WIDTH, shape)
+    model = empty_large(config, bare.dim, shape)
     for part in ("encoder", "gate", "centre"):
         getattr(model, part).set_weights(getattr(bare, part).get_weights())
     model.scores.set_weights([(1 - SHARE) * part for part in bare.scores.get_weights()])
@@ -106,10 +112,8 @@ def _begun(start: Path, config: dict[str, Any], labels: list[str]) -> tuple[Larg
             raise EdgelidError(f"{start} and the configuration differ in their languages")
         return bare, told
     try:
-        with np.load(start, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        dim = len(arrays["encoder/conv1/weight"])
-        bare = Large(config["large"]["layers"], len(labels), 0.0, "float32", dim, dim // HEAD_WIDTH)
+        arrays = starting_weights(start)
+        bare = empty_large(config, len(arrays["encoder/conv1/weight"]), None)
         bare.load_arrays(arrays)
     except UNREADABLE as error:
         raise EdgelidError(

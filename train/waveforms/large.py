@@ -14,11 +14,10 @@ from edge.frontend import FrontEndConfig
 from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.checkpoint import is_large, load_parts
 from train.waveforms.decoder import Decoder, DecoderShape
-from train.waveforms.linear import Linear
+from train.waveforms.linear import VARIANCE_FLOOR, Linear
 from train.waveforms.whisper import DIM, FLOOR, HEADS, MELS, Encoder, normalised
 from train.waveforms.whisper_languages import ROWS
 
-VARIANCE_FLOOR = 1e-5  # of pooled statistics
 HEAD_WIDTH = 64  # channels of a head of attention, in every size of Whisper
 
 
@@ -273,13 +272,35 @@ def large_of(
             "the checkpoint lacks its encoder, which is Whisper's: put it back with "
             "`python -m train.waveforms attach`"
         )
-    labels = [*told["config"]["data"]["languages"], OTHER, NONSPEECH]
+    config = told["config"]
     dim = arrays["large/0"].shape[-1]  # of the first convolution
-    layers = told["config"]["large"]["layers"]
-    decoder = decoder_shape(told["config"])
-    model = Large(layers, len(labels), 0.0, precision, dim, dim // HEAD_WIDTH, decoder)
+    model = empty_large(config, dim, decoder_shape(config), precision)
     model.load_arrays(arrays)
-    return model, labels
+    return model, labels_of(config)
+
+
+def labels_of(config: dict[str, Any]) -> list[str]:
+    """The classes of a configuration."""
+    return [*config["data"]["languages"], OTHER, NONSPEECH]
+
+
+def empty_large(
+    config: dict[str, Any], dim: int, decoder: DecoderShape | None, precision: str = "float32"
+) -> Large:
+    """A large model of a configuration, without dropout, whose weights nobody has set.
+
+    Parameters
+    ----------
+    config : dict
+        Its ``data`` and ``large``.
+    dim : int
+        Of the tokens, by which Whisper's sizes differ.
+    decoder : DecoderShape or None
+    precision : str
+        Keras' policy, of the encoder.
+    """
+    layers, classes = config["large"]["layers"], len(labels_of(config))
+    return Large(layers, classes, 0.0, precision, dim, dim // HEAD_WIDTH, decoder)
 
 
 def decoder_shape(config: dict[str, Any]) -> DecoderShape | None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from edge.errors import EdgelidError
-from edge.model.modelfile import NONSPEECH, OTHER
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import is_large, load_parts, save_parts
+from train.waveforms.checkpoint import save_parts, starting_weights
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.judge import Judge, select
-from train.waveforms.large import Large, decoder_shape, large_front_end
+from train.waveforms.large import Large, decoder_shape, labels_of, large_front_end
 from train.waveforms.lessons import (
     augmented_waves,
     clean_waves,
@@ -50,14 +48,6 @@ def fit_large(config: dict[str, Any], segments: Segments, given: argparse.Namesp
     run.fit()
 
 
-def _weights(start: Path) -> dict[str, np.ndarray]:
-    """Weights to begin with: of a large model, or of Whisper's encoder."""
-    if is_large(start):
-        return load_parts(start)[0]
-    with np.load(start, allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
-
-
 class _Run:
     """The state of a run."""
 
@@ -65,13 +55,13 @@ class _Run:
         self, config: dict[str, Any], segments: Segments, given: argparse.Namespace
     ) -> None:
         self._config, self._settings, self._given = config, config["large"], given
-        labels = [*config["data"]["languages"], OTHER, NONSPEECH]
+        labels = labels_of(config)
         self._front_end = large_front_end()
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         dropout = self._settings.get("dropout", 0.1)
         layers, decoder = self._settings["layers"], decoder_shape(config)
         self._model = Large(layers, len(labels), dropout, given.precision, decoder=decoder)
-        arrays = _weights(given.start)
+        arrays = starting_weights(given.start)
         try:
             self._model.load_arrays(arrays)
         except (KeyError, ValueError) as error:

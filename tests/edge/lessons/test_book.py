@@ -30,7 +30,7 @@ from edge.lessons.book import (
     read_book,
     update_book,
 )
-from edge.model.modelfile import LARGE_MODEL, ModelFile, read_model
+from edge.model.modelfile import SECOND_OPINIONS, ModelFile, read_model
 
 
 def lesson(language: str, windows: int, channels: int, seed: int = 0) -> Lesson:
@@ -175,7 +175,7 @@ def test_another_models_lessons(book: Book, model: ModelFile, tmp_path: Path) ->
     with pytest.raises(EdgelidError, match="are for another model"):
         read_book(file, model)
     with pytest.raises(EdgelidError, match="takes whole windows"):
-        Book.of_model(read_model(LARGE_MODEL))
+        Book.of_model(read_model(SECOND_OPINIONS["large"]))
 
 
 def test_what_is_no_file(model: ModelFile, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.classifier import StreamingClassifier, masked, softmax
+from edge.config import ListenSettings
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEnd
 from edge.model.interpreter import WindowGraph, open_model, run_model
@@ -174,6 +175,12 @@ def test_a_graph_that_does_not_run_is_not_admitted(tmp_path: Path, window_path: 
     file = ExpertFile(str(path), model.labels)
     with pytest.raises(EdgelidError):
         file.open()
+
+
+def test_a_configuration_knows_their_names() -> None:
+    """Without importing what reads models."""
+    (found,) = (each for each in fields(ListenSettings) if each.name == "second_opinion")
+    assert found.metadata["words"] == tuple(SECOND_OPINIONS)
 
 
 @pytest.mark.parametrize("name", SECOND_OPINIONS)

@@ -12,7 +12,7 @@ from edge.belief import COMPACT, SECOND_OPINION
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
-from edge.model.modelfile import LARGE_MODEL, ModelFile
+from edge.model.modelfile import SECOND_OPINIONS, ModelFile
 from edge.offline import Classification, RecordingClassifier
 from edge.opinion.expert import ExpertFile
 from edge.opinion.recordings import OFTEN
@@ -98,7 +98,9 @@ def test_a_long_recording_is_asked_about_less_often(
     assert OFTEN < answer.opinions <= 2 * OFTEN + 4
 
 
-@pytest.mark.skipif(not LARGE_MODEL.exists(), reason="the large model does not come along")
+@pytest.mark.skipif(
+    not SECOND_OPINIONS["large"].exists(), reason="the large model does not come along"
+)
 def test_a_model_that_hears_much_at_once_hears_across_pauses(
     model: ModelFile, graphs: Graphs, both: RecordingClassifier, speech: Float32Array
 ) -> None:
