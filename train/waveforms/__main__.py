@@ -102,13 +102,13 @@ def parser() -> argparse.ArgumentParser:
                 help="what the teacher heard (default: it hears along)",
             )
             fit.add_argument("--teacher", type=Path, required=True, metavar="LARGE.npz")
-            fit.add_argument(
-                "--towers",
-                type=int,
-                default=1,
-                help="parts of a batch that are computed side by side; on processors, as many as "
-                "there are (default 1)",
-            )
+        fit.add_argument(
+            "--towers",
+            type=int,
+            default=1,
+            help="parts of a batch that are computed side by side; on processors, as many as "
+            "there are (default 1)",
+        )
         _add_course(fit)
         fit.set_defaults(run_command=run_large if name == "large" else run_compact)
     graft = commands.add_parser(
@@ -308,7 +308,10 @@ def run_large(options: argparse.Namespace) -> None:
     """``large``."""
     from train.waveforms.bank import Segments
     from train.waveforms.large_fit import fit_large
+    from train.waveforms.stepper import share_processors
 
+    if options.towers > 1:
+        share_processors(options.towers)
     if options.start is None:
         raise EdgelidError("the large model begins with Whisper's weights: give --start")
     _check_output(options.output)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge.model.modelfile import OTHER
 from train.model.checkpoint import Checkpoint, restore_model
+from train.waveforms.adapters import learnt_beside
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import load_parts, save_parts
 from train.waveforms.judge import LENGTHS_S, streamed, whole
@@ -82,7 +83,8 @@ def balance_large(file: Path, segments: Segments, other: float, output: Path) ->
     biases = _of_languages(whole(model, filters, front_end), labels, segments)
     added = biases | {OTHER: other}
     model.scores.bias.assign_add(np.array([added.get(label, 0.0) for label in labels], np.float32))
-    save_parts(output, model.arrays(), told | {"scores": {}})  # nobody has measured it yet
+    kept = model.arrays() | learnt_beside(arrays)
+    save_parts(output, kept, told | {"scores": {}})  # nobody has measured it yet
     return biases
 
 

@@ -270,7 +270,7 @@ class _Distillation:
         stepper = Stepper(
             [model for model in models if model is not None],
             self._loss,
-            lambda path: rate,
+            lambda _: rate,
             settings["weight_decay"],
             settings["average_decay"],
             [v for layer in self._new for v in layer.trainable_variables],

@@ -1,7 +1,8 @@
-"""A large model's checkpoint without its encoder, where that is Whisper's own, unchanged.
+"""A large model's checkpoint without its encoder, where that is Whisper's own.
 
 Eight layers of Whisper small are 117 MB in half precision, and whoever has the weights has them:
-the repository keeps what was made here, head and decoder, a tenth of it.
+the repository keeps what was made here, a tenth of it: head, decoder, and what the encoder learnt
+beside its matrices (`train.waveforms.adapters`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import EdgelidError
+from train.waveforms.adapters import learnt_beside, put_on
 from train.waveforms.checkpoint import DETACHED, fingerprint, load_parts, save_parts
 from train.waveforms.large import decoder_shape, empty_large, large_of
 from train.waveforms.published import read_encoder
@@ -41,8 +43,9 @@ def detach(file: Path, output: Path) -> None:
         for part in PARTS
         for i, value in enumerate(getattr(model, part).get_weights())
     }
-    encoder = {"dim": model.dim, "fingerprint": fingerprint([model.encoder])}
-    save_parts(output, kept, told | {"encoder": encoder})
+    whose = told.get("adapted") or fingerprint([model.encoder])
+    encoder = {"dim": model.dim, "fingerprint": whose}
+    save_parts(output, kept | learnt_beside(arrays), told | {"encoder": encoder})
 
 
 def attach(file: Path, weights: Path, output: Path) -> None:
@@ -73,12 +76,14 @@ def attach(file: Path, weights: Path, output: Path) -> None:
         raise EdgelidError(f"{weights} is of another Whisper than {file}") from error
     if fingerprint([model.encoder]) != told["encoder"]["fingerprint"]:
         raise EdgelidError(f"{weights} is of another Whisper than {file}")
+    beside = learnt_beside(arrays)
+    put_on(model.encoder, beside)
     for part in PARTS:
         layer = getattr(model, part)
         count = len(layer.get_weights())
         layer.set_weights([arrays[f"{DETACHED}{part}/{i}"] for i in range(count)])
     del told["encoder"]
-    save_parts(output, model.arrays(), told)
+    save_parts(output, model.arrays() | beside, told)
 
 
 def _halved(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

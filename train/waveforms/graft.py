@@ -23,6 +23,7 @@ from train.waveforms.large import (
     labels_of,
     large_of,
     load_large,
+    width_of,
 )
 from train.waveforms.linear import Linear
 from train.waveforms.low_rank import ridge
@@ -113,7 +114,7 @@ def _begun(start: Path, config: dict[str, Any], labels: list[str]) -> tuple[Larg
         return bare, told
     try:
         arrays = starting_weights(start)
-        bare = empty_large(config, len(arrays["encoder/conv1/weight"]), None)
+        bare = empty_large(config, width_of(arrays), None)
         bare.load_arrays(arrays)
     except UNREADABLE as error:
         raise EdgelidError(

@@ -12,6 +12,7 @@ from keras import ops
 from edge.errors import EdgelidError
 from edge.frontend import FrontEndConfig
 from edge.model.modelfile import NONSPEECH, OTHER
+from train.waveforms.adapters import adapters_of, merged
 from train.waveforms.checkpoint import is_large, load_parts
 from train.waveforms.decoder import Decoder, DecoderShape
 from train.waveforms.linear import VARIANCE_FLOOR, Linear
@@ -203,8 +204,9 @@ class Large(keras.Model):  # type: ignore[misc]
         self.scores.set_weights([head.kernel, head.bias])
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Weights by name."""
-        return {f"large/{i}": w for i, w in enumerate(self.get_weights())}
+        """Weights by name; what the encoder learnt beside its matrices is in them and by itself."""
+        whole = {f"large/{i}": w for i, w in enumerate(merged(self, self.encoder))}
+        return whole | adapters_of(self.encoder)
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over weights of :meth:`arrays`, or of Whisper's encoder alone."""
@@ -273,10 +275,16 @@ def large_of(
             "`python -m train.waveforms attach`"
         )
     config = told["config"]
-    dim = arrays["large/0"].shape[-1]  # of the first convolution
-    model = empty_large(config, dim, decoder_shape(config), precision)
+    model = empty_large(config, width_of(arrays), decoder_shape(config), precision)
     model.load_arrays(arrays)
     return model, labels_of(config)
+
+
+def width_of(arrays: dict[str, np.ndarray]) -> int:
+    """Channels of the tokens, of a large model's weights or of Whisper's encoder alone."""
+    if "large/0" in arrays:
+        return int(arrays["large/0"].shape[-1])  # of the first convolution
+    return len(arrays["encoder/conv1/weight"])
 
 
 def labels_of(config: dict[str, Any]) -> list[str]:
@@ -285,9 +293,13 @@ def labels_of(config: dict[str, Any]) -> list[str]:
 
 
 def empty_large(
-    config: dict[str, Any], dim: int, decoder: DecoderShape | None, precision: str = "float32"
+    config: dict[str, Any],
+    dim: int,
+    decoder: DecoderShape | None,
+    precision: str = "float32",
+    dropout: float = 0.0,
 ) -> Large:
-    """A large model of a configuration, without dropout, whose weights nobody has set.
+    """A large model of a configuration, whose weights nobody has set.
 
     Parameters
     ----------
@@ -298,9 +310,11 @@ def empty_large(
     decoder : DecoderShape or None
     precision : str
         Keras' policy, of the encoder.
+    dropout : float
+        See `Large`.
     """
     layers, classes = config["large"]["layers"], len(labels_of(config))
-    return Large(layers, classes, 0.0, precision, dim, dim // HEAD_WIDTH, decoder)
+    return Large(layers, classes, dropout, precision, dim, dim // HEAD_WIDTH, decoder)
 
 
 def decoder_shape(config: dict[str, Any]) -> DecoderShape | None:

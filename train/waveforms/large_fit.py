@@ -10,11 +10,18 @@ import numpy as np
 from keras import ops
 
 from edge.errors import EdgelidError
+from train.waveforms.adapters import adapt
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import save_parts, starting_weights
+from train.waveforms.checkpoint import fingerprint, load_parts, save_parts, starting_weights
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.judge import Judge, select
-from train.waveforms.large import Large, decoder_shape, labels_of, large_front_end
+from train.waveforms.large import (
+    decoder_shape,
+    empty_large,
+    labels_of,
+    large_front_end,
+    width_of,
+)
 from train.waveforms.lessons import (
     augmented_waves,
     clean_waves,
@@ -24,7 +31,9 @@ from train.waveforms.lessons import (
 )
 from train.waveforms.linear import Linear
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
+from train.waveforms.state import load_state, save_state
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
+from train.waveforms.voices import draw_voices, voice_maps, voiced
 
 HEAD_BATCH_S = 3.0  # a batch for the head has as many windows of any length as a step has of this
 
@@ -59,15 +68,21 @@ class _Run:
         self._front_end = large_front_end()
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         dropout = self._settings.get("dropout", 0.1)
-        layers, decoder = self._settings["layers"], decoder_shape(config)
-        self._model = Large(layers, len(labels), dropout, given.precision, decoder=decoder)
         arrays = starting_weights(given.start)
         try:
+            self._model = empty_large(
+                config, width_of(arrays), decoder_shape(config), given.precision, dropout
+            )
             self._model.load_arrays(arrays)
         except (KeyError, ValueError) as error:
             raise EdgelidError(
                 f"{given.start} is not of the sizes that the configuration tells"
             ) from error
+        self._told: dict[str, Any] = {"config": config}
+        if adapters := self._settings.get("adapters"):
+            # By which `attach` knows what these belong to.
+            self._told["adapted"] = fingerprint([self._model.encoder])
+            adapt(self._model.encoder, adapters["rank"], adapters["first"], config["seed"])
         self.is_fitted = "head/kernel" in arrays or "large/0" in arrays
         tts_weight = self._settings.get("tts_weight", 0.6)
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
@@ -75,26 +90,38 @@ class _Run:
         self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
         self._constants = {
             s: room_constants(segments, self._drawer, samples_of(round(s * 100)))
-            | {"bank": self._bank}
+            | {"bank": self._bank, "frames_like": np.zeros(round(s * 100), np.float32)}
             for s in set(self._settings["lengths_s"])
         }
+        self._other_voices = self._settings.get("other_voices", 0.0)
+        self._maps = voice_maps(self._front_end)
         self._clock, self._clips = Clock(given.limit_s), 0
         self._best: dict[str, Any] | None = None
 
+    def _length_s(self, turn: int) -> float:
+        lengths_s = self._settings["lengths_s"]
+        return float(lengths_s[turn % len(lengths_s)])
+
+    def _size(self, windows_s: float) -> int:
+        audio_s = self._settings["batch_s"] * self._given.batch_scale
+        return max(8, int(audio_s / windows_s) // 8 * 8)
+
     def _draw(self, turn: int, windows_s: float | None = None) -> tuple[float, int, Draw]:
         """Length in seconds, number and draw of the windows of a turn."""
-        lengths_s = self._settings["lengths_s"]
-        s = lengths_s[turn % len(lengths_s)]
-        audio_s = self._settings["batch_s"] * self._given.batch_scale
-        size = max(8, int(audio_s / (windows_s or s)) // 8 * 8)
+        s = self._length_s(turn)
+        size = self._size(windows_s or s)
         frames = round(s * 100)
         mels = self._front_end.mels
-        return s, size, self._drawer.batch(size, samples_of(frames), frames, mels)
+        draw = self._drawer.batch(size, samples_of(frames), frames, mels)
+        if self._other_voices:
+            draw |= draw_voices(self._drawer.rng, draw["rate"], self._other_voices)
+        return s, size, draw
 
     def _features(self, draw: Any, constants: Any) -> Any:
-        samples = samples_of(draw["frames_like"].shape[0])
+        samples = samples_of(constants["frames_like"].shape[0])
         wave = augmented_waves(clean_waves(draw, constants, samples), draw, constants)
-        return log_mel(wave, self._front_end, self._filters)
+        features = log_mel(wave, self._front_end, self._filters)
+        return voiced(features, draw, self._maps) if self._other_voices else features
 
     def fit_head(self) -> None:
         """Fit the linear layer to pooled statistics of the encoder as it came.
@@ -111,7 +138,6 @@ class _Run:
         found, labels = [], []
         for turn in range(self._settings["head_batches"]):
             s, _, draw = self._draw(turn, HEAD_BATCH_S)
-            draw["frames_like"] = np.zeros(round(s * 100), np.float32)
             values = [v.value for v in self._model.variables]
             found.append(np.asarray(pooled(values, draw, self._constants[s])))
             labels.append(draw["labels"])
@@ -129,19 +155,26 @@ class _Run:
         return loss, {"loss": loss, "hit": hits(logits, draw["labels"])}
 
     def fit(self) -> None:
-        """Fine-tune all layers until the steps or the time are over."""
+        """Fine-tune until the steps or the time are over; a run that was stopped goes on."""
         settings, given, model = self._settings, self._given, self._model
+        encoder = {id(v) for v in model.encoder.variables}
         stepper = Stepper(
             [model],
             self._loss,
-            lambda path: settings["encoder_rate" if "encoder" in path else "head_rate"],
+            lambda v: settings["encoder_rate" if id(v) in encoder else "head_rate"],
             settings.get("weight_decay", 0.01),
             settings.get("average_decay", 0.998),
+            towers=given.towers,
         )
-        steps, clock = given.steps or settings["steps"], Clock(given.limit_s)
-        for step in range(steps):
+        begun, spent_s = load_state(given.output, stepper)
+        if begun:
+            self._best = load_parts(given.output)[1]["scores"]
+            self._clips = sum(self._size(self._length_s(turn)) for turn in range(begun))
+            self._drawer.rng = np.random.default_rng([self._config["seed"], begun])
+        steps = given.steps or settings["steps"]
+        self._clock = clock = Clock(given.limit_s, spent_s)
+        for step in range(begun, steps):
             s, size, draw = self._draw(step)
-            draw["frames_like"] = np.zeros(round(s * 100), np.float32)
             kept = self._drawer.rng.random((size, model.pooled)) > model.dropout
             draw["drop"] = kept.astype(np.float32) / (1 - model.dropout)
             share = rate_factor(clock.progress(step, steps))
@@ -149,8 +182,11 @@ class _Run:
             self._clips += size
             last = step + 1 == steps or clock.over
             if step % given.log_every == 0 or last:
-                report(step + 1, clock, self._clips, figures)
+                report(
+                    step + 1, clock, self._clips, {f"{name}{s:g}": v for name, v in figures.items()}
+                )
             if last or clock.due(given.evaluate_every_s):
+                save_state(given.output, stepper, step + 1, clock.spent_s)
                 stepper.settle()
                 self.evaluate(step + 1)
             if last:
@@ -162,5 +198,5 @@ class _Run:
         print(f"dev {step} {self._clock.spent_s:.0f} s", json.dumps(score), flush=True)
         if self._best is None or select(score) > select(self._best):
             self._best = score
-            told = {"config": self._config, "steps": step, "clips": self._clips, "scores": score}
+            told = self._told | {"steps": step, "clips": self._clips, "scores": score}
             save_parts(self._given.output, self._model.arrays(), told)

@@ -143,7 +143,7 @@ def fit_stem(
         return error, {"error": error / (power + 1e-6), "unlike": cosine}
 
     stepper = Stepper(
-        [Stem(trunk)], loss, lambda path: RATE, WEIGHT_DECAY, AVERAGE_DECAY, towers=towers
+        [Stem(trunk)], loss, lambda _: RATE, WEIGHT_DECAY, AVERAGE_DECAY, towers=towers
     )
     step, spent_s = load_state(output, stepper)
     clock = Clock(limit_s, spent_s)

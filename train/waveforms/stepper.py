@@ -87,7 +87,7 @@ class Stepper:
         ``loss(outs, draw, constants) -> (loss, figures)`` where ``outs(i, *args)`` calls the i-th
         model in training.
     rates : callable
-        From a variable's path to its peak learning rate.
+        From a variable to its peak learning rate.
     weight_decay : float
         Of matrices.
     decay : float
@@ -104,7 +104,7 @@ class Stepper:
         self,
         models: list[Any],
         loss: Callable[..., Any],
-        rates: Callable[[str], float],
+        rates: Callable[[Any], float],
         weight_decay: float,
         decay: float,
         new: Sequence[Any] = (),
@@ -115,7 +115,7 @@ class Stepper:
         self.counts = [len(m.trainable_variables) for m in models]
         self.rest = [len(m.non_trainable_variables) for m in models]
         self.norms = [_places_of_statistics(m) for m in models]
-        self.rates = [rates(v.path) for v in self.variables]
+        self.rates = [rates(v) for v in self.variables]
         self.decays = [weight_decay if len(v.shape) > 1 else 0.0 for v in self.variables]
         self.new = [any(v is x for x in new) for v in self.variables]
         self.begin()

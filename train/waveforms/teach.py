@@ -78,13 +78,14 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
     lessons = LargeLessons(model, whisper, student, windows_s, segments, weights)
     judge = Judge(segments, labels, given.most)
     filters = ops.convert_to_tensor(filterbank(front_end))
+    encoder = {id(v) for v in model.encoder.variables}
     stepper = Stepper(
         [model],
         lessons.loss,
-        lambda path: rates["encoder" not in path],
+        lambda v: rates[id(v) not in encoder],
         settings.get("weight_decay", 0.0),
         settings.get("average_decay", 0.998),
-        [v for v in model.trainable_variables if "encoder" not in v.path],
+        [v for v in model.trainable_variables if id(v) not in encoder],
     )
     size = max(8, int(batch * given.batch_scale) // 8 * 8)
     stepper.step(lessons.draw(size), lessons.constants, 0.0)  # compiles before the clock runs

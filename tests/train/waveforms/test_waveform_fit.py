@@ -522,6 +522,14 @@ def test_whisper_teaches_the_large_model(
         )
         assert any(not np.array_equal(x, y) for x, y in both) == learns, name
 
+    still = teach_config()
+    still["teach"] |= {"encoder_rate": 0.0, "steps": 2}
+    teach(still, bank, given)
+    after, _ = load_large(tmp_path / "taught.npz")
+    for x, y in zip(after.encoder.get_weights(), begun.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert not np.array_equal(after.said.get_weights(), begun.said.get_weights())
+
 
 @pytest.mark.slow
 def test_whisper_teaches_who_has_a_decoder(large: Path, bank: Segments, tmp_path: Path) -> None:
@@ -674,6 +682,47 @@ def test_an_encoder_gets_a_head_and_a_decoder(
     np.savez(start, nothing=np.zeros(1))
     with pytest.raises(EdgelidError, match="nor an encoder of so many layers"):
         graft_decoder(config, bank, given)
+
+
+@pytest.mark.slow
+def test_a_large_model_learns_beside_whispers_matrices(
+    bank: Segments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And goes on when it was stopped; what it learnt is kept without Whisper's weights."""
+    from train.waveforms.balance import balance_large
+    from train.waveforms.detached import attach, detach
+    from train.waveforms.graft import graft_decoder
+    from train.waveforms.large_fit import fit_large
+    from train.waveforms.published import read_encoder
+
+    monkeypatch.setattr("train.waveforms.asked.WINDOWS", {1.0: 64})
+    weights, start = tmp_path / "model.bin", tmp_path / "encoder.npz"
+    weights.write_bytes(ctranslate2(tiny_arrays()))
+    np.savez(start, **read_encoder(weights, 1))
+    config, begun = tomllib.loads(LARGE), tmp_path / "begun.npz"
+    decoder = {"steps": [0], "width": 8, "heads": 2, "channels": 8, "feed": 16}
+    config["large"] |= {"decoder": decoder, "epochs": 1, "decoder_rate": 1e-4}
+    config["large"] |= {"adapters": {"rank": 2, "first": 0}, "encoder_rate": 1e-2}
+    config["large"] |= {"weight_decay": 0.0, "average_decay": 0.1, "other_voices": 0.5}
+    graft_decoder(config, bank, options(start=start, weights=[weights], output=begun))
+    given = {"start": begun, "output": tmp_path / "learnt.npz", "towers": 2}
+    fit_large(config, bank, options(steps=2, **given))
+    arrays, told = load_parts(given["output"])
+    assert sum(name.startswith("adapter/0/") for name in arrays) == 8
+    assert told["steps"] == 2
+    fit_large(config, bank, options(steps=3, **given))
+
+    balanced, rest, whole = (tmp_path / f"{name}.npz" for name in ("even", "rest", "whole"))
+    balance_large(given["output"], bank, 0.0, balanced)
+    detach(balanced, rest)
+    attach(rest, weights, whole)
+    moved = False
+    for first, a, b in zip(
+        *(load_large(file)[0].get_weights() for file in (begun, balanced, whole)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+        moved |= bool(np.abs(a - first).max() > 1e-3 and a.ndim == 2)
+    assert moved
 
 
 @pytest.mark.slow
