@@ -256,9 +256,13 @@ def _check_output(file: Path) -> None:
 def run_average(options: argparse.Namespace) -> None:
     """``average``."""
     from train.model.checkpoint import load_checkpoint
-    from train.waveforms.average import averaged
+    from train.waveforms.average import average_large, averaged
+    from train.waveforms.checkpoint import is_large
 
     _check_output(options.output)
+    if is_large(options.after):
+        average_large(options.before, options.after, options.share, options.output)
+        return
     before, after = load_checkpoint(options.before), load_checkpoint(options.after)
     averaged(before, after, options.share).save(options.output)
 

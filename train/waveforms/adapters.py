@@ -54,6 +54,14 @@ def learnt_beside(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: value for name, value in arrays.items() if name.startswith(NAME)}
 
 
+def scaled(adapters: Mapping[str, np.ndarray], share: float) -> dict[str, np.ndarray]:
+    """Adapters whose products are a share of what they were."""
+    return {
+        name: share * value.astype(np.float32) if name.endswith("/b") else value
+        for name, value in adapters.items()
+    }
+
+
 def merged(model: keras.Model, encoder: Encoder) -> list[np.ndarray]:
     """Weights of a model as if the matrices of its encoder had learnt themselves."""
     whole, beside = {}, set()

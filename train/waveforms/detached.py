@@ -43,9 +43,10 @@ def detach(file: Path, output: Path) -> None:
         for part in PARTS
         for i, value in enumerate(getattr(model, part).get_weights())
     }
-    whose = told.get("adapted") or fingerprint([model.encoder])
+    beside = learnt_beside(arrays)
+    whose = told["adapted"] if beside else fingerprint([model.encoder])
     encoder = {"dim": model.dim, "fingerprint": whose}
-    save_parts(output, kept | learnt_beside(arrays), told | {"encoder": encoder})
+    save_parts(output, kept | beside, told | {"encoder": encoder})
 
 
 def attach(file: Path, weights: Path, output: Path) -> None:

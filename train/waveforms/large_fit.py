@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from edge.errors import EdgelidError
-from train.waveforms.adapters import adapt
+from train.waveforms.adapters import adapt, learnt_beside
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint, load_parts, save_parts, starting_weights
 from train.waveforms.draws import Draw, Drawer
@@ -80,6 +80,11 @@ class _Run:
             ) from error
         self._told: dict[str, Any] = {"config": config}
         if adapters := self._settings.get("adapters"):
+            if learnt_beside(arrays):
+                raise EdgelidError(
+                    f"{given.start} has learnt beside its matrices already: start with what that "
+                    "run began with"
+                )
             # By which `attach` knows what these belong to.
             self._told["adapted"] = fingerprint([self._model.encoder])
             adapt(self._model.encoder, adapters["rank"], adapters["first"], config["seed"])

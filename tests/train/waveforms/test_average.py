@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ import pytest
 from edge.errors import EdgelidError
 from train.model.checkpoint import load_checkpoint
 from train.model.shipped import TRUNK
-from train.waveforms.average import averaged
+from train.waveforms.adapters import adapt
+from train.waveforms.average import average_large, averaged
+from train.waveforms.checkpoint import fingerprint, load_parts, save_parts
+from train.waveforms.large import Large, load_large
 
 
 def test_between_both() -> None:
@@ -30,3 +35,48 @@ def test_of_one_network_only() -> None:
     after = replace(before, config=replace(before.config, model=network))
     with pytest.raises(EdgelidError, match="differ in network"):
         averaged(before, after, 0.5)
+
+
+DIM = 64  # a head of attention of the large model is as wide
+TOLD: dict[str, Any] = {"config": {"data": {"languages": ["de", "en"]}, "large": {"layers": 1}}}
+
+
+def large_before(file: Path) -> Large:
+    model = Large(1, 4, dim=DIM, heads=1)
+    save_parts(file, model.arrays(), TOLD)
+    return load_large(file)[0]
+
+
+def large_after(model: Large, file: Path, is_adapted: bool) -> None:
+    told = TOLD | {"scores": {"3s": 1}}
+    if is_adapted:
+        told |= {"adapted": fingerprint([model.encoder])}
+        adapt(model.encoder, 2)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign_add(rng.normal(0, 0.1, variable.shape))
+    save_parts(file, model.arrays(), told)
+
+
+@pytest.mark.parametrize("is_adapted", [False, True])
+def test_between_both_large_models(is_adapted: bool, tmp_path: Path) -> None:
+    before, after, between = (tmp_path / f"{name}.npz" for name in ("before", "after", "between"))
+    large_after(large_before(before), after, is_adapted)
+    average_large(before, after, 0.25, between)
+    weights = [load_large(file)[0].get_weights() for file in (before, after, between)]
+    moved = 0.0
+    for old, new, found in zip(*weights, strict=True):
+        np.testing.assert_allclose(found, old + 0.25 * (new - old), atol=2e-3)
+        moved = max(moved, float(np.abs(new - old).max()))
+    assert moved > 0.05
+    arrays, told = load_parts(between)
+    assert any(name.startswith("adapter/") for name in arrays) == is_adapted
+    assert told["scores"] == {} and ("adapted" in told) == is_adapted
+
+
+def test_of_one_run_only(tmp_path: Path) -> None:
+    before, after, other = (tmp_path / f"{name}.npz" for name in ("before", "after", "other"))
+    large_after(large_before(before), after, True)
+    large_before(other)
+    with pytest.raises(EdgelidError, match="is of no run that began with"):
+        average_large(other, after, 0.5, tmp_path / "between.npz")
