@@ -31,7 +31,7 @@ from train.waveforms.lessons import (
 )
 from train.waveforms.linear import Linear
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
-from train.waveforms.state import load_state, save_state
+from train.waveforms.state import load_state, save_state, state_file
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
 from train.waveforms.voices import draw_voices, voice_maps, voiced
 
@@ -49,12 +49,31 @@ def fit_large(config: dict[str, Any], segments: Segments, given: argparse.Namesp
         The decoded bank.
     given : Namespace
         Options of ``python -m train.waveforms large``.
+
+    Raises
+    ------
+    EdgelidError
+        If the configuration lacks something, or the weights do not fit it.
     """
     run = _Run(config, segments, given)
-    if not run.is_fitted:
+    if not run.is_fitted and not state_file(given.output).exists():
         run.fit_head()
         run.evaluate(0)
     run.fit()
+
+
+def _check(settings: dict[str, Any], is_fitted: bool) -> None:
+    """Raise EdgelidError unless there is all that a run needs."""
+    course = ["steps", "batch_s", "lengths_s", "encoder_rate", "head_rate"]
+    if not is_fitted:
+        course += ["head_batches", "head_penalty"]
+    tables = [("large", settings, course)]
+    if "adapters" in settings:
+        tables.append(("large.adapters", settings["adapters"], ["rank", "first"]))
+    for title, table, names in tables:
+        for name in names:
+            if name not in table:
+                raise EdgelidError(f"[{title}] lacks {name}")
 
 
 class _Run:
@@ -78,6 +97,8 @@ class _Run:
             raise EdgelidError(
                 f"{given.start} is not of the sizes that the configuration tells"
             ) from error
+        self.is_fitted = "head/kernel" in arrays or "large/0" in arrays
+        _check(self._settings, self.is_fitted)
         self._told: dict[str, Any] = {"config": config}
         if adapters := self._settings.get("adapters"):
             if learnt_beside(arrays):
@@ -88,7 +109,6 @@ class _Run:
             # By which `attach` knows what these belong to.
             self._told["adapted"] = fingerprint([self._model.encoder])
             adapt(self._model.encoder, adapters["rank"], adapters["first"], config["seed"])
-        self.is_fitted = "head/kernel" in arrays or "large/0" in arrays
         tts_weight = self._settings.get("tts_weight", 0.6)
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
         self._judge = Judge(segments, labels, given.most)

@@ -706,6 +706,11 @@ def test_a_large_model_learns_beside_whispers_matrices(
     config["large"] |= {"weight_decay": 0.0, "average_decay": 0.1, "other_voices": 0.5}
     graft_decoder(config, bank, options(start=start, weights=[weights], output=begun))
     given = {"start": begun, "output": tmp_path / "learnt.npz", "towers": 2}
+    for lacking, said in (("head_rate", r"\[large\] lacks head_rate"), ("adapters", "lacks rank")):
+        less = {k: v for k, v in config["large"].items() if k != lacking}
+        less |= {"adapters": {"first": 0}} if lacking == "adapters" else {}
+        with pytest.raises(EdgelidError, match=said):
+            fit_large(config | {"large": less}, bank, options(**given))
     fit_large(config, bank, options(steps=2, **given))
     arrays, told = load_parts(given["output"])
     assert sum(name.startswith("adapter/0/") for name in arrays) == 8
