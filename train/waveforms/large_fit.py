@@ -119,7 +119,7 @@ class _Run:
             for s in set(self._settings["lengths_s"])
         }
         self._other_voices = self._settings.get("other_voices", 0.0)
-        self._maps = voice_maps(self._front_end)
+        self._maps = voice_maps(self._front_end) if self._other_voices else None
         self._clock, self._clips = Clock(given.limit_s), 0
         self._best: dict[str, Any] | None = None
 
@@ -138,7 +138,7 @@ class _Run:
         frames = round(s * 100)
         mels = self._front_end.mels
         draw = self._drawer.batch(size, samples_of(frames), frames, mels)
-        if self._other_voices:
+        if self._maps:
             draw |= draw_voices(self._drawer.rng, draw["rate"], self._other_voices)
         return s, size, draw
 
@@ -146,7 +146,7 @@ class _Run:
         samples = samples_of(constants["frames_like"].shape[0])
         wave = augmented_waves(clean_waves(draw, constants, samples), draw, constants)
         features = log_mel(wave, self._front_end, self._filters)
-        return voiced(features, draw, self._maps) if self._other_voices else features
+        return voiced(features, draw, self._maps) if self._maps else features
 
     def fit_head(self) -> None:
         """Fit the linear layer to pooled statistics of the encoder as it came.

@@ -65,7 +65,7 @@ class Parts(NamedTuple):
     output: Any
 
 
-class Linear(keras.layers.Dense):  # type: ignore[misc]
+class AdaptableDense(keras.layers.Dense):  # type: ignore[misc]
     """A linear layer that can learn through few channels beside it (Hu et al. 2022, "LoRA").
 
     Keras adds their product to the matrix, and so asks for the gradient of the whole matrix. Here
@@ -89,14 +89,14 @@ class Layer(keras.layers.Layer):  # type: ignore[misc]
         self.heads = heads
         kind = self.dtype_policy
         self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=kind, name="an")
-        self.qkv = Linear(3 * dim, dtype=kind, name="qkv")
-        self.out = Linear(dim, dtype=kind, name="out")
+        self.qkv = AdaptableDense(3 * dim, dtype=kind, name="qkv")
+        self.out = AdaptableDense(dim, dtype=kind, name="out")
         self.feed_norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=kind, name="fn")
-        self.up = Linear(4 * dim, dtype=kind, name="up")
-        self.down = Linear(dim, dtype=kind, name="down")
+        self.up = AdaptableDense(4 * dim, dtype=kind, name="up")
+        self.down = AdaptableDense(dim, dtype=kind, name="down")
 
     @property
-    def linear(self) -> tuple[Linear, ...]:
+    def linear(self) -> tuple[AdaptableDense, ...]:
         """Its linear layers."""
         return self.qkv, self.out, self.up, self.down
 

@@ -617,6 +617,23 @@ def test_large_gets_a_decoder(
     )
 
 
+def whispers_own(folder: Path) -> tuple[Path, Path]:
+    """Weights of a tiny Whisper, and its encoder alone."""
+    from train.waveforms.published import read_encoder
+
+    weights, encoder = folder / "model.bin", folder / "encoder.npz"
+    weights.write_bytes(ctranslate2(tiny_arrays()))
+    np.savez(encoder, **read_encoder(weights, 1))
+    return weights, encoder
+
+
+def graft_config() -> dict[str, Any]:
+    config = tomllib.loads(LARGE)
+    decoder = {"steps": [0], "width": 8, "heads": 2, "channels": 8, "feed": 16}
+    config["large"] |= {"decoder": decoder, "epochs": 2, "decoder_rate": 1e-4}
+    return config
+
+
 @pytest.mark.slow
 def test_an_encoder_gets_a_head_and_a_decoder(
     bank: Segments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -624,15 +641,9 @@ def test_an_encoder_gets_a_head_and_a_decoder(
     """Of another width; and what was heard is kept, and found again."""
     from train.waveforms.detached import attach, detach
     from train.waveforms.graft import graft_decoder
-    from train.waveforms.published import read_encoder
 
     monkeypatch.setattr("train.waveforms.asked.WINDOWS", {1.0: 128, 3.0: 64})
-    weights, start = tmp_path / "model.bin", tmp_path / "encoder.npz"
-    weights.write_bytes(ctranslate2(tiny_arrays()))
-    np.savez(start, **read_encoder(weights, 1))
-    config, windows = tomllib.loads(LARGE), tmp_path / "windows"
-    decoder = {"steps": [0], "width": 8, "heads": 2, "channels": 8, "feed": 16}
-    config["large"] |= {"decoder": decoder, "epochs": 2, "decoder_rate": 1e-4}
+    (weights, start), config, windows = whispers_own(tmp_path), graft_config(), tmp_path / "windows"
     given = options(
         start=start, weights=[weights], output=tmp_path / "grafted.npz", windows=windows
     )
@@ -693,15 +704,9 @@ def test_a_large_model_learns_beside_whispers_matrices(
     from train.waveforms.detached import attach, detach
     from train.waveforms.graft import graft_decoder
     from train.waveforms.large_fit import fit_large
-    from train.waveforms.published import read_encoder
 
     monkeypatch.setattr("train.waveforms.asked.WINDOWS", {1.0: 64})
-    weights, start = tmp_path / "model.bin", tmp_path / "encoder.npz"
-    weights.write_bytes(ctranslate2(tiny_arrays()))
-    np.savez(start, **read_encoder(weights, 1))
-    config, begun = tomllib.loads(LARGE), tmp_path / "begun.npz"
-    decoder = {"steps": [0], "width": 8, "heads": 2, "channels": 8, "feed": 16}
-    config["large"] |= {"decoder": decoder, "epochs": 1, "decoder_rate": 1e-4}
+    (weights, start), config, begun = whispers_own(tmp_path), graft_config(), tmp_path / "begun.npz"
     config["large"] |= {"adapters": {"rank": 2, "first": 0}, "encoder_rate": 1e-2}
     config["large"] |= {"weight_decay": 0.0, "average_decay": 0.1, "other_voices": 0.5}
     graft_decoder(config, bank, options(start=start, weights=[weights], output=begun))
