@@ -33,6 +33,9 @@ ROWS_MEMBER = "anchors.npy"
 MAX_ANCHORS = 20_000
 MAX_COMPONENTS = 256
 COMPONENT_STEP = 1 / 24  # of int8: five standard deviations to either side
+# What is coarse compresses: a third of a deviation, and six bits of each direction, are enough.
+COARSE_STEPS = 8
+MANTISSA_BITS = 5  # of the ten that float16 keeps
 _FLAGS = 2  # behind coordinates and scores: the class, and whether it is held out
 
 
@@ -165,16 +168,28 @@ def anchor_members(
     chosen = directions[:, order]
     chosen *= np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(len(order))])
     projection = chosen / np.sqrt(np.maximum(variances[order], 1e-6)) / spread[:, None]
-    stored = np.concatenate([mean[:, None], projection], axis=1).astype(np.float16)
+    stored = np.concatenate([mean[:, None], _coarse(projection)], axis=1).astype(np.float16)
     wide = stored.astype(np.float64)
-    steps = np.rint((values - wide[:, 0]) @ wide[:, 1:] / COMPONENT_STEP).clip(-128, 127)
-    rows = np.concatenate([steps, scores, classes[:, None], held[:, None]], axis=1)
+    most = 127 // COARSE_STEPS
+    steps = np.rint((values - wide[:, 0]) @ wide[:, 1:] / (COMPONENT_STEP * COARSE_STEPS))
+    rows = np.concatenate(
+        [steps.clip(-most, most) * COARSE_STEPS, scores, classes[:, None], held[:, None]], axis=1
+    )
     told = {"format_version": FORMAT_VERSION, "graph_sha256": graph_sha256}
     return {
         DESCRIPTION_MEMBER: json.dumps(told, indent=1, sort_keys=True).encode(),
         PROJECTION_MEMBER: _packed(stored),
-        ROWS_MEMBER: _packed(rows.astype(np.int8)),
+        # A column's values lie one behind another, as they are alike.
+        ROWS_MEMBER: _packed(np.asfortranarray(rows.astype(np.int8))),
     }
+
+
+def _coarse(values: Float64Array) -> Float64Array:
+    """Rounded to so few bits of the mantissa."""
+    mantissas, exponents = np.frexp(values)
+    scale = 2 ** (MANTISSA_BITS + 1)
+    rounded: Float64Array = np.ldexp(np.rint(mantissas * scale) / scale, exponents)
+    return rounded
 
 
 def _packed(array: npt.NDArray[Any]) -> bytes:
