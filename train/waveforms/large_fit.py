@@ -218,10 +218,13 @@ class _Run:
                 break
 
     def evaluate(self, step: int) -> None:
-        """Score on development speech, and keep the model if it is the best so far."""
+        """Score on development speech, and keep the model: what learns little as it is now, to be
+        averaged with what it began with, and what learns all if it is the best so far.
+        """
         score = self._judge.large(self._model, self._filters, self._front_end, self._bank)
         print(f"dev {step} {self._clock.spent_s:.0f} s", json.dumps(score), flush=True)
-        if self._best is None or select(score) > select(self._best):
+        adapted = "adapted" in self._told
+        if adapted or self._best is None or select(score) > select(self._best):
             self._best = score
             told = self._told | {"steps": step, "clips": self._clips, "scores": score}
             save_parts(self._given.output, self._model.arrays(), told)
