@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.audio.resample import resampled
 from edge.belief import Opinion
 from edge.classifier import StreamingClassifier, calibrated, class_mask, filled, masked
 from edge.errors import EdgelidError
@@ -31,10 +30,6 @@ from edge.model.modelfile import (
 # once for every other frame of three seconds.
 SECONDS_A_BYTE = 3e-8
 ENOUGH_S = 3.0  # to be heard at once of a voice, where more is possible
-# What is briefer than this share of a window is heard three times behind one another, at 92, 100
-# and 108 % of its length: as from three people, of whom a model is less often wrong about all.
-BRIEF = 0.5
-RATES_HZ = (17_391, SAMPLE_RATE_HZ, 14_815)  # as if it had been recorded at these
 
 
 @dataclass(frozen=True)
@@ -80,14 +75,9 @@ class Span:
         """How much it hears of so many."""
         return min(max(1, samples - self.more_samples) / SAMPLE_RATE_HZ, self.longest_s)
 
-    def is_brief(self, samples: int) -> bool:
-        """Whether so many are heard several times."""
-        return self.shortest_s < self.longest_s and self.heard_s(samples) < BRIEF * self.window_s
-
     def work(self, samples: int) -> float:
         """How much there is to compute for so many, as a share of that for `window_s`."""
-        times = len(RATES_HZ) if self.is_brief(samples) else 1
-        return max(times * self.heard_s(samples), self.shortest_s) / self.window_s
+        return max(self.heard_s(samples), self.shortest_s) / self.window_s
 
 
 class Expert:
@@ -173,8 +163,6 @@ class Expert:
             values: list[float] = heard[-1][0].probabilities.tolist()
             return values
         assert isinstance(self._graphs, WindowGraph)
-        if self.span.is_brief(len(samples)):
-            samples = at_several_speeds(samples)
         frames = self._front_end.log_mel(samples)
         count = self._graphs.fitting(len(frames))
         frames = filled(frames, count, self._front_end.silence)
@@ -228,12 +216,6 @@ class ExpertFile:
         model = read_model(self.path)
         # One thread: its processor time is that of the thread which asks.
         return Expert(model, open_model(model, 1), self._labels)
-
-
-def at_several_speeds(samples: Float32Array) -> Float32Array:
-    """Samples behind one another at each of `RATES_HZ`, shape (m,)."""
-    each = [part for rate_hz in RATES_HZ for part in resampled([samples[:, None]], rate_hz, 1)]
-    return np.concatenate([samples[:0], *each])
 
 
 def in_classes(
