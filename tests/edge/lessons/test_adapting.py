@@ -82,6 +82,7 @@ def test_the_model_that_comes_along_carries_anchors(model: ModelFile) -> None:
     cut = np.abs(steps) >= 127 // COARSE_STEPS
     assert cut.mean() < 0.001
     np.testing.assert_allclose(learnt[:, ~cut.any(axis=0)].std(axis=0), 1.0, atol=0.01)
+    assert len(model.graph) < 3_000_000
     assert model.size_bytes < 3_000_000
 
 
