@@ -67,10 +67,10 @@ def parser() -> argparse.ArgumentParser:
         "--precision", default="mixed_bfloat16", help="float32 where a processor lacks bfloat16"
     )
     hear.set_defaults(run_command=run_hear)
-    average = commands.add_parser("average", help="weights between those of two checkpoints")
-    average.add_argument("before", type=Path, help="with which a run began")
-    average.add_argument("after", type=Path, help="what it came to")
-    average.add_argument("--share", type=float, required=True, help="of the second")
+    average = commands.add_parser("average", help="weights between those of checkpoints")
+    average.add_argument("before", type=Path, help="with which the runs began")
+    average.add_argument("after", type=Path, nargs="+", help="what a run came to")
+    average.add_argument("--share", type=float, nargs="+", required=True, help="of the way to each")
     average.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     average.set_defaults(run_command=run_average)
     grow = commands.add_parser("grow", help="add blocks that change nothing until they learn")
@@ -260,11 +260,15 @@ def run_average(options: argparse.Namespace) -> None:
     from train.waveforms.checkpoint import is_large
 
     _check_output(options.output)
-    if is_large(options.after):
-        average_large(options.before, options.after, options.share, options.output)
+    if len(options.share) != len(options.after):
+        raise EdgelidError("--share takes as many numbers as there are checkpoints after the first")
+    if is_large(options.before):
+        runs = list(zip(options.after, options.share, strict=True))
+        average_large(options.before, runs, options.output)
         return
-    before, after = load_checkpoint(options.before), load_checkpoint(options.after)
-    averaged(before, after, options.share).save(options.output)
+    after = [load_checkpoint(file) for file in options.after]
+    before = load_checkpoint(options.before)
+    averaged(before, list(zip(after, options.share, strict=True))).save(options.output)
 
 
 def run_grow(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ few numbers by which voices could be learnt by heart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -54,11 +54,23 @@ def learnt_beside(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: value for name, value in arrays.items() if name.startswith(NAME)}
 
 
-def scaled(adapters: Mapping[str, np.ndarray], share: float) -> dict[str, np.ndarray]:
-    """Adapters whose products are a share of what they were."""
+def joined(runs: Sequence[tuple[Mapping[str, np.ndarray], float]]) -> dict[str, np.ndarray]:
+    """Adapters whose products are a sum of shares of those of several runs.
+
+    Parameters
+    ----------
+    runs : sequence of (mapping of str to ndarray, float)
+        Of :func:`adapters_of`, and their shares. They may be of different layers and ranks.
+    """
+    parts: dict[str, list[np.ndarray]] = {}
+    for adapters, share in runs:
+        for name, value in adapters.items():
+            factor = share if name.endswith("/b") else 1.0
+            parts.setdefault(name, []).append(factor * value.astype(np.float32))
+    # Channels beside channels: (in, ranks) times (ranks, out) is the sum of the products.
     return {
-        name: share * value.astype(np.float32) if name.endswith("/b") else value
-        for name, value in adapters.items()
+        name: np.concatenate(found, axis=0 if name.endswith("/b") else 1)
+        for name, found in parts.items()
     }
 
 

@@ -35,6 +35,10 @@ def said(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
         (["pack", "{0}/none.toml", "--corpus", "{0}", "--output", "{0}/p"], "cannot read"),
         (["pack", "{0}/bad.toml", "--corpus", "{0}", "--output", "{0}/p"], "is not valid TOML"),
         (["large", "{0}/none.toml", "--bank", "{0}", "--output", "{0}/l.npz"], "give --start"),
+        (
+            ["average", *["{0}/a.npz"] * 2, "--share", "1", "2", "--output", "{0}/c.npz"],
+            "as many numbers as there are",
+        ),
     ],
 )
 def test_one_sentence(
