@@ -65,18 +65,18 @@ def average_large(before: Path, runs: Sequence[tuple[Path, float]], output: Path
         If a run did not begin there.
     """
     begun, labels = large_of(*load_parts(before))
+    whose = (None, fingerprint([begun.encoder]))  # of a run without adapters, and of one with them
     old = begun.get_weights()
     told: dict[str, Any] = {}
     weights, beside = list(old), []
     for after, share in runs:
         arrays, told = load_parts(after)
         model, known = large_of(arrays, told)
-        whose = told.get("adapted")
         new = model.get_weights()
         if (
             labels != known
             or [w.shape for w in old] != [w.shape for w in new]
-            or whose not in (None, fingerprint([begun.encoder]))
+            or told.get("adapted") not in whose
         ):
             raise EdgelidError(f"{after} is of no run that began with {before}")
         weights = [w + share * (b - a) for w, a, b in zip(weights, old, new, strict=True)]
