@@ -18,7 +18,6 @@ from convert.held_out_audio import HeldOut, held_out_audio
 from convert.output import check_output, write_model
 from convert.parity import Parity, Score, compare, features, trained_scores
 from convert.proof import Proof
-from convert.ranges import fitted_int8
 from convert.representative_audio import (
     Representative,
     of_corpus,
@@ -31,6 +30,8 @@ from convert.stream_vs_window import check_window
 from convert.streaming_graph import (
     StreamingModule,
     WholeWindow,
+    representative_samples,
+    to_int8,
     window_to_tflite,
 )
 from convert.tensor_errors import check_streams, tensor_errors
@@ -289,7 +290,7 @@ class _Source:
     def converted(self, chosen: Representative, settings: Settings) -> Converted:
         """The graph, quantised with the chosen audio."""
         make = _streaming if settings.mode == "stream" else _whole_window
-        return make(self, chosen, settings)
+        return make(self.trunk, self.head, self.front_end, chosen, settings)
 
     def description(self, converted: Converted, chosen: Representative) -> Description:
         """Of a graph that nothing has been measured of yet."""
@@ -437,27 +438,23 @@ def gather(
     )
 
 
-def _streaming(source: _Source, chosen: Representative, settings: Settings) -> Converted:
-    trunk, head = source.trunk, source.head
+def _streaming(
+    trunk: Trunk, head: Head, front_end: FrontEnd, chosen: Representative, settings: Settings
+) -> Converted:
     module = StreamingModule(trunk, head, settings.hop_frames)
+    graph = to_int8(module, representative_samples(module, chosen.frames))
     spec = stream_spec(module, trunk.config, settings.lengths_s)
-    trained = trained_scores(trunk, head, source.front_end, settings.hop_frames)
-
-    def opened(graph: bytes) -> Graphs:
-        draft = Converted(graph, spec, trained, module)
-        graphs = run_model(source.file(draft, source.description(draft, chosen)), 1)
-        assert isinstance(graphs, Graphs)
-        return graphs
-
-    return Converted(fitted_int8(module, chosen.frames, opened), spec, trained, module)
+    trained = trained_scores(trunk, head, front_end, settings.hop_frames)
+    return Converted(graph, spec, trained, module)
 
 
-def _whole_window(source: _Source, chosen: Representative, settings: Settings) -> Converted:
-    trunk, front_end = source.trunk, source.front_end
+def _whole_window(
+    trunk: Trunk, head: Head, front_end: FrontEnd, chosen: Representative, settings: Settings
+) -> Converted:
     stride, config = trunk.config.stride, front_end.config
     # The same embeddings as a window of a stream.
     frames = whole_embeddings(settings.lengths_s[0], stride)
-    network = WholeWindow(trunk, source.head, trunk.config.late_frames(settings.hop_frames))
+    network = WholeWindow(trunk, head, trunk.config.late_frames(settings.hop_frames))
     windows = None if settings.type == "float32" else windows_of_clips(chosen.frames, frames)
     graph = window_to_tflite(network, (frames, config.mels), windows)
     spec = window_spec(config, frames, settings.hop_frames)

@@ -170,48 +170,9 @@ def to_int8(module: StreamingModule, samples: Samples) -> bytes:
     EdgelidError
         If the converter gives up.
     """
-    return _streaming(module, samples, _convert)
-
-
-def _streaming(module: StreamingModule, samples: Samples, convert: Callable[[Any], bytes]) -> bytes:
     endpoints = {TRUNK_SIGNATURE: module.step, HEAD_SIGNATURE: module.score}
-    with tempfile.TemporaryDirectory() as folder:
-        save_graph(folder, [module.trunk, module.head], endpoints)
-        operators = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter = _converter(folder, list(endpoints), samples, operators)
-        return converted(lambda: convert(converter))
-
-
-def calibrated_graph(module: StreamingModule, samples: Samples) -> bytes:
-    """The graph in float, with the ranges of its tensors, which `int8_graph` goes by.
-
-    Parameters, errors
-        As for :func:`to_int8`.
-    """
-
-    def calibrate(converter: Any) -> bytes:
-        converter._experimental_calibrate_only = True
-        return _convert(converter)
-
-    return _streaming(module, samples, calibrate)
-
-
-def int8_graph(calibrated: bytes) -> bytes:
-    """What :func:`to_int8` makes of the same samples.
-
-    Raises
-    ------
-    EdgelidError
-        If the converter gives up.
-    """
-    from tensorflow.lite.python.convert import mlir_quantize
-
-    return converted(
-        lambda: bytes(
-            mlir_quantize(
-                calibrated, fully_quantize=True, input_data_type=tf.int8, output_data_type=tf.int8
-            )
-        )
+    return _to_tflite(
+        [module.trunk, module.head], endpoints, samples, [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     )
 
 

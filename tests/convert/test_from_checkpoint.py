@@ -291,7 +291,7 @@ def test_equal_inputs_give_equal_bytes(
 @pytest.fixture
 def quantised(monkeypatch: pytest.MonkeyPatch, model: ModelFile) -> None:
     """Conversion without its slowest part: the graph is there already."""
-    monkeypatch.setattr(convert.from_checkpoint, "fitted_int8", lambda *_: model.graph)
+    monkeypatch.setattr(convert.from_checkpoint, "to_int8", lambda *_: model.graph)
 
 
 @pytest.mark.slow

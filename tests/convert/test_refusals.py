@@ -36,7 +36,7 @@ def quantised(
 ) -> None:
     """Conversion without its slowest part: the graph is there already."""
     graph = read_model(tiny_conversion.path).graph
-    monkeypatch.setattr(convert.from_checkpoint, "fitted_int8", lambda *_: graph)
+    monkeypatch.setattr(convert.from_checkpoint, "to_int8", lambda *_: graph)
 
 
 def test_a_full_disk(
