@@ -71,7 +71,8 @@ class Drawer:
             found = []
             for (language, _), members in per_class[label].items():
                 seconds = self.lengths[members] / SAMPLE_RATE_HZ
-                kind = tts_weight if rows[members[0]]["kind"] == "tts" else 1.0
+                row = rows[members[0]]
+                kind = tts_weight if row["kind"] == "tts" else row.get("weight", 1.0)
                 # The square root lies between every source alike and every second alike.
                 total = kind * np.sqrt(seconds.sum())
                 inner = np.sqrt(seconds)
