@@ -105,8 +105,7 @@ def convert_large(
         licence=LICENCE,
     )
     draft = model_of_bytes(output, pack_model(graph, labels, description, filterbank))
-    development = told["config"]["data"].get("development", {})
-    held = _held_out(corpus, sounds, development, told.get("learnt", []), labels)
+    held = _held_out(corpus, sounds, told["config"]["data"].get("development", {}), labels)
     run = run_model(draft, 1)
     assert isinstance(run, WindowGraph)
     trained = one_window_scores(function, FrontEnd(config, filterbank), run.fewest)
@@ -143,18 +142,13 @@ def _by_language(scores: Float64Array, held: HeldOut, labels: tuple[str, ...]) -
 
 
 def _held_out(
-    given: Path,
-    sounds: Path | None,
-    development: dict[str, list[str]],
-    learnt: list[str],
-    labels: tuple[str, ...],
+    given: Path, sounds: Path | None, development: dict[str, list[str]], labels: tuple[str, ...]
 ) -> dict[float, HeldOut]:
-    """Development speech by the length of its cuts, but for sources that were learnt from."""
+    """Development speech by the length of its cuts."""
     manifest = open_manifest(given)
     rows = manifest.rows.filter(pl.col("split") != TEST)
     _, held = divide(rows, development)
-    known = pl.concat_str("language", "source", separator="/").is_in(learnt)
-    heard = rows[held].filter(~known & (pl.col("seconds") >= MIN_DEVELOPMENT_CLIP_S))
+    heard = rows[held].filter(pl.col("seconds") >= MIN_DEVELOPMENT_CLIP_S)
     if heard.is_empty():
         raise EdgelidError(f"the corpus {given} holds no development speech: see docs/data.md")
     clips = clips_of(thinned(heard, CLIPS_A_LANGUAGE))

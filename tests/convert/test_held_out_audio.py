@@ -47,20 +47,3 @@ def test_nothing_long_enough(tmp_path: Path) -> None:
     given = clips(tmp_path, "de", 2, 0.5)
     with pytest.raises(EdgelidError, match="holds no 1 s of any speaker"):
         held_out_audio(given, tmp_path, [], tmp_path, (1.0, 3.0), LABELS)
-
-
-def test_a_large_model_is_not_judged_by_what_it_learnt(tiny_corpus: Path) -> None:
-    from convert.from_large import _held_out
-
-    development = {language: ["attic"] for language in ("de", "en", "sv")}
-    labels = ("de", "en", "other", "nonspeech")
-    whole, less = (
-        _held_out(tiny_corpus, None, development, learnt, labels)[3.0]
-        for learnt in ([], ["en/attic"])
-    )
-    spoken = [{*some.wanted[some.spoken].tolist()} for some in (whole, less)]
-    assert spoken[0] == spoken[1] | {labels.index("en")} != spoken[1]
-    with pytest.raises(EdgelidError, match="no development speech"):
-        _held_out(
-            tiny_corpus, None, development, [f"{x}/attic" for x in ("de", "en", "sv")], labels
-        )

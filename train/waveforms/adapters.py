@@ -54,32 +54,6 @@ def learnt_beside(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: value for name, value in arrays.items() if name.startswith(NAME)}
 
 
-def learnt_since(
-    adapters: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The channels that a run has added to those that it began with, which come first.
-
-    Parameters
-    ----------
-    adapters, before : mapping of str to ndarray
-        Of :func:`learnt_beside`.
-
-    Raises
-    ------
-    EdgelidError
-        If it did not begin with these.
-    """
-    new = dict(adapters)
-    for name, value in before.items():
-        axis = _channels(name)
-        count = value.shape[axis]
-        found = new.get(name)
-        if found is None or not np.array_equal(found.take(range(count), axis, mode="clip"), value):
-            raise EdgelidError("what was learnt beside matrices did not begin with what there was")
-        new[name] = np.delete(found, np.s_[:count], axis)
-    return new
-
-
 def joined(runs: Sequence[tuple[Mapping[str, np.ndarray], float]]) -> dict[str, np.ndarray]:
     """Adapters whose products are a sum of shares of those of several runs.
 
@@ -94,12 +68,10 @@ def joined(runs: Sequence[tuple[Mapping[str, np.ndarray], float]]) -> dict[str, 
             factor = share if name.endswith("/b") else 1.0
             parts.setdefault(name, []).append(factor * value.astype(np.float32))
     # Channels beside channels: (in, ranks) times (ranks, out) is the sum of the products.
-    return {name: np.concatenate(found, axis=_channels(name)) for name, found in parts.items()}
-
-
-def _channels(name: str) -> int:
-    """Which axis of a factor its channels are."""
-    return 0 if name.endswith("/b") else 1
+    return {
+        name: np.concatenate(found, axis=0 if name.endswith("/b") else 1)
+        for name, found in parts.items()
+    }
 
 
 def merged(model: keras.Model, encoder: Encoder) -> list[np.ndarray]:

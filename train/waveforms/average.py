@@ -9,7 +9,7 @@ from typing import Any
 
 from edge.errors import EdgelidError
 from train.model.checkpoint import Checkpoint
-from train.waveforms.adapters import joined, learnt_beside, learnt_since, put_on
+from train.waveforms.adapters import joined, learnt_beside, put_on
 from train.waveforms.checkpoint import fingerprint, load_parts, save_parts
 from train.waveforms.large import large_of
 
@@ -64,15 +64,11 @@ def average_large(before: Path, runs: Sequence[tuple[Path, float]], output: Path
     EdgelidError
         If a run did not begin there.
     """
-    first, what = load_parts(before)
-    begun, labels = large_of(first, what)
-    had = learnt_beside(first)
-    # Of a run without adapters, and of one with them; or of one that went on with more.
-    whose = (what["adapted"],) if had else (None, fingerprint([begun.encoder]))
+    begun, labels = large_of(*load_parts(before))
+    whose = (None, fingerprint([begun.encoder]))  # of a run without adapters, and of one with them
     old = begun.get_weights()
     told: dict[str, Any] = {}
-    weights, beside = list(old), [(had, 1.0)] if had else []
-    learnt = {*what.get("learnt", ())}  # of the speech that decisions were made by
+    weights, beside = list(old), []
     for after, share in runs:
         arrays, told = load_parts(after)
         model, known = large_of(arrays, told)
@@ -84,17 +80,13 @@ def average_large(before: Path, runs: Sequence[tuple[Path, float]], output: Path
         ):
             raise EdgelidError(f"{after} is of no run that began with {before}")
         weights = [w + share * (b - a) for w, a, b in zip(weights, old, new, strict=True)]
-        beside.append((learnt_since(learnt_beside(arrays), had), share))
-        learnt |= {*told.get("learnt", ())}
+        beside.append((learnt_beside(arrays), share))
     encoder = begun.encoder.get_weights()
     begun.set_weights(weights)
     # Where one run learnt without them, the sum is no encoder with channels beside it.
     adapters = joined(beside) if all(found for found, _ in beside) else {}
-    if adapters and not had:
+    if adapters:
         # As `attach` makes it, to the bit.
         begun.encoder.set_weights(encoder)
         put_on(begun.encoder, adapters)
-    told |= {"scores": {}}
-    if learnt:
-        told["learnt"] = sorted(learnt)
-    save_parts(output, begun.arrays() | adapters, told)
+    save_parts(output, begun.arrays() | adapters, told | {"scores": {}})

@@ -78,7 +78,6 @@ def balance_large(file: Path, segments: Segments, other: float, output: Path) ->
     """
     arrays, told = load_parts(file)
     model, labels = large_of(arrays, told)
-    segments = segments.learning(told.get("learnt", ()))
     front_end = large_front_end()
     filters = ops.convert_to_tensor(filterbank(front_end))
     biases = _of_languages(whole(model, filters, front_end), labels, segments)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -188,51 +187,6 @@ class Segments:
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     rows: list[dict[str, Any]]
-
-    def part_of_held_out(self, parts: int, part: int) -> list[str]:
-        """Sources of a part of the speech that is held out for decisions.
-
-        Parameters
-        ----------
-        parts : int
-        part : int
-            Which one, counted from 0. They are of whole sources, and about alike in each language.
-
-        Returns
-        -------
-        list of str
-            ``language/source`` of each.
-        """
-        samples: dict[tuple[str, str], int] = defaultdict(int)
-        for row, length in zip(self.rows, self.lengths, strict=True):
-            if row["role"] == DEVELOPMENT:
-                samples[row["language"], row["source"]] += int(length)
-        by_size = sorted(samples, key=lambda source: (source[0], -samples[source], source[1]))
-        # Back and forth: the same part would have the largest of each language otherwise.
-        turns = [*range(parts), *reversed(range(parts))]
-        return [
-            f"{language}/{source}"
-            for i, (language, source) in enumerate(by_size)
-            if turns[i % len(turns)] == part
-        ]
-
-    def learning(self, sources: Collection[str], weight: float = 1.0) -> Segments:
-        """The same, with some of the speech held out for decisions to train on.
-
-        Parameters
-        ----------
-        sources : collection of str
-            Of :meth:`part_of_held_out`.
-        weight : float
-            How much a minute of it counts against another one of human speech.
-        """
-        rows = [
-            row | {"role": TRAIN, "weight": weight}
-            if row["role"] == DEVELOPMENT and f"{row['language']}/{row['source']}" in sources
-            else row
-            for row in self.rows
-        ]
-        return replace(self, rows=rows)
 
     def save(self, folder: Path) -> None:
         """Write as two files that can be mapped into memory."""

@@ -71,8 +71,7 @@ class Drawer:
             found = []
             for (language, _), members in per_class[label].items():
                 seconds = self.lengths[members] / SAMPLE_RATE_HZ
-                row = rows[members[0]]
-                kind = tts_weight if row["kind"] == "tts" else row.get("weight", 1.0)
+                kind = tts_weight if rows[members[0]]["kind"] == "tts" else 1.0
                 # The square root lies between every source alike and every second alike.
                 total = kind * np.sqrt(seconds.sum())
                 inner = np.sqrt(seconds)

@@ -10,15 +10,9 @@ import numpy as np
 from keras import ops
 
 from edge.errors import EdgelidError
-from train.waveforms.adapters import adapt, adapters_of, joined, learnt_beside
+from train.waveforms.adapters import adapt, learnt_beside
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import (
-    fingerprint,
-    is_large,
-    load_parts,
-    save_parts,
-    starting_weights,
-)
+from train.waveforms.checkpoint import fingerprint, load_parts, save_parts, starting_weights
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import (
@@ -76,16 +70,10 @@ def _check(settings: dict[str, Any], is_fitted: bool) -> None:
     tables = [("large", settings, course)]
     if "adapters" in settings:
         tables.append(("large.adapters", settings["adapters"], ["rank", "first"]))
-    if "held_in" in settings:
-        tables.append(("large.held_in", settings["held_in"], ["parts", "part", "weight"]))
     for title, table, names in tables:
         for name in names:
             if name not in table:
                 raise EdgelidError(f"[{title}] lacks {name}")
-    if (held_in := settings.get("held_in")) and not 0 <= held_in["part"] < held_in["parts"]:
-        raise EdgelidError(
-            f"[large.held_in] has part {held_in['part']} of {held_in['parts']}: they count from 0"
-        )
 
 
 class _Run:
@@ -112,21 +100,15 @@ class _Run:
         self.is_fitted = "head/kernel" in arrays or "large/0" in arrays
         _check(self._settings, self.is_fitted)
         self._told: dict[str, Any] = {"config": config}
-        began = load_parts(given.start)[1] if is_large(given.start) else {}
-        self._beside = learnt_beside(arrays)  # by the runs before
         if adapters := self._settings.get("adapters"):
+            if learnt_beside(arrays):
+                raise EdgelidError(
+                    f"{given.start} has learnt beside its matrices already: start with what that "
+                    "run began with"
+                )
             # By which `attach` knows what these belong to.
-            whose = began["adapted"] if self._beside else fingerprint([self._model.encoder])
-            self._told["adapted"] = whose
+            self._told["adapted"] = fingerprint([self._model.encoder])
             adapt(self._model.encoder, adapters["rank"], adapters["first"], config["seed"])
-        # Of the speech that is held out: nothing is decided by these sources any more.
-        learnt = {*began.get("learnt", ())}
-        segments = segments.learning(learnt)
-        if held_in := self._settings.get("held_in"):
-            more = segments.part_of_held_out(held_in["parts"], held_in["part"])
-            segments, learnt = segments.learning(more, held_in["weight"]), learnt | {*more}
-        if learnt:
-            self._told["learnt"] = sorted(learnt)
         tts_weight = self._settings.get("tts_weight", 0.6)
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
         self._judge = Judge(segments, labels, given.most)
@@ -245,7 +227,4 @@ class _Run:
         if adapted or self._best is None or select(score) > select(self._best):
             self._best = score
             told = self._told | {"steps": step, "clips": self._clips, "scores": score}
-            arrays = self._model.arrays()
-            if adapted and self._beside:
-                arrays |= joined([(self._beside, 1.0), (adapters_of(self._model.encoder), 1.0)])
-            save_parts(self._given.output, arrays, told)
+            save_parts(self._given.output, self._model.arrays(), told)

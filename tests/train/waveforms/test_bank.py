@@ -162,34 +162,3 @@ def test_a_corpus_becomes_entries(tiny_corpus: Path) -> None:
     more = [e.role for e in entries_of(tiny_corpus, held, tiny_corpus.parent, [tiny_corpus])]
     for role, times in ((TRAIN, 2), (DEVELOPMENT, 2), (NOISE, 1), (ROOM, 1)):
         assert more.count(role) == times * roles.count(role)
-
-
-def test_a_part_of_the_held_out_speech_is_learnt_from() -> None:
-    """Of whole sources, about as much of each language in either half."""
-    held_out = {"de": (9, 5, 3), "en": (7, 6, 2), "nl": (8,)}
-    rows = [
-        {"role": role, "language": language, "source": f"{role}-{i}", "kind": "human"}
-        for role in (TRAIN, DEVELOPMENT)
-        for language, lengths in held_out.items()
-        for i, _ in enumerate(lengths)
-    ]
-    seconds = [s for lengths in held_out.values() for s in lengths]
-    lengths = np.array([*seconds, *seconds]) * RATE
-    bank = Segments(np.zeros(lengths.sum(), np.int16), np.cumsum(lengths) - lengths, lengths, rows)
-    parts = [bank.part_of_held_out(2, part) for part in (0, 1)]
-    assert sorted(parts[0] + parts[1]) == sorted(
-        f"{r['language']}/{r['source']}" for r in rows if r["role"] == DEVELOPMENT
-    )
-    assert all({source[:2] for source in part} >= {"de", "en"} for part in parts)
-
-    learning = bank.learning(parts[0], weight=3.0)
-    for before, after in zip(rows, learning.rows, strict=True):
-        of_part = f"{before['language']}/{before['source']}" in parts[0]
-        assert (after["role"] == TRAIN) == (before["role"] == TRAIN or of_part)
-    indices, shares = Drawer(learning, ["de", "en", "nl", "other", "nonspeech"], 1).choices[0]
-    share = dict(zip(indices.tolist(), shares.tolist(), strict=True))
-    twice = [i for i in share if rows[i]["role"] == DEVELOPMENT]
-    assert twice
-    for i in twice:  # beside a training source of the same length
-        same = next(k for k in share if lengths[k] == lengths[i] and rows[k]["role"] == TRAIN)
-        assert share[i] == pytest.approx(3 * share[same])

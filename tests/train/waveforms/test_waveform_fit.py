@@ -739,58 +739,6 @@ def test_a_large_model_learns_beside_whispers_matrices(
 
 
 @pytest.mark.slow
-def test_a_large_model_goes_on_beside_whispers_matrices(
-    bank: Segments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With more channels, and with people to learn from who were held out before."""
-    from train.waveforms.average import average_large
-    from train.waveforms.detached import attach, detach
-    from train.waveforms.graft import graft_decoder
-    from train.waveforms.large_fit import fit_large
-
-    monkeypatch.setattr("train.waveforms.asked.WINDOWS", {1.0: 64})
-    (weights, start), config = whispers_own(tmp_path), graft_config()
-    begun, first, second, between, rest, again = (
-        tmp_path / f"{name}.npz"
-        for name in ("begun", "first", "second", "between", "rest", "again")
-    )
-    config["large"] |= {"adapters": {"rank": 2, "first": 0}, "encoder_rate": 1e-2}
-    config["large"] |= {"weight_decay": 0.0, "average_decay": 0.1}
-    graft_decoder(config, bank, options(start=start, weights=[weights], output=begun))
-    fit_large(config, bank, options(steps=2, start=begun, output=first))
-    part = {"parts": 2, "part": 0, "weight": 3.0}
-    for wrong, said in (({"part": 2}, "part 2 of 2"), ({"weight": None}, "lacks weight")):
-        held_in = {name: value for name, value in (part | wrong).items() if value is not None}
-        with pytest.raises(EdgelidError, match=said):
-            settings = config["large"] | {"held_in": held_in}
-            fit_large(config | {"large": settings}, bank, options(start=first, output=second))
-    config["large"]["adapters"] = {"rank": 3, "first": 0}
-    config["large"]["held_in"] = part
-    fit_large(config, bank, options(steps=2, start=first, output=second))
-    arrays, told = load_parts(second)
-    assert told["adapted"] == load_parts(first)[1]["adapted"]
-    channels = {v.shape[1] for k, v in arrays.items() if k.startswith("adapter/") and k[-1] == "a"}
-    assert channels == {2 + 3}
-    whole, less = (load_parts(run)[1]["scores"]["1s"]["n"] for run in (first, second))
-    assert 0 < less < whole  # windows to judge by
-    assert told["learnt"] == bank.part_of_held_out(2, 0)
-
-    # Half of what the second run has added to the first one.
-    average_large(first, [(second, 0.5)], between)
-    channels = {v.shape[1] for k, v in load_parts(between)[0].items() if k.endswith("/a")}
-    assert channels == {2 + 3}
-    detach(between, rest)
-    attach(rest, weights, again)
-    assert load_parts(again)[1]["learnt"] == told["learnt"]  # by which it is not judged later on
-    files = (first, second, between, again)
-    for a, b, middle, same in zip(*(load_large(f)[0].get_weights() for f in files), strict=True):
-        np.testing.assert_allclose((a + b) / 2, middle, atol=2e-3)
-        np.testing.assert_allclose(middle, same, atol=2e-3)
-    with pytest.raises(EdgelidError, match="did not begin with what there was"):
-        average_large(second, [(first, 0.5)], between)
-
-
-@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on(
     large: Path, bank: Segments, hearing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
