@@ -11,7 +11,8 @@ import importlib.metadata
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -19,7 +20,8 @@ import numpy.typing as npt
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
-from edge.model.modelfile import Description, ModelFile, Quantisation
+from edge.model.modelfile import Description, ModelFile, Quantisation, read_model
+from edge.model.stored import StoredGraph
 from edge.model.trust import admit
 from edge.system.install import how_to_install
 from edge.system.native_stderr import stderr_to_log
@@ -425,8 +427,43 @@ def open_model(model: ModelFile, threads: int = 1) -> Graphs | WindowGraph:
     return run_model(model, threads)
 
 
+def open_on_disk(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | WindowGraph]:
+    """The same for a large model, which takes less memory: its graph stays on disk.
+
+    Parameters
+    ----------
+    path : Path
+        Of the model file.
+    threads : int
+
+    Returns
+    -------
+    model : ModelFile
+        Without its graph, where that is on disk.
+    graphs : Graphs or WindowGraph
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`edge.model.modelfile.read_model` and :func:`open_model`.
+    """
+    model = read_model(path)
+    admit(model, threads)
+    try:
+        stored = StoredGraph(model.graph)
+    except OSError as error:
+        log.debug("graph in memory, as there is no place on disk: %s", error)
+        return model, run_model(model, threads)
+    model = replace(model, graph=b"")  # before the interpreter packs the weights
+    with stored:
+        return model, run_model(model, threads, stored=stored)
+
+
 def run_model(
-    model: ModelFile, threads: int, candidates: Sequence[Candidate] | None = None
+    model: ModelFile,
+    threads: int,
+    candidates: Sequence[Candidate] | None = None,
+    stored: StoredGraph | None = None,
 ) -> Graphs | WindowGraph:
     """The same without admission: for graphs of our own making, and within a trial.
 
@@ -436,6 +473,8 @@ def run_model(
         As for :func:`open_model`.
     candidates : sequence of Candidate, optional
         The only packages to take.
+    stored : StoredGraph, optional
+        What to run instead of the graph in `model`.
 
     Raises
     ------
@@ -444,8 +483,8 @@ def run_model(
     """
     candidates = CANDIDATES if candidates is None else candidates
     if model.description.mode == "window":
-        return _open(WindowGraph, model, threads, candidates)
-    return _open(Graphs, model, threads, candidates)
+        return _open(WindowGraph, model, threads, candidates, stored)
+    return _open(Graphs, model, threads, candidates, stored)
 
 
 def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
@@ -466,13 +505,19 @@ def open_graphs(model: ModelFile, threads: int = 1) -> Graphs:
     return graphs
 
 
-def _open(kind: Build[G], model: ModelFile, threads: int, candidates: Sequence[Candidate]) -> G:
+def _open(
+    kind: Build[G],
+    model: ModelFile,
+    threads: int,
+    candidates: Sequence[Candidate],
+    stored: StoredGraph | None,
+) -> G:
     failures = []
     for candidate in candidates:
         try:
             # LiteRT announces its delegate there.
             with stderr_to_log(candidate.distribution):
-                graphs = _build(kind, candidate, model, threads)
+                graphs = _build(kind, candidate, model, threads, stored)
         except _FAILURES as error:
             if not _is_absent(candidate, error):
                 failures.append(f"{candidate.distribution}: {_first_line(error)}")
@@ -487,13 +532,21 @@ def _open(kind: Build[G], model: ModelFile, threads: int, candidates: Sequence[C
     raise EdgelidError(f"no TFLite interpreter is installed: {how_to_install()}")
 
 
-def _build(kind: Build[G], candidate: Candidate, model: ModelFile, threads: int) -> G:
+def _build(
+    kind: Build[G],
+    candidate: Candidate,
+    model: ModelFile,
+    threads: int,
+    stored: StoredGraph | None,
+) -> G:
     value: Any = importlib.import_module(candidate.module)
     for name in candidate.attribute.split("."):
         value = getattr(value, name)
 
+    given = {"model_path": stored.path} if stored else {"model_content": model.graph}
+
     def interpreter() -> Any:
-        built = value(model_content=model.graph, num_threads=threads)
+        built = value(**given, num_threads=threads)
         built.allocate_tensors()
         return built
 

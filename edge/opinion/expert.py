@@ -15,7 +15,7 @@ from edge.classifier import StreamingClassifier, calibrated, class_mask, filled,
 from edge.errors import EdgelidError
 from edge.features import most_samples, open_front_end
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.model.interpreter import Graphs, WindowGraph, open_model
+from edge.model.interpreter import Graphs, WindowGraph, open_on_disk
 from edge.model.modelfile import (
     NONSPEECH,
     OTHER,
@@ -213,9 +213,8 @@ class ExpertFile:
         EdgelidError
             If it cannot be run.
         """
-        model = read_model(self.path)
         # One thread: its processor time is that of the thread which asks.
-        return Expert(model, open_model(model, 1), self._labels)
+        return Expert(*open_on_disk(self.path, 1), self._labels)
 
 
 def in_classes(

@@ -1,0 +1,87 @@
+"""A graph on disk is the same graph, leaves no file, and is not in memory once it is packed."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.frontend import Float32Array
+from edge.model.interpreter import WindowGraph, open_model, open_on_disk
+from edge.model.modelfile import SECOND_OPINIONS, read_model
+from edge.model.stored import StoredGraph
+
+LARGE = SECOND_OPINIONS["large"]
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /proc")
+
+
+def mapped_kib(folder: Path) -> dict[str, int]:
+    """How much of mapped files that were in a folder is resident, by their names."""
+    found, name = {}, ""
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
+            name = line.partition(str(folder))[2]
+        elif name and line.startswith("Rss:"):
+            found[name] = int(line.split()[1])
+    return found
+
+
+@on_linux
+def test_the_same_answers_from_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speech: Float32Array
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    whole = open_model(read_model(LARGE))
+    model, graph = open_on_disk(LARGE)
+    assert isinstance(whole, WindowGraph) and isinstance(graph, WindowGraph)
+    assert model.graph == b"" and model.sha256 == read_model(LARGE).sha256
+    rng = np.random.default_rng(0)
+    for frames in (300, 100):  # the second makes room anew
+        window = rng.normal(size=(frames, model.description.front_end.mels)).astype(np.float32)
+        np.testing.assert_array_equal(graph.scores(window), whole.scores(window))
+    assert list(tmp_path.iterdir()) == []
+    (resident,) = mapped_kib(tmp_path).values()
+    assert resident < LARGE.stat().st_size / 1024 / 4
+    before = len(os.listdir("/proc/self/fd"))
+    open_on_disk(LARGE)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@on_linux
+def test_what_was_read_leaves_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    contents = os.urandom(1 << 20)
+    with StoredGraph(contents) as stored, Path(stored.path).open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        assert mapped[:] == contents
+        assert list(mapped_kib(tmp_path).values()) == [1024]
+    assert list(mapped_kib(tmp_path).values()) == [0]
+    assert mapped[:] == contents  # it comes back when it is read
+    mapped.close()
+
+
+def test_without_a_place_it_stays_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="edge.model.interpreter")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    model, graph = open_on_disk(LARGE)
+    assert len(model.graph) > 0
+    assert isinstance(graph, WindowGraph)
+    assert any(message.startswith("graph in memory") for message in caplog.messages)
+
+
+@on_linux
+def test_a_full_disk_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    full = Path("/dev/full").open("w+b")  # noqa: SIM115
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: full)
+    with pytest.raises(OSError, match="No space left"):
+        StoredGraph(b"x" * 100_000)
+    assert full.closed and len(os.listdir("/proc/self/fd")) == before
