@@ -452,7 +452,7 @@ def open_on_disk(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | Wind
     try:
         stored = StoredGraph(model.graph)
     except OSError as error:
-        log.debug("graph in memory, as there is no place on disk: %s", error)
+        log.info("graph in memory, as there is no place on disk: %s", error)
         return model, run_model(model, threads)
     model = replace(model, graph=b"")  # before the interpreter packs the weights
     with stored:

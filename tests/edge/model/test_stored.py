@@ -69,7 +69,7 @@ def test_what_was_read_leaves_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_without_a_place_it_stays_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, logger="edge.model.interpreter")
+    caplog.set_level(logging.INFO, logger="edge.model.interpreter")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     model, graph = open_on_disk(LARGE)
     assert len(model.graph) > 0
