@@ -20,7 +20,6 @@ SPEECH_KINDS_OF_NOISE = frozenset({"babble_places"})
 EQ_POINTS = 10
 MASKS = 2
 CODED_SHARE = 0.15  # of clips, at a low rate
-ROOM_SHARE = 0.5  # of clips
 SLOWEST, FASTEST = 0.84, 1.19  # that clips are played
 
 Draw = dict[str, np.ndarray]
@@ -39,8 +38,6 @@ class Drawer:
         How much a minute of synthetic speech counts against a minute of human speech.
     known : ndarray, shape (segments,), optional
         How many samples of each segment of speech may be drawn; all, if not given.
-    room_share : float
-        Of clips, how many are heard in a room.
     """
 
     def __init__(
@@ -50,9 +47,7 @@ class Drawer:
         seed: int,
         tts_weight: float = 0.6,
         known: np.ndarray | None = None,
-        room_share: float = ROOM_SHARE,
     ) -> None:
-        self._room_share = room_share
         self.rng = np.random.default_rng(seed)
         self.segments = segments
         self.lengths = segments.lengths.copy()
@@ -119,8 +114,7 @@ class Drawer:
         noise = rng.choice(self.noise, clips)
         noise_starts, noise_counts, _ = self._places(noise, samples, np.ones(clips))
         snr = np.where(rng.random(clips) < 0.4, 80.0, uniform(0.0, 30.0, clips))
-        dry = rng.random(clips) < 1 - self._room_share
-        rooms = np.where(dry, 0, rng.integers(0, 1 + len(self.rooms), clips))
+        rooms = np.where(rng.random(clips) < 0.5, 0, rng.integers(0, 1 + len(self.rooms), clips))
         points = rng.normal(0, 1, (clips, EQ_POINTS)) * rng.choice([0.0, 2.0, 5.0], (clips, 1))
         high = np.where(rng.random(clips) < 0.7, 20_000.0, uniform(3_000, 7_500, clips))
         low = np.where(rng.random(clips) < 0.7, 1.0, uniform(50, 350, clips))

@@ -13,7 +13,7 @@ from edge.errors import EdgelidError
 from train.waveforms.adapters import adapt, learnt_beside
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint, load_parts, save_parts, starting_weights
-from train.waveforms.draws import ROOM_SHARE, Draw, Drawer
+from train.waveforms.draws import Draw, Drawer
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import (
     decoder_shape,
@@ -110,8 +110,7 @@ class _Run:
             self._told["adapted"] = fingerprint([self._model.encoder])
             adapt(self._model.encoder, adapters["rank"], adapters["first"], config["seed"])
         tts_weight = self._settings.get("tts_weight", 0.6)
-        room_share = self._settings.get("room_share", ROOM_SHARE)
-        self._drawer = Drawer(segments, labels, config["seed"], tts_weight, room_share=room_share)
+        self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
         self._judge = Judge(segments, labels, given.most)
         self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
         self._constants = {
