@@ -11,7 +11,7 @@ import importlib.metadata
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,9 +20,16 @@ import numpy.typing as npt
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
-from edge.model.modelfile import Description, ModelFile, Quantisation, read_model
-from edge.model.stored import StoredGraph
-from edge.model.trust import admit
+from edge.model.modelfile import (
+    Description,
+    ModelFile,
+    Quantisation,
+    files_to_read,
+    read_model,
+    verified,
+)
+from edge.model.stored import StoredModel
+from edge.model.trust import admit, comes_along
 from edge.system.install import how_to_install
 from edge.system.native_stderr import stderr_to_log
 
@@ -427,14 +434,13 @@ def open_model(model: ModelFile, threads: int = 1) -> Graphs | WindowGraph:
     return run_model(model, threads)
 
 
-def open_on_disk(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | WindowGraph]:
-    """The same for a large model, which takes less memory: its graph stays on disk.
+def open_on_disk(path: Path) -> tuple[ModelFile, Graphs | WindowGraph]:
+    """The same for a large model, with one thread and in less memory: its graph stays on disk.
 
     Parameters
     ----------
     path : Path
         Of the model file.
-    threads : int
 
     Returns
     -------
@@ -447,23 +453,24 @@ def open_on_disk(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | Wind
     EdgelidError
         As :func:`edge.model.modelfile.read_model` and :func:`open_model`.
     """
-    model = read_model(path)
-    admit(model, threads)
     try:
-        stored = StoredGraph(model.graph)
+        stored = StoredModel(files_to_read(path))
     except OSError as error:
-        log.info("graph in memory, as there is no place on disk: %s", error)
-        return model, run_model(model, threads)
-    model = replace(model, graph=b"")  # before the interpreter packs the weights
+        log.info("graph in memory, as there is no place on disk: %s", error.strerror)
+        model = read_model(path)
+        return model, open_model(model)
     with stored:
-        return model, run_model(model, threads, stored=stored)
+        if not comes_along(path):
+            admit(verified(path, stored.file, has_graph=True), threads=1)
+        model = verified(path, stored.file, has_graph=False)
+        return model, run_model(model, threads=1, stored=stored)
 
 
 def run_model(
     model: ModelFile,
     threads: int,
     candidates: Sequence[Candidate] | None = None,
-    stored: StoredGraph | None = None,
+    stored: StoredModel | None = None,
 ) -> Graphs | WindowGraph:
     """The same without admission: for graphs of our own making, and within a trial.
 
@@ -473,7 +480,7 @@ def run_model(
         As for :func:`open_model`.
     candidates : sequence of Candidate, optional
         The only packages to take.
-    stored : StoredGraph, optional
+    stored : StoredModel, optional
         What to run instead of the graph in `model`.
 
     Raises
@@ -510,7 +517,7 @@ def _open(
     model: ModelFile,
     threads: int,
     candidates: Sequence[Candidate],
-    stored: StoredGraph | None,
+    stored: StoredModel | None,
 ) -> G:
     failures = []
     for candidate in candidates:
@@ -537,7 +544,7 @@ def _build(
     candidate: Candidate,
     model: ModelFile,
     threads: int,
-    stored: StoredGraph | None,
+    stored: StoredModel | None,
 ) -> G:
     value: Any = importlib.import_module(candidate.module)
     for name in candidate.attribute.split("."):

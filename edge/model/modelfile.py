@@ -15,7 +15,7 @@ import stat
 import zipfile
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from edge.errors import EdgelidError
 from edge.features import ForeignConfig
 from edge.frontend import Float32Array, FrontEndConfig, front_end_hash
-from edge.model.parts import files_of
+from edge.model.parts import files_of, open_files
 
 FORMAT_VERSION = 1  # of models that stream
 WINDOW_FORMAT_VERSION = 2  # of those that take a whole window, which older releases do not know
@@ -35,6 +35,7 @@ FILTERBANK_MEMBER = "mel_filterbank.npy"
 TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
 MAX_FILE_BYTES = 64 << 20  # far more than any model for this device; keeps mistakes out of memory
 MAX_MEMBER_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 16  # in memory at once, of what is read to be verified
 MAX_MEMBERS = 64  # of the ZIP, of which three are read
 MAX_WINDOW_S = 60.0
 MAX_LABELS = 1_000
@@ -194,7 +195,8 @@ class ModelFile:
     ----------
     path : Path
     graph : bytes
-        The flatbuffer.
+        The flatbuffer; empty where nobody needs it in memory.
+    graph_bytes : int
     labels : tuple of str
         Classes in the order of the scores.
     description : Description
@@ -206,6 +208,7 @@ class ModelFile:
 
     path: Path
     graph: bytes
+    graph_bytes: int
     labels: tuple[str, ...]
     description: Description
     filterbank: Float32Array
@@ -236,26 +239,54 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
         If it is missing, unreadable, too large, no TFLite file, truncated, without or with
         damaged metadata, of another format version, or its parts do not fit together.
     """
-    file = Path(path)
-    name = repr(str(file))
+    return _read(Path(path), has_graph=True)
+
+
+def read_without_graph(path: str | os.PathLike[str]) -> ModelFile:
+    """The same, with a graph that is verified and not kept: that of a large model is large.
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`read_model`.
+    """
+    return _read(Path(path), has_graph=False)
+
+
+def _read(file: Path, has_graph: bool) -> ModelFile:
     try:
-        files = files_of(file)
+        with open_files(files_to_read(file)) as data:
+            return verified(file, data, has_graph)
+    except OSError as error:
+        raise EdgelidError(f"the model {str(file)!r} cannot be read ({error.strerror}).") from error
+
+
+def files_to_read(path: Path) -> list[Path]:
+    """The files that a model file consists of.
+
+    Raises
+    ------
+    EdgelidError
+        If they are missing, no files, or too large.
+    """
+    name = repr(str(path))
+    try:
+        files = files_of(path)
         found = [part.stat() for part in files]
-        for status in found:
-            if not stat.S_ISREG(status.st_mode):
-                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-                raise EdgelidError(f"the model {name} is {kind}: give a .tflite file.")
-        if sum(status.st_size for status in found) > MAX_FILE_BYTES:
-            raise EdgelidError(
-                f"the model {name} is larger than {MAX_FILE_BYTES >> 20} MiB: "
-                "give a file that edgelid-convert wrote."
-            )
-        data = b"".join(part.read_bytes() for part in files)
     except FileNotFoundError as error:
         raise EdgelidError(f"the model {name} does not exist: check the path.") from error
     except OSError as error:
         raise EdgelidError(f"the model {name} cannot be read ({error.strerror}).") from error
-    return model_of_bytes(file, data)
+    for status in found:
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise EdgelidError(f"the model {name} is {kind}: give a .tflite file.")
+    if sum(status.st_size for status in found) > MAX_FILE_BYTES:
+        raise EdgelidError(
+            f"the model {name} is larger than {MAX_FILE_BYTES >> 20} MiB: "
+            "give a file that edgelid-convert wrote."
+        )
+    return files
 
 
 def is_model_file(path: Path) -> bool:
@@ -284,8 +315,30 @@ def model_of_bytes(file: Path, data: bytes) -> ModelFile:
     EdgelidError
         As :func:`read_model`.
     """
+    return verified(file, io.BytesIO(data), has_graph=True)
+
+
+def verified(file: Path, data: BinaryIO, has_graph: bool) -> ModelFile:
+    """Verify the contents of a model file, wherever they lie.
+
+    Parameters
+    ----------
+    file : Path
+        Named in errors.
+    data : file
+        Opened to read, in bytes.
+    has_graph : bool
+        Whether the graph is kept.
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`read_model`.
+    OSError
+        If it cannot be read.
+    """
     try:
-        return _parse(file, data)
+        return _parse(file, data, has_graph)
     except _Unfit as error:
         raise EdgelidError(f"the model {str(file)!r} cannot be used, as {error}.") from error
 
@@ -294,16 +347,18 @@ class _Unfit(Exception):
     """What is wrong with the contents of a model file, and what to do."""
 
 
-def _parse(file: Path, data: bytes) -> ModelFile:
-    if len(data) == 0:
+def _parse(file: Path, data: BinaryIO, has_graph: bool) -> ModelFile:
+    size_bytes = data.seek(0, os.SEEK_END)
+    if size_bytes == 0:
         raise _Unfit("it is empty (0 bytes): copy it again")
-    if data[4:8] != TFLITE_IDENTIFIER:
+    data.seek(4)
+    if data.read(4) != TFLITE_IDENTIFIER:
         raise _Unfit("it is no TFLite model: give a file that edgelid-convert wrote")
     # zipfile makes an object of every entry, and a file of this size has room for a million.
-    if data.count(_DIRECTORY_ENTRY) > MAX_MEMBERS:
+    if _occurrences(data, _DIRECTORY_ENTRY) > MAX_MEMBERS:
         raise _Unfit("its metadata have too many members: give a file that edgelid-convert wrote")
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
+        archive = zipfile.ZipFile(data)
         values = json.loads(read_member(archive, DESCRIPTION_MEMBER))
         json.dumps(values, allow_nan=False)  # `edgelid info --json` has to
         labels = tuple(read_member(archive, LABELS_MEMBER).decode().split())
@@ -326,19 +381,48 @@ def _parse(file: Path, data: bytes) -> ModelFile:
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _Unfit("its metadata is incomplete or ill-typed: convert it again") from error
     # The flatbuffer ends where the first member begins. A damaged one can crash an interpreter.
-    graph = data[: min(member.header_offset for member in archive.infolist())]
-    if hashlib.sha256(graph).hexdigest() != description.graph_sha256:
+    graph_bytes = min(member.header_offset for member in archive.infolist())
+    graph = _start(data, graph_bytes) if has_graph else b""
+    digest = hashlib.sha256(graph).hexdigest() if has_graph else _sha256(data, graph_bytes)
+    if digest != description.graph_sha256:
         raise _Unfit("its graph is damaged: copy it again")
     _check(description, labels, filterbank)
     return ModelFile(
         path=file,
         graph=graph,
+        graph_bytes=graph_bytes,
         labels=labels,
         description=description,
         filterbank=filterbank,
-        size_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=size_bytes,
+        sha256=_sha256(data, size_bytes),
     )
+
+
+def _start(data: BinaryIO, size: int) -> bytes:
+    data.seek(0)
+    return data.read(max(0, size))
+
+
+def _sha256(data: BinaryIO, size: int) -> str:
+    """Of so many bytes from the start."""
+    digest = hashlib.sha256()
+    data.seek(0)
+    while size > 0 and (block := data.read(min(size, BLOCK_BYTES))):
+        digest.update(block)
+        size -= len(block)
+    return digest.hexdigest()
+
+
+def _occurrences(data: BinaryIO, wanted: bytes) -> int:
+    """How often some bytes occur that do not overlap themselves."""
+    count, before = 0, b""
+    data.seek(0)
+    while block := data.read(BLOCK_BYTES):
+        block = before + block
+        count += block.count(wanted)
+        before = block[1 - len(wanted) :]
+    return count
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -6,8 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import io
+import os
+from bisect import bisect
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 MAX_PARTS = 8
 
@@ -36,22 +45,52 @@ def files_of(path: Path) -> list[Path]:
     return parts or [path]
 
 
-def blocks(files: Sequence[Path], size: int) -> Iterator[bytes]:
-    """What files hold, one behind the other, in pieces.
+def open_files(files: Sequence[Path]) -> BinaryIO:
+    """Open files to read them as one, one behind the other.
 
-    Parameters
-    ----------
-    files : sequence of Path
-    size : int
-        Bytes of each piece; the last may have fewer.
+    Raises
+    ------
+    OSError
+        If one of them cannot be opened.
     """
-    block = b""
-    for file in files:
-        with file.open("rb") as opened:
-            while more := opened.read(size - len(block)):
-                block += more
-                if len(block) == size:
-                    yield block
-                    block = b""
-    if block:
-        yield block
+    return io.BufferedReader(_Joined(files))
+
+
+class _Joined(io.RawIOBase):
+    """What `open_files` buffers."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        with contextlib.ExitStack() as opened:
+            self._files = [opened.enter_context(file.open("rb", buffering=0)) for file in files]
+            sizes = [os.fstat(file.fileno()).st_size for file in self._files]
+            self._opened = opened.pop_all()
+        self._starts = [0, *accumulate(sizes)]  # of the files; the last is the end
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._starts[-1]}
+        self._place = origin[whence] + offset
+        if self._place < 0:
+            raise OSError("before the beginning")
+        return self._place
+
+    def readinto(self, buffer: Buffer) -> int:
+        index = bisect(self._starts, self._place) - 1
+        if index == len(self._files):
+            return 0
+        file = self._files[index]
+        file.seek(self._place - self._starts[index])
+        left = self._starts[index + 1] - self._place
+        count = file.readinto(memoryview(buffer)[:left])
+        self._place += count
+        return count
+
+    def close(self) -> None:
+        self._opened.close()
+        super().close()

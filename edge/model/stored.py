@@ -1,11 +1,11 @@
-"""A graph that lies on disk while an interpreter runs it, instead of in this process's memory.
+"""A model file that lies on disk while an interpreter runs it, instead of in this process's memory.
 
 XNNPACK packs the weights anew for its kernels, and nothing reads those of the graph any more: as
 bytes in memory, every weight is there twice. A file an interpreter maps, and what is mapped the
 system may take back and read again when it is needed.
 
-The model file itself is not mapped. Whoever overwrites it would change, or by cutting it short
-end, a process that runs it; and it may lie there in parts.
+What is mapped is a copy. Whoever overwrites the model file itself would change, or by cutting it
+short end, a process that runs it; and it may lie there in parts.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
+
+from edge.model.parts import open_files
 
 FOLDER = "/var/tmp"  # on disk, where /tmp may be memory
 _DESCRIPTORS = "/proc/self/fd"
@@ -24,42 +28,42 @@ _MAPS = "/proc/self/maps"
 _MADV_DONTNEED = 4  # Linux, on every processor
 
 
-class StoredGraph:
-    """A file that has no name and belongs to this process alone: it goes when nobody uses it.
+class StoredModel:
+    """A copy in a file that has no name and belongs to this process alone: it goes with that.
 
-    In a ``with`` block an interpreter may be built from it, which keeps its own hold on it. At the
-    end of the block what has been read of it leaves this process's memory.
+    In a ``with`` block it may be read, and an interpreter may be built from it, which keeps its own
+    hold on it. At the end of the block what has been mapped of it leaves this process's memory.
 
     Parameters
     ----------
-    graph : bytes
+    files : sequence of Path
+        What makes up the model file.
 
     Attributes
     ----------
+    file : file
+        To read in bytes.
     path : str
-        To open within the block.
+        To open, within the block.
 
     Raises
     ------
     OSError
-        If there is no place for it, or this system has no such paths.
+        If they cannot be read, there is no place for them, or this system has no such paths.
     """
 
-    def __init__(self, graph: bytes) -> None:
+    def __init__(self, files: Sequence[Path]) -> None:
         folder = os.environ.get("TMPDIR") or FOLDER
-        # Closed by `__exit__`.
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        try:
-            self._file.write(graph)
-            self._file.flush()
-            self.path = f"{_DESCRIPTORS}/{self._file.fileno()}"
+        with contextlib.ExitStack() as stack:
+            self.file: BinaryIO = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            self.path = f"{_DESCRIPTORS}/{self.file.fileno()}"
             Path(self.path).stat()
-        except OSError:
-            with contextlib.suppress(OSError):  # closing tries to write the rest once more
-                self._file.close()
-            raise
+            with open_files(files) as model:
+                shutil.copyfileobj(model, self.file)
+            self.file.flush()
+            stack.pop_all()  # `__exit__` closes it
 
-    def __enter__(self) -> StoredGraph:
+    def __enter__(self) -> StoredModel:
         return self
 
     def __exit__(
@@ -72,7 +76,7 @@ class StoredGraph:
             libc = ctypes.CDLL(None)
             for start, end in self._places():
                 libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
-        self._file.close()
+        self.file.close()
 
     def _places(self) -> Iterator[tuple[int, int]]:
         """Where in memory it is mapped: addresses of the first byte, and behind the last."""

@@ -31,15 +31,15 @@ from pathlib import Path
 
 from edge.errors import EdgelidError
 from edge.model.graphcheck import UnfitGraph, check_graph
-from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS, ModelFile
-from edge.model.parts import blocks, files_of
+from edge.model.modelfile import BLOCK_BYTES, DEFAULT_MODEL, SECOND_OPINIONS, ModelFile
+from edge.model.parts import files_of, open_files
 
 MEMBER_SIGNATURE = b"PK\x03\x04"  # where the ZIP behind a graph begins
 MAX_SENTENCE_LETTERS = 1_000
-BLOCK_BYTES = 1 << 16
 
 _TRIAL = ("-m", "edge.model.sandbox")
 
+_ALONG = (DEFAULT_MODEL, *SECOND_OPINIONS.values())
 _admitted: set[tuple[bytes, int]] = set()  # SHA-256 of graphs, and threads
 
 
@@ -57,7 +57,7 @@ def admit(model: ModelFile, threads: int) -> None:
     EdgelidError
         If the graph is not admitted, crashes, takes too long or too much memory, or does not run.
     """
-    if _comes_along(model.graph):
+    if _graph_comes_along(model.graph):
         return
     tried = hashlib.sha256(model.graph).digest(), threads
     if tried in _admitted:
@@ -72,8 +72,13 @@ def admit(model: ModelFile, threads: int) -> None:
     _admitted.add(tried)
 
 
-def _comes_along(graph: bytes) -> bool:
-    for path in (DEFAULT_MODEL, *SECOND_OPINIONS.values()):
+def comes_along(path: Path) -> bool:
+    """Whether a model file is one that came with this program."""
+    return path in _ALONG
+
+
+def _graph_comes_along(graph: bytes) -> bool:
+    for path in _ALONG:
         try:
             if _is_graph_of(files_of(path), graph):
                 return True
@@ -89,14 +94,15 @@ def _is_graph_of(files: Sequence[Path], graph: bytes) -> bool:
     """
     end = len(graph)
     place = 0
-    for block in blocks(files, BLOCK_BYTES):
-        wanted = graph[place : place + len(block)]
-        wanted += MEMBER_SIGNATURE[max(0, place - end) : max(0, place + len(block) - end)]
-        if not block.startswith(wanted):
-            return False
-        place += len(wanted)
-        if place == end + len(MEMBER_SIGNATURE):
-            return True
+    with open_files(files) as opened:
+        while block := opened.read(BLOCK_BYTES):
+            wanted = graph[place : place + len(block)]
+            wanted += MEMBER_SIGNATURE[max(0, place - end) : max(0, place + len(block) - end)]
+            if not block.startswith(wanted):
+                return False
+            place += len(wanted)
+            if place == end + len(MEMBER_SIGNATURE):
+                return True
     return False
 
 

@@ -22,7 +22,7 @@ from edge.model.modelfile import (
     SECOND_OPINIONS,
     Description,
     ModelFile,
-    read_model,
+    read_without_graph,
 )
 
 # Processor time of an answer where it must not be measured, so that a file has the same answers
@@ -200,10 +200,10 @@ class ExpertFile:
     def __init__(self, name: str, labels: Sequence[str]) -> None:
         self.path = SECOND_OPINIONS.get(name) or Path(name)
         self._labels = tuple(labels)
-        model = read_model(self.path)
+        model = read_without_graph(self.path)
         check_labels(model, labels)
         self.span = Span.of(model.description)
-        self.nominal_s = SECONDS_A_BYTE * len(model.graph)
+        self.nominal_s = SECONDS_A_BYTE * model.graph_bytes
 
     def open(self) -> Expert:
         """Make it ready; the same checks as for any model file apply.
@@ -214,7 +214,7 @@ class ExpertFile:
             If it cannot be run.
         """
         # One thread: its processor time is that of the thread which asks.
-        return Expert(*open_on_disk(self.path, 1), self._labels)
+        return Expert(*open_on_disk(self.path), self._labels)
 
 
 def in_classes(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from edge.errors import EdgelidError
 from edge.model import trust
-from edge.model.modelfile import DEFAULT_MODEL, read_model
-from edge.model.parts import MAX_PARTS, files_of
+from edge.model.modelfile import BLOCK_BYTES, DEFAULT_MODEL, read_model, read_without_graph
+from edge.model.parts import MAX_PARTS, files_of, open_files
 
 
 def split(folder: Path, sizes: list[int]) -> Path:
@@ -26,6 +27,37 @@ def test_parts_are_the_file(tmp_path: Path) -> None:
     whole = read_model(DEFAULT_MODEL)
     assert model.sha256 == whole.sha256 and model.size_bytes == whole.size_bytes
     assert model.graph == whole.graph
+
+
+def test_files_are_read_as_one(tmp_path: Path) -> None:
+    contents = bytes(range(256)) * 3
+    files = [tmp_path / name for name in "abcd"]
+    for file, start, end in zip(files, (0, 5, 5, 700), (5, 5, 700, None), strict=True):
+        file.write_bytes(contents[start:end])
+    with open_files(files) as data:
+        assert data.read() == contents and data.read(1) == b""
+        assert data.seek(-70, os.SEEK_END) == len(contents) - 70
+        assert data.read(10) == contents[-70:-60]
+        assert data.seek(-10, os.SEEK_CUR) == data.tell() == len(contents) - 70
+        for place in range(len(contents) + 1):  # every border, from before it, at it and behind it
+            data.seek(place)
+            assert data.read(7) == contents[place : place + 7]
+        with pytest.raises(OSError, match="before"):
+            data.seek(-1)
+    with pytest.raises(FileNotFoundError):
+        open_files([files[0], tmp_path / "none"])
+
+
+def test_without_its_graph_it_is_verified_all_the_same(tmp_path: Path) -> None:
+    path = split(tmp_path, [1_000_000, 7])
+    model, whole = read_without_graph(path), read_model(path)
+    assert model.graph == b"" and model.graph_bytes == whole.graph_bytes == len(whole.graph)
+    assert (model.labels, model.description) == (whole.labels, whole.description)
+    assert (model.sha256, model.size_bytes) == (whole.sha256, whole.size_bytes)
+    part = path.with_name(f"{path.name}.1")
+    part.write_bytes(bytes(7))
+    with pytest.raises(EdgelidError, match="its graph is damaged"):
+        read_without_graph(path)
 
 
 def test_a_whole_file_comes_first(tmp_path: Path) -> None:
@@ -59,7 +91,7 @@ def test_all_parts_count_for_its_size(tmp_path: Path) -> None:
         read_model(tmp_path / "m.tflite")
 
 
-@pytest.mark.parametrize("size", [1, trust.BLOCK_BYTES, 1_000_003])
+@pytest.mark.parametrize("size", [1, BLOCK_BYTES, 1_000_003])
 def test_what_comes_along_in_parts_needs_no_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from edge.frontend import Float32Array
+from edge.model import trust
 from edge.model.interpreter import WindowGraph, open_model, open_on_disk
 from edge.model.modelfile import SECOND_OPINIONS, read_model
-from edge.model.stored import StoredGraph
+from edge.model.stored import StoredModel
+from tests.fuzz.seeds import WINDOW_SEED
 
 LARGE = SECOND_OPINIONS["large"]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /proc")
@@ -57,13 +59,32 @@ def test_the_same_answers_from_disk(
 def test_what_was_read_leaves_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     contents = os.urandom(1 << 20)
-    with StoredGraph(contents) as stored, Path(stored.path).open("rb") as file:
+    parts = tmp_path / "0", tmp_path / "1"
+    for part, half in zip(parts, (contents[:1000], contents[1000:]), strict=True):
+        part.write_bytes(half)
+    with StoredModel(parts) as stored, Path(stored.path).open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         assert mapped[:] == contents
         assert list(mapped_kib(tmp_path).values()) == [1024]
     assert list(mapped_kib(tmp_path).values()) == [0]
     assert mapped[:] == contents  # it comes back when it is read
     mapped.close()
+
+
+def test_a_strangers_graph_is_tried_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[bytes] = []
+    monkeypatch.setattr(trust, "_try", lambda model, threads: tried.append(model.graph))
+    monkeypatch.setattr(trust, "_admitted", set())
+    open_on_disk(SECOND_OPINIONS["xlarge"])
+    assert not tried  # it comes along
+    copy = tmp_path / "copy.tflite"
+    copy.write_bytes(LARGE.read_bytes())
+    open_on_disk(copy)
+    assert not tried  # and so does what is in this one
+    open_on_disk(Path(WINDOW_SEED))
+    assert tried == [read_model(WINDOW_SEED).graph]
 
 
 def test_without_a_place_it_stays_in_memory(
@@ -83,5 +104,5 @@ def test_a_full_disk_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     full = Path("/dev/full").open("w+b")  # noqa: SIM115
     monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: full)
     with pytest.raises(OSError, match="No space left"):
-        StoredGraph(b"x" * 100_000)
+        StoredModel([LARGE])
     assert full.closed and len(os.listdir("/proc/self/fd")) == before
