@@ -13,10 +13,7 @@ from bisect import bisect
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from typing import Any, BinaryIO
 
 MAX_PARTS = 8
 
@@ -80,7 +77,7 @@ class _Joined(io.RawIOBase):
             raise OSError("before the beginning")
         return self._place
 
-    def readinto(self, buffer: Buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         index = bisect(self._starts, self._place) - 1
         if index == len(self._files):
             return 0
