@@ -32,9 +32,9 @@ from tests.virtual_microphone import SINK_RATE_HZ, VirtualMicrophone, virtual_mi
 IN_TIME_S = 0.1  # less than a hop: no answer is late that takes no longer
 
 
-def resident_bytes(pid: int) -> int:
-    """What a process holds."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+def resident_bytes(pid: int, which: str = "VmRSS") -> int:
+    """What a process holds: all of it, or what its status calls otherwise."""
+    found = re.search(rf"{which}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) * 1024 if found else 0
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from edge.bench.measure import SAMPLE
 from edge.model.modelfile import SECOND_OPINIONS
+from tests.edge.live_soak import resident_bytes
 
 LISTEN_S = 12.0  # by then it has been asked several times
 EVERY_S = 0.002
@@ -22,19 +22,15 @@ ROW = "{:<10}{:>16}{:>16}{:>20}"
 
 def held_mb(process: subprocess.Popen[bytes]) -> tuple[float, float, float]:
     """Resident in the end, the most of it, and the most that no file backs, in MB."""
-    found = dict.fromkeys(("VmRSS", "VmHWM", "RssAnon"), 0)
-    most = 0
+    most_bytes = 0
     until_s = time.monotonic() + LISTEN_S
     while time.monotonic() < until_s:
         if process.poll() is not None:
             sys.exit(f"edgelid listen ended with {process.returncode}")
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in found:
-                found[name] = int(value.split()[0])
-        most = max(most, found["RssAnon"])
+        most_bytes = max(most_bytes, resident_bytes(process.pid, "RssAnon"))
         time.sleep(EVERY_S)
-    return found["VmRSS"] / 1024, found["VmHWM"] / 1024, most / 1024
+    peak_bytes = resident_bytes(process.pid, "VmHWM")
+    return resident_bytes(process.pid) / 1e6, peak_bytes / 1e6, most_bytes / 1e6
 
 
 def main() -> None:
