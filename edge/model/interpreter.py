@@ -11,7 +11,7 @@ import importlib.metadata
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -460,9 +460,11 @@ def open_on_disk(path: Path) -> tuple[ModelFile, Graphs | WindowGraph]:
         model = read_model(path)
         return model, open_model(model)
     with stored:
-        if not comes_along(path):
-            admit(verified(path, stored.file, has_graph=True), threads=1)
-        model = verified(path, stored.file, has_graph=False)
+        is_ours = comes_along(path)
+        model = verified(path, stored.file, has_graph=not is_ours)
+        if not is_ours:
+            admit(model, threads=1)
+            model = replace(model, graph=b"")  # before the interpreter packs the weights
         return model, run_model(model, threads=1, stored=stored)
 
 
