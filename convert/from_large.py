@@ -1,10 +1,11 @@
-"""From a checkpoint of the large model to a model file of whole windows with int8 weights.
+"""From a checkpoint of the large model to a model file of whole windows with int8 or int4 weights.
 
 The graph takes windows of any length: what is shorter than a window is heard as it is, and what is
 longer in one piece.
 
 Its activations stay float32: the interpreter quantises them as it goes (dynamic-range
-quantisation), so that no representative dataset decides what a stranger's voice may do.
+quantisation), so that no representative dataset decides what a stranger's voice may do. Only
+matrices of 4 bits are rounded by what they are typically given (`convert.rounding`).
 """
 
 from __future__ import annotations
@@ -12,22 +13,33 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 
+from convert.four_bit_graph import with_four_bits
 from convert.from_checkpoint import MIN_DEVELOPMENT_CLIP_S, versions
 from convert.held_out_audio import HeldOut, held_out_audio
+from convert.narrow_encoder import check_width, narrow
 from convert.output import check_output, write_model
 from convert.parity import Agreement, parity
 from convert.proof import Limits, Proof
+from convert.representative_audio import Representative, of_corpus, of_folder, representative
 from convert.streaming_graph import any_window_function, any_window_to_tflite
 from convert.whole_window import one_window_scores, window_spec
+from edge.classifier import filled
 from edge.errors import EdgelidError
-from edge.frontend import FRAMES_PER_SECOND, Float64Array, FrontEnd, front_end_hash
+from edge.frontend import (
+    FRAMES_PER_SECOND,
+    Float32Array,
+    Float64Array,
+    FrontEnd,
+    front_end_hash,
+)
 from edge.model.interpreter import WindowGraph, run_model
 from edge.model.modelfile import (
     LENGTHS_FORMAT_VERSION,
@@ -37,10 +49,17 @@ from edge.model.modelfile import (
     model_of_bytes,
     pack_model,
 )
-from train.corpus.manifest import CLIPS_A_LANGUAGE, TEST, clips_of, open_manifest, thinned
+from train.corpus.manifest import (
+    CLIPS_A_LANGUAGE,
+    TEST,
+    Clip,
+    clips_of,
+    open_manifest,
+    thinned,
+)
 from train.evaluation.inference import score_whole_windows
 from train.features.filterbank import mel_filterbank
-from train.features.noise import read_noise
+from train.features.noise import NoiseClip, read_noise
 from train.features.synthetic_noise import sounds_of
 from train.fit.training_data import divide
 from train.waveforms.checkpoint import load_parts
@@ -52,14 +71,34 @@ WINDOW_S = 3.0  # of what it hears when it listens
 WINDOWS_S = (1.0, 2.0, WINDOW_S, 5.0, 10.0)  # calibrated; it takes all from the first to the last
 # A second opinion is asked for now and then; alone, it answers twice a second.
 HOP_FRAMES = 50
+SEED = 1  # of what is representative
 LICENCE = (
     "Apache-2.0; the weights of encoder and decoder began as those of Whisper (MIT, (c) 2022 "
     "OpenAI)"
 )
 
 
+@dataclass(frozen=True)
+class FourBits:
+    """Matrices of 4 bits are wanted.
+
+    Attributes
+    ----------
+    recordings : Path or None
+        Folder of recordings to round them by instead of the corpus's speech.
+    """
+
+    recordings: Path | None = None
+
+
 def convert_large(
-    checkpoint: Path, corpus: Path, output: Path, name: str, limits: Limits, sounds: Path | None
+    checkpoint: Path,
+    corpus: Path,
+    output: Path,
+    name: str,
+    limits: Limits,
+    sounds: Path | None,
+    four_bits: FourBits | None = None,
 ) -> Proof:
     """Convert a checkpoint of ``python -m train.waveforms large``.
 
@@ -76,6 +115,8 @@ def convert_large(
     limits : Limits
     sounds : Path or None
         Folder that holds ``noise`` and ``rir``.
+    four_bits : FourBits, optional
+        Of the encoder's matrices; without it all weights have 8.
 
     Raises
     ------
@@ -89,9 +130,29 @@ def convert_large(
     labels = tuple(classes)
     config = large_front_end()
     filterbank = mel_filterbank(config)
-    log.info("converting")
+    front_end = FrontEnd(config, filterbank)
+    speech = _Speech.of(corpus, sounds, told["config"]["data"].get("development", {}))
+    held = speech.held_out(labels)
     function = any_window_function(model.one, config.mels)
+    chosen = None
+    if four_bits is not None:
+        check_width(model.encoder)
+        chosen = speech.chosen(four_bits.recordings, front_end)
+    score = one_window_scores(function, front_end, round(WINDOWS_S[0] * FRAMES_PER_SECOND))
+    trained = {window_s: score(some.audio) for window_s, some in held.items()}
+    provenance = _provenance(told, arrays)
+    blocks = []
+    if chosen is not None:
+        log.info("rounding to 4 bits by %d clips", len(chosen.frames))
+        provenance |= {
+            "representative_sha256": chosen.sha256,
+            "representative_clips": list(chosen.ids),
+        }
+        blocks = narrow(model.encoder, _as_heard(chosen.frames, front_end.silence))
+    log.info("converting")
     graph = any_window_to_tflite(model, function)
+    if blocks:
+        graph = with_four_bits(graph, blocks)
     frames = round(WINDOWS_S[-1] * FRAMES_PER_SECOND)
     description = Description(
         format_version=LENGTHS_FORMAT_VERSION,
@@ -101,21 +162,20 @@ def convert_large(
         stream=replace(window_spec(config, frames, HOP_FRAMES), windows_s=WINDOWS_S),
         calibration=Calibration({f"{window_s:g}": 1.0 for window_s in WINDOWS_S}),
         decoder=DecoderDefaults(window_s=WINDOW_S),
-        provenance=_provenance(told, arrays),
+        weights=sum(int(np.prod(value.shape)) for value in model.get_weights()),
+        provenance=provenance,
         licence=LICENCE,
     )
     draft = model_of_bytes(output, pack_model(graph, labels, description, filterbank))
-    held = _held_out(corpus, sounds, told["config"]["data"].get("development", {}), labels)
     run = run_model(draft, 1)
     assert isinstance(run, WindowGraph)
-    trained = one_window_scores(function, FrontEnd(config, filterbank), run.fewest)
     description.calibration.temperatures.clear()
     parities: dict[str, Agreement] = {}
     accuracies: dict[str, dict[str, float]] = {}
     for window_s, some in held.items():
         log.info("comparing before and after over %d clips of %g s", len(some.audio), window_s)
         scores = np.stack([score_whole_windows(draft, run, clip) for clip in some.audio])
-        found = parity(trained(some.audio), scores, some.wanted, some.speakers)
+        found = parity(trained[window_s], scores, some.wanted, some.speakers)
         parities[f"{window_s:g}"] = found
         description.calibration.temperatures[f"{window_s:g}"] = found.temperature_converted
         accuracies[f"{window_s:g}"] = _by_language(scores, some, labels)
@@ -141,23 +201,67 @@ def _by_language(scores: Float64Array, held: HeldOut, labels: tuple[str, ...]) -
     return {labels[k]: round(float(right[wanted == k].mean()), 4) for k in np.unique(wanted)}
 
 
-def _held_out(
-    given: Path, sounds: Path | None, development: dict[str, list[str]], labels: tuple[str, ...]
-) -> dict[float, HeldOut]:
-    """Development speech by the length of its cuts."""
-    manifest = open_manifest(given)
-    rows = manifest.rows.filter(pl.col("split") != TEST)
-    _, held = divide(rows, development)
-    heard = rows[held].filter(pl.col("seconds") >= MIN_DEVELOPMENT_CLIP_S)
-    if heard.is_empty():
-        raise EdgelidError(f"the corpus {given} holds no development speech: see docs/data.md")
-    clips = clips_of(thinned(heard, CLIPS_A_LANGUAGE))
-    noise = sounds_of(manifest.root, sounds) / "noise"
-    noises = read_noise(noise, "train")
-    found = held_out_audio(clips, manifest.root, noises, noise, WINDOWS_S, labels)
-    if WINDOW_S not in found:
-        raise EdgelidError(f"the corpus {given} holds no {WINDOW_S:g} s of development speech")
-    return found
+def _as_heard(clips: Sequence[Float32Array], silence: Float32Array) -> list[Float32Array]:
+    """Clips, (frames, mels), as windows: short ones repeated, and two frames for each token."""
+    lengths = [max(round(WINDOWS_S[0] * FRAMES_PER_SECOND), len(clip) // 2 * 2) for clip in clips]
+    return [filled(clip, n, silence)[:n] for clip, n in zip(clips, lengths, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Speech:
+    """What a conversion hears of a corpus.
+
+    Attributes
+    ----------
+    learnt, spoken : list of Clip
+        Of training, and of development.
+    root, noise_folder : Path
+    noises : list of NoiseClip
+    """
+
+    learnt: list[Clip]
+    spoken: list[Clip]
+    root: Path
+    noises: list[NoiseClip]
+    noise_folder: Path
+
+    @classmethod
+    def of(cls, given: Path, sounds: Path | None, development: dict[str, list[str]]) -> Self:
+        """Of a manifest or folder.
+
+        Raises
+        ------
+        EdgelidError
+            If it cannot be read, or holds no development speech.
+        """
+        manifest = open_manifest(given)
+        rows = manifest.rows.filter(pl.col("split") != TEST)
+        learnt, held = divide(rows, development)
+        heard = rows[held].filter(pl.col("seconds") >= MIN_DEVELOPMENT_CLIP_S)
+        if heard.is_empty():
+            raise EdgelidError(f"the corpus {given} holds no development speech: see docs/data.md")
+        spoken = clips_of(thinned(heard, CLIPS_A_LANGUAGE))
+        noise = sounds_of(manifest.root, sounds) / "noise"
+        return cls(clips_of(rows[learnt]), spoken, manifest.root, read_noise(noise, "train"), noise)
+
+    def held_out(self, labels: tuple[str, ...]) -> dict[float, HeldOut]:
+        """Development speech by the length of its cuts."""
+        found = held_out_audio(
+            self.spoken, self.root, self.noises, self.noise_folder, WINDOWS_S, labels
+        )
+        if WINDOW_S not in found:
+            raise EdgelidError(
+                f"the corpus {self.root} holds no {WINDOW_S:g} s of development speech"
+            )
+        return found
+
+    def chosen(self, recordings: Path | None, front_end: FrontEnd) -> Representative:
+        """What is typically heard: training speech and noise, or somebody's own recordings."""
+        if recordings is None:
+            files = of_corpus(self.learnt, self.root, self.noises, self.noise_folder, SEED)
+        else:
+            files = of_folder(recordings, SEED)
+        return representative(files, front_end)
 
 
 def _provenance(told: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:

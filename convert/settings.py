@@ -15,8 +15,7 @@ from train.corpus.cuts import ITEM_S
 WINDOWS_S = (1.0, 3.0, 10.0)
 WINDOW_S = 3.0  # of a model of whole windows
 HOP_FRAMES = 16  # 160 ms: two decisions where the usual runtime makes one
-MODES = ("stream", "window")
-TYPES = ("int8", "float32")
+NOT_FOUR_BITS = "4 bits are for the matrices of a large model: give another --type"
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Settings:
     mode : str
         ``stream`` or ``window``.
     type : str
-        ``int8``, or for whole windows ``float32``.
+        ``int8``, or for whole windows ``float32``, or for large models ``int4``.
     windows_s : tuple of float
         Window lengths; those of the mode where there are none.
     hop_frames : int
@@ -60,6 +59,8 @@ class Settings:
         ------
         EdgelidError
         """
+        if self.type == "int4":
+            raise EdgelidError(NOT_FOUR_BITS)
         if self.mode == "stream" and self.type != "int8":
             raise EdgelidError("a model that streams is int8: for float32 add --mode window")
         if self.hop_frames < 1 or (self.mode == "stream" and self.hop_frames % config.stride):

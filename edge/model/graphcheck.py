@@ -104,7 +104,9 @@ _OPERATORS: dict[int, tuple[int, ...]] = {
     150: (),  # GELU
 }
 _FIRST_OPTIONAL = 2  # operand: the bias of a convolution or a layer, which comes last
-_BYTES_BY_TYPE = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1}  # numbers and truth values
+_BITS_BY_TYPE = {0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 9: 8, 17: 4}  # numbers, truths
+_FLOAT16, _INT4 = 1, 17
+_LAYER, _KERNEL = 9, 1  # a linear layer, and which of its operands may have 4 bits
 
 # Far more than a network for this device has. The checks cost time by number, too.
 _MAX_SUBGRAPHS = 8
@@ -113,6 +115,11 @@ _MAX_AXES = 8
 _MAX_TENSOR_BYTES = 64 << 20
 
 
+# Matrices of 4 bits have a scale for so many inputs of an output, or for a multiple of these.
+_BLOCKWISE, _FEWEST_IN_BLOCK, _AXES_OF_MATRIX = 2, 32, 2
+
+_OTHERWISE_QUANTISED = "is quantised in a way that edgelid does not admit"
+_FOUR_BITS_ELSEWHERE = "has 4 bits elsewhere than in the matrices of linear layers"
 _OUTSIDE = "has contents outside the flatbuffer"
 _LEADS_OUT = "has offsets that lead out of it"
 
@@ -291,6 +298,10 @@ def _check_part(part: _Table, kinds: list[int], buffers: list[int]) -> None:
     part.check_string(4)
     tensors = part.tables(0, _MAX_TENSORS)
     constant = [_is_constant(tensor, buffers) for tensor in tensors]
+    four_bits = [
+        _has_four_bits(tensor, is_constant, tensors, constant)
+        for tensor, is_constant in zip(tensors, constant, strict=True)
+    ]
     written = list(constant)  # or given from outside: what may be read
     for index in _indices(part.integers(1), tensors):
         if constant[index]:
@@ -310,6 +321,8 @@ def _check_part(part: _Table, kinds: list[int], buffers: list[int]) -> None:
                 raise UnfitGraph("reads what has not been computed yet")
             if place in _OPERATORS[kind] and not constant[index]:
                 raise UnfitGraph(f"computes sizes or places (for operator number {kind})")
+            if four_bits[index] and (kind, place) != (_LAYER, _KERNEL):
+                raise UnfitGraph(_FOUR_BITS_ELSEWHERE)
         _check_options(operator)
         if operator.integers(8):
             raise UnfitGraph("has operators with memories of their own")
@@ -317,8 +330,11 @@ def _check_part(part: _Table, kinds: list[int], buffers: list[int]) -> None:
             if written[index]:
                 raise UnfitGraph("computes a tensor twice, or one that is given")
             written[index] = True
-    if not all(written[index] for index in _indices(part.integers(2), tensors)):
-        raise UnfitGraph("has outputs that it does not compute")
+    for index in _indices(part.integers(2), tensors):
+        if not written[index]:
+            raise UnfitGraph("has outputs that it does not compute")
+        if four_bits[index]:
+            raise UnfitGraph(_FOUR_BITS_ELSEWHERE)
 
 
 def _check_options(operator: _Table) -> None:
@@ -347,8 +363,42 @@ def _check_quantisation(parameters: _Table | None) -> None:
     parameters.check_numbers()
     for slot, item_bytes in ((0, 4), (1, 4), (2, 4), (3, 8)):  # of the last, 64 bits each
         parameters.length(slot, item_bytes)
-    if parameters.has(5):
-        raise UnfitGraph("is quantised in a way that edgelid does not admit")
+    if parameters.integer(4, "<B") not in (0, _BLOCKWISE) or (
+        parameters.has(5) != (parameters.integer(4, "<B") == _BLOCKWISE)
+    ):
+        raise UnfitGraph(_OTHERWISE_QUANTISED)
+
+
+def _has_four_bits(
+    tensor: _Table, is_constant: bool, tensors: list[_Table], constant: list[bool]
+) -> bool:
+    """Whether a tensor is a matrix of 4 bits; that it is one whose blocks have scales, and that no
+    other tensor has blocks.
+    """
+    parameters = tensor.table(4)
+    blocks = None if parameters is None else parameters.table(5)
+    is_narrow = tensor.integer(1, "<b") == _INT4
+    if blocks is None and not is_narrow:
+        return False
+    if blocks is None or not is_narrow:
+        raise UnfitGraph(_OTHERWISE_QUANTISED)
+    scales, zeros, inputs = (blocks.integer(slot, "<i") for slot in range(3))
+    (scales,) = _indices((scales,), tensors)
+    shape, of_blocks = tensor.integers(0), tensors[scales]
+    if (
+        not is_constant
+        or not constant[scales]
+        or of_blocks.integer(1, "<b") != _FLOAT16
+        or zeros != -1  # none
+        or inputs < _FEWEST_IN_BLOCK
+        or inputs % _FEWEST_IN_BLOCK
+        or blocks.has(3)
+        or len(shape) != _AXES_OF_MATRIX
+        or shape[1] % inputs
+        or of_blocks.integers(0) != (shape[0], shape[1] // inputs)
+    ):
+        raise UnfitGraph(_OTHERWISE_QUANTISED)
+    return True
 
 
 def _is_constant(tensor: _Table, buffers: list[int]) -> bool:
@@ -356,8 +406,8 @@ def _is_constant(tensor: _Table, buffers: list[int]) -> bool:
     tensor.check_string(3)
     tensor.integers(7)
     _check_quantisation(tensor.table(4))
-    item_bytes = _BYTES_BY_TYPE.get(tensor.integer(1, "<b"))
-    if item_bytes is None:
+    bits = _BITS_BY_TYPE.get(tensor.integer(1, "<b"))
+    if bits is None:
         raise UnfitGraph("has tensors of something else than numbers")
     if tensor.integer(10):
         raise UnfitGraph(_OUTSIDE)
@@ -366,11 +416,11 @@ def _is_constant(tensor: _Table, buffers: list[int]) -> bool:
     shape = tensor.integers(0)
     if len(shape) > _MAX_AXES:
         raise UnfitGraph(f"has tensors of more than {_MAX_AXES} axes")
-    size_bytes = item_bytes
     for length in shape:
         if length < 1:
             raise UnfitGraph("has tensors without a fixed size")
-        size_bytes *= length
+        bits *= length
+    size_bytes = -(-bits // 8)
     if size_bytes > _MAX_TENSOR_BYTES:
         raise UnfitGraph(f"has a tensor larger than {_MAX_TENSOR_BYTES >> 20} MiB")
     number = tensor.integer(2)

@@ -149,6 +149,8 @@ class Description:
     decoder : DecoderDefaults
     graph_sha256 : str
         Of the flatbuffer, set by :func:`pack_model`.
+    weights : int
+        How many numbers were learnt; 0 in older files, whose graphs have a byte for each.
     provenance : dict
         Versions, hashes and the ids of the clips that the conversion used.
     metrics : dict
@@ -164,6 +166,7 @@ class Description:
     calibration: Calibration
     decoder: DecoderDefaults
     graph_sha256: str = ""
+    weights: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licence: str = "Apache-2.0"
@@ -478,6 +481,7 @@ def _description(values: dict[str, Any]) -> Description:
             **{k: float(v) for k, v in _complete(DecoderDefaults, values["decoder"]).items()}
         ),
         graph_sha256=str(values["graph_sha256"]),
+        weights=_count(values.get("weights", 0), 2 * MAX_FILE_BYTES),
         provenance=dict(values["provenance"]),
         metrics=metrics,
         licence=str(values["licence"]),
@@ -498,11 +502,11 @@ def window_version(config: FrontEndConfig) -> int:
     return FOREIGN_FORMAT_VERSION if isinstance(config, ForeignConfig) else WINDOW_FORMAT_VERSION
 
 
-def _count(value: Any) -> int:
+def _count(value: Any, most: int = MAX_COUNT) -> int:
     """A whole number that arithmetic with floats takes: JSON's have any number of digits."""
     number = int(value)
-    if not 0 <= number <= MAX_COUNT:
-        raise ValueError("no number of frames or channels")
+    if not 0 <= number <= most:
+        raise ValueError("no number of frames, channels or weights")
     return number
 
 

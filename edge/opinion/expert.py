@@ -28,7 +28,7 @@ from edge.model.modelfile import (
 # Processor time of an answer where it must not be measured, so that a file has the same answers
 # everywhere: what a Raspberry Pi 4 should need by the size of the model. It reads each weight
 # once for every other frame of three seconds.
-SECONDS_A_BYTE = 3e-8
+SECONDS_A_WEIGHT = 3e-8
 ENOUGH_S = 3.0  # to be heard at once of a voice, where more is possible
 
 
@@ -203,7 +203,7 @@ class ExpertFile:
         model = read_without_graph(self.path)
         check_labels(model, labels)
         self.span = Span.of(model.description)
-        self.nominal_s = SECONDS_A_BYTE * model.graph_bytes
+        self.nominal_s = SECONDS_A_WEIGHT * (model.description.weights or model.graph_bytes)
 
     def open(self) -> Expert:
         """Make it ready; the same checks as for any model file apply.

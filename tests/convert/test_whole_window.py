@@ -189,6 +189,8 @@ def test_the_proof_hears_what_the_device_hears() -> None:
     ("options", "message"),
     [
         (["--type", "float32"], "for float32 add --mode window"),
+        (["--type", "int4"], "4 bits are for the matrices of a large model"),
+        (["--type", "int4", "--mode", "window"], "4 bits are for the matrices of a large model"),
         (["--mode", "window", "--windows", "1,3"], "give --windows one length"),
         (["--windows", "0.01"], "windows last 0.04 to 10 s"),
         (["--hop-ms", "20"], "does not divide a hop of 2"),
@@ -263,6 +265,7 @@ def test_scores_come_before_the_softmax(own: Callable[..., int], tmp_path: Path)
         (FITTING, [], "takes whole windows: add --mode window"),
         (FITTING, ["--mode", "window"], "give --representative DIR"),
         (FITTING, ["--mode", "window", "--windows", "1"], "leave out --windows"),
+        (FITTING, ["--mode", "window", "--type", "int4"], "4 bits are for the matrices of a large"),
         ({"labels": ["de"]}, None, "two or more"),
         ({"labels": ["de", "de"]}, None, "each named once"),
         ({"labels": ["de", "e n"]}, None, "without spaces"),

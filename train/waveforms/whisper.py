@@ -131,14 +131,22 @@ class Layer(keras.layers.Layer):  # type: ignore[misc]
 
         No shape is computed from another: a graph of it has one size that is open, and constants.
         """
+        x = x + self.out(self.heard(x))
+        return x + self.down(self.raised(x))
+
+    def heard(self, x: Any) -> Any:
+        """What each token of one window hears of the others, shape (tokens, dim), both ways."""
         dim = x.shape[1]
         qkv = ops.reshape(self.qkv(self.attention_norm(x)), (-1, 3 * self.heads, dim // self.heads))
         q, k, v = ops.split(ops.transpose(qkv, (1, 0, 2)), 3)  # each (heads, tokens, ...)
         scale = (dim // self.heads) ** -0.5
         scores = ops.matmul(q * scale, ops.transpose(k, (0, 2, 1)))  # (heads, tokens, tokens)
         heard = ops.matmul(ops.softmax(scores), v)
-        x = x + self.out(ops.reshape(ops.transpose(heard, (1, 0, 2)), (-1, dim)))
-        return x + self.down(ops.gelu(self.up(self.feed_norm(x)), approximate=True))
+        return ops.reshape(ops.transpose(heard, (1, 0, 2)), (-1, dim))
+
+    def raised(self, x: Any) -> Any:
+        """Hidden channels of the feed-forward part, (tokens, dim) to (tokens, 4 * dim)."""
+        return ops.gelu(self.up(self.feed_norm(x)), approximate=True)
 
 
 def position_rates(dim: int) -> np.ndarray:
@@ -213,13 +221,17 @@ class Encoder(keras.Model):  # type: ignore[misc]
         features : tensor, shape (1, frames, MELS)
             As for :meth:`outputs`; the number of frames may be open.
         """
-        x = ops.reshape(self._convolved(features), (-1, self.dim))
-        places = ops.cumsum(x[:, :1] * 0.0 + 1.0, axis=0) - 1.0  # (tokens, 1)
-        angles = places * ops.convert_to_tensor(position_rates(self.dim).astype(np.float32))
-        x = x + ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)
+        x = self.placed(features)
         for layer in self.stack:
             x = layer.one(x)
         return x
+
+    def placed(self, features: Any) -> Any:
+        """What enters the first layer of such a window, shape (tokens, dim)."""
+        x = ops.reshape(self._convolved(features), (-1, self.dim))
+        places = ops.cumsum(x[:, :1] * 0.0 + 1.0, axis=0) - 1.0  # (tokens, 1)
+        angles = places * ops.convert_to_tensor(position_rates(self.dim).astype(np.float32))
+        return x + ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)
 
     def _convolved(self, features: Any) -> Any:
         x = ops.gelu(self.conv1(features), approximate=True)

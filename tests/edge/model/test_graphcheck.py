@@ -10,6 +10,7 @@ import pytest
 
 from edge.model.graphcheck import UnfitGraph, check_graph
 from edge.model.modelfile import DEFAULT_MODEL, read_model
+from tests import four_bits
 from tests.fuzz.hostile import edited, schema
 from tests.fuzz.seeds import LENGTHS_SEED, STREAM_SEED, WINDOW_SEED
 
@@ -130,6 +131,50 @@ def test_a_left_out_bias() -> None:
         leave_out(operator(model, "FULLY_CONNECTED"), 2)
 
     check_graph(edited(GRAPH, change))
+
+
+def narrow_graph() -> bytes:
+    steps = np.random.default_rng(0).integers(-7, 8, (four_bits.OUTPUTS, four_bits.INPUTS))
+    return four_bits.graph_of(steps.astype(np.int8), np.full((four_bits.OUTPUTS, 2), 0.5, "f2"))
+
+
+def test_a_matrix_of_4_bits_is_admitted() -> None:
+    check_graph(narrow_graph())
+
+
+MATRIX = "subgraphs.0.tensors.1"
+BLOCKS = f"{MATRIX}.quantization.details"
+OTHERWISE, ELSEWHERE = "quantised in a way", "4 bits elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (f"{MATRIX}.quantization", None, OTHERWISE),
+        (f"{MATRIX}.quantization.detailsType", 1, OTHERWISE),
+        (f"{MATRIX}.quantization.details", None, OTHERWISE),
+        (f"{MATRIX}.type", schema.TensorType.INT8, "do not fill"),
+        (f"{MATRIX}.shape", [four_bits.INPUTS, four_bits.OUTPUTS], OTHERWISE),
+        (f"{MATRIX}.shape", [1, four_bits.OUTPUTS, four_bits.INPUTS], OTHERWISE),
+        (f"{BLOCKS}.scales", 1_000, "tensors that it does not have"),
+        (f"{BLOCKS}.scales", -1, "tensors that it does not have"),
+        (f"{BLOCKS}.scales", 0, OTHERWISE),  # which is computed
+        (f"{BLOCKS}.zeroPoints", 2, OTHERWISE),
+        (f"{BLOCKS}.blockSize", 0, OTHERWISE),
+        (f"{BLOCKS}.blockSize", -32, OTHERWISE),
+        (f"{BLOCKS}.blockSize", 16, OTHERWISE),
+        (f"{BLOCKS}.blockSize", 48, OTHERWISE),
+        (f"{BLOCKS}.blockSize", 64, OTHERWISE),  # there are scales for twice as many blocks
+        ("subgraphs.0.tensors.2.type", schema.TensorType.INT16, OTHERWISE),
+        ("subgraphs.0.tensors.2.shape", [16], OTHERWISE),
+        ("subgraphs.0.operators.0.inputs", [1, 1, -1], ELSEWHERE),
+        ("subgraphs.0.outputs", [1], ELSEWHERE),
+        ("operatorCodes.0.builtinCode", schema.BuiltinOperator.MUL, ELSEWHERE),
+    ],
+)
+def test_4_bits_otherwise_are_refused(path: str, value: object, reason: str) -> None:
+    with pytest.raises(UnfitGraph, match=reason):
+        check_graph(edited(narrow_graph(), settings(path, value)))
 
 
 def test_any_truncation_or_flipped_bit_is_a_reason_or_harmless() -> None:

@@ -20,7 +20,7 @@ from edge.decoder import Change, Decoder, Segment
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Heard, Listener
 from edge.model.interpreter import Graphs, run_model
-from edge.model.modelfile import DecoderDefaults, ModelFile, read_model
+from edge.model.modelfile import DecoderDefaults, ModelFile, pack_model, read_model
 from edge.opinion import asking
 from edge.opinion.expert import Expert, ExpertFile
 from edge.opinion.second import SecondOpinion
@@ -285,3 +285,13 @@ def test_an_answer_about_an_earlier_stream_counts_for_none(
 def test_reading_a_model_twice_gives_the_same_nominal_cost(expert_path: str) -> None:
     labels = read_model(expert_path).labels
     assert ExpertFile(expert_path, labels).nominal_s == ExpertFile(expert_path, labels).nominal_s
+
+
+def test_narrow_weights_are_no_less_work(expert_path: str, tmp_path: Path) -> None:
+    """What an answer is reckoned to take goes by their number, which older files do not tell."""
+    model = read_model(expert_path)
+    assert ExpertFile(expert_path, model.labels).nominal_s == 3e-8 * model.graph_bytes
+    told = replace(model.description, weights=2 * model.graph_bytes)
+    path = tmp_path / "narrow.tflite"
+    path.write_bytes(pack_model(model.graph, model.labels, told, model.filterbank))
+    assert ExpertFile(str(path), model.labels).nominal_s == 6e-8 * model.graph_bytes

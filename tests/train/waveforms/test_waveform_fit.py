@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+import convert.cli
 from edge.errors import EdgelidError
 from edge.model.interpreter import WindowGraph, open_model
 from edge.model.modelfile import MODELS, read_model
@@ -223,6 +224,68 @@ def test_large_becomes_a_model_file(large: Path, tiny_corpus: Path, tmp_path: Pa
     for frames in (100, 237, 1000):
         assert np.isfinite(graph.scores(np.zeros((frames, 80), np.float32))).all()
     assert output.stat().st_size < 6_000_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "takes whole windows: add --mode window"),
+        (["--mode", "window", "--type", "float32"], "weights of 8 or 4 bits: give another --type"),
+        (
+            ["--mode", "window", "--type", "int4", "--representative", "nowhere"],
+            "no audio files to quantise with",
+        ),
+    ],
+)
+def test_large_is_not_converted_otherwise(
+    options: list[str],
+    message: str,
+    large: Path,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "large.tflite"
+    arguments = [str(large), "-o", str(output), "--corpus", str(tiny_corpus), *options]
+    assert convert.cli.main(arguments) == 1
+    assert message in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.slow
+def test_large_becomes_a_model_file_of_4_bits(
+    large: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    from convert.from_large import FourBits, convert_large
+    from convert.proof import Limits
+
+    limits = Limits(min_agreement=0.0, max_mean_difference=1.0, max_accuracy_loss=1.0)
+    files, proofs = [], []
+    for four_bits in (None, FourBits(), FourBits(tiny_corpus)):
+        files.append(tmp_path / f"{len(files)}.tflite")
+        proofs.append(
+            convert_large(large, tiny_corpus, files[-1], "tiny-large", limits, None, four_bits)
+        )
+    wide, narrow, own = (read_model(file) for file in files)
+    trained, _ = load_large(large)
+    numbers = sum(value.size for value in trained.get_weights())
+    # Half of a byte is left of one, 2 come for each block of 128, and 12 of each output go.
+    gone = 12 * 512 * 512 * (1 / 2 - 2 / 128) + 12 * 9 * 512
+    for model in (narrow, own):
+        assert model.description.weights == wide.description.weights == numbers
+        assert model.graph_bytes == pytest.approx(wide.graph_bytes - gone, abs=3_000)
+        assert len(model.description.provenance["representative_clips"]) > 10
+    hashes = {model.description.provenance["representative_sha256"] for model in (narrow, own)}
+    assert len(hashes) == 2
+    assert narrow.graph != own.graph
+    by_8_bits, *by_4_bits = (proof.windows["3"].mean_difference for proof in proofs)
+    for difference in by_4_bits:  # from the model that was trained
+        assert difference < 2 * by_8_bits
+    for model in (narrow, own):
+        graph = open_model(model)
+        assert isinstance(graph, WindowGraph)
+        for frames in (100, 237, 1000):
+            assert np.isfinite(graph.scores(np.zeros((frames, 80), np.float32))).all()
 
 
 def compact_config() -> dict[str, Any]:
