@@ -169,6 +169,9 @@ def convert_large(
     draft = model_of_bytes(output, pack_model(graph, labels, description, filterbank))
     run = run_model(draft, 1)
     assert isinstance(run, WindowGraph)
+    usual = round(WINDOW_S * FRAMES_PER_SECOND)
+    first_scores = run.scores(np.zeros((usual, config.mels), np.float32)).tolist()
+    description = replace(description, first_scores=tuple(first_scores))
     description.calibration.temperatures.clear()
     parities: dict[str, Agreement] = {}
     accuracies: dict[str, dict[str, float]] = {}

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 Int8Array = npt.NDArray[np.int8]
 Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
 MAX_THREADS = 64
+# Of scores, between processors and versions that compute the same: what is wrong is far more off.
+MAX_DRIFT = 2.0
 
 # Graphs of a model that streams. The converter sorts them by name, and the trunk must be the first.
 TRUNK_SIGNATURE = "embed"
@@ -314,6 +316,9 @@ class WindowGraph:
         ):
             raise _unfit(model, f"its graph {WINDOW_SIGNATURE!r} does not fit its metadata")
         self._mels = mels
+        self._first_scores = np.array(description.first_scores)
+        if len(self._first_scores) not in (0, len(model.labels)):
+            raise _unfit(model, "its first scores do not fit its labels")
 
     def fitting(self, frames: int) -> int:
         """How many frames the window has that is best for so many: all of them, if it can."""
@@ -348,8 +353,17 @@ class WindowGraph:
         return scores
 
     def warm_up(self) -> None:
-        """Run once: only that proves that it works."""
-        self.scores(np.zeros((self._usual, self._mels), np.float32))
+        """Run once: only that proves that it works.
+
+        Raises
+        ------
+        RuntimeError
+            If it does not compute what it did when it was converted: interpreters that are too old
+            for an operator may run it nevertheless.
+        """
+        scores = self.scores(np.zeros((self._usual, self._mels), np.float32))
+        if len(self._first_scores) and np.abs(scores - self._first_scores).max() > MAX_DRIFT:
+            raise RuntimeError("it computes something else than when the model was converted")
 
     def try_all_lengths(self) -> None:
         """Run the shortest and the longest window, too: memory is taken for the longest so far."""

@@ -151,6 +151,9 @@ class Description:
         Of the flatbuffer, set by :func:`pack_model`.
     weights : int
         How many numbers were learnt; 0 in older files, whose graphs have a byte for each.
+    first_scores : tuple of float
+        What a graph of whole windows made of zeros, the usual window long, when it was converted:
+        an interpreter that computes something else does not know its operators. Empty if not told.
     provenance : dict
         Versions, hashes and the ids of the clips that the conversion used.
     metrics : dict
@@ -167,6 +170,7 @@ class Description:
     decoder: DecoderDefaults
     graph_sha256: str = ""
     weights: int = 0
+    first_scores: tuple[float, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licence: str = "Apache-2.0"
@@ -482,6 +486,7 @@ def _description(values: dict[str, Any]) -> Description:
         ),
         graph_sha256=str(values["graph_sha256"]),
         weights=_count(values.get("weights", 0), 2 * MAX_FILE_BYTES),
+        first_scores=tuple(float(score) for score in values.get("first_scores", ())),
         provenance=dict(values["provenance"]),
         metrics=metrics,
         licence=str(values["licence"]),

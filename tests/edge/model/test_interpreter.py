@@ -444,3 +444,21 @@ def sentence_of(model: ModelFile) -> str:
     with pytest.raises(EdgelidError) as caught:
         open_model(model)
     return str(caught.value)
+
+
+def test_an_interpreter_that_computes_something_else_is_not_taken() -> None:
+    """As ai-edge-litert 2.0 does with matrices of 4 bits, without a word."""
+    model = read_model(WINDOW_SEED)
+    graph = open_model(model)
+    assert isinstance(graph, WindowGraph)
+    found = graph.scores(np.zeros((graph.most, 16), np.float32))
+
+    def told(scores: np.ndarray) -> ModelFile:
+        description = dataclasses.replace(model.description, first_scores=tuple(scores))
+        return dataclasses.replace(model, description=description)
+
+    open_model(told(found + 0.5))
+    assert "computes something else than when the model was converted" in sentence_of(
+        told(found + 100)
+    )
+    assert "its first scores do not fit its labels" in sentence_of(told(found[1:]))

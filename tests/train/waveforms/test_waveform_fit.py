@@ -286,6 +286,8 @@ def test_large_becomes_a_model_file_of_4_bits(
         assert isinstance(graph, WindowGraph)
         for frames in (100, 237, 1000):
             assert np.isfinite(graph.scores(np.zeros((frames, 80), np.float32))).all()
+        silent = graph.scores(np.zeros((300, 80), np.float32))
+        np.testing.assert_allclose(silent, model.description.first_scores, atol=1e-3)
 
 
 def compact_config() -> dict[str, Any]:
