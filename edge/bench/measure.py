@@ -38,8 +38,8 @@ from edge.bench.turns import read_turns
 from edge.bench.warn import warnings
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.model.interpreter import Graphs, open_model
-from edge.model.modelfile import ModelFile, read_model
+from edge.model.interpreter import Graphs, open_file
+from edge.model.modelfile import ModelFile, read_without_graph
 from edge.opinion.expert import ExpertFile
 from edge.outputs.stdout import now
 from edge.system.machine import Times, describe_machine, processor_times, read_state
@@ -196,7 +196,7 @@ def _setups(wanted: Wanted) -> tuple[list[Setup], list[str]]:
     left_out: list[str] = []
     setups = []
     for path in wanted.models:
-        model = read_model(path)
+        model = read_without_graph(path)
         hops_ms: Sequence[float] = wanted.hops_ms or [_hop_ms(model)]
         each = [_with_hop(model, hop_ms) for hop_ms in hops_ms]
         left_out += [
@@ -207,7 +207,7 @@ def _setups(wanted: Wanted) -> tuple[list[Setup], list[str]]:
         possible = [changed for changed in each if changed is not None]
         for threads in wanted.threads:
             # The hop is no matter of the graphs: one interpreter serves them all, in turn.
-            graphs = open_model(model, threads)
+            _, graphs = open_file(Path(path), threads)
             setups += [Setup(changed, graphs) for changed in possible]
     if not setups:
         raise EdgelidError(left_out[0])

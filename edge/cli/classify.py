@@ -12,7 +12,6 @@ from edge.cli.options import (
     add_lessons,
     add_second_opinion,
     complain,
-    model_of,
     model_options,
     path,
     recording,
@@ -44,12 +43,12 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     from edge.audio.formats import find_recordings
     from edge.audio.mixing import Ear
     from edge.config import gain_db
-    from edge.model.interpreter import open_model
+    from edge.model.interpreter import open_file
+    from edge.model.modelfile import DEFAULT_MODEL
     from edge.offline import RecordingClassifier, classify_file, opinion_record, shares
     from edge.opinion.expert import ExpertFile
 
-    model = model_of(options)
-    graphs = open_model(model, options.threads)
+    model, graphs = open_file(options.model or DEFAULT_MODEL, options.threads)
     lessons = None
     if options.lessons is not None:
         from edge.teaching import taught

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 Int8Array = npt.NDArray[np.int8]
 Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
 MAX_THREADS = 64
+LARGE_BYTES = 8_000_000  # of a file from which on it is worth a copy on disk
 # Of scores, between processors and versions that compute the same: what is wrong is far more off.
 MAX_DRIFT = 2.0
 
@@ -442,19 +443,18 @@ def open_model(model: ModelFile, threads: int = 1) -> Graphs | WindowGraph:
         If no package is installed, none can run the model, the model does not fit, or its graph
         is not admitted.
     """
-    if not 1 <= threads <= MAX_THREADS:
-        raise EdgelidError(f"{threads} threads are not possible: choose 1 to {MAX_THREADS}.")
+    _check_threads(threads)
     admit(model, threads)
     return run_model(model, threads)
 
 
-def open_on_disk(path: Path) -> tuple[ModelFile, Graphs | WindowGraph]:
-    """The same for a large model, with one thread and in less memory: its graph stays on disk.
+def open_file(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | WindowGraph]:
+    """Read a model file, and build an interpreter for it: for a large one as :func:`open_on_disk`.
 
     Parameters
     ----------
     path : Path
-        Of the model file.
+    threads : int
 
     Returns
     -------
@@ -467,19 +467,51 @@ def open_on_disk(path: Path) -> tuple[ModelFile, Graphs | WindowGraph]:
     EdgelidError
         As :func:`edge.model.modelfile.read_model` and :func:`open_model`.
     """
+    if sum(file.stat().st_size for file in files_to_read(path)) > LARGE_BYTES:
+        return open_on_disk(path, threads)
+    model = read_model(path)
+    return model, open_model(model, threads)
+
+
+def open_on_disk(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | WindowGraph]:
+    """The same for a large model, in less memory: its graph stays on disk.
+
+    Parameters
+    ----------
+    path : Path
+        Of the model file.
+    threads : int
+
+    Returns
+    -------
+    model : ModelFile
+        Without its graph, where that is on disk.
+    graphs : Graphs or WindowGraph
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`edge.model.modelfile.read_model` and :func:`open_model`.
+    """
+    _check_threads(threads)
     try:
         stored = StoredModel(files_to_read(path))
     except OSError as error:
         log.info("graph in memory, as there is no place on disk: %s", error.strerror)
         model = read_model(path)
-        return model, open_model(model)
+        return model, open_model(model, threads)
     with stored:
         is_ours = comes_along(path)
         model = verified(path, stored.file, has_graph=not is_ours)
         if not is_ours:
-            admit(model, threads=1)
+            admit(model, threads)
             model = replace(model, graph=b"")  # before the interpreter packs the weights
-        return model, run_model(model, threads=1, stored=stored)
+        return model, run_model(model, threads, stored=stored)
+
+
+def _check_threads(threads: int) -> None:
+    if not 1 <= threads <= MAX_THREADS:
+        raise EdgelidError(f"{threads} threads are not possible: choose 1 to {MAX_THREADS}.")
 
 
 def run_model(

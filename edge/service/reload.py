@@ -19,8 +19,8 @@ from edge.frontend import SAMPLE_RATE_HZ
 from edge.languages import meant
 from edge.lessons.correction import Correction
 from edge.listener import Heard, Listener, Lost
-from edge.model.interpreter import open_model
-from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.model.interpreter import open_file
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile
 from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
 from edge.outputs.settings import NEED_RESTART, Settings
@@ -154,11 +154,10 @@ class ReloadingListener:
             logger.warning("only a restart can change %s", ", ".join(sorted(later)))
 
     def _open(self, settings: Settings) -> tuple[ModelFile, Listener]:
-        model = read_model(settings.model or DEFAULT_MODEL)
+        model, graphs = open_file(Path(settings.model or DEFAULT_MODEL), settings.threads)
         windows_s = self._windows_s
         if windows_s is not None:
             windows_s = windows_s or model.description.stream.windows_s
-        graphs = open_model(model, settings.threads)
         correction = learner = facts = None
         if settings.lessons:
             from edge.lessons.telling import told

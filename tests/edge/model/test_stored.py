@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.model import trust
-from edge.model.interpreter import WindowGraph, open_model, open_on_disk
-from edge.model.modelfile import SECOND_OPINIONS, read_model
+from edge.model.interpreter import Graphs, WindowGraph, open_file, open_model, open_on_disk
+from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS, read_model
 from edge.model.stored import StoredModel
 from tests.fuzz.seeds import WINDOW_SEED
 
@@ -85,6 +86,20 @@ def test_a_strangers_graph_is_tried_as_ever(
     assert not tried  # and so does what is in this one
     open_on_disk(Path(WINDOW_SEED))
     assert tried == [read_model(WINDOW_SEED).graph]
+
+
+@on_linux
+def test_only_a_large_file_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    model, _ = open_file(LARGE, 2)
+    assert model.graph == b"" and mapped_kib(tmp_path)
+    model, graph = open_file(DEFAULT_MODEL)
+    assert model.graph and isinstance(graph, Graphs)
+    for path in (LARGE, DEFAULT_MODEL):
+        with pytest.raises(EdgelidError, match="65 threads are not possible"):
+            open_file(path, 65)
+    with pytest.raises(EdgelidError, match="does not exist"):
+        open_file(tmp_path / "none.tflite")
 
 
 def test_without_a_place_it_stays_in_memory(
