@@ -28,8 +28,15 @@ from convert.narrow_encoder import check_width, narrow
 from convert.output import check_output, write_model
 from convert.parity import Agreement, parity
 from convert.proof import Limits, Proof
-from convert.representative_audio import Representative, of_corpus, of_folder, representative
+from convert.representative_audio import (
+    Files,
+    Representative,
+    of_corpus,
+    of_folder,
+    representative,
+)
 from convert.streaming_graph import any_window_function, any_window_to_tflite
+from convert.varied_audio import Surroundings
 from convert.whole_window import one_window_scores, window_spec
 from edge.classifier import filled
 from edge.errors import EdgelidError
@@ -72,6 +79,7 @@ WINDOWS_S = (1.0, 2.0, WINDOW_S, 5.0, 10.0)  # calibrated; it takes all from the
 # A second opinion is asked for now and then; alone, it answers twice a second.
 HOP_FRAMES = 50
 SEED = 1  # of what is representative
+VARIED = 2  # times as many recordings in rooms, noise and codecs as there are as they are
 LICENCE = (
     "Apache-2.0; the weights of encoder and decoder began as those of Whisper (MIT, (c) 2022 "
     "OpenAI)"
@@ -218,15 +226,17 @@ class _Speech:
     ----------
     learnt, spoken : list of Clip
         Of training, and of development.
-    root, noise_folder : Path
+    root : Path
     noises : list of NoiseClip
+    sounds : Path
+        Folder that holds ``noise`` and ``rir``.
     """
 
     learnt: list[Clip]
     spoken: list[Clip]
     root: Path
     noises: list[NoiseClip]
-    noise_folder: Path
+    sounds: Path
 
     @classmethod
     def of(cls, given: Path, sounds: Path | None, development: dict[str, list[str]]) -> Self:
@@ -244,13 +254,14 @@ class _Speech:
         if heard.is_empty():
             raise EdgelidError(f"the corpus {given} holds no development speech: see docs/data.md")
         spoken = clips_of(thinned(heard, CLIPS_A_LANGUAGE))
-        noise = sounds_of(manifest.root, sounds) / "noise"
-        return cls(clips_of(rows[learnt]), spoken, manifest.root, read_noise(noise, "train"), noise)
+        folder = sounds_of(manifest.root, sounds)
+        noises = read_noise(folder / "noise", "train")
+        return cls(clips_of(rows[learnt]), spoken, manifest.root, noises, folder)
 
     def held_out(self, labels: tuple[str, ...]) -> dict[float, HeldOut]:
         """Development speech by the length of its cuts."""
         found = held_out_audio(
-            self.spoken, self.root, self.noises, self.noise_folder, WINDOWS_S, labels
+            self.spoken, self.root, self.noises, self.sounds / "noise", WINDOWS_S, labels
         )
         if WINDOW_S not in found:
             raise EdgelidError(
@@ -259,12 +270,21 @@ class _Speech:
         return found
 
     def chosen(self, recordings: Path | None, front_end: FrontEnd) -> Representative:
-        """What is typically heard: training speech and noise, or somebody's own recordings."""
+        """What is typically heard: training speech and noise, or somebody's own recordings.
+
+        Once as they are, and others (of a few recordings, the same) varied.
+        """
+        surroundings = Surroundings.of(self.sounds, self.noises)
+        found = representative(self._files(recordings, SEED), front_end)
+        for seed in range(SEED + 1, SEED + 1 + VARIED):
+            more = surroundings.varied(self._files(recordings, seed), front_end, seed)
+            found = Representative(found.frames + more.frames, found.ids + more.ids)
+        return found
+
+    def _files(self, recordings: Path | None, seed: int) -> Files:
         if recordings is None:
-            files = of_corpus(self.learnt, self.root, self.noises, self.noise_folder, SEED)
-        else:
-            files = of_folder(recordings, SEED)
-        return representative(files, front_end)
+            return of_corpus(self.learnt, self.root, self.noises, self.sounds / "noise", seed)
+        return of_folder(recordings, seed)
 
 
 def _provenance(told: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:

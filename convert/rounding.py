@@ -17,6 +17,7 @@ from edge.frontend import Float32Array, Float64Array
 
 # Inputs of an output that share a scale: fewer are more exact, and slower to compute with.
 BLOCK = 128
+AT_ONCE = 128  # inputs, between which errors are handed on one by one; the number changes nothing
 LARGEST = 7  # of the steps, both ways: one more would be there below zero alone
 # Part of the mean of the moments that is added to each, so that inputs which never vary do no harm.
 DAMPING = 0.01
@@ -55,37 +56,52 @@ def rounded(matrix: Float32Array, moments: Float64Array) -> Blocks:
         Mean products of the inputs by each other, of what is typical.
     """
     inputs = len(matrix)
-    left = matrix.astype(np.float64)  # weights that are not rounded yet take over errors
     damped = moments + np.eye(inputs) * (np.mean(np.diag(moments)) * DAMPING + 1e-12)
+    power = np.diag(damped)
+    scales = np.concatenate(
+        [
+            _scales(matrix[i : i + BLOCK], power[i : i + BLOCK, None])
+            for i in range(0, inputs, BLOCK)
+        ]
+    )
+    # Loud inputs come first, while there are many left to take over their errors.
+    order = np.argsort(-power, kind="stable")
+    left = matrix[order].astype(np.float64)  # weights that are not rounded yet take over errors
+    their_scales = np.repeat(scales, BLOCK, axis=0)[order]
     # Of the inverse of what is left after each row, this has the rows that are needed.
-    root = np.linalg.cholesky(np.linalg.inv(damped)).T
+    root = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
     steps = np.empty(matrix.shape, np.int8)
-    scales = np.empty((inputs // BLOCK, matrix.shape[1]), np.float32)
-    for first in range(0, inputs, BLOCK):
-        block, behind = left[first : first + BLOCK], slice(first + BLOCK, None)
-        scale = scales[first // BLOCK] = _scales(block)
-        errors = np.empty_like(block)
-        for i, row in enumerate(block):
+    for first in range(0, inputs, AT_ONCE):
+        some, behind = left[first : first + AT_ONCE], slice(first + AT_ONCE, None)
+        errors = np.empty_like(some)
+        for i, (row, scale) in enumerate(zip(some, their_scales[first:], strict=False)):
             step = np.clip(np.round(row / scale), -LARGEST, LARGEST)
-            steps[first + i] = step
+            steps[order[first + i]] = step
             errors[i] = (row - step * scale) / root[first + i, first + i]
-            ahead = root[first + i, first + i + 1 : first + BLOCK]
-            block[i + 1 :] -= np.outer(ahead, errors[i])
-        left[behind] -= root[first : first + BLOCK, behind].T @ errors
+            ahead = root[first + i, first + i + 1 : first + AT_ONCE]
+            some[i + 1 :] -= np.outer(ahead, errors[i])
+        left[behind] -= root[first : first + AT_ONCE, behind].T @ errors
     return Blocks(steps, scales)
 
 
-def _scales(block: Float64Array) -> Float32Array:
-    """Of each output, that with the least squared error, shape (outputs,)."""
-    top = np.abs(block).max(0) / LARGEST + 1e-6
+def _scales(block: Float32Array, power: Float64Array) -> Float32Array:
+    """Of each output, that with the least error of what is computed, shape (1, outputs).
+
+    Parameters
+    ----------
+    block : ndarray, shape (inputs, outputs)
+    power : ndarray, shape (inputs, 1)
+        Of the inputs, each taken by itself.
+    """
+    top = np.abs(block).max(0).astype(np.float64) / LARGEST + 1e-6
     best, least = _short(top), np.full(len(top), np.inf)
     for share in CLIPPED:
         scale = _short(share * top)
         errors = np.clip(np.round(block / scale), -LARGEST, LARGEST) * scale - block
-        squared = np.sum(np.square(errors), axis=0)
+        squared = np.sum(np.square(errors) * power, axis=0)
         better = squared < least
         best[better], least[better] = scale[better], squared[better]
-    return best
+    return best[None]
 
 
 def _short(values: Float64Array) -> Float32Array:

@@ -51,7 +51,7 @@ ROOMS = {
         flatbuffer rounding representative_audio output network_file own_network own_description
         streaming_graph held_out_audio inspection anchors own_recordings
         apart
-        parity tensor_errors four_bit_graph narrow_encoder
+        parity tensor_errors four_bit_graph narrow_encoder varied_audio
         weight_errors stream_vs_window whole_window
         proof
         settings
