@@ -39,7 +39,7 @@ from edge.bench.warn import warnings
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.interpreter import Graphs, open_file
-from edge.model.modelfile import ModelFile, read_without_graph
+from edge.model.modelfile import ModelFile
 from edge.opinion.expert import ExpertFile
 from edge.outputs.stdout import now
 from edge.system.machine import Times, describe_machine, processor_times, read_state
@@ -196,7 +196,9 @@ def _setups(wanted: Wanted) -> tuple[list[Setup], list[str]]:
     left_out: list[str] = []
     setups = []
     for path in wanted.models:
-        model = read_without_graph(path)
+        # The hop is no matter of the graphs: one interpreter serves them all, in turn.
+        opened = [open_file(Path(path), threads) for threads in wanted.threads]
+        model = opened[0][0]
         hops_ms: Sequence[float] = wanted.hops_ms or [_hop_ms(model)]
         each = [_with_hop(model, hop_ms) for hop_ms in hops_ms]
         left_out += [
@@ -205,10 +207,7 @@ def _setups(wanted: Wanted) -> tuple[list[Setup], list[str]]:
             if changed is None
         ]
         possible = [changed for changed in each if changed is not None]
-        for threads in wanted.threads:
-            # The hop is no matter of the graphs: one interpreter serves them all, in turn.
-            _, graphs = open_file(Path(path), threads)
-            setups += [Setup(changed, graphs) for changed in possible]
+        setups += [Setup(changed, graphs) for _, graphs in opened for changed in possible]
     if not setups:
         raise EdgelidError(left_out[0])
     return setups, left_out
