@@ -78,6 +78,12 @@ def test_a_budget_notices_more_and_less() -> None:
     (sentence,) = against_budget(slower, budget, "cortex-a72")
     assert sentence.startswith("window on cortex-a72: ")
     assert "instructions per second opinion, +2.0%" in sentence
+    # What takes next to nothing differs by chance.
+    slower = copy.deepcopy(budget)
+    slower["instructions_per_opinion"]["cortex-a72"]["rest"] += 4_999
+    assert against_budget(slower, budget, "cortex-a72") == []
+    slower["instructions_per_opinion"]["cortex-a72"]["rest"] += 2
+    assert len(against_budget(slower, budget, "cortex-a72")) == 1
 
 
 def with_step(budget: Figures, times: float) -> Figures:
