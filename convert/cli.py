@@ -241,10 +241,7 @@ def _proof(options: argparse.Namespace, settings: Settings) -> Proof:
     name = options.output.name.removesuffix(".tflite")
     if options.description is not None:
         from convert.from_keras import convert_network
-        from convert.settings import NOT_FOUR_BITS
 
-        if settings.type == "int4":
-            raise EdgelidError(NOT_FOUR_BITS)
         return convert_network(
             options.checkpoint, options.description, options.output, name, settings
         )
@@ -262,20 +259,10 @@ def _proof(options: argparse.Namespace, settings: Settings) -> Proof:
 
     corpus = options.corpus or corpus_dir()
     if is_large(options.checkpoint):
-        from convert.from_large import FourBits, convert_large
+        from convert.from_large import convert_large
 
-        if options.mode != "window":
-            raise EdgelidError("the large model takes whole windows: add --mode window")
-        if options.type == "float32":
-            raise EdgelidError("the large model has weights of 8 or 4 bits: give another --type")
         return convert_large(
-            options.checkpoint,
-            corpus,
-            options.output,
-            name,
-            settings.limits,
-            options.sounds,
-            FourBits(options.representative) if options.type == "int4" else None,
+            options.checkpoint, corpus, options.output, name, settings, options.sounds
         )
     checkpoint = load_checkpoint(options.checkpoint)
     return convert(checkpoint, corpus, options.output, name, settings, options.sounds)[1]

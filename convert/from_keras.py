@@ -33,7 +33,7 @@ from convert.own_recordings import OwnRecordings, own_recordings
 from convert.parity import Agreement, Judged, agreement, judged
 from convert.proof import Limits, OwnProof
 from convert.representative_audio import Representative
-from convert.settings import Settings
+from convert.settings import NOT_FOUR_BITS, Settings
 from convert.streaming_graph import save_graph, window_function
 from convert.whole_window import whole_windows, window_spec, windows_of_clips
 from edge.audio.formats import find_recordings
@@ -158,6 +158,8 @@ def _recordings(settings: Settings) -> Path:
     """
     if settings.mode != "window":
         raise EdgelidError("a network of your own takes whole windows: add --mode window")
+    if settings.type == "int4":
+        raise EdgelidError(NOT_FOUR_BITS)
     if settings.windows_s:
         raise EdgelidError("the network itself says how long its window is: leave out --windows")
     if settings.representative is None:

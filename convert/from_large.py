@@ -27,7 +27,7 @@ from convert.held_out_audio import HeldOut, held_out_audio
 from convert.narrow_encoder import check_width, narrow
 from convert.output import check_output, write_model
 from convert.parity import Agreement, parity
-from convert.proof import Limits, Proof
+from convert.proof import Proof
 from convert.representative_audio import (
     Files,
     Representative,
@@ -35,6 +35,7 @@ from convert.representative_audio import (
     of_folder,
     representative,
 )
+from convert.settings import Settings
 from convert.streaming_graph import any_window_function, any_window_to_tflite
 from convert.varied_audio import Surroundings
 from convert.whole_window import one_window_scores, window_spec
@@ -86,27 +87,8 @@ LICENCE = (
 )
 
 
-@dataclass(frozen=True)
-class FourBits:
-    """Matrices of 4 bits are wanted.
-
-    Attributes
-    ----------
-    recordings : Path or None
-        Folder of recordings to round them by instead of the corpus's speech.
-    """
-
-    recordings: Path | None = None
-
-
 def convert_large(
-    checkpoint: Path,
-    corpus: Path,
-    output: Path,
-    name: str,
-    limits: Limits,
-    sounds: Path | None,
-    four_bits: FourBits | None = None,
+    checkpoint: Path, corpus: Path, output: Path, name: str, settings: Settings, sounds: Path | None
 ) -> Proof:
     """Convert a checkpoint of ``python -m train.waveforms large``.
 
@@ -120,11 +102,10 @@ def convert_large(
         Model file to write.
     name : str
         What the model is called.
-    limits : Limits
+    settings : Settings
+        Of a model of whole windows; with ``int4`` the encoder's matrices have 4 bits.
     sounds : Path or None
         Folder that holds ``noise`` and ``rir``.
-    four_bits : FourBits, optional
-        Of the encoder's matrices; without it all weights have 8.
 
     Raises
     ------
@@ -132,6 +113,10 @@ def convert_large(
         If anything is missing or damaged, or (as NotProven) the converted model answers
         differently; nothing is written then.
     """
+    if settings.mode != "window":
+        raise EdgelidError("the large model takes whole windows: add --mode window")
+    if settings.type == "float32":
+        raise EdgelidError("the large model has weights of 8 or 4 bits: give another --type")
     check_output(output, [checkpoint, corpus])
     arrays, told = load_parts(checkpoint)
     model, classes = large_of(arrays, told)
@@ -143,9 +128,9 @@ def convert_large(
     held = speech.held_out(labels)
     function = any_window_function(model.one, config.mels)
     chosen = None
-    if four_bits is not None:
+    if settings.type == "int4":
         check_width(model.encoder)
-        chosen = speech.chosen(four_bits.recordings, front_end)
+        chosen = speech.chosen(settings.representative, front_end)
     score = one_window_scores(function, front_end, round(WINDOWS_S[0] * FRAMES_PER_SECOND))
     trained = {window_s: score(some.audio) for window_s, some in held.items()}
     provenance = _provenance(told, arrays)
@@ -170,7 +155,7 @@ def convert_large(
         stream=replace(window_spec(config, frames, HOP_FRAMES), windows_s=WINDOWS_S),
         calibration=Calibration({f"{window_s:g}": 1.0 for window_s in WINDOWS_S}),
         decoder=DecoderDefaults(window_s=WINDOW_S),
-        weights=sum(int(np.prod(value.shape)) for value in model.get_weights()),
+        weights=model.count_params(),
         provenance=provenance,
         licence=LICENCE,
     )
@@ -190,7 +175,7 @@ def convert_large(
         parities[f"{window_s:g}"] = found
         description.calibration.temperatures[f"{window_s:g}"] = found.temperature_converted
         accuracies[f"{window_s:g}"] = _by_language(scores, some, labels)
-    proof = Proof(parities, [], [], None, {}, limits)
+    proof = Proof(parities, [], [], None, {}, settings.limits)
     proof.check()
     description.metrics.update(
         measured_on="development sources",

@@ -140,11 +140,15 @@ def representative(files: Files, front_end: FrontEnd) -> Representative:
     """
     frames = []
     for turn, (path, _) in enumerate(files):
-        gain = 10 ** (GAINS_DB[turn % len(GAINS_DB)] / 20)
-        samples = read_beginning(path, MAX_CLIP_S)
-        frames.append(front_end.log_mel(np.clip(samples * np.float32(gain), -1, 1)))
+        frames.append(at_a_level(read_beginning(path, MAX_CLIP_S), turn, front_end))
     frames.append(front_end.log_mel(np.zeros(SAMPLE_RATE_HZ, np.float32)))
     return Representative(frames, (*(name for _, name in files), "silence"))
+
+
+def at_a_level(samples: Float32Array, turn: int, front_end: FrontEnd) -> Float32Array:
+    """Features, (frames, mels), of a recording at one of the levels, which come in turn."""
+    gain = 10 ** (GAINS_DB[turn % len(GAINS_DB)] / 20)
+    return front_end.log_mel(np.clip(samples * np.float32(gain), -1, 1))
 
 
 def read_beginning(path: Path, most_s: float) -> Float32Array:

@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from convert.representative_audio import GAINS_DB, MAX_CLIP_S, Files, Representative, read_beginning
+from convert.representative_audio import (
+    MAX_CLIP_S,
+    Files,
+    Representative,
+    at_a_level,
+    read_beginning,
+)
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEnd
 from train.corpus.cuts import read_audio
 from train.evaluation.conditions import add_noise, draw_noise
@@ -78,8 +82,7 @@ class Surroundings:
             samples = read_beginning(path, MAX_CLIP_S)
             if len(samples) >= MIN_S * SAMPLE_RATE_HZ:
                 samples = self._elsewhere(samples, f"{name} {seed}")
-            gain = 10 ** (GAINS_DB[turn % len(GAINS_DB)] / 20)
-            frames.append(front_end.log_mel(np.clip(samples * np.float32(gain), -1, 1)))
+            frames.append(at_a_level(samples, turn, front_end))
         return Representative(frames, tuple(f"{name}, varied" for _, name in files))
 
     def _elsewhere(self, samples: Float32Array, key: str) -> Float32Array:

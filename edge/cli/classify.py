@@ -13,6 +13,7 @@ from edge.cli.options import (
     add_second_opinion,
     complain,
     model_options,
+    model_path,
     path,
     recording,
 )
@@ -44,11 +45,10 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     from edge.audio.mixing import Ear
     from edge.config import gain_db
     from edge.model.interpreter import open_file
-    from edge.model.modelfile import DEFAULT_MODEL
     from edge.offline import RecordingClassifier, classify_file, opinion_record, shares
     from edge.opinion.expert import ExpertFile
 
-    model, graphs = open_file(options.model or DEFAULT_MODEL, options.threads)
+    model, graphs = open_file(model_path(options), options.threads)
     lessons = None
     if options.lessons is not None:
         from edge.teaching import taught

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from edge.cli.options import Parser, add_lessons, model_of, path
+from edge.cli.options import Parser, add_lessons, model_path, path
 from edge.outputs.stdout import Output
 
 
@@ -20,8 +20,9 @@ def add(commands: Any, common: Parser) -> None:
 def run_info(options: argparse.Namespace, output: Output) -> int:
     """``edgelid info``."""
     from edge.model.info import describe, table
+    from edge.model.modelfile import read_model
 
-    model = model_of(options)
+    model = read_model(model_path(options))
     facts: dict[str, Any] = describe(model)
     if options.lessons is not None:
         from edge.lessons.book import read_book

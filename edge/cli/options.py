@@ -8,12 +8,9 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from edge.outputs.stdout import printable
-
-if TYPE_CHECKING:
-    from edge.model.modelfile import ModelFile
 
 
 class Parser(argparse.ArgumentParser):
@@ -116,11 +113,11 @@ def add_lessons(command: argparse.ArgumentParser) -> None:
     )
 
 
-def model_of(options: argparse.Namespace) -> ModelFile:
+def model_path(options: argparse.Namespace) -> Path:
     """The model file that the options name."""
-    from edge.model.modelfile import DEFAULT_MODEL, read_model
+    from edge.model.modelfile import DEFAULT_MODEL
 
-    return read_model(options.model or DEFAULT_MODEL)
+    return options.model or DEFAULT_MODEL
 
 
 def path(text: str) -> Path:

@@ -476,22 +476,7 @@ def open_file(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | WindowG
 def open_on_disk(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | WindowGraph]:
     """The same for a large model, in less memory: its graph stays on disk.
 
-    Parameters
-    ----------
-    path : Path
-        Of the model file.
-    threads : int
-
-    Returns
-    -------
-    model : ModelFile
-        Without its graph, where that is on disk.
-    graphs : Graphs or WindowGraph
-
-    Raises
-    ------
-    EdgelidError
-        As :func:`edge.model.modelfile.read_model` and :func:`open_model`.
+    Parameters, what is returned and what is raised are those of :func:`open_file`.
     """
     _check_threads(threads)
     try:

@@ -207,12 +207,14 @@ def test_a_large_model_is_balanced(large: Path, bank: Segments, tmp_path: Path) 
 def test_large_becomes_a_model_file(large: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     from convert.from_large import convert_large
     from convert.proof import Limits
+    from convert.settings import Settings
 
     # Random weights answer by chance, and 8 bits move that: what they say is not the matter here.
     # The shipped model's proof, with weights that were learnt, is in its file.
     limits = Limits(min_agreement=0.0, max_mean_difference=1.0, max_accuracy_loss=1.0)
+    settings = Settings("window", limits=limits)
     output = tmp_path / "large.tflite"
-    proof = convert_large(large, tiny_corpus, output, "tiny-large", limits, None)
+    proof = convert_large(large, tiny_corpus, output, "tiny-large", settings, None)
     model = read_model(output)
     assert model.description.mode == "window"
     assert model.labels == ("de", "en", "other", "nonspeech")
@@ -256,16 +258,16 @@ def test_large_is_not_converted_otherwise(
 def test_large_becomes_a_model_file_of_4_bits(
     large: Path, tiny_corpus: Path, tmp_path: Path
 ) -> None:
-    from convert.from_large import FourBits, convert_large
+    from convert.from_large import convert_large
     from convert.proof import Limits
+    from convert.settings import Settings
 
-    limits = Limits(min_agreement=0.0, max_mean_difference=1.0, max_accuracy_loss=1.0)
     files, proofs = [], []
-    for four_bits in (None, FourBits(), FourBits(tiny_corpus)):
+    for kind, recordings in (("int8", None), ("int4", None), ("int4", tiny_corpus)):
+        limits = Limits(min_agreement=0.0, max_mean_difference=1.0, max_accuracy_loss=1.0)
+        settings = Settings("window", kind, representative=recordings, limits=limits)
         files.append(tmp_path / f"{len(files)}.tflite")
-        proofs.append(
-            convert_large(large, tiny_corpus, files[-1], "tiny-large", limits, None, four_bits)
-        )
+        proofs.append(convert_large(large, tiny_corpus, files[-1], "tiny-large", settings, None))
     wide, narrow, own = (read_model(file) for file in files)
     trained, _ = load_large(large)
     numbers = sum(value.size for value in trained.get_weights())
@@ -619,6 +621,7 @@ def test_large_gets_a_decoder(
     """Of a random Whisper; and becomes a model file."""
     from convert.from_large import convert_large
     from convert.proof import Limits
+    from convert.settings import Settings
     from train.waveforms.graft import graft_decoder
 
     monkeypatch.setattr("tests.tiny_whisper.DIM", 512)
@@ -672,8 +675,9 @@ def test_large_gets_a_decoder(
             graft_decoder(config, bank, options(**by_two | {"weights": wrong}))
 
     limits = Limits(min_agreement=0.0, max_mean_difference=1.0, max_accuracy_loss=1.0)
+    settings = Settings("window", limits=limits)
     output = tmp_path / "grafted.tflite"
-    convert_large(given.output, tiny_corpus, output, "tiny-large", limits, None)
+    convert_large(given.output, tiny_corpus, output, "tiny-large", settings, None)
     graph = open_model(read_model(output))
     assert isinstance(graph, WindowGraph)
     window = np.random.default_rng(0).uniform(0, 20, (237, 80)).astype(np.float32)
