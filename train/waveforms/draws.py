@@ -20,6 +20,7 @@ SPEECH_KINDS_OF_NOISE = frozenset({"babble_places"})
 EQ_POINTS = 10
 MASKS = 2
 CODED_SHARE = 0.15  # of clips, at a low rate
+SPEAKER_S = 60.0  # of a speaker's speech that count: or one who says much is what a language is
 SLOWEST, FASTEST = 0.84, 1.19  # that clips are played
 
 Draw = dict[str, np.ndarray]
@@ -71,10 +72,13 @@ class Drawer:
             found = []
             for (language, _), members in per_class[label].items():
                 seconds = self.lengths[members] / SAMPLE_RATE_HZ
+                _, who = np.unique([rows[i]["speaker"] for i in members], return_inverse=True)
+                said = np.bincount(who, seconds)
+                counted = np.minimum(said, SPEAKER_S)
                 kind = tts_weight if rows[members[0]]["kind"] == "tts" else 1.0
-                # The square root lies between every source alike and every second alike.
-                total = kind * np.sqrt(seconds.sum())
-                inner = np.sqrt(seconds)
+                # The square root lies between every source or speaker alike and every second alike.
+                total = kind * np.sqrt(counted.sum())
+                inner = (np.sqrt(counted) / said)[who] * seconds
                 found.append((language, members, total * inner / inner.sum()))
                 by_language[language] += total
             for language, members, weight in found:
