@@ -248,6 +248,26 @@ def test_a_million_tiny_parts_take_no_memory(tmp_path: Path) -> None:
     assert found[-1].end == path.stat().st_size
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\0\0\0\x02ftypM4A ",
+        b"\0\0\0\x01ftyp" + (7).to_bytes(8, "big"),
+        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + (12).to_bytes(8, "little"),
+    ],
+    ids=["a box of two bytes", "a long box of seven", "an object of twelve"],
+)
+@pytest.mark.parametrize("more_bytes", [0, 3_000])
+def test_a_size_that_leads_nowhere_is_one_recording(
+    tmp_path: Path, start: bytes, more_bytes: int
+) -> None:
+    path = tmp_path / "hostile"
+    path.write_bytes(start[: None if more_bytes else 12] + bytes(more_bytes))
+    with path.open("rb") as file:
+        (found,) = sections(file.fileno())
+    assert (found.start, found.end) == (0, path.stat().st_size)
+
+
 def test_no_serial_number_is_needed_to_tell_links_apart(tmp_path: Path) -> None:
     data = encoded(tmp_path / "1.ogg", tone(500.0))
     path = tmp_path / "twice.ogg"
@@ -566,6 +586,32 @@ def other_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         return path
 
     return put
+
+
+def test_a_file_of_parts_that_ffmpeg_refuses_is_given_up(
+    other_ffmpeg: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Each takes a process: of 80 kB, 10,000 of them."""
+    path = other_ffmpeg(f"echo >>{tmp_path}/starts; exit 1")
+    path.write_bytes(b"\0\0\0\x08ftyp" * 10_000)
+    with pytest.raises(EdgelidError, match="not audio"):
+        read(path)
+    starts = (tmp_path / "starts").read_text().splitlines()
+    assert len(starts) == decoding.MAX_REFUSED + 1  # once with the file as a whole
+
+
+def test_parts_that_were_not_tried_are_told(
+    other_ffmpeg: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = other_ffmpeg("exit 1")
+    first = encoded(tmp_path / "1.wav", tone(500.0))
+    path.write_bytes(first + b"\0\0\0\x08ftyp" * (decoding.MAX_REFUSED + 7))
+    with FileSource(path) as source:
+        assert_are_the_tones(np.concatenate(list(source.samples())), (500.0,))
+        problems = source.recording.problems
+    assert len(problems) == decoding.MAX_REFUSED + 1
+    assert problems[-1] == "7 parts behind it were not tried"
+    assert "is truncated or damaged" in caplog.text
 
 
 # Of what it makes of sound: 16 kHz, one channel.
