@@ -232,6 +232,8 @@ class Recording:
     ------
     EdgelidError
         If nothing decodes it.
+    OSError
+        If it cannot be read.
     """
 
     def __init__(self, file: BinaryIO, name: str, enough: Callable[[], bool]) -> None:
@@ -314,6 +316,8 @@ class Recording:
             except EdgelidError:
                 self._refused += 1
                 raise _Unopened(str(error)) from error
+            except OSError as failure:
+                raise _Unopened(words_of(failure)) from failure
         self._refused = 0
         return part
 
@@ -397,6 +401,8 @@ def open_child(
     ------
     EdgelidError
         If it cannot either, or is not installed; `NeedsFfmpeg` if that is all that is missing.
+    OSError
+        If the file cannot be read.
     """
     whole = Section(0, os.fstat(file.fileno()).st_size)
     section = section or whole

@@ -543,6 +543,23 @@ def test_without_ffmpeg_the_sentence_says_what_to_install(
 
 
 @needs_ffmpeg
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_part_that_the_disk_does_not_give_back_is_told(
+    phone: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "chain"
+    path.write_bytes(encoded(tmp_path / "1.wav", tone(500.0)) + phone("voice.m4a").read_bytes())
+    folder = os.open(tmp_path, os.O_RDONLY)  # a folder is opened, and not read
+    with FileSource(path) as source:
+        parts = source.recording.parts()
+        next(parts)
+        os.dup2(folder, source.recording._file.fileno())
+        assert [*parts] == []
+        assert source.recording.problems[0].endswith(": Is a directory")
+    os.close(folder)
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize(
     "script",
     [
