@@ -651,6 +651,19 @@ def test_an_ffmpeg_that_hangs(
     assert time.monotonic() - start_s < 20
 
 
+def test_an_ffmpeg_that_complains_does_not_hang(
+    other_ffmpeg: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More messages than there are waits, of a tenth of a second each, before it hangs."""
+    monkeypatch.setattr(decoding, "SILENT_S", 20.0)
+    path = other_ffmpeg(
+        f"{HEADER}; head -c 64000 /dev/zero; i=0; "
+        "while [ $i -lt 400 ]; do echo '[error] broken' >&2; i=$((i+1)); sleep 0.001; done; "
+        "head -c 64000 /dev/zero"
+    )
+    assert len(read(path)) == 2 * SAMPLE_RATE_HZ
+
+
 def test_an_ffmpeg_that_may_not_take_so_much(
     other_ffmpeg: Callable[[str], Path], tmp_path: Path
 ) -> None:
