@@ -17,6 +17,7 @@ from edge.audio.network import is_url
 from edge.config import STATE_FOLDER, of_a_home
 from edge.errors import EdgelidError
 from edge.model.modelfile import SECOND_OPINIONS
+from edge.model.parts import files_of
 from edge.outputs.mqtt import CREDENTIAL as MQTT_CREDENTIAL
 from edge.outputs.mqtt import broker_of
 from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE
@@ -326,9 +327,9 @@ def _needed(settings: Settings, config: Path) -> list[Path]:
     """Files that the service reads."""
     second = "" if settings.second_opinion in SECOND_OPINIONS else settings.second_opinion
     lessons = "" if settings.learn else settings.lessons  # which learning begins by itself
-    names = (settings.model, second, lessons, settings.mqtt_ca_file)
-    others = [Path(name) for name in names if name]
-    return [Path(sys.executable), Path(edge.__file__), config, *others]
+    models = [part for name in (settings.model, second) if name for part in files_of(Path(name))]
+    others = [Path(name) for name in (lessons, settings.mqtt_ca_file) if name]
+    return [Path(sys.executable), Path(edge.__file__), config, *models, *others]
 
 
 def _written(settings: Settings) -> Iterator[Path]:

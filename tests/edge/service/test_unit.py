@@ -14,6 +14,8 @@ import pytest
 
 from edge.config import ConfigError
 from edge.errors import EdgelidError
+from edge.model.modelfile import DEFAULT_MODEL
+from edge.outputs.settings import read_settings
 from edge.service import unit as service_module
 from edge.service.unit import MARK, Service, default_scope
 
@@ -265,6 +267,17 @@ def test_files_that_the_service_cannot_read(
     monkeypatch.setattr(service_module, "_needed", lambda *_: [hidden])
     with pytest.raises(EdgelidError, match="is closed to others"):
         Service("system").install(hidden)
+
+
+def test_each_part_of_a_model_has_to_be_readable(config: Path, tmp_path: Path) -> None:
+    data, parts = DEFAULT_MODEL.read_bytes(), [tmp_path / f"m.tflite.{i}" for i in range(2)]
+    parts[0].write_bytes(data[:1_000_000])
+    parts[1].write_bytes(data[1_000_000:])
+    config.write_text('model = "m.tflite"\nsecond_opinion = "m.tflite"\n')
+    settings = read_settings(config, {}, {})
+    Service("system").unit(config)
+    assert set(service_module._needed(settings, config)) > set(parts)
+    assert all(path.exists() for path in service_module._needed(settings, config))
 
 
 def test_no_configuration(tmp_path: Path) -> None:
