@@ -183,7 +183,7 @@ class Service:
         return _UNIT.format(
             mark=MARK,
             after=after,
-            command=" ".join(map(_quoted, words)),
+            command=" ".join(map(_command_word, words)),
             # The journal keeps what it is told: what was spoken only if the file asks for it.
             output="journal" if settings.output == "json" else "null",
             sandbox=sandbox,
@@ -402,9 +402,14 @@ def _check_readable_by_all(path: Path) -> None:
             )
 
 
+def _command_word(word: str) -> str:
+    """A word of a command line, for systemd, which puts in variables nowhere else."""
+    return _quoted(word.replace("$", "$$"))
+
+
 def _quoted(word: str) -> str:
-    """A word of a command line or a path, for systemd."""
-    word = word.replace("%", "%%").replace("$", "$$")
+    """A path, for systemd."""
+    word = word.replace("%", "%%")
     if re.fullmatch(r"[\w./+:=@,%-]+", word):
         return word
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'

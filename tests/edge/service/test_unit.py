@@ -204,6 +204,21 @@ def test_the_journal_keeps_what_was_spoken_only_if_asked(config: Path, scope: st
         assert "StandardError=journal" in lines
 
 
+@needs_analyze
+def test_a_path_is_written_to_as_it_is_called(config: Path, tmp_path: Path) -> None:
+    """Only in commands does systemd put in variables."""
+    folder = tmp_path / 'a $b "100 %" \\'
+    folder.mkdir()
+    name = str(folder).replace("\\", "\\\\").replace('"', '\\"')
+    config.write_text(f'log = "{name}/events.jsonl"\n')
+    text = Service("user").unit(config)
+    written = f'{tmp_path}/a $b \\"100 %%\\" \\\\'
+    assert f'ReadWritePaths="{written}"\n' in text
+    unit = tmp_path / "edgelid.service"
+    unit.write_text(text)
+    analyze("user", "verify", "--man=no", unit, tmp_path=tmp_path)
+
+
 def test_the_command_of_the_unit_runs(config: Path, environment: dict[str, str]) -> None:
     """As systemd splits it, up to where it would need a microphone."""
     odd = config.with_name('odd $name "100 %".toml')
