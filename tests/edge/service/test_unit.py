@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from edge import learning
 from edge.config import ConfigError
 from edge.errors import EdgelidError
 from edge.model.modelfile import DEFAULT_MODEL
+from edge.opinion import asking
 from edge.outputs.settings import read_settings
 from edge.service import unit as service_module
 from edge.service.unit import MARK, Service, default_scope
@@ -179,6 +181,7 @@ def test_what_the_unit_says(config: Path) -> None:
         "Type=notify",
         "Restart=on-failure",
         "WatchdogSec=60",
+        "TimeoutStopSec=30",
         "PrivateNetwork=yes",
         "ProtectSystem=strict",
         "NoNewPrivileges=yes",
@@ -193,6 +196,12 @@ def test_what_the_unit_says(config: Path) -> None:
         assert line in lines
     (start,) = [line for line in lines if line.startswith("ExecStart=")]
     assert start.endswith(f"-P -m edge.cli listen --config {config}")
+
+
+def test_the_service_has_time_to_end(config: Path) -> None:
+    """Until a second opinion has been given, and then until a lesson has been learnt."""
+    (timeout,) = re.findall(r"^TimeoutStopSec=(\d+)$", Service("system").unit(config), re.M)
+    assert int(timeout) >= asking.LEAVE_S + learning.LEAVE_S + 5
 
 
 @pytest.mark.parametrize("scope", SCOPES)
