@@ -248,6 +248,38 @@ def test_a_million_tiny_parts_take_no_memory(tmp_path: Path) -> None:
     assert found[-1].end == path.stat().st_size
 
 
+def far_tags() -> bytes:
+    """ID3 tags behind a byte that is none, which all lead two MiB on, where there is nothing."""
+    tag = b"ID3\x03\0\0"
+    return tag + bytes(4) + b"\1" + 300 * (tag + b"\1\0\0\0") + bytes(3 << 20)
+
+
+def false_pages() -> bytes:
+    """Pages of Ogg of no segments, a byte apart."""
+    return (struct.pack("<4sBBqIIIB", b"OggS", 0, 0, 0, 1, 0, 0, 0) + b"\1") * 3_000
+
+
+@pytest.mark.parametrize("contents", [far_tags, false_pages])
+def test_a_file_is_read_about_once_to_find_its_parts(
+    tmp_path: Path, contents: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes = 0
+
+    def counted(descriptor: int, count: int, position: int) -> bytes:
+        nonlocal read_bytes
+        data = pread(descriptor, count, position)
+        read_bytes += len(data)
+        return data
+
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", counted)
+    path = tmp_path / "hostile"
+    path.write_bytes(contents())
+    with path.open("rb") as file:
+        sections(file.fileno())
+    assert read_bytes < 2 * path.stat().st_size
+
+
 @pytest.mark.parametrize(
     "start",
     [
