@@ -147,7 +147,10 @@ class SoundPart(Part):
         self.sound.close()
 
     def _check_end(self) -> None:
-        if promise := self._promise():
+        failure = getattr(self.sound.name, "failure", None)  # of a `Window`
+        if failure is not None:
+            self.end = words_of(failure) + self._promise()
+        elif promise := self._promise():
             self.end = promise.removeprefix("; ")
         elif self._cut:
             self.end = MISSING_END

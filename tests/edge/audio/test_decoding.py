@@ -574,8 +574,20 @@ def test_without_ffmpeg_the_sentence_says_what_to_install(
         read(path)
 
 
+def test_a_part_of_which_the_disk_gives_back_the_beginning_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "chain.wav"
+    path.write_bytes(2 * encoded(tmp_path / "1.wav", tone(500.0, duration_s=60.0)))
+    folder = os.open(tmp_path, os.O_RDONLY)  # a folder is opened, and not read
+    with FileSource(path) as source:
+        blocks = source.samples()
+        next(blocks)
+        os.dup2(folder, source.recording._file.fileno())
+        assert sum(map(len, blocks)) < 59 * SAMPLE_RATE_HZ
+        assert source.recording.problems[0] == "Is a directory; it promises 60.0 s"
+    os.close(folder)
+
+
 @needs_ffmpeg
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_part_that_the_disk_does_not_give_back_is_told(
     phone: Callable[[str], Path], tmp_path: Path
 ) -> None:
