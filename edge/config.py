@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import os
 import re
 import textwrap
@@ -334,8 +335,10 @@ def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, A
     except OSError as error:
         problems.append(f"{file}: it cannot be read ({error.strerror}).")
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(f"{file}: it is not valid TOML ({' '.join(str(error).split())}).")
+    except (ValueError, RecursionError) as error:
+        told = isinstance(error, (tomllib.TOMLDecodeError, UnicodeDecodeError))
+        words = " ".join(str(error).split()) if told else "a number is too long, or a list too deep"
+        problems.append(f"{file}: it is not valid TOML ({words}).")
         return {}
     values, fields, types = {}, _fields(kind), get_type_hints(kind)
     for name, value in table.items():
@@ -350,7 +353,7 @@ def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, A
         if isinstance(value, list):
             value = tuple(value)
         if types[name] is float and type(value) is int:
-            value = float(value)
+            value = float(value) if abs(value) < 1 << 63 else math.inf
         if (problem := _problem(types[name], fields[name], value)) is not None:
             problems.append(f"{file}: {name} must be {problem}, not {_toml(value)}.")
         elif (
@@ -423,9 +426,12 @@ def _problem(kind: Any, field: dataclasses.Field[Any], value: Any) -> str | None
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, (str, bool, tuple)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+    try:
+        if isinstance(value, (str, bool, tuple)):
+            return json.dumps(value, ensure_ascii=False, default=str)
+        return str(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "so long a number"
 
 
 def changed(old: K, new: K) -> Iterator[str]:

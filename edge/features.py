@@ -372,3 +372,10 @@ def most_samples(config: FrontEndConfig, frames: int) -> int:
         return first
     hop = math.ceil(frames * config.hop_samples * SAMPLE_RATE_HZ / config.sample_rate_hz)
     return max(first, audio_samples(config, 1), hop) + 1
+
+
+def samples_ahead(config: FrontEndConfig) -> int:
+    """Samples at 16 kHz behind the end of a hop that have come, at the least, with its frame."""
+    hop = config.hop_samples * SAMPLE_RATE_HZ / config.sample_rate_hz
+    ahead = math.floor(audio_samples(config, 1) - hop)
+    return ahead if hop.is_integer() else ahead - 1  # some frames need one sample less

@@ -40,9 +40,9 @@ AGREEING_S = 60.0  # within which another one must say the same
 STEP_S = 0.5  # between windows that are remembered: an opinion is about some time between them
 MEMORY_S = 30.0  # as opinions come late
 NEAR_S = 0.7  # how far a window may be from what the opinion is about
-LESSON_WINDOWS = 24  # that are learnt from at once
+LESSON_WINDOWS = 24  # that are enough to learn from, of all languages
+MOST_OF_ONE = 12  # windows of a language in a lesson, which are enough, too: some speak only one
 EVERY_S = 300.0  # of stream, at least between two times
-MOST_OF_ONE = 12  # windows of a language in a lesson
 MAX_LEARNT = 600  # windows of this origin in a book
 NICENESS = 10
 LEAVE_S = 10.0
@@ -105,7 +105,8 @@ class Learner:
 
     def remember(self, window: Window, pooled: Int8Array) -> None:
         """Take a window of the compact model."""
-        self._heard_s += STEP_S
+        # From window to window it is more than STEP_S, as they come at hops.
+        self._heard_s += window.end_s - self._windows[-1].end_s if self._windows else STEP_S
         self._windows.append(_Remembered(window.start_s, window.end_s, pooled))
 
     def consider(self, opinion: Opinion | None) -> Correction | None:
@@ -113,8 +114,9 @@ class Learner:
         if opinion is not None and opinion is not self._opinion:
             self._opinion = opinion
             self._hear(opinion)
-        gathered = sum(map(len, self._pending.values()))
-        if gathered >= LESSON_WINDOWS and self._heard_s - self._learnt_s >= EVERY_S:
+        gathered = [*map(len, self._pending.values())]
+        enough = sum(gathered) >= LESSON_WINDOWS or MOST_OF_ONE in gathered
+        if enough and self._heard_s - self._learnt_s >= EVERY_S:
             self._learn()
         new, self._new = self._new, None
         if new is None or new.correction.labels != self._labels:

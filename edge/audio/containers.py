@@ -57,7 +57,8 @@ def recording(descriptor: int, begin: int, length: int) -> Section | None:
     if reach is None:
         return None
     found = reach(descriptor, begin, length)
-    if found is None:
+    # A damaged size may lead nowhere, from where there would be no end of recordings.
+    if found is None or (found.end is not None and found.end <= begin):
         return Section(begin, length)
     patches = {at - begin: new for at, new in found.patches.items()}
     if found.end is None:

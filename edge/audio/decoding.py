@@ -36,6 +36,7 @@ from edge.system.native_stderr import stderr_to_log
 
 logger = logging.getLogger(__name__)
 
+MAX_REFUSED = 50  # parts of a file in a row that ffmpeg is started for, each time for nothing
 MALFORMED_PAGES = 10  # of an Ogg file, one after the other, before it counts as damaged
 ESTIMATE = 0.02  # lengths in the headers of containers are rough
 MISSING_END = "its end is missing"
@@ -146,7 +147,10 @@ class SoundPart(Part):
         self.sound.close()
 
     def _check_end(self) -> None:
-        if promise := self._promise():
+        failure = getattr(self.sound.name, "failure", None)  # of a `Window`
+        if failure is not None:
+            self.end = words_of(failure) + self._promise()
+        elif promise := self._promise():
             self.end = promise.removeprefix("; ")
         elif self._cut:
             self.end = MISSING_END
@@ -231,6 +235,8 @@ class Recording:
     ------
     EdgelidError
         If nothing decodes it.
+    OSError
+        If it cannot be read.
     """
 
     def __init__(self, file: BinaryIO, name: str, enough: Callable[[], bool]) -> None:
@@ -240,6 +246,7 @@ class Recording:
         self.problems: list[str] = []
         self._sections = sections(file.fileno())
         self._opened = 0  # how many of several have been tried
+        self._refused = 0  # by ffmpeg, since something was last opened
         self.first: Part = self._open_first()
         self.duration_s = self.first.duration_s if len(self._sections) == 1 else None
 
@@ -286,6 +293,10 @@ class Recording:
     def _remaining(self) -> Iterator[Part]:
         """Those of several that have not been opened yet, and can be."""
         while self._opened < len(self._sections):
+            if self._refused == MAX_REFUSED:
+                self._note(f"{len(self._sections) - self._opened} parts behind it were not tried")
+                self._opened = len(self._sections)
+                return
             section = self._sections[self._opened]
             self._opened += 1
             try:
@@ -297,15 +308,21 @@ class Recording:
 
     def _open(self, section: Section) -> Part:
         """One of several."""
+        part: Part
         try:
-            return SoundPart(self._file, section)
+            part = SoundPart(self._file, section)
         except Unreadable as error:
             if find_ffmpeg() is None:
                 raise _Unopened(f"{error}; ffmpeg may know it: {INSTALL}") from error
             try:
-                return open_child(self._file, self._name, str(error), self._enough, section)
+                part = open_child(self._file, self._name, str(error), self._enough, section)
             except EdgelidError:
+                self._refused += 1
                 raise _Unopened(str(error)) from error
+            except OSError as failure:
+                raise _Unopened(words_of(failure)) from failure
+        self._refused = 0
+        return part
 
 
 class _Unopened(Exception):
@@ -387,6 +404,8 @@ def open_child(
     ------
     EdgelidError
         If it cannot either, or is not installed; `NeedsFfmpeg` if that is all that is missing.
+    OSError
+        If the file cannot be read.
     """
     whole = Section(0, os.fstat(file.fileno()).st_size)
     section = section or whole

@@ -15,6 +15,7 @@ import resource
 import selectors
 import shutil
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -248,9 +249,12 @@ class Ffmpeg:
         """Take what there is of output and messages; wait for some, if there is none."""
         if not self._goes_on():
             return
-        # Waiting is counted, not read from a clock: this process may have been stopped meanwhile.
-        self.silent_s += wait_s
-        for ready, _ in self._selector.select(wait_s):
+        # At most what was to be waited: this process may have been stopped meanwhile. At most what
+        # has passed, too: a message ends the wait at once.
+        began_s = time.monotonic()
+        found = self._selector.select(wait_s)
+        self.silent_s += min(wait_s, time.monotonic() - began_s)
+        for ready, _ in found:
             data = os.read(ready.fd, READ_BYTES)
             if not data:
                 self._selector.unregister(ready.fileobj)

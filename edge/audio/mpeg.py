@@ -7,7 +7,6 @@ them, has counted well.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 
@@ -16,9 +15,9 @@ from edge.audio.formats import (
     mpeg_frame_bytes,
     mpeg_frame_form,
 )
+from edge.audio.pieces import CHUNK_BYTES, Pieces
 from edge.audio.section import Section
 
-CHUNK_BYTES = 1 << 20
 SLACK_BYTES = 16_384  # tags of players, behind the last frame
 ID3_BYTES = 10  # of its header, the last four of which hold its length, 7 bits each
 COUNTS = (b"Xing", b"Info")  # names in a first frame that counts those which follow
@@ -41,7 +40,7 @@ def recordings(descriptor: int, begin: int, length: int) -> Iterator[Section]:
     Section
         At least one.
     """
-    data = _Bytes(descriptor, length)
+    data = Pieces(descriptor, length)
     start = at = begin
     frames = 0  # of this recording
     counted: int | None = None  # frames that it says it has
@@ -91,7 +90,7 @@ def recordings(descriptor: int, begin: int, length: int) -> Iterator[Section]:
     yield so_far(length) if frames else Section(start, length)
 
 
-def first_frame(data: _Bytes, begin: int, reach_bytes: int | None = None) -> int | None:
+def first_frame(data: Pieces, begin: int, reach_bytes: int | None = None) -> int | None:
     """Where frames, or a tag before some, begin, from a byte on; None if nowhere."""
     end = data.length if reach_bytes is None else min(data.length, begin + reach_bytes)
     while begin < end:
@@ -99,16 +98,11 @@ def first_frame(data: _Bytes, begin: int, reach_bytes: int | None = None) -> int
         for found in re.finditer(rb"ID3[\x02-\x04]|\xff[\xe0-\xff]", chunk):
             at = begin + found.start()
             if found[0].startswith(b"ID3"):
-                at += id3_bytes(data.at(at, ID3_BYTES))
+                at += id3_bytes(data.look(at, ID3_BYTES))
             if _begins(data, at):
                 return begin + found.start()
         begin += max(1, len(chunk) - 3)  # a mark may lie across the edge
     return None
-
-
-def of_descriptor(descriptor: int) -> _Bytes:
-    """A file, to look for frames in."""
-    return _Bytes(descriptor, os.fstat(descriptor).st_size)
 
 
 def id3_bytes(start: bytes) -> int:
@@ -118,11 +112,11 @@ def id3_bytes(start: bytes) -> int:
     return ID3_BYTES + sum((byte & 127) << 7 * i for i, byte in enumerate(start[9:5:-1]))
 
 
-def _begins(data: _Bytes, at: int) -> bool:
+def _begins(data: Pieces, at: int) -> bool:
     """Whether frames of one form follow one another from there."""
     form = -1
     for number in range(FRAMES_IN_A_ROW):
-        frame = data.at(at, 4)
+        frame = data.look(at, 4)
         size = mpeg_frame_bytes(frame)
         if not size or (number and mpeg_frame_form(frame) != form):
             return False
@@ -154,20 +148,3 @@ def _tag_bytes(start: bytes) -> int:
         is_header = start[23] & 0x20
         return 32 + (int.from_bytes(start[12:16], "little") if is_header else 0)
     return 0
-
-
-class _Bytes:
-    """A file, read in large pieces and asked for in small ones."""
-
-    def __init__(self, descriptor: int, length: int) -> None:
-        self.length = length
-        self._descriptor = descriptor
-        self._base = 0
-        self._piece = b""
-
-    def at(self, position: int, count: int) -> bytes:
-        """So many bytes from a position on, or as many as there are."""
-        if not self._base <= position <= self._base + len(self._piece) - count:
-            self._piece = os.pread(self._descriptor, max(CHUNK_BYTES, count), position)
-            self._base = position
-        return self._piece[position - self._base : position - self._base + count]

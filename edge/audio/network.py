@@ -94,7 +94,9 @@ def _has_length(url: str) -> bool:
     request = urllib.request.Request(urlunsplit((*parts[:1], place, *parts[2:4], "")))
     if parts.username is not None:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        request.add_header("Authorization", f"Basic {b64encode(user.encode()).decode()}")
+        # To this host alone: others would be told the password where it redirects to them.
+        login = f"Basic {b64encode(user.encode()).decode()}"
+        request.add_unredirected_header("Authorization", login)
     try:
         with urllib.request.urlopen(request, timeout=ASK_S) as response:
             return response.headers.get("Content-Length") is not None

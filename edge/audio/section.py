@@ -51,7 +51,14 @@ class Window(io.RawIOBase):
     descriptor : int
         Of the whole file; where it stands is neither used nor changed.
     section : Section
+
+    Attributes
+    ----------
+    failure : OSError or None
+        Of a read: the library below takes it for the end, as none may come through it.
     """
+
+    failure: OSError | None = None
 
     def __init__(self, descriptor: int, section: Section) -> None:
         self._descriptor = descriptor
@@ -82,7 +89,11 @@ class Window(io.RawIOBase):
             return len(view)
         start = self._section.start + self._at
         count = max(0, min(len(view), self._section.end - start))
-        data = bytearray(os.pread(self._descriptor, count, start))
+        try:
+            data = bytearray(os.pread(self._descriptor, count, start))
+        except OSError as error:
+            self.failure = error
+            return 0
         for at, new in self._section.patches.items():
             for offset, value in enumerate(new, at - self._at):
                 if 0 <= offset < len(data):

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 from edge.audio import containers, mpeg
 from edge.audio.formats import SYNC_BYTES, kind_of, mpeg_frame_bytes
+from edge.audio.pieces import Pieces
 from edge.audio.section import Section
 
 MAX_SECTIONS = 10_000  # of a file; a stranger's could have one in every 27 bytes
 
-CHUNK_BYTES = 1 << 20
 OGG_HEADER_BYTES = 27
 OGG_FIRST, OGG_LAST = 2, 4  # flags of a page
 FLAC_START = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # and the header of its STREAMINFO
@@ -74,28 +74,21 @@ def _amid_frames(descriptor: int) -> int | None:
     """Where the first frame of MPEG audio is, of a radio that was recorded from anywhere on."""
     if kind_of(os.pread(descriptor, SYNC_BYTES, 0)) is not None:
         return None
-    return mpeg.first_frame(mpeg.of_descriptor(descriptor), 0, SYNC_BYTES)
+    return mpeg.first_frame(Pieces(descriptor), 0, SYNC_BYTES)
 
 
 def _ogg(descriptor: int, begin: int, length: int) -> Iterator[Section]:
     """The links of a chain: each begins with pages that begin streams."""
     at = begin
     in_header, has_end, cut = True, False, False
-    buffer, base = b"", 0
-
-    def bytes_at(position: int, count: int) -> bytes:
-        nonlocal buffer, base
-        if not base <= position <= base + len(buffer) - count:
-            buffer, base = os.pread(descriptor, CHUNK_BYTES, position), position
-        return buffer[position - base : position - base + count]
-
+    data = Pieces(descriptor, length)
     while at < length:
-        header = bytes_at(at, OGG_HEADER_BYTES)
+        header = data.at(at, OGG_HEADER_BYTES)
         if len(header) < OGG_HEADER_BYTES:
             cut = True
             break
         if not header.startswith(b"OggS"):
-            lost = _find(descriptor, (b"OggS",), at + 1, length)
+            lost = data.find((b"OggS",), at + 1)
             if lost is None:
                 cut = not has_end  # else it is something behind the last page, such as a tag
                 break
@@ -110,7 +103,7 @@ def _ogg(descriptor: int, begin: int, length: int) -> Iterator[Section]:
         else:
             in_header = False
         has_end |= bool(flags & OGG_LAST)
-        sizes = bytes_at(at + OGG_HEADER_BYTES, segments)
+        sizes = data.at(at + OGG_HEADER_BYTES, segments)
         at += OGG_HEADER_BYTES + segments + sum(sizes)
         if at > length or len(sizes) < segments:
             cut = True
@@ -118,21 +111,8 @@ def _ogg(descriptor: int, begin: int, length: int) -> Iterator[Section]:
 
 
 def _flac(descriptor: int, begin: int, length: int) -> Iterator[Section]:
-    while (next_one := _find(descriptor, FLAC_START, begin + 4, length)) is not None:
+    data = Pieces(descriptor, length)
+    while (next_one := data.find(FLAC_START, begin + 4)) is not None:
         yield Section(begin, next_one)
         begin = next_one
     yield Section(begin, length)
-
-
-def _find(descriptor: int, marks: tuple[bytes, ...], at: int, length: int) -> int | None:
-    """Position of the first of some marks from a byte on."""
-    overlap = max(map(len, marks)) - 1
-    while at < length:
-        data = os.pread(descriptor, CHUNK_BYTES + overlap, at)
-        if not data:
-            return None
-        places = [place for mark in marks if (place := data.find(mark)) >= 0]
-        if places:
-            return at + min(places)
-        at += CHUNK_BYTES
-    return None

@@ -184,7 +184,12 @@ class FileSource(AudioSource):
         self._ear = ear
         with contextlib.ExitStack() as resources:
             file = resources.enter_context(_open_file(self.name))
-            self.recording = Recording(file, self.name, lambda: self._stopping)
+            try:
+                self.recording = Recording(file, self.name, lambda: self._stopping)
+            except OSError as error:
+                raise EdgelidError(
+                    f"{self.name!r} cannot be read{_reason(error)}: copy it again."
+                ) from error
             resources.callback(self.recording.close)
             self.rate_hz = self.recording.first.rate_hz
             self.channels = self.recording.first.channels

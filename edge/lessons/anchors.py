@@ -24,7 +24,8 @@ import numpy.typing as npt
 from edge.errors import EdgelidError
 from edge.frontend import Float64Array
 from edge.model.interpreter import Int8Array
-from edge.model.modelfile import ModelFile, read_array, read_member
+from edge.model.modelfile import ModelFile, files_to_read, read_array, read_member
+from edge.model.parts import open_files
 
 FORMAT_VERSION = 1
 DESCRIPTION_MEMBER = "anchors.json"
@@ -80,7 +81,8 @@ def read_anchors(model: ModelFile) -> Anchors:
     """
     name = repr(str(model.path))
     try:
-        data = model.path.read_bytes()
+        with open_files(files_to_read(model.path)) as file:
+            data = file.read()
     except OSError as error:
         raise EdgelidError(f"the model {name} cannot be read ({error.strerror}).") from error
     if hashlib.sha256(data).hexdigest() != model.sha256:

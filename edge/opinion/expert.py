@@ -44,7 +44,7 @@ class Span:
         What it should hear at once of a stream that goes on.
     longest_s : float
     more_samples : int
-        What its front end needs beside that.
+        What its front end needs beside that, at 16 kHz.
     """
 
     shortest_s: float
@@ -64,7 +64,8 @@ class Span:
             # What a stream is decided by may be less than should be heard for an answer by itself.
             told_s = [each for each in description.stream.windows_s if each <= ENOUGH_S]
             shortest_s = longest_s = window_s = max([window_s, *told_s])
-        more_samples = most_samples(config, 1) - config.hop_samples
+        hop_samples = config.hop_samples * SAMPLE_RATE_HZ // config.sample_rate_hz
+        more_samples = most_samples(config, 1) - hop_samples
         return cls(shortest_s, window_s, longest_s, more_samples)
 
     def samples(self, length_s: float) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from edge.belief import Opinion
 from edge.classifier import Window
 from edge.decoder import Decoder
+from edge.features import samples_ahead
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEndConfig
 from edge.model.modelfile import NONSPEECH, ModelFile
 from edge.opinion.asking import ASKED, UNAFFORDABLE, Asker, AtOnce, InBackground, Question
@@ -215,7 +216,7 @@ class RecentAudio:
     """
 
     def __init__(self, front_end: FrontEndConfig, span: Span, longest_s: float) -> None:
-        self._ahead_samples = front_end.window_samples - front_end.hop_samples
+        self._ahead_samples = samples_ahead(front_end)
         self._span, self._most_samples = span, span.samples(longest_s)
         self.reset()
 

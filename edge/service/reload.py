@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,7 @@ class ReloadingListener:
         self._wanted: Callable[[], Settings] | None = None
         self._lessons = _contents(settings.lessons)
         self._next = self.model, self._listener = self._open(settings)
+        self._leaving: list[threading.Thread] = []  # in each, a listener of before ends
 
     def reload(self, read: Callable[[], Settings]) -> None:
         """Have new settings read before the next block; signal handlers may call it."""
@@ -104,12 +106,21 @@ class ReloadingListener:
             for heard in self._listener.hear(self._until_other_model(rest, reloaded)):
                 yield _later(heard, start_s) if start_s else heard
             if self._next[1] is not self._listener:
-                self._listener.close()
+                self._leave()
             self.model, self._listener = self._next
 
     def close(self) -> None:
-        """End what runs beside the audio."""
+        """End what runs beside the audio, also beside that before the last settings."""
         self._listener.close()
+        for thread in self._leaving:
+            thread.join()
+
+    def _leave(self) -> None:
+        """Close the listener that another one follows; the audio does not wait for that."""
+        self._leaving = [thread for thread in self._leaving if thread.is_alive()]
+        thread = threading.Thread(target=self._listener.close, name="leaving", daemon=True)
+        self._leaving.append(thread)
+        thread.start()
 
     def _until_other_model(
         self, blocks: Iterator[Sound], reloaded: Callable[[Settings], None]

@@ -17,6 +17,7 @@ from edge.audio.network import is_url
 from edge.config import STATE_FOLDER, of_a_home
 from edge.errors import EdgelidError
 from edge.model.modelfile import SECOND_OPINIONS
+from edge.model.parts import files_of
 from edge.outputs.mqtt import CREDENTIAL as MQTT_CREDENTIAL
 from edge.outputs.mqtt import broker_of
 from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE
@@ -109,7 +110,7 @@ Restart=on-failure
 RestartSec=10
 RestartPreventExitStatus=2 78
 WatchdogSec=60
-TimeoutStopSec=10
+TimeoutStopSec=30
 MemoryMax=256M
 TasksMax=64
 StandardOutput={output}
@@ -182,7 +183,7 @@ class Service:
         return _UNIT.format(
             mark=MARK,
             after=after,
-            command=" ".join(map(_quoted, words)),
+            command=" ".join(map(_command_word, words)),
             # The journal keeps what it is told: what was spoken only if the file asks for it.
             output="journal" if settings.output == "json" else "null",
             sandbox=sandbox,
@@ -326,9 +327,9 @@ def _needed(settings: Settings, config: Path) -> list[Path]:
     """Files that the service reads."""
     second = "" if settings.second_opinion in SECOND_OPINIONS else settings.second_opinion
     lessons = "" if settings.learn else settings.lessons  # which learning begins by itself
-    names = (settings.model, second, lessons, settings.mqtt_ca_file)
-    others = [Path(name) for name in names if name]
-    return [Path(sys.executable), Path(edge.__file__), config, *others]
+    models = [part for name in (settings.model, second) if name for part in files_of(Path(name))]
+    others = [Path(name) for name in (lessons, settings.mqtt_ca_file) if name]
+    return [Path(sys.executable), Path(edge.__file__), config, *models, *others]
 
 
 def _written(settings: Settings) -> Iterator[Path]:
@@ -401,9 +402,14 @@ def _check_readable_by_all(path: Path) -> None:
             )
 
 
+def _command_word(word: str) -> str:
+    """A word of a command line, for systemd, which puts in variables nowhere else."""
+    return _quoted(word.replace("$", "$$"))
+
+
 def _quoted(word: str) -> str:
-    """A word of a command line or a path, for systemd."""
-    word = word.replace("%", "%%").replace("$", "$$")
+    """A path, for systemd."""
+    word = word.replace("%", "%%")
     if re.fullmatch(r"[\w./+:=@,%-]+", word):
         return word
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -65,9 +65,13 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise EdgelidError(f"cannot write {path}: it is a folder.")
-    partial = path.with_name(f".{path.name}.partial")
+    import tempfile  # which takes the device some ms, and few commands come here
+
     try:
-        partial.touch()
-        partial.unlink()
+        with contextlib.suppress(FileNotFoundError):  # so that only the name may be at fault
+            path.with_name(f".{path.name}.partial").lstat()
+        # Not of that name: another writer may be at work on it.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise EdgelidError(f"cannot write {path}: {error.strerror}.") from error

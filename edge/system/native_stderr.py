@@ -15,6 +15,10 @@ logger = logging.getLogger(__name__)
 LEAVE_S = 0.2
 PIPE_BYTES = 1 << 16  # what a pipe of Linux holds
 
+_turning = threading.Lock()  # descriptor 2, and what follows, are those of the whole process
+_turned: list[int] = []  # writing ends of the pipes that it is turned to, the newest last
+_real = -1  # standard error itself, meanwhile
+
 
 def log_stream() -> TextIO | None:
     """Standard error for the log, which `stderr_to_log` does not turn away; None if there is none.
@@ -45,22 +49,20 @@ def threads_stderr_to_log(library: str) -> Iterator[None]:
         yield
         return
     ours.flush()
-    stderr_copy = os.dup(2)
     reading_end, writing_end = os.pipe()
     os.set_blocking(writing_end, False)  # a thread that records audio must not wait for us
-    os.dup2(writing_end, 2)
-    os.close(writing_end)
+    _turn_to(writing_end)
     reader = threading.Thread(target=_pass_on, args=(reading_end, library), daemon=True)
     reader.start()
-    with open(os.dup(stderr_copy), "w", buffering=1, errors=sys.__stderr__.errors) as own:
+    with open(os.dup(_real), "w", buffering=1, errors=sys.__stderr__.errors) as own:
         if ours is sys.__stderr__:
             sys.stderr = own
         try:
             yield
         finally:
-            sys.stderr = ours
-            os.dup2(stderr_copy, 2)
-            os.close(stderr_copy)
+            if sys.stderr is own:
+                sys.stderr = ours
+            _turn_back(writing_end)
             reader.join(LEAVE_S)  # a child of ours may have the pipe, and keep it
 
 
@@ -76,7 +78,8 @@ def stderr_to_log(library: str) -> Iterator[None]:
 
     It prints to the file descriptor, where Python cannot catch it, and also on the way to
     success. Whatever else writes to standard error in the meantime goes there, too, but not what
-    is logged to `log_stream`, from this thread or another.
+    is logged to `log_stream`, from this thread or another. Any number of threads may do so at once;
+    what is printed meanwhile goes to the log under one of their names.
 
     Parameters
     ----------
@@ -86,19 +89,39 @@ def stderr_to_log(library: str) -> Iterator[None]:
     if sys.__stderr__ is None:  # closed at the start, and descriptor 2 may by now be any file
         yield
         return
-    stderr_copy = os.dup(2)
     reading_end, writing_end = os.pipe()
     # Rather lose the end of a long complaint than wait for a reader.
     os.set_blocking(reading_end, False)
     os.set_blocking(writing_end, False)
-    os.dup2(writing_end, 2)
-    os.close(writing_end)
+    _turn_to(writing_end)
     try:
         yield
     finally:
-        os.dup2(stderr_copy, 2)
-        os.close(stderr_copy)
+        _turn_back(writing_end)
         with contextlib.suppress(BlockingIOError):
             for line in os.read(reading_end, PIPE_BYTES).decode(errors="replace").splitlines():
                 logger.debug("%s: %s", library, line)
         os.close(reading_end)
+
+
+def _turn_to(writing_end: int) -> None:
+    """Have descriptor 2 be the end of a pipe, until `_turn_back`."""
+    global _real
+    with _turning:
+        if not _turned:
+            _real = os.dup(2)
+        os.dup2(writing_end, 2)
+        _turned.append(writing_end)
+
+
+def _turn_back(writing_end: int) -> None:
+    """Close the end of a pipe, and have descriptor 2 be what it is without.
+
+    Threads end in any order: what descriptor 2 was when one began may be closed by now.
+    """
+    with _turning:
+        _turned.remove(writing_end)
+        os.dup2(_turned[-1] if _turned else _real, 2)
+        os.close(writing_end)
+        if not _turned:
+            os.close(_real)

@@ -99,6 +99,29 @@ def test_every_key_is_explained() -> None:
         ),
         ('model = "a\\u0000b"', "without zero bytes"),
         ("model =", "it is not valid TOML"),
+        pytest.param(
+            "threads = " + "1" * 5_000,
+            "it is not valid TOML (a number is too long",
+            id="a long number",
+        ),
+        pytest.param(
+            "languages = " + "[" * 5_000,
+            "it is not valid TOML (a number is too long, or a list",
+            id="a deep list",
+        ),
+        pytest.param(
+            "threads = 0x" + "1" * 5_000,
+            "threads must be from 1 to 64, not so long a number.",
+            id="a long number of base 16",
+        ),
+        pytest.param(
+            "hold = 0x" + "1" * 5_000,
+            "hold must be from 0 to 30, not inf.",
+            id="the same for seconds",
+        ),
+        pytest.param(
+            'web = "' + "1" * 5_000 + '"', "web must be a port, or host and port", id="a long port"
+        ),
         ('web = "x"', 'web must be a port, or host and port, such as "8080"'),
         ("web = 8080", "web must be a text in quotes, not 8080."),
         ('web_token_file = "no/such/token"', "web_token_file: there is no folder"),

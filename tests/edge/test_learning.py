@@ -78,6 +78,26 @@ def test_what_is_sure_twice_becomes_lessons(
     assert all(len(each.windows) <= learning.MOST_OF_ONE for each in lessons)
 
 
+def test_one_language_alone_is_learnt_from(
+    model: ModelFile, windows: Windows, tmp_path: Path
+) -> None:
+    """Most households speak no other."""
+    book = tmp_path / "voices"
+    learner = Learner(book, model, model.labels, at_once=True)
+    assert feed(learner, windows, lambda end_s: opinion(model, end_s, "en")) == 1
+    (lesson,) = read_book(book, model).lessons
+    assert (lesson.language, len(lesson.windows)) == ("en", learning.MOST_OF_ONE)
+
+
+def test_what_was_heard_is_counted_in_time_of_the_stream(
+    model: ModelFile, windows: Windows, tmp_path: Path
+) -> None:
+    learner = Learner(tmp_path / "voices", model, model.labels, at_once=True)
+    feed(learner, windows, lambda end_s: None)
+    heard_s = windows[-1][0].end_s - windows[0][0].end_s
+    assert learner._heard_s == pytest.approx(heard_s, abs=1.0)
+
+
 def test_nothing_is_learnt_without_opinions(
     model: ModelFile, windows: Windows, tmp_path: Path, soon: None
 ) -> None:

@@ -15,6 +15,9 @@ from edge.outputs.timeline import seconds_of
 
 MAX_LINE_BYTES = 1 << 20
 MAX_SPAN_S = 366 * 86_400.0  # longer than any segment; a damaged number may be anything
+# What any of them may be, so that sums of them still are dates. Damaged numbers hardly are.
+MAX_STREAM_S = 1e9  # thirty years of one stream
+LATEST_S = 32_503_680_000.0  # the year 3000, in seconds since 1970
 MAX_NAME = 100  # letters
 NAMES = {"change": ("language", "previous"), "segment": ("language",), "gap": ("reason",)}
 SECONDS = {
@@ -112,14 +115,14 @@ def _event(line: bytes) -> dict[str, Any] | None:
         names = [record[key] for key in NAMES.get(kind, ())]
         confidence = record["confidence"] if kind in ("change", "segment") else 0.0
         fits = (
-            all(_is_number(value) and value >= 0 for value in times)
+            all(_is_number(value) and 0 <= value <= MAX_STREAM_S for value in times)
             and times == sorted(times)
             and (not times or times[-1] - times[0] <= MAX_SPAN_S)
             and all(isinstance(name, str) and 0 < len(name) <= MAX_NAME for name in names)
             and (_is_number(confidence) and 0 <= confidence <= 1)
             and (kind != "gap" or isinstance(record["bridged"], bool))
             and (kind != "lost" or type(record["events"]) is int)
-            and seconds_of(record["time"]) >= 0
+            and 0 <= seconds_of(record["time"]) <= LATEST_S
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None

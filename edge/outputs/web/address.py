@@ -60,7 +60,8 @@ def parse_address(text: str) -> Address:
         fits = host == f"[{bare}]" and _ip_address(bare) is not None
     else:
         fits = bool(host) or not colon
-    if not (fits and port.isascii() and port.isdecimal() and int(port) <= 65_535):
+    is_number = port.isascii() and port.isdecimal() and len(port) <= 5
+    if not (fits and is_number and int(port) <= 65_535):
         raise EdgelidError(f"{text!r} is no place for a web page: give {EXPECTED}.")
     return Address(bare or DEFAULT_HOST, int(port))
 

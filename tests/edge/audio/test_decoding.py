@@ -248,6 +248,58 @@ def test_a_million_tiny_parts_take_no_memory(tmp_path: Path) -> None:
     assert found[-1].end == path.stat().st_size
 
 
+def far_tags() -> bytes:
+    """ID3 tags behind a byte that is none, which all lead two MiB on, where there is nothing."""
+    tag = b"ID3\x03\0\0"
+    return tag + bytes(4) + b"\1" + 300 * (tag + b"\1\0\0\0") + bytes(3 << 20)
+
+
+def false_pages() -> bytes:
+    """Pages of Ogg of no segments, a byte apart."""
+    return (struct.pack("<4sBBqIIIB", b"OggS", 0, 0, 0, 1, 0, 0, 0) + b"\1") * 3_000
+
+
+@pytest.mark.parametrize("contents", [far_tags, false_pages])
+def test_a_file_is_read_about_once_to_find_its_parts(
+    tmp_path: Path, contents: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes = 0
+
+    def counted(descriptor: int, count: int, position: int) -> bytes:
+        nonlocal read_bytes
+        data = pread(descriptor, count, position)
+        read_bytes += len(data)
+        return data
+
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", counted)
+    path = tmp_path / "hostile"
+    path.write_bytes(contents())
+    with path.open("rb") as file:
+        sections(file.fileno())
+    assert read_bytes < 2 * path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\0\0\0\x02ftypM4A ",
+        b"\0\0\0\x01ftyp" + (7).to_bytes(8, "big"),
+        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + (12).to_bytes(8, "little"),
+    ],
+    ids=["a box of two bytes", "a long box of seven", "an object of twelve"],
+)
+@pytest.mark.parametrize("more_bytes", [0, 3_000])
+def test_a_size_that_leads_nowhere_is_one_recording(
+    tmp_path: Path, start: bytes, more_bytes: int
+) -> None:
+    path = tmp_path / "hostile"
+    path.write_bytes(start[: None if more_bytes else 12] + bytes(more_bytes))
+    with path.open("rb") as file:
+        (found,) = sections(file.fileno())
+    assert (found.start, found.end) == (0, path.stat().st_size)
+
+
 def test_no_serial_number_is_needed_to_tell_links_apart(tmp_path: Path) -> None:
     data = encoded(tmp_path / "1.ogg", tone(500.0))
     path = tmp_path / "twice.ogg"
@@ -522,6 +574,35 @@ def test_without_ffmpeg_the_sentence_says_what_to_install(
         read(path)
 
 
+def test_a_part_of_which_the_disk_gives_back_the_beginning_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "chain.wav"
+    path.write_bytes(2 * encoded(tmp_path / "1.wav", tone(500.0, duration_s=60.0)))
+    folder = os.open(tmp_path, os.O_RDONLY)  # a folder is opened, and not read
+    with FileSource(path) as source:
+        blocks = source.samples()
+        next(blocks)
+        os.dup2(folder, source.recording._file.fileno())
+        assert sum(map(len, blocks)) < 59 * SAMPLE_RATE_HZ
+        assert source.recording.problems[0] == "Is a directory; it promises 60.0 s"
+    os.close(folder)
+
+
+@needs_ffmpeg
+def test_a_part_that_the_disk_does_not_give_back_is_told(
+    phone: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "chain"
+    path.write_bytes(encoded(tmp_path / "1.wav", tone(500.0)) + phone("voice.m4a").read_bytes())
+    folder = os.open(tmp_path, os.O_RDONLY)  # a folder is opened, and not read
+    with FileSource(path) as source:
+        parts = source.recording.parts()
+        next(parts)
+        os.dup2(folder, source.recording._file.fileno())
+        assert [*parts] == []
+        assert source.recording.problems[0].endswith(": Is a directory")
+    os.close(folder)
+
+
 @needs_ffmpeg
 @pytest.mark.parametrize(
     "script",
@@ -568,6 +649,32 @@ def other_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
     return put
 
 
+def test_a_file_of_parts_that_ffmpeg_refuses_is_given_up(
+    other_ffmpeg: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Each takes a process: of 80 kB, 10,000 of them."""
+    path = other_ffmpeg(f"echo >>{tmp_path}/starts; exit 1")
+    path.write_bytes(b"\0\0\0\x08ftyp" * 10_000)
+    with pytest.raises(EdgelidError, match="not audio"):
+        read(path)
+    starts = (tmp_path / "starts").read_text().splitlines()
+    assert len(starts) == decoding.MAX_REFUSED + 1  # once with the file as a whole
+
+
+def test_parts_that_were_not_tried_are_told(
+    other_ffmpeg: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = other_ffmpeg("exit 1")
+    first = encoded(tmp_path / "1.wav", tone(500.0))
+    path.write_bytes(first + b"\0\0\0\x08ftyp" * (decoding.MAX_REFUSED + 7))
+    with FileSource(path) as source:
+        assert_are_the_tones(np.concatenate(list(source.samples())), (500.0,))
+        problems = source.recording.problems
+    assert len(problems) == decoding.MAX_REFUSED + 1
+    assert problems[-1] == "7 parts behind it were not tried"
+    assert "is truncated or damaged" in caplog.text
+
+
 # Of what it makes of sound: 16 kHz, one channel.
 HEADER = (
     r"printf '.snd\000\000\000\030\377\377\377\377\000\000\000\006\000\000\076\200'; "
@@ -586,6 +693,19 @@ def test_an_ffmpeg_that_hangs(
     assert len(read(path)) == SAMPLE_RATE_HZ
     assert "made nothing more of it" in caplog.text
     assert time.monotonic() - start_s < 20
+
+
+def test_an_ffmpeg_that_complains_does_not_hang(
+    other_ffmpeg: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More messages than there are waits, of a tenth of a second each, before it hangs."""
+    monkeypatch.setattr(decoding, "SILENT_S", 20.0)
+    path = other_ffmpeg(
+        f"{HEADER}; head -c 64000 /dev/zero; i=0; "
+        "while [ $i -lt 400 ]; do echo '[error] broken' >&2; i=$((i+1)); sleep 0.001; done; "
+        "head -c 64000 /dev/zero"
+    )
+    assert len(read(path)) == 2 * SAMPLE_RATE_HZ
 
 
 def test_an_ffmpeg_that_may_not_take_so_much(

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +166,34 @@ def test_a_file_of_a_server_is_read_once_to_its_end(folder_url: str, tmp_path: P
         sounds = list(source.blocks())
     assert lengths_s(sounds) == (20.0, 0.0)
     assert time.monotonic() - start_s < 10
+
+
+def test_a_password_is_told_to_no_other_host() -> None:
+    told: dict[str, str | None] = {}
+    elsewhere: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told[self.path] = self.headers["Authorization"]
+            self.send_response(302 if self.path == "/radio" else 200)
+            if self.path == "/radio":
+                self.send_header("Location", elsewhere[0])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2)]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    asked, other = (server.server_port for server in servers)
+    elsewhere.append(f"http://localhost:{other}/file")
+    assert network._has_length(f"http://user:geheim@127.0.0.1:{asked}/radio")
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+    assert told == {"/radio": "Basic dXNlcjpnZWhlaW0=", "/file": None}
 
 
 def test_a_file_that_the_server_does_not_have(folder_url: str) -> None:

@@ -242,6 +242,15 @@ def test_an_empty_file(tmp_path: Path) -> None:
     assert "0 bytes" in message_of(path)
 
 
+# A file of the kernel that opens, has a size, and cannot be read.
+UNREADABLE = Path("/sys/class/net/lo/speed")
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="there is no such file here")
+def test_a_file_that_the_disk_does_not_give_back() -> None:
+    assert "cannot be read (Invalid argument)" in message_of(UNREADABLE)
+
+
 @pytest.mark.parametrize("name", ["words.wav", "words.txt", "words.raw", "words.vox", "words.gsm"])
 def test_a_text(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

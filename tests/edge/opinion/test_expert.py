@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from convert.own_description import filterbank_of, front_end_of
 from edge.classifier import StreamingClassifier, masked, softmax
 from edge.config import ListenSettings
 from edge.errors import EdgelidError
+from edge.features import open_front_end
 from edge.frontend import Float32Array, FrontEnd
 from edge.model.interpreter import WindowGraph, open_model, run_model
 from edge.model.modelfile import SECOND_OPINIONS, ModelFile, pack_model, read_model
-from edge.opinion.expert import Expert, ExpertFile, check_labels
+from edge.opinion.expert import Expert, ExpertFile, Span, check_labels
 
 
 def test_a_model_of_whole_windows(window_path: str, speech: Float32Array) -> None:
@@ -69,6 +72,29 @@ def test_a_window_as_long_as_the_speech(
     assert opinion.end_s - opinion.start_s == pytest.approx(min(frames, 40) * hop_s)
     assert opinion.window_s == file.span.window_s == pytest.approx(20 * hop_s)
     assert file.span.work(len(samples)) == pytest.approx(heard / 20)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"sr": 22_050, "n_fft": 2048, "hop_length": 512},
+        {"sr": 44_100, "n_fft": 1024, "hop_length": 512, "center": False},
+        {"sr": 48_000, "n_fft": 1200, "hop_length": 480},
+        {"sr": 8_000, "n_fft": 256, "hop_length": 80},
+        {"sr": 16_000, "n_fft": 512, "hop_length": 160},
+    ],
+    ids=lambda values: f"{values['sr']} Hz",
+)
+def test_as_much_as_is_wanted_is_heard_whatever_the_rate_of_the_features(
+    window_path: str, values: dict[str, Any]
+) -> None:
+    config = front_end_of({**values, "n_mels": 20, "scale": "db"}, "here")
+    span = Span.of(replace(read_model(window_path).description, front_end=config))
+    front_end = open_front_end(config, filterbank_of(config))
+    for frames in (1, 2, 3, 50, 129, 258):
+        samples = span.samples(frames * config.hop_samples / config.sample_rate_hz)
+        heard = len(front_end.log_mel(np.zeros(samples, np.float32)))
+        assert heard == frames
 
 
 def test_one_window_is_the_same_work_whatever_it_holds(window_path: str, expert_path: str) -> None:

@@ -9,21 +9,24 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from convert.own_description import front_end_of
 from edge.audio.sources import Gap, Sound
 from edge.belief import COMPACT, SECOND_OPINION
 from edge.classifier import Window
 from edge.decoder import Change, Decoder, Segment
+from edge.features import audio_samples
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Heard, Listener
 from edge.model.interpreter import Graphs, run_model
 from edge.model.modelfile import DecoderDefaults, ModelFile, pack_model, read_model
 from edge.opinion import asking
-from edge.opinion.expert import Expert, ExpertFile
-from edge.opinion.second import SecondOpinion
+from edge.opinion.expert import Expert, ExpertFile, Span
+from edge.opinion.second import RecentAudio, SecondOpinion
 
 HASTY = DecoderDefaults(window_s=1.0, stay_s=5.0, confidence=0.4)
 
@@ -81,6 +84,37 @@ def test_a_file_has_the_same_answers_however_it_is_read(
         assert told.answers > 3
         found.append((answers(heard), told.answers))
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"sr": 22_050, "n_fft": 2048, "hop_length": 512},
+        {"sr": 44_100, "n_fft": 1024, "hop_length": 512, "center": False},
+        {"sr": 8_000, "n_fft": 256, "hop_length": 80},
+        {"sr": 16_000, "n_fft": 512, "hop_length": 160},
+        {"sr": 16_000, "n_fft": 400, "hop_length": 160, "center": False},
+    ],
+    ids=lambda values: f"{values['sr']} Hz",
+)
+def test_what_has_come_behind_a_window_does_not_count(values: dict[str, Any]) -> None:
+    """It is more or less as audio is cut on its way here."""
+    config = front_end_of({**values, "n_mels": 20, "scale": "db"}, "here")
+    span = Span(1.0, 1.0, 1.0, 1_000)
+    for frames in range(30, 90):
+        heard_samples = audio_samples(config, frames)
+        end_s = frames * config.hop_samples / config.sample_rate_hz
+        found = []
+        for more_samples in (0, 1, 2, 5_000):
+            audio = RecentAudio(config, span, 1.0)
+            samples = np.arange(heard_samples + more_samples, dtype=np.float32)
+            for part in blocks(samples, 10_000):
+                audio.add(part)
+            found.append(audio.of(end_s - 0.1, end_s))
+        # As far as the window reaches, or almost: the last sample may be one that others lack.
+        assert 0 <= heard_samples - 1 - found[0][-1] <= 2
+        for other in found[1:]:
+            np.testing.assert_array_equal(other, found[0])
 
 
 def test_the_compact_answer_stays_visible(

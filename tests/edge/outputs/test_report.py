@@ -20,6 +20,7 @@ import pytest
 from edge.errors import EdgelidError
 from edge.outputs.eventlog import EventLog
 from edge.outputs.report.page import page
+from edge.outputs.report.read import MAX_STREAM_S
 from edge.outputs.report.tally import CELLS, DAY_S, GAP, HOUR_S, Tally, tally
 from edge.outputs.report.write import report, summary
 from edge.outputs.timeline import Span, seconds_of, time_of
@@ -176,6 +177,12 @@ BAD = {
     "not a number": json.dumps({**stretch("de", 0, 1)[1], "end_s": float("nan")}),
     "infinity": json.dumps({**stretch("de", 0, 1)[1], "end_s": float("inf")}),
     "no end": json.dumps({**stretch("de", 0, 1)[1], "end_s": 1e300}),
+    "a change of the far future": json.dumps(
+        {**stretch("de", 0, 1)[0], "start_s": 1e18, "decided_s": 1e18}
+    ),
+    "the last of all years": json.dumps(
+        {**stretch("de", 0, 1e6)[1], "start_s": 1e6, "time": "9999-12-31T23:59:59+00:00"}
+    ),
     "an end before the start": json.dumps({**stretch("de", 0, 1)[1], "start_s": 2}),
     "no language": json.dumps({**stretch("de", 0, 1)[1], "language": ["de"]}),
     "no time": json.dumps({**stretch("de", 0, 1)[1], "time": "yesterday"}),
@@ -196,6 +203,18 @@ def test_a_bad_line_is_told_with_its_number(events: Path, line: str, tmp_path: P
     found = report([events], tmp_path / "report.html", skip_bad=True)
     assert (found.skipped, found.heard_s) == (1, 34 * HOUR_S + 60)
     assert "line that is no event, left out" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("time", ["1970-01-01T00:00:00+00:00", "2999-12-31T00:00:00+00:00"])
+@pytest.mark.parametrize("moment_s", [0.0, MAX_STREAM_S])
+@pytest.mark.parametrize("start_s", [0.0, MAX_STREAM_S - 1.0])
+def test_the_largest_numbers_that_events_may_have_are_dates(
+    tmp_path: Path, time: str, moment_s: float, start_s: float
+) -> None:
+    change, segment = stretch("de", start_s, start_s + 1.0)
+    change |= {"start_s": moment_s, "decided_s": moment_s, "time": time}
+    log = write(tmp_path / "log.jsonl", [change, segment | {"time": time}])
+    assert report([log], tmp_path / "report.html").heard_s == pytest.approx(1.0)
 
 
 def test_bad_lines_are_skipped_wherever_they_are(

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import pytest
 
+from edge.belief import Opinion
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.model.modelfile import DEFAULT_MODEL
+from edge.opinion import asking
+from edge.opinion.expert import Expert
 from edge.outputs.settings import Settings
 from edge.service.reload import ReloadingListener
 
@@ -69,3 +75,37 @@ def test_a_second_opinion_is_taken_up_and_left_without_losing_audio(speech: Floa
         assert (segment.by is not None) == (11 <= segment.start_s < 46)
     answers = [each.second.answers for each in heard if each.second is not None]
     assert answers[-1] > 3
+
+
+def test_audio_does_not_wait_for_an_answer_that_nobody_wants_any_longer(
+    speech: Float32Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, goes_on = threading.Event(), threading.Event()
+    went_on: list[bool] = []
+    ask = Expert.asked
+
+    def slowly(*question: Any) -> Opinion:
+        asked.set()
+        went_on.append(goes_on.wait(60.0))
+        return ask(*question)
+
+    monkeypatch.setattr(Expert, "asked", slowly)
+    monkeypatch.setattr(asking, "LEAVE_S", 120.0)
+    after = Settings()
+    before = replace(after, second_opinion=str(DEFAULT_MODEL), second_opinion_share=1.0)
+    listener = ReloadingListener(before)
+
+    def blocks() -> Iterator[Float32Array]:
+        for second, block in enumerate(np.split(speech[: 30 * SAMPLE_RATE_HZ], 30)):
+            if second == RELOAD_S:
+                assert asked.wait(60.0)
+                listener.reload(lambda: after)
+            if second == RELOAD_S + 2:
+                goes_on.set()
+            yield block
+
+    heard = list(listener.hear(blocks(), lambda _: None))
+    listener.close()
+    assert went_on == [True]
+    assert heard[-1].current.end_s == 30.0
+    assert not {"leaving", "second-opinion"} & {thread.name for thread in threading.enumerate()}

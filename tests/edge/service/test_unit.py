@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from edge import learning
 from edge.config import ConfigError
 from edge.errors import EdgelidError
+from edge.model.modelfile import DEFAULT_MODEL
+from edge.opinion import asking
+from edge.outputs.settings import read_settings
 from edge.service import unit as service_module
 from edge.service.unit import MARK, Service, default_scope
 
@@ -177,6 +181,7 @@ def test_what_the_unit_says(config: Path) -> None:
         "Type=notify",
         "Restart=on-failure",
         "WatchdogSec=60",
+        "TimeoutStopSec=30",
         "PrivateNetwork=yes",
         "ProtectSystem=strict",
         "NoNewPrivileges=yes",
@@ -193,6 +198,12 @@ def test_what_the_unit_says(config: Path) -> None:
     assert start.endswith(f"-P -m edge.cli listen --config {config}")
 
 
+def test_the_service_has_time_to_end(config: Path) -> None:
+    """Until a second opinion has been given, and then until a lesson has been learnt."""
+    (timeout,) = re.findall(r"^TimeoutStopSec=(\d+)$", Service("system").unit(config), re.M)
+    assert int(timeout) >= asking.LEAVE_S + learning.LEAVE_S + 5
+
+
 @pytest.mark.parametrize("scope", SCOPES)
 def test_the_journal_keeps_what_was_spoken_only_if_asked(config: Path, scope: str) -> None:
     for output, wanted in (("text", "null"), ("none", "null"), ("json", "journal")):
@@ -200,6 +211,21 @@ def test_the_journal_keeps_what_was_spoken_only_if_asked(config: Path, scope: st
         lines = Service(scope).unit(config).splitlines()
         assert f"StandardOutput={wanted}" in lines
         assert "StandardError=journal" in lines
+
+
+@needs_analyze
+def test_a_path_is_written_to_as_it_is_called(config: Path, tmp_path: Path) -> None:
+    """Only in commands does systemd put in variables."""
+    folder = tmp_path / 'a $b "100 %" \\'
+    folder.mkdir()
+    name = str(folder).replace("\\", "\\\\").replace('"', '\\"')
+    config.write_text(f'log = "{name}/events.jsonl"\n')
+    text = Service("user").unit(config)
+    written = f'{tmp_path}/a $b \\"100 %%\\" \\\\'
+    assert f'ReadWritePaths="{written}"\n' in text
+    unit = tmp_path / "edgelid.service"
+    unit.write_text(text)
+    analyze("user", "verify", "--man=no", unit, tmp_path=tmp_path)
 
 
 def test_the_command_of_the_unit_runs(config: Path, environment: dict[str, str]) -> None:
@@ -265,6 +291,17 @@ def test_files_that_the_service_cannot_read(
     monkeypatch.setattr(service_module, "_needed", lambda *_: [hidden])
     with pytest.raises(EdgelidError, match="is closed to others"):
         Service("system").install(hidden)
+
+
+def test_each_part_of_a_model_has_to_be_readable(config: Path, tmp_path: Path) -> None:
+    data, parts = DEFAULT_MODEL.read_bytes(), [tmp_path / f"m.tflite.{i}" for i in range(2)]
+    parts[0].write_bytes(data[:1_000_000])
+    parts[1].write_bytes(data[1_000_000:])
+    config.write_text('model = "m.tflite"\nsecond_opinion = "m.tflite"\n')
+    settings = read_settings(config, {}, {})
+    Service("system").unit(config)
+    assert set(service_module._needed(settings, config)) > set(parts)
+    assert all(path.exists() for path in service_module._needed(settings, config))
 
 
 def test_no_configuration(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_what_stops_the_writing_leaves_nothing(tmp_path: Path, stop: type[BaseEx
         ("none/file", "No such file or directory"),
         ("file/file", "Not a directory"),
         ("folder", r"[Ii]s a (folder|directory)"),
+        ("n" * 250, "File name too long"),
     ],
 )
 def test_where_nothing_can_be_written(tmp_path: Path, where: str, why: str) -> None:
@@ -87,3 +88,13 @@ def test_the_check_leaves_things_as_they_are(tmp_path: Path) -> None:
     check_writable(tmp_path / "old")
     assert (tmp_path / "old").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["old"]
+
+
+def test_the_check_leaves_another_writer_at_work(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with atomic_file(file) as opened:
+        opened.write(b"half")
+        check_writable(file)
+        opened.write(b" and half")
+    assert file.read_bytes() == b"half and half"
+    assert os.listdir(tmp_path) == ["file"]

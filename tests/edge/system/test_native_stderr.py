@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from edge.system.native_stderr import PIPE_BYTES, stderr_to_log
+from edge.system.native_stderr import PIPE_BYTES, stderr_to_log, threads_stderr_to_log
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,44 @@ def test_a_long_complaint_does_not_block(
                 written += os.write(2, line)
     assert capfd.readouterr().err == ""
     assert 0 < len(caplog.messages) <= written // len(line) + 1
+
+
+def test_two_at_once_that_end_in_any_order(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As two threads do that open a model each: the first to begin is the first to end."""
+    before = open_descriptors()
+    one, other = stderr_to_log("one"), stderr_to_log("other")
+    one.__enter__()
+    os.write(2, b"the first\n")
+    other.__enter__()
+    os.write(2, b"both\n")
+    one.__exit__(None, None, None)
+    os.write(2, b"the second\n")
+    other.__exit__(None, None, None)
+    os.write(2, b"and on\n")
+    assert capfd.readouterr().err == "and on\n"
+    assert caplog.messages == ["one: the first", "other: both", "other: the second"]
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("thread_begins", [True, False])
+def test_beside_the_threads_of_a_library(
+    capfd: pytest.CaptureFixture[str], thread_begins: bool
+) -> None:
+    """A microphone is opened while a model is."""
+    before = open_descriptors()
+    both = [threads_stderr_to_log("ALSA"), stderr_to_log("TensorFlow")]
+    if not thread_begins:
+        both.reverse()
+    for each in both:
+        each.__enter__()
+    for each in both:
+        os.write(2, b"not for people\n")
+        each.__exit__(None, None, None)
+    os.write(2, b"and on\n")
+    assert capfd.readouterr().err == "and on\n"
+    assert open_descriptors() == before
 
 
 def test_a_closed_standard_error_stays_closed(environment: dict[str, str]) -> None:

@@ -41,6 +41,7 @@ def test_what_is_an_address(text: str, host: str, port: int, loopback: bool) -> 
         "x",
         ":8080",
         "65536",
+        pytest.param("1" * 5_000, id="a long number"),
         "-1",
         "8080:",
         "::1:8080",
