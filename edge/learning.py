@@ -24,7 +24,6 @@ import numpy as np
 
 from edge.belief import Opinion
 from edge.classifier import Window
-from edge.errors import EdgelidError
 from edge.lessons.adapting import WINDOW_S, Adapted, TooDear, adapt
 from edge.lessons.book import SECOND_OPINION, Book, Lesson, update_book
 from edge.lessons.correction import Correction
@@ -185,8 +184,9 @@ class Learner:
         except TooDear as error:
             log.info("what was heard is not learnt from: %s", error)
             return
-        except (EdgelidError, MemoryError) as error:
-            log.warning("nothing is learnt: %s", error or "no memory.")
+        except Exception as error:  # whatever it is, nobody else would hear of it
+            log.debug("learning has failed", exc_info=error)
+            log.warning("nothing is learnt: %s", str(error) or repr(error))
             return
         self.told = told(self._path, book, adapted[-1].brought)
         self._new = adapted[-1]

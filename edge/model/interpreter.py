@@ -487,7 +487,12 @@ def open_on_disk(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | Wind
         return model, open_model(model, threads)
     with stored:
         is_ours = comes_along(path)
-        model = verified(path, stored.file, has_graph=not is_ours)
+        try:
+            model = verified(path, stored.file, has_graph=not is_ours)
+        except OSError as error:
+            raise EdgelidError(
+                f"the model {str(path)!r} cannot be read ({error.strerror})."
+            ) from error
         if not is_ours:
             admit(model, threads)
             model = replace(model, graph=b"")  # before the interpreter packs the weights

@@ -160,6 +160,33 @@ def test_a_lesson_that_costs_too_much_is_dropped(
     assert not (tmp_path / "voices").exists()
 
 
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (EdgelidError("the disk is full."), "the disk is full."),
+        (MemoryError(), "MemoryError()"),
+        (ZeroDivisionError("division by zero"), "division by zero"),
+    ],
+)
+def test_whatever_learning_fails_of_is_told(
+    model: ModelFile,
+    windows: Windows,
+    tmp_path: Path,
+    soon: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+    words: str,
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(learning, "adapt", broken)
+    learner = Learner(tmp_path / "voices", model, model.labels, at_once=True)
+    assert feed(learner, windows, lambda end_s: opinion(model, end_s, "en")) == 0
+    assert caplog.messages[0] == f"nothing is learnt: {words}"
+
+
 def test_it_learns_beside_the_audio(
     model: ModelFile, windows: Windows, tmp_path: Path, soon: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

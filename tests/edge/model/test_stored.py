@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import mmap
 import os
@@ -111,6 +113,25 @@ def test_without_a_place_it_stays_in_memory(
     assert len(model.graph) > 0
     assert isinstance(graph, WindowGraph)
     assert any(message.startswith("graph in memory") for message in caplog.messages)
+
+
+class Unreadable(io.BytesIO):
+    """A copy on a disk that fails once it is written."""
+
+    fileno = staticmethod(lambda: 0)
+
+    def read(self, count: int | None = -1) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@on_linux
+@pytest.mark.parametrize("name", ["large", "xlarge"])
+def test_a_copy_that_cannot_be_read_is_told_in_a_sentence(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: Unreadable())
+    with pytest.raises(EdgelidError, match=r"cannot be read \(Input/output error\)\.$"):
+        open_on_disk(SECOND_OPINIONS[name])
 
 
 @on_linux
