@@ -26,8 +26,8 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.correction import Correction
 from edge.listener import Heard
-from edge.model.interpreter import Graphs, WindowGraph, open_model, run_model
-from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.model.interpreter import Graphs, OpenedModel, WindowGraph
+from edge.model.modelfile import DEFAULT_MODEL
 from edge.offline import Classification, RecordingClassifier, classify_file
 from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
@@ -41,7 +41,6 @@ class Model:
     Attributes
     ----------
     file : ModelFile
-    threads : int
     graphs : Graphs or WindowGraph
         For recordings, one after another.
     lessons : Correction or None
@@ -49,21 +48,21 @@ class Model:
     """
 
     def __init__(
-        self, file: ModelFile, threads: int, lessons: str | os.PathLike[str] | None = None
+        self, path: Path, threads: int, lessons: str | os.PathLike[str] | None = None
     ) -> None:
-        self.file = self._untaught = file
-        self.threads = threads
-        self.graphs = open_model(file, threads)
+        self._opened = OpenedModel(path, threads)
+        self.file = self._opened.model
+        self.graphs = self._opened.run()
         self.lessons: Correction | None = None
         if lessons is not None:
             from edge.teaching import taught  # which others do without
 
-            learnt = taught(Path(lessons), file, self.graphs)
+            learnt = taught(Path(lessons), self.file, self.graphs)
             self.file, self.lessons = learnt.model, learnt.correction
 
     def more_graphs(self) -> Graphs | WindowGraph:
         """Others of it, which remember what they hear apart from these."""
-        return run_model(self._untaught, self.threads)
+        return self._opened.run()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -96,7 +95,7 @@ def load_model(
     EdgelidError
         If there is no such file, it is damaged, or nothing here can run it.
     """
-    return Model(read_model(DEFAULT_MODEL if path is None else path), threads, lessons)
+    return Model(DEFAULT_MODEL if path is None else Path(path), threads, lessons)
 
 
 _default_model = functools.cache(load_model)

@@ -48,8 +48,8 @@ from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.languages import language_name, meant
 from edge.listener import Listener
-from edge.model.interpreter import open_model
-from edge.model.modelfile import ModelFile, read_model
+from edge.model.interpreter import OpenedModel
+from edge.model.modelfile import ModelFile
 from edge.offline import RecordingClassifier, opinion_record
 from edge.opinion.second import SecondOpinion
 from edge.opinion.shared import SharedAsker, SharedFile
@@ -116,9 +116,9 @@ class Wyoming:
                 f"{uri!r} is no address: give tcp://HOST:PORT or unix:///PATH."
             ) from error
         self._uri = uri
-        self.model = read_model(model)
+        self._opened = OpenedModel(model, threads)
+        self.model = self._opened.model
         self.languages = None if languages is None else meant(languages, self.model.labels)
-        self.threads = threads
         self._threshold = threshold
         self._hold_s = hold_s
         self.ear = Ear(gain_db=gain_db)
@@ -144,12 +144,13 @@ class Wyoming:
                 f"{self._uri} cannot be served ({error.strerror or error}): choose another address."
             ) from error
         finally:
+            self._opened.close()
             if self._large is not None:
                 self._asker.close()
 
     def recordings(self) -> RecordingClassifier:
         """What answers for whole streams."""
-        graphs = open_model(self.model, self.threads)
+        graphs = self._opened.run()
         return RecordingClassifier(
             self.model,
             graphs,
@@ -161,7 +162,7 @@ class Wyoming:
 
     def listener(self) -> Listener:
         """What follows a stream; to be closed."""
-        graphs = open_model(self.model, self.threads)
+        graphs = self._opened.run()
         second = None
         if self._large is not None:
             second = SecondOpinion(self._large, self.model, self._asker.desk(), self.languages)

@@ -21,7 +21,7 @@ import pytest
 import edge
 from edge.audio.sources import FileSource
 from edge.belief import COMPACT, SECOND_OPINION
-from edge.model.modelfile import DEFAULT_MODEL
+from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS
 from edge.offline import Classification
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +107,13 @@ def test_listeners_share_a_model_without_hearing_each_other(
     assert len(alone) == len(together) > 40
     for one, other in zip(alone, together, strict=True):
         assert [w.probabilities.tolist() for w in one] == [w.probabilities.tolist() for w in other]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /proc")
+def test_the_graph_of_a_large_model_is_on_disk() -> None:
+    large = edge.load_model(SECOND_OPINIONS["large"])
+    assert large.file.graph == b""
+    assert edge.load_model().file.graph  # a small one is no matter
 
 
 # The compact model serves as its own large one.

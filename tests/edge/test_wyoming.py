@@ -31,7 +31,7 @@ from wyoming.wake import Detect, Detection, NotDetected
 from edge import wyoming_server
 from edge.audio.mixing import Ear
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.model.modelfile import DEFAULT_MODEL, ModelFile
+from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS, ModelFile
 from edge.wyoming_server import Wyoming
 from tests.broker import free_port
 
@@ -222,6 +222,19 @@ def test_streams_share_a_second_opinion(speech: Float32Array) -> None:
                 answers[number] = heard.second.answers
         listener.close()
     assert len(answers) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /proc")
+def test_the_graph_of_a_large_model_is_on_disk_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = Wyoming("tcp://127.0.0.1:0", SECOND_OPINIONS["large"])
+    assert server.model.graph == b""
+    both = server.recordings(), server.recordings()
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    copies = {line.split(maxsplit=5)[4] for line in maps if str(tmp_path) in line}
+    assert len(both) == 2 and len(copies) == 1
 
 
 BAD: list[tuple[Sequence[Event], str]] = [
