@@ -24,12 +24,13 @@ import numpy as np
 
 from edge.belief import Opinion
 from edge.classifier import Window
+from edge.errors import EdgelidError
 from edge.lessons.adapting import WINDOW_S, Adapted, TooDear, adapt
 from edge.lessons.book import SECOND_OPINION, Book, Lesson, update_book
 from edge.lessons.correction import Correction
 from edge.lessons.telling import told
 from edge.listener import Heard, Listener
-from edge.model.interpreter import Graphs, Int8Array, run_model
+from edge.model.interpreter import Graphs, Int8Array, open_file
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
 
 log = logging.getLogger(__name__)
@@ -173,9 +174,7 @@ class Learner:
             for lesson in lessons:
                 following = following.with_lesson(lesson)
             if self._graphs is None:
-                graphs = run_model(self._model, 1)  # those of the stream are of its own thread
-                assert isinstance(graphs, Graphs)
-                self._graphs = graphs
+                self._graphs = self._own_graphs()
             adapted.append(adapt(self._model, self._graphs, following))
             return following
 
@@ -190,6 +189,14 @@ class Learner:
             return
         self.told = told(self._path, book, adapted[-1].brought)
         self._new = adapted[-1]
+
+    def _own_graphs(self) -> Graphs:
+        """Those of the stream are of its own thread, and what they are built from may be gone."""
+        model, graphs = open_file(self._model.path)
+        if model.sha256 != self._model.sha256:
+            raise EdgelidError(f"the model {str(model.path)!r} has changed meanwhile: start again.")
+        assert isinstance(graphs, Graphs)
+        return graphs
 
 
 def faded(book: Book, coming: int) -> Book:
