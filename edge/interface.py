@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,13 +37,15 @@ Samples = npt.NDArray[Any]
 
 
 class Model:
-    """A model that runs here, from `load_model`; of one thread at a time.
+    """A model that runs here, from `load_model`.
 
     Attributes
     ----------
     file : ModelFile
     graphs : Graphs or WindowGraph
         For recordings, one after another.
+    lock : Lock
+        Held by the thread whose recording that is.
     lessons : Correction or None
         What it has been taught.
     """
@@ -53,6 +56,7 @@ class Model:
         self._opened = OpenedModel(path, threads)
         self.file = self._opened.model
         self.graphs = self._opened.run()
+        self.lock = threading.Lock()
         self.lessons: Correction | None = None
         if lessons is not None:
             from edge.teaching import taught  # which others do without
@@ -145,12 +149,13 @@ def classify(
     model = model or _default_model()
     second = None if second_opinion is None else _expert_file(second_opinion, model)
     ear = Ear(gain_db=gain_db)
-    classifier = RecordingClassifier(
-        model.file, model.graphs, languages, threshold, second, model.lessons, gain_db is None
-    )
-    if isinstance(samples_or_path, (str, os.PathLike)):
-        return classify_file(classifier, Path(samples_or_path), ear)
-    return classifier.classify(_Samples([samples_or_path], rate_hz, ear))
+    with model.lock:
+        classifier = RecordingClassifier(
+            model.file, model.graphs, languages, threshold, second, model.lessons, gain_db is None
+        )
+        if isinstance(samples_or_path, (str, os.PathLike)):
+            return classify_file(classifier, Path(samples_or_path), ear)
+        return classifier.classify(_Samples([samples_or_path], rate_hz, ear))
 
 
 class Listener:

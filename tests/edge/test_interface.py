@@ -109,6 +109,34 @@ def test_listeners_share_a_model_without_hearing_each_other(
         assert [w.probabilities.tolist() for w in one] == [w.probabilities.tolist() for w in other]
 
 
+def test_threads_that_share_a_model_wait_for_each_other(
+    model: edge.interface.Model, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = speech, speech[16_000 * 4 :]
+    alone = [edge.classify(clip, model) for clip in clips]
+    found: dict[int, Classification] = {}
+
+    def answer(number: int) -> None:
+        found[number] = edge.classify(clips[number], model)
+
+    other = threading.Thread(target=answer, args=[1])
+    entered, steps, step = threading.Event(), iter(range(1_000_000)), model.graphs.step
+
+    def hooked(*frames: Any) -> Any:
+        if threading.current_thread() is other:
+            entered.set()
+        elif next(steps) == 20:  # in the middle of the first one
+            other.start()
+            if entered.wait(0.5):  # as it must not
+                other.join()
+        return step(*frames)
+
+    monkeypatch.setattr(model.graphs, "step", hooked)
+    answer(0)
+    other.join()
+    assert [found[0], found[1]] == alone
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /proc")
 def test_the_graph_of_a_large_model_is_on_disk() -> None:
     large = edge.load_model(SECOND_OPINIONS["large"])
