@@ -28,10 +28,10 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.correction import Correction
 from edge.listener import Heard
 from edge.model.interpreter import Graphs, OpenedModel, WindowGraph
-from edge.model.modelfile import DEFAULT_MODEL
+from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS
 from edge.offline import Classification, RecordingClassifier, classify_file
-from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
+from edge.opinion.shared import SharedFile
 
 Samples = npt.NDArray[Any]
 
@@ -63,6 +63,23 @@ class Model:
 
             learnt = taught(Path(lessons), self.file, self.graphs)
             self.file, self.lessons = learnt.model, learnt.correction
+        self._experts: dict[Path, SharedFile] = {}
+        self._opening = threading.Lock()
+
+    def expert(self, name: str | os.PathLike[str]) -> SharedFile:
+        """A large model to ask about what this one hears, opened once for all who do.
+
+        Raises
+        ------
+        EdgelidError
+            If it cannot be used, or does not suit this one.
+        """
+        name = os.fspath(name)
+        path = SECOND_OPINIONS.get(name) or Path(name).absolute()
+        with self._opening:
+            if path not in self._experts:
+                self._experts[path] = SharedFile(name, self.labels)
+            return self._experts[path]
 
     def more_graphs(self) -> Graphs | WindowGraph:
         """Others of it, which remember what they hear apart from these."""
@@ -147,7 +164,7 @@ def classify(
         does not suit it, or the gain is out of all reason.
     """
     model = model or _default_model()
-    second = None if second_opinion is None else _expert_file(second_opinion, model)
+    second = None if second_opinion is None else model.expert(second_opinion)
     ear = Ear(gain_db=gain_db)
     with model.lock:
         classifier = RecordingClassifier(
@@ -213,7 +230,7 @@ class Listener:
             raise EdgelidError(
                 f"second_opinion_share must be above 0 and at most 1, not {second_opinion_share:g}."
             )
-        file = None if second_opinion is None else _expert_file(second_opinion, model)
+        file = None if second_opinion is None else model.expert(second_opinion)
 
         def opened(at_once: bool) -> listener.Listener:
             second = None
@@ -265,10 +282,6 @@ class Listener:
         if isinstance(audio, (str, os.PathLike)):
             return FileSource(audio, self._ear)
         return _Samples(audio, self._rate_hz, self._ear)
-
-
-def _expert_file(name: str | os.PathLike[str], model: Model) -> ExpertFile:
-    return ExpertFile(os.fspath(name), model.labels)
 
 
 class _Samples(AudioSource):

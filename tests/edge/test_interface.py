@@ -156,6 +156,23 @@ def test_a_recording_with_a_second_opinion(model: edge.interface.Model, speech: 
     assert both.by in (COMPACT, SECOND_OPINION)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /proc")
+def test_a_second_opinion_is_opened_once(
+    speech: np.ndarray, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often, and under whichever name, it is asked for."""
+    model = edge.load_model()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.chdir(DEFAULT_MODEL.parent)
+    names = "edgelid-9-large.tflite", SECOND_OPINIONS["large"], "large", "large"
+    answers = [edge.classify(speech, model, second_opinion=name) for name in names]
+    heard = [*edge.Listener(model, second_opinion="large").hear(sample)]
+    assert len({(each.language, each.confidence, each.opinions) for each in answers}) == 1
+    assert answers[0].opinions and heard[-2].second and heard[-2].second.answers
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    assert len({line.split(maxsplit=5)[4] for line in maps if str(tmp_path) in line}) == 1
+
+
 def test_a_file_waits_for_second_opinions(model: edge.interface.Model, sample: Path) -> None:
     listener = edge.Listener(model, **BOTH)
     answers = [
