@@ -135,7 +135,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
             monitor.taught = lambda: listener.taught
         with (
             _view(output, monitor if viewed else None) as view,
-            Sinks(settings, output, Notifier(), monitor) as sinks,
+            Sinks(settings, output, Notifier(), listener.model.labels, monitor) as sinks,
             reloaded_by_signal(
                 listener, sinks, read if file is not None or settings.lessons else None
             ),
