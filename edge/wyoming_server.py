@@ -216,9 +216,9 @@ class _Stream(AudioSource):
         self._ear = ear
         self._chunks: queue.Queue[bytes | None] = queue.Queue(CHUNKS)
 
-    async def put(self, chunk: bytes | None) -> None:
-        """Hand over a chunk, or the end; waits while too many do."""
-        while not self._stopping:
+    async def put(self, chunk: bytes | None, work: asyncio.Future[Eventable]) -> None:
+        """Hand over a chunk, or the end; waits while too many do, and work on them goes on."""
+        while not (self._stopping or work.done()):
             if not self._chunks.full():  # which only we fill
                 self._chunks.put_nowait(chunk)
                 return
@@ -331,16 +331,18 @@ class _Connection(AsyncEventHandler):
             begun = self._stream is not None or await self._begin(
                 chunk.rate, chunk.width, chunk.channels, chunk.timestamp
             )
-            if begun and self._stream is not None:
-                await self._stream.put(chunk.audio)
+            if begun and self._stream is not None and self._work is not None:
+                await self._stream.put(chunk.audio, self._work)
             return begun
         elif AudioStop.is_type(kind) and self._stream is not None and self._work is not None:
-            await self._stream.put(None)
+            await self._stream.put(None, self._work)
+            answer: Eventable
             try:
-                await self._tell(await self._work)
-            except EdgelidError as error:
-                await self._tell(Error(str(error)))
+                answer = await self._work
+            except Exception as error:  # whatever it is, a client waits to be told
+                answer = Error(str(error) or repr(error))
             self._stream = self._work = None
+            await self._tell(answer)
         return True
 
     async def _begin(self, rate_hz: int, width: int, channels: int, at_ms: int | None) -> bool:

@@ -251,6 +251,20 @@ def test_audio_that_does_not_do(uri: str, events: Sequence[Event], words: str) -
     assert words in Error.from_event(answer).text
 
 
+def test_a_long_stream_that_cannot_be_heard_is_answered(
+    environment: dict[str, str], speech: Float32Array, tmp_path: Path
+) -> None:
+    """With more of it than waits to be heard, when nobody listens any longer."""
+    (tmp_path / "soxr.py").write_text("raise ModuleNotFoundError('gone', name='soxr')")
+    path = f"{tmp_path}:{environment['PYTHONPATH']}"
+    events = audio(np.zeros(2 * wyoming_server.CHUNKS * 4_097, np.float32), 44_100)
+    assert len(events) > 2 * wyoming_server.CHUNKS
+    with answering({**environment, "PYTHONPATH": path}) as address:
+        for request in ([], [Detect().event()]):
+            (answer,) = asked(address, *request, *events)
+            assert "soxr" in Error.from_event(answer).text
+
+
 def test_quiet_audio_is_heard_as_if_it_were_louder(speech: Float32Array) -> None:
     quiet = part(speech, 1.0, 11.0) * np.float32(10 ** (-52 / 20))
     pcm = np.rint(quiet * 32_768).astype("<i2")
