@@ -17,6 +17,7 @@ import functools
 import logging
 import queue
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ class Wyoming:
             If the address cannot be had.
         """
         try:
-            asyncio.run(self._server.run(functools.partial(_Connection, self)))
+            asyncio.run(self._serve())
         except OSError as error:
             raise EdgelidError(
                 f"{self._uri} cannot be served ({error.strerror or error}): choose another address."
@@ -147,6 +148,12 @@ class Wyoming:
             self._opened.close()
             if self._large is not None:
                 self._asker.close()
+
+    async def _serve(self) -> None:
+        # By default there are as many as the device has cores, and four: fewer than may be needed.
+        workers = ThreadPoolExecutor(CONNECTIONS, "wyoming")
+        asyncio.get_running_loop().set_default_executor(workers)
+        await self._server.run(functools.partial(_Connection, self))
 
     def recordings(self) -> RecordingClassifier:
         """What answers for whole streams."""

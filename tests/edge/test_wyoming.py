@@ -331,6 +331,28 @@ def test_clients_that_leave_make_room(uri: str, speech: Float32Array) -> None:
         time.sleep(0.1)
 
 
+def test_as_many_as_may_connect_are_heard_at_once(
+    environment: dict[str, str], speech: Float32Array, tmp_path: Path
+) -> None:
+    """On one core, where as many threads as Python has by default are fewer."""
+    begin, *chunks, end = audio(part(speech, 2, 4))
+
+    async def ask(address: str) -> Event | None:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(wyoming_server.CONNECTIONS):
+                client = await stack.enter_async_context(AsyncClient.from_uri(address))
+                for event in (begin, *chunks):
+                    await client.write_event(event)
+            await client.write_event(end)  # of the last one, while the others are being heard
+            return await asyncio.wait_for(client.read_event(), PATIENCE_S)
+
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.cpu_count = lambda: 1\n")
+    path = f"{tmp_path}:{environment['PYTHONPATH']}"
+    with answering({**environment, "PYTHONPATH": path}) as address:
+        answer = asyncio.run(ask(address))
+    assert answer is not None and Transcript.is_type(answer.type)
+
+
 def test_too_many_at_once_are_told(uri: str) -> None:
     async def ask() -> list[str]:
         async with contextlib.AsyncExitStack() as stack:
