@@ -300,8 +300,9 @@ class _Connection(AsyncEventHandler):
                 self.writer.close()
                 return
             await super().run()
-        except (OSError, EOFError, KeyError, TypeError, AttributeError) as error:
-            # Of a connection that breaks, or an event that lacks something.
+        except Exception as error:
+            # Of a connection that breaks, or an event: what parsing that may raise is no closed
+            # list.
             logger.info("wyoming: a client has gone (%r)", error)
         finally:
             self._server.connections -= 1

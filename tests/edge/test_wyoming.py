@@ -316,6 +316,24 @@ def test_what_is_no_event_ends_the_connection_and_nothing_else(uri: str, data: b
     assert asked(uri, Ping(text="x").event())
 
 
+def test_no_event_brings_a_traceback(environment: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with serving(environment, "--uri", f"unix://{path}") as process:
+        until_s = time.monotonic() + PATIENCE_S
+        while not path.exists():
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE_S)
+            client.connect(str(path))
+            client.sendall(b"[" * 60_000 + b"\n")
+            assert client.recv(1) == b""
+        assert asked(f"unix://{path}", Ping(text="x").event())
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
 def test_what_is_not_known_is_passed_over(uri: str) -> None:
     answers = asked(uri, Event("sing"), AudioStop().event(), Ping(text="x").event())
     assert [answer.type for answer in answers] == ["pong"]
