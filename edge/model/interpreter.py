@@ -317,6 +317,9 @@ class WindowGraph:
             or any(d["dtype"] not in (np.int8, np.float32) for d in (self._input, self._output))
         ):
             raise _unfit(model, f"its graph {WINDOW_SIGNATURE!r} does not fit its metadata")
+        narrow = [d for d in (self._input, self._output) if d["dtype"] is np.int8]
+        if not all(0 < float(d["quantization"][0]) < math.inf for d in narrow):
+            raise _unfit(model, f"its graph {WINDOW_SIGNATURE!r} does not say how it is quantised")
         self._mels = mels
         self._first_scores = np.array(description.first_scores)
         if len(self._first_scores) not in (0, len(model.labels)):

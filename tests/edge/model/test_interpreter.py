@@ -24,6 +24,7 @@ from edge.model.interpreter import (
     open_model,
 )
 from edge.model.modelfile import ModelFile, read_model
+from tests.fuzz.hostile import edited
 from tests.fuzz.seeds import LENGTHS_SEED, WINDOW_SEED
 
 
@@ -438,6 +439,19 @@ def test_a_graph_of_one_length_in_the_clothes_of_several() -> None:
     one, several = read_model(WINDOW_SEED), read_model(LENGTHS_SEED)
     assert "does not fit its metadata" in sentence_of(dataclasses.replace(several, graph=one.graph))
     assert "does not fit its metadata" in sentence_of(dataclasses.replace(one, graph=several.graph))
+
+
+@pytest.mark.parametrize("place", ["inputs", "outputs"])
+def test_a_window_that_does_not_say_how_it_is_quantised(place: str) -> None:
+    """Whose scores would be the same for all audio."""
+
+    def change(graph: Any) -> None:
+        part = graph.subgraphs[0]
+        part.tensors[getattr(part, place)[0]].quantization = None
+
+    model = read_model(WINDOW_SEED)
+    refused = sentence_of(dataclasses.replace(model, graph=edited(model.graph, change)))
+    assert "its graph 'window' does not say how it is quantised" in refused
 
 
 def sentence_of(model: ModelFile) -> str:
