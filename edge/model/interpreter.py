@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 import logging
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -658,18 +658,23 @@ def _build(
         built.allocate_tensors()
         return built
 
-    runtime = Runtime(
-        candidate.distribution, _version(candidate.distribution), candidate.delegate, threads
-    )
+    runtime = Runtime(candidate.distribution, _version(candidate), candidate.delegate, threads)
     graphs = kind(interpreter, model, runtime)
     graphs.warm_up()
     return graphs
 
 
-def _version(distribution: str) -> str:
+def _version(candidate: Candidate) -> str:
+    """That of a package which has been imported."""
+    package = sys.modules.get(candidate.module.partition(".")[0])
+    told = getattr(package, "__version__", None)
+    if isinstance(told, str):
+        return told
+    from importlib import metadata  # 37 modules, which a package that tells does without
+
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:  # the module came under another name
+        return metadata.version(candidate.distribution)
+    except metadata.PackageNotFoundError:  # the module came under another name
         return "of unknown version"
 
 

@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,6 +51,8 @@ class StoredModel:
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
+        import tempfile  # which small models do without
+
         folder = os.environ.get("TMPDIR") or FOLDER
         with contextlib.ExitStack() as stack:
             self.file: BinaryIO = stack.enter_context(tempfile.TemporaryFile(dir=folder))

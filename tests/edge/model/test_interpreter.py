@@ -70,11 +70,7 @@ def packages(monkeypatch: pytest.MonkeyPatch, graphs: Graphs) -> dict[str, Any]:
                 )
         raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])
 
-    monkeypatch.setattr(
-        interpreter,
-        "importlib",
-        SimpleNamespace(import_module=import_module, metadata=importlib.metadata),
-    )
+    monkeypatch.setattr(interpreter, "importlib", SimpleNamespace(import_module=import_module))
     return contents
 
 
@@ -164,8 +160,14 @@ def test_a_package_by_another_name_has_no_version(
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setitem(sys.modules, "tensorflow", ModuleType("tensorflow"))  # which tells none
     packages["tensorflow"] = packages["working"]
     assert "tensorflow of unknown version" in str(open_graphs(model).runtime)
+
+
+def test_the_version_is_that_of_the_distribution(graphs: Graphs) -> None:
+    """Which the package tells by itself."""
+    assert graphs.runtime.version == importlib.metadata.version(graphs.runtime.name)
 
 
 def test_it_says_which_it_took(
