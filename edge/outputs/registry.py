@@ -73,7 +73,7 @@ def close_outlets(outlets: Sequence[Running]) -> None:
 def _earlier(log: Path) -> Iterator[Span]:
     """What an event log holds of the last day."""
     timeline, now = Timeline(), time.time()
-    for record in read_records(log):
+    for record in read_records(log, now - EARLIER_S):
         # Whoever has edited it has lost that record.
         with contextlib.suppress(KeyError, TypeError, ValueError):
             span = timeline.add(record)
