@@ -23,6 +23,7 @@ from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
 from edge.audio.sources import AudioSource, FileSource
 from edge.classifier import class_mask
 from edge.config import ListenSettings
+from edge.decoder import MAX_HOLD_S
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.correction import Correction
@@ -161,8 +162,9 @@ def classify(
     ------
     EdgelidError
         If there is no audio, it cannot be read, a language is not the model's, the second opinion
-        does not suit it, or the gain is out of all reason.
+        does not suit it, or the threshold or the gain is out of all reason.
     """
+    _check_threshold(threshold)
     model = model or _default_model()
     second = None if second_opinion is None else model.expert(second_opinion)
     ear = Ear(gain_db=gain_db)
@@ -202,8 +204,8 @@ class Listener:
     Raises
     ------
     EdgelidError
-        If a language is not the model's, the second opinion does not suit it, or the gain is out
-        of all reason.
+        If a language is not the model's, the second opinion does not suit it, or the threshold,
+        the hold or the gain is out of all reason.
     """
 
     def __init__(
@@ -217,6 +219,8 @@ class Listener:
         second_opinion_share: float = ListenSettings.second_opinion_share,
         gain_db: float | None = None,
     ) -> None:
+        _check_threshold(threshold)
+        _check_range("hold_s", hold_s, MAX_HOLD_S)
         model = model or _default_model()
         self._rate_hz = rate_hz
         self._ear = Ear(gain_db=gain_db)
@@ -282,6 +286,16 @@ class Listener:
         if isinstance(audio, (str, os.PathLike)):
             return FileSource(audio, self._ear)
         return _Samples(audio, self._rate_hz, self._ear)
+
+
+def _check_threshold(threshold: float | None) -> None:
+    if threshold is not None:
+        _check_range("threshold", threshold, 1.0)
+
+
+def _check_range(name: str, value: float, most: float) -> None:
+    if not 0 <= value <= most:  # as no comparison with nan is true
+        raise EdgelidError(f"{name} must be from 0 to {most:g}, not {value:g}.")
 
 
 class _Samples(AudioSource):

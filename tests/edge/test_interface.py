@@ -217,6 +217,31 @@ def test_second_opinions_that_cannot_be_had(
         edge.Listener(model, **options)
 
 
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, 60, math.nan])
+def test_a_threshold_that_is_none(
+    model: edge.interface.Model, speech: np.ndarray, threshold: float
+) -> None:
+    words = f"^threshold must be from 0 to 1, not {threshold:g}.$"
+    with pytest.raises(edge.EdgelidError, match=words):
+        edge.classify(speech, model, threshold=threshold)
+    with pytest.raises(edge.EdgelidError, match=words):
+        edge.Listener(model, threshold=threshold)
+
+
+@pytest.mark.parametrize("hold_s", [-1, 30.1, math.nan])
+def test_a_hold_that_is_none(model: edge.interface.Model, hold_s: float) -> None:
+    with pytest.raises(edge.EdgelidError, match=f"^hold_s must be from 0 to 30, not {hold_s:g}.$"):
+        edge.Listener(model, hold_s=hold_s)
+
+
+def test_thresholds_and_holds_at_their_ends(
+    model: edge.interface.Model, speech: np.ndarray
+) -> None:
+    for threshold in (0, 1):
+        assert edge.classify(speech, model, threshold=threshold).probabilities
+        assert edge.Listener(model, threshold=threshold, hold_s=30 * threshold)
+
+
 def test_a_gain(model: edge.interface.Model, speech: np.ndarray) -> None:
     quiet = (np.rint(speech[16_000:176_000] * 10 ** (-52 / 20) * 32_768)).astype(np.int16)
     automatic = edge.classify(quiet, model)
