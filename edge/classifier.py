@@ -311,9 +311,6 @@ class StreamingClassifier:
     ----------
     gain : float
         What the sound of late is amplified by.
-
-    Attributes
-    ----------
     hop_s : float
         From window to window.
     delay_s : float

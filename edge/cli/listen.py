@@ -211,10 +211,7 @@ def _source(settings: Settings) -> AudioSource:
     from edge.audio.mixing import Ear
     from edge.audio.network import NetworkSource, is_url
     from edge.audio.sources import FileSource, PcmSource
-    from edge.outputs.settings import contradictions
 
-    for problem in contradictions(settings):
-        raise EdgelidError(problem)
     ear = Ear(settings.channel or None, gain, SPAN_S)
     if is_url(settings.input):
         return NetworkSource(settings.input, ear)
