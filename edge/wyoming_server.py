@@ -22,7 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
@@ -43,10 +42,9 @@ from wyoming.wake import Detect, Detection, NotDetected
 from edge import __version__
 from edge.audio.mixing import Ear, Mixer
 from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
-from edge.audio.sources import PCM_BYTES, PCM_FULL_SCALE, AudioSource, Sound
+from edge.audio.sources import PCM_BYTES, AudioSource, Sound, pcm_frames
 from edge.config import ListenSettings
 from edge.errors import EdgelidError
-from edge.frontend import Float32Array
 from edge.languages import language_name, meant
 from edge.listener import Listener
 from edge.model.interpreter import OpenedModel
@@ -234,16 +232,14 @@ class _Stream(AudioSource):
     def blocks(self) -> Iterator[Sound]:
         """See `AudioSource.blocks`."""
         mixer = Mixer(self.name, self.rate_hz, self._channels, self._ear)
-        for frames in self._frames():
+        for frames in pcm_frames(self._taken(), self._channels):
             yield from mixer.process(frames)
         yield from mixer.flush(is_end=not self._stopping)
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
 
-    def _frames(self) -> Iterator[Float32Array]:
-        frame_bytes = PCM_BYTES * self._channels
-        rest = b""
+    def _taken(self) -> Iterator[bytes]:
         while not self._stopping:
             try:
                 chunk = self._chunks.get(timeout=10 * POLL_S)
@@ -251,13 +247,7 @@ class _Stream(AudioSource):
                 continue
             if chunk is None:
                 return
-            data = rest + chunk
-            whole_bytes = len(data) - len(data) % frame_bytes
-            rest = data[whole_bytes:]
-            if whole_bytes:
-                samples = np.frombuffer(data, "<i2", whole_bytes // PCM_BYTES)
-                frames = samples.reshape(-1, self._channels)  # (n, channels)
-                yield frames.astype(np.float32) / np.float32(PCM_FULL_SCALE)
+            yield chunk
 
 
 class _Bounded:

@@ -131,6 +131,11 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield "learn needs a second_opinion to learn from, and a file of lessons to write to."
 
 
+def is_live(settings: Settings) -> bool:
+    """Whether audio comes when it likes: from a microphone, a pipe or a network."""
+    return settings.input in ("", "-") or "://" in settings.input
+
+
 def check_use(settings: Settings, where: str) -> None:
     """Find out whether the settings fit this device, as far as that shows without listening.
 

@@ -23,7 +23,7 @@ from edge.model.interpreter import open_file
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile
 from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
-from edge.outputs.settings import NEED_RESTART, Settings, contradictions
+from edge.outputs.settings import NEED_RESTART, Settings, contradictions, is_live
 
 S = TypeVar("S", Segment, Window, Lost)
 
@@ -222,11 +222,6 @@ def _contents(lessons: str) -> bytes | None:
 def learning_sentence(settings: Settings) -> str:
     """What people are told before anything is learnt from what is heard."""
     return f"learning from second opinions: statistics of what is heard go to {settings.lessons}."
-
-
-def is_live(settings: Settings) -> bool:
-    """Whether audio comes when it likes: from a microphone, a pipe or a network."""
-    return settings.input in ("", "-") or "://" in settings.input
 
 
 def _threshold(settings: Settings, model: ModelFile) -> float:
