@@ -48,7 +48,7 @@ class Given:
     heard_s: float
 
 
-class Ear:
+class LessonExtractor:
     """Takes windows of speech from audio.
 
     Parameters
