@@ -27,6 +27,7 @@ from edge.model.modelfile import MAX_WINDOW_S, NONSPEECH, OTHER, ModelFile, Quan
 POOL_EPSILON = 1e-2  # train.model.network.POOL_EPSILON, which this package must not import
 MIN_VARIANCE = 1e-6
 MIN_PROBABILITY = 1e-260
+SPEECH = 0.5  # a window, short or long, is of speech unless it is more likely to be of none
 
 
 @dataclass(frozen=True)
@@ -311,9 +312,6 @@ class StreamingClassifier:
     ----------
     gain : float
         What the sound of late is amplified by.
-
-    Attributes
-    ----------
     hop_s : float
         From window to window.
     delay_s : float

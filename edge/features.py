@@ -151,7 +151,9 @@ class ForeignFrontEnd(FrontEnd):
         self._mean = np.array(config.mean or (0.0,))
         self._deviation = np.array(config.deviation or (1.0,))
         self._resampler = (
-            None if config.sample_rate_hz == SAMPLE_RATE_HZ else Resampler(config.sample_rate_hz)
+            None
+            if config.sample_rate_hz == SAMPLE_RATE_HZ
+            else FeatureResampler(config.sample_rate_hz)
         )
         self.reset()
 
@@ -202,7 +204,7 @@ class ForeignFrontEnd(FrontEnd):
         alone = ForeignFrontEnd.__new__(ForeignFrontEnd)
         alone.__dict__.update(self.__dict__)
         if self._resampler is not None:
-            alone._resampler = Resampler(self._foreign.sample_rate_hz)
+            alone._resampler = FeatureResampler(self._foreign.sample_rate_hz)
         alone.reset()
         return alone.process(samples)
 
@@ -293,7 +295,7 @@ def _cosines(config: ForeignConfig) -> Float64Array:
     return transform
 
 
-class Resampler:
+class FeatureResampler:
     """Audio at 16 kHz, block by block, to another rate: a windowed sinc, one phase a sample.
 
     Parameters
@@ -362,7 +364,7 @@ def audio_samples(config: FrontEndConfig, frames: int) -> int:
     wanted = config.window_samples + (frames - 1) * config.hop_samples - config.lead_samples
     if config.sample_rate_hz == SAMPLE_RATE_HZ:
         return max(0, wanted)
-    return Resampler(config.sample_rate_hz).missing_samples(wanted)
+    return FeatureResampler(config.sample_rate_hz).missing_samples(wanted)
 
 
 def most_samples(config: FrontEndConfig, frames: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from edge.audio.gain import MEMORY_S, decibels
 from edge.audio.mixing import Ear
 from edge.audio.sources import EVERYTHING, AudioSource, FileSource
-from edge.classifier import StreamingClassifier, Window
+from edge.classifier import SPEECH, StreamingClassifier, Window
 from edge.decoder import Decoder, Segment, decoder_windows_s
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
@@ -29,8 +29,6 @@ from edge.opinion.second import PART_SAMPLES
 
 logger = logging.getLogger(__name__)
 
-# A window, short or long, is of speech unless it is more likely to be of none.
-SPEECH = 0.5
 SILENCE_S = 3.0  # a shorter one is part of the speech around it
 YOUNG_S = 1.0  # a stream that is shorter is too young for its windows to tell silence from speech
 # Of less than that, the answer is the same whatever it is: measured on development speech, all of

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.audio.sources import AudioSource
-from edge.classifier import StreamingClassifier, Window
+from edge.classifier import SPEECH, StreamingClassifier, Window
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.lessons.adapting import WINDOW_S, Adapted, Brought, adapt
@@ -27,7 +27,6 @@ from edge.model.interpreter import Graphs, Int8Array, WindowGraph
 from edge.model.modelfile import NONSPEECH, ModelFile
 
 STEP_S = 1.0  # between windows of a lesson, which overlap
-SPEECH = 0.5  # a window is of speech unless it is more likely to be of none
 PATIENCE = 4  # times as long is listened for, where so much speech is wanted
 SHORTEST_S = 1.0  # of a window at the end of a recording that is shorter than a whole one
 MAX_LESSON_WINDOWS = MAX_WINDOWS // 4
@@ -49,7 +48,7 @@ class Given:
     heard_s: float
 
 
-class Ear:
+class LessonExtractor:
     """Takes windows of speech from audio.
 
     Parameters

@@ -7,6 +7,7 @@ module of its own, `edge.audio.microphone`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -14,7 +15,7 @@ import select
 import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
@@ -315,18 +316,10 @@ class PcmSource(AudioSource):
 
     def _frames(self) -> Iterator[Float32Array]:
         frame_bytes = PCM_BYTES * self._channels
-        rest = b""  # the beginning of a frame whose end has not come yet
-        received_bytes = 0
-        for chunk in self._without_header(self._chunks(frame_bytes)):
-            received_bytes += len(chunk)
-            data = rest + chunk
-            whole_bytes = len(data) - len(data) % frame_bytes
-            rest = data[whole_bytes:]
-            if whole_bytes:
-                samples = np.frombuffer(data, dtype="<i2", count=whole_bytes // PCM_BYTES)
-                frames = samples.reshape(-1, self._channels)  # (n, channels)
-                yield frames.astype(np.float32) / np.float32(PCM_FULL_SCALE)
-        if received_bytes == 0 and not self._stopping:
+        chunks = self._without_header(self._chunks(frame_bytes))
+        first = next(chunks, b"")
+        rest = yield from pcm_frames(itertools.chain([first], chunks), self._channels)
+        if not first and not self._stopping:
             raise EdgelidError(f"{self.name!r} ended without any audio: see what feeds it.")
         if rest and not self._stopping:
             logger.warning(
@@ -380,6 +373,37 @@ class PcmSource(AudioSource):
         if start:
             yield start
         yield from chunks
+
+
+def pcm_frames(chunks: Iterable[bytes], channels: int) -> Generator[Float32Array, None, bytes]:
+    """Frames of raw 16-bit PCM, little-endian and interleaved, however it was cut.
+
+    Parameters
+    ----------
+    chunks : iterable of bytes
+    channels : int
+
+    Yields
+    ------
+    ndarray, shape (n, channels), float32
+        With full scale at 1.
+
+    Returns
+    -------
+    bytes
+        The beginning of a frame whose end has not come.
+    """
+    frame_bytes = PCM_BYTES * channels
+    rest = b""
+    for chunk in chunks:
+        data = rest + chunk
+        whole_bytes = len(data) - len(data) % frame_bytes
+        rest = data[whole_bytes:]
+        if whole_bytes:
+            samples = np.frombuffer(data, dtype="<i2", count=whole_bytes // PCM_BYTES)
+            frames = samples.reshape(-1, channels)
+            yield frames.astype(np.float32) / np.float32(PCM_FULL_SCALE)
+    return rest
 
 
 def paced(blocks: Iterable[AnySound]) -> Iterator[AnySound]:

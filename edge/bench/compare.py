@@ -86,14 +86,7 @@ def read_bench(path: Path) -> dict[str, Any]:
         for run in document["runs"]:
             rows(run, run)
         _facts(document)
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-        ArithmeticError,
-    ) as error:
+    except _DAMAGE as error:
         raise EdgelidError(
             f"{name} is no output of a bench: make one with `edgelid bench --json > FILE`."
         ) from error

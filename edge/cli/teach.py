@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge.lessons.adapting import Brought
     from edge.lessons.book import Book
     from edge.model.modelfile import ModelFile
-    from edge.teaching import Ear, Given
+    from edge.teaching import Given, LessonExtractor
 
 DEFAULT_LESSONS = "my-voices.edgelid"
 SPEAK_S = 60.0
@@ -100,7 +100,7 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
     from edge.lessons.telling import brought_record
     from edge.model.interpreter import open_model
     from edge.system.atomic import check_writable
-    from edge.teaching import Ear, lesson_of, teach
+    from edge.teaching import LessonExtractor, lesson_of, teach
 
     (language,) = meant([options.language], model.labels)
     if language not in model.labels:
@@ -110,8 +110,12 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
         read_book(book_path, model)
     check_writable(book_path)
     graphs = open_model(model)
-    ear = Ear(model, graphs, automatic_gain=gain_db(options.gain) is None)
-    given = _of_files(ear, options) if options.files else [_of_microphone(ear, language, options)]
+    extractor = LessonExtractor(model, graphs, automatic_gain=gain_db(options.gain) is None)
+    given = (
+        _of_files(extractor, options)
+        if options.files
+        else [_of_microphone(extractor, language, options)]
+    )
     origin = RECORDING if options.files else MICROPHONE
     lesson = lesson_of(language, origin, given)
     book, brought = teach(book_path, model, graphs, lesson)
@@ -129,23 +133,23 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
     return 0
 
 
-def _of_files(ear: Ear, options: argparse.Namespace) -> list[Given]:
+def _of_files(extractor: LessonExtractor, options: argparse.Namespace) -> list[Given]:
     from edge.audio.formats import find_recordings
-    from edge.audio.mixing import Ear as Mixing
+    from edge.audio.mixing import Ear
     from edge.audio.sources import FileSource
     from edge.config import gain_db
 
     given = []
     for file in find_recordings(options.files):
-        mixing = Mixing(options.channel or None, gain_db(options.gain), math.inf)
-        with FileSource(file, mixing) as source:
-            given.append(ear.hear(source))
+        ear = Ear(options.channel or None, gain_db(options.gain), math.inf)
+        with FileSource(file, ear) as source:
+            given.append(extractor.hear(source))
         if not given[-1].windows:
             complain(f"{str(file)!r} has no speech to learn from: it is left out.")
     return given
 
 
-def _of_microphone(ear: Ear, language: str, options: argparse.Namespace) -> Given:
+def _of_microphone(extractor: LessonExtractor, language: str, options: argparse.Namespace) -> Given:
     from edge.audio.microphone import MicrophoneSource
     from edge.config import gain_db
 
@@ -158,7 +162,7 @@ def _of_microphone(ear: Ear, language: str, options: argparse.Namespace) -> Give
             f"speak {language_name(language)} for a minute, as you do at home; what is said is not "
             f"kept. Listening to {source.description()}; Ctrl-C ends it, and nothing is learnt."
         )
-        return ear.hear(source, SPEAK_S)
+        return extractor.hear(source, SPEAK_S)
 
 
 def _change(book_path: Path, model: ModelFile, options: argparse.Namespace, output: Output) -> int:

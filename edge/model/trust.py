@@ -107,7 +107,7 @@ def _is_graph_of(files: Sequence[Path], graph: bytes) -> bool:
 
 
 def _try(model: ModelFile, threads: int) -> None:
-    import subprocess  # 10 ms that the models that come along do not need
+    import subprocess  # 10 ms that describing a model that comes along does without
 
     path = os.pathsep.join(filter(None, sys.path))
     # -P: modules in the folder where the command is called do not count.

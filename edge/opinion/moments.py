@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SPEECH = 0.5  # a short window is of speech unless it is more likely to be of none
+from edge.classifier import SPEECH
+
 PAUSE_S = 1.0  # behind a longer silence another person may speak
 LEAST_S = 2.0  # of speech, of less of which even a large model is often wrong
 # Of speech, before it is asked for the first time: a first answer about 2 s is wrong more often

@@ -10,12 +10,11 @@ import numpy as np
 
 from edge.belief import COMPACT, SECOND_OPINION, Opinion
 from edge.borders import MIN_LIKELIHOOD
-from edge.classifier import Window
+from edge.classifier import SPEECH, Window
 from edge.decoder import Decoder
 from edge.frontend import Float32Array, Float64Array
 from edge.model.modelfile import NONSPEECH, ModelFile
 from edge.opinion.expert import Expert, ExpertFile
-from edge.opinion.moments import SPEECH
 from edge.opinion.second import RecentAudio
 
 # All stretches of the first two minutes of speech are asked about, every second one of the next

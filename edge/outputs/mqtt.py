@@ -142,7 +142,7 @@ def check(settings: MqttSettings) -> None:
 
 def open_outlet(settings: MqttSettings, surroundings: Surroundings) -> Mqtt:
     """Begin to send to the broker."""
-    return Mqtt(settings, surroundings.labels())
+    return Mqtt(settings, surroundings.labels)
 
 
 class Mqtt:
@@ -232,7 +232,7 @@ class Mqtt:
                 raise EdgelidError(f"{self._broker} did not come before the end")
         self._tell_state()
         # Should the connection end here, the client sends it again over the next one.
-        number = self._publish("event", _json(record), qos=1, retain=False).mid
+        number = self._publish("event", json_text(record), qos=1, retain=False).mid
         with self._changed:
             self._changed.wait_for(lambda: number in self._acknowledged or self._ending)
             if number not in self._acknowledged:
@@ -264,9 +264,9 @@ class Mqtt:
                 self._labels.append(state["language"])
         if anew or more:
             for topic, payload in discovery(self._broker.prefix, self._labels).items():
-                self._client.publish(topic, _json(payload), retain=True)
+                self._client.publish(topic, json_text(payload), retain=True)
         # Not to be sent again by the client, which could overtake a newer one.
-        self._publish("state", _json(state))
+        self._publish("state", json_text(state))
 
     def _publish(
         self, topic: str, payload: str, qos: int = 0, retain: bool = True
@@ -516,10 +516,6 @@ def _read_password(file: Path) -> str:
     if not text or "\n" in text or "\0" in text:
         raise ConfigError([f"mqtt_password_file: {str(file)!r} must hold one line, the password."])
     return text
-
-
-def _json(value: dict[str, Any]) -> str:
-    return json_text(value)
 
 
 def _host_name() -> str:

@@ -131,6 +131,11 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield "learn needs a second_opinion to learn from, and a file of lessons to write to."
 
 
+def is_live(settings: Settings) -> bool:
+    """Whether audio comes when it likes: from a microphone, a pipe or a network."""
+    return settings.input in ("", "-") or "://" in settings.input
+
+
 def check_use(settings: Settings, where: str) -> None:
     """Find out whether the settings fit this device, as far as that shows without listening.
 
@@ -161,10 +166,10 @@ def check_use(settings: Settings, where: str) -> None:
 
 def _check_model(settings: Settings) -> None:
     from edge.classifier import class_mask
-    from edge.model.modelfile import DEFAULT_MODEL, read_model
+    from edge.model.modelfile import DEFAULT_MODEL, read_without_graph
     from edge.opinion.expert import ExpertFile
 
-    model = read_model(Path(settings.model or DEFAULT_MODEL))
+    model = read_without_graph(Path(settings.model or DEFAULT_MODEL))
     labels = model.labels
     if settings.lessons and (not settings.learn or Path(settings.lessons).exists()):
         from edge.lessons.book import read_book

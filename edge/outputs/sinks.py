@@ -19,7 +19,7 @@ from edge.outputs.eventlog_outlet import LogOutlet
 from edge.outputs.monitor import Monitor
 from edge.outputs.recorder import Recorder
 from edge.outputs.registry import close_outlets, open_outlets
-from edge.outputs.settings import Settings
+from edge.outputs.settings import Settings, is_live
 from edge.outputs.stdout import Output, now
 from edge.outputs.systemd_notify import Notifier
 
@@ -37,6 +37,8 @@ class Sinks:
     output : Output
         Where events go if ``output`` is ``json``.
     notifier : Notifier
+    labels : tuple of str
+        Classes of the model at the start, with languages that lessons have added.
     monitor : Monitor, optional
         For those who look on.
 
@@ -51,6 +53,7 @@ class Sinks:
         settings: Settings,
         output: Output,
         notifier: Notifier,
+        labels: tuple[str, ...],
         monitor: Monitor | None = None,
     ) -> None:
         self._output = output
@@ -62,7 +65,7 @@ class Sinks:
         self._reloading = False
         self._ready = False
         self._monitor = monitor
-        self._outlets = open_outlets(settings, monitor)
+        self._outlets = open_outlets(settings, labels, monitor)
         try:
             self.apply(settings)
         except EdgelidError:
@@ -101,8 +104,7 @@ class Sinks:
         if other_log:
             log = None
             if settings.log:
-                is_file = settings.input not in ("", "-") and "://" not in settings.input
-                wait_s = FILE_WAIT_S if is_file else 0.0
+                wait_s = 0.0 if is_live(settings) else FILE_WAIT_S
                 log = LogOutlet(
                     Path(settings.log), settings.log_file_bytes, settings.log_files, wait_s
                 )

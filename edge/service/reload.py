@@ -24,7 +24,7 @@ from edge.model.interpreter import open_file
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile
 from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
-from edge.outputs.settings import NEED_RESTART, Settings
+from edge.outputs.settings import NEED_RESTART, Settings, contradictions, is_live
 
 S = TypeVar("S", Segment, Window, Lost)
 
@@ -145,6 +145,8 @@ class ReloadingListener:
             names = set(changed(before, wanted))
             later = {name: getattr(before, name) for name in names & NEED_RESTART}
             wanted = replace(wanted, **later)
+            for problem in contradictions(wanted):
+                raise EdgelidError(problem)
             other_lessons = _contents(wanted.lessons) != self._lessons
             if other_lessons or names & {"model", "threads", "second_opinion", "lessons", "learn"}:
                 following = self._open(wanted)
@@ -161,6 +163,8 @@ class ReloadingListener:
             self._listener.expect(_languages(wanted, self.model))
             self._listener.decide(_threshold(wanted, self.model), wanted.hold)
             self._listener.afford(wanted.second_opinion_share)
+        if wanted.learn and not before.learn:
+            logger.warning("%s", learning_sentence(wanted))
         if later:
             logger.warning("only a restart can change %s", ", ".join(sorted(later)))
 
@@ -226,9 +230,9 @@ def _contents(lessons: str) -> bytes | None:
         return None
 
 
-def is_live(settings: Settings) -> bool:
-    """Whether audio comes when it likes: from a microphone, a pipe or a network."""
-    return settings.input in ("", "-") or "://" in settings.input
+def learning_sentence(settings: Settings) -> str:
+    """What people are told before anything is learnt from what is heard."""
+    return f"learning from second opinions: statistics of what is heard go to {settings.lessons}."
 
 
 def _threshold(settings: Settings, model: ModelFile) -> float:

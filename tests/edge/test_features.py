@@ -12,7 +12,13 @@ import pytest
 from convert.own_description import filterbank_of, front_end_of
 from convert.whole_window import window_spec
 from edge.errors import EdgelidError
-from edge.features import ForeignConfig, ForeignFrontEnd, Resampler, audio_samples, open_front_end
+from edge.features import (
+    FeatureResampler,
+    ForeignConfig,
+    ForeignFrontEnd,
+    audio_samples,
+    open_front_end,
+)
 from edge.frontend import Float32Array, FrontEnd, FrontEndConfig, front_end_hash
 from edge.model.modelfile import (
     DEFAULT_MODEL,
@@ -155,7 +161,7 @@ def test_plain_spectra() -> None:
 def test_a_tone_resampled() -> None:
     times = np.arange(16_000) / 16_000
     tone = np.sin(2 * np.pi * 1000 * times).astype(np.float32)
-    found = Resampler(22_050).process(tone)
+    found = FeatureResampler(22_050).process(tone)
     wanted = np.sin(2 * np.pi * 1000 * np.arange(len(found)) / 22_050)
     np.testing.assert_allclose(found[500:-500], wanted[500:-500], atol=1e-5)
 

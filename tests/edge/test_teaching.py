@@ -22,7 +22,7 @@ from edge.model.interpreter import Graphs
 from edge.model.modelfile import SECOND_OPINIONS, ModelFile, read_model
 from edge.outputs.settings import Settings, check_use
 from edge.service.reload import ReloadingListener
-from edge.teaching import Ear, lesson_of, taught, teach
+from edge.teaching import LessonExtractor, lesson_of, taught, teach
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -47,7 +47,7 @@ def voices(
 
     path = tmp_path_factory.mktemp("book") / "my-voices.edgelid"
     with FileSource(galician) as source:
-        given = Ear(model, graphs).hear(source)
+        given = LessonExtractor(model, graphs).hear(source)
     teach(path, model, graphs, lesson_of("gl", "recording", [given]))
     return path
 
@@ -182,4 +182,4 @@ def test_lessons_are_taken_up_by_a_reload(
 
 def test_models_of_whole_windows_cannot_be_taught(graphs: Graphs) -> None:
     with pytest.raises(EdgelidError, match="takes whole windows"):
-        Ear(read_model(SECOND_OPINIONS["large"]), graphs)
+        LessonExtractor(read_model(SECOND_OPINIONS["large"]), graphs)

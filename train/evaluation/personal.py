@@ -26,13 +26,13 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
+from edge.classifier import SPEECH
 from edge.errors import EdgelidError
 from edge.lessons.adapting import TooDear, adapt
 from edge.lessons.book import RECORDING, Book, Lesson
 from edge.lessons.correction import Correction
 from edge.model.interpreter import Int8Array, open_graphs
 from edge.model.modelfile import NONSPEECH, OTHER, read_model
-from edge.teaching import SPEECH
 from train.corpus.cuts import read_audio
 from train.corpus.manifest import DEV, TEST, clips_of, open_manifest
 from train.evaluation.conditions import CLEAN, find_sounds
