@@ -27,7 +27,7 @@ COMPACT, SECOND_OPINION = "compact", "second opinion"  # who decides
 # the large one is right far more often: which language it is, the compact one says with a part of
 # its weight, where the large one has heard and for a while behind, as it is the same person who
 # speaks. Whether anybody speaks, it says with all of it. Chosen on development speech, see
-# docs/second-opinion.md.
+# docs/experiments.md.
 COMPACT_WEIGHT = 0.1
 OPINION_WEIGHT = 1.2  # of what heard a whole window
 TRUST_S = 18.0  # a little longer than it takes until an answer is confirmed

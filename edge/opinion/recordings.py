@@ -22,7 +22,7 @@ from edge.opinion.second import RecentAudio
 OFTEN = 40
 # Exponent of the compact model's probabilities for each second that the large one has heard less
 # than `ENOUGH_S`. Of more speech the large one is right more often alone: see
-# docs/second-opinion.md.
+# docs/experiments.md.
 COMPACT_WEIGHT_A_SECOND = 0.2
 ENOUGH_S = 2.0
 LEAST_S = 1.0  # a shorter rest is not worth a question, unless there is nothing else
