@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from train.features import codecs
+
+if TYPE_CHECKING:
+    from train.corpus.manifest import Manifest
 
 PART_BYTES = 50_000_000
 # Levels of recordings say which collection they are of; augmentation draws new ones.
@@ -292,30 +295,39 @@ def entries_of(
         Folder that holds ``noise`` and ``rir``.
     also : sequence of Path
         More corpora, say of synthetic speech, of which the same is taken.
-    """
-    from train.features.noise import read_noise
 
-    for each in (corpus, *also):
-        yield from _speech(each, development)
+    Raises
+    ------
+    EdgelidError
+        If the corpora do not fit each other, or have nothing of a source that is held out: see
+        `train.fit.training_data`.
+    """
+    import polars as pl
+
+    from train.features.noise import read_noise
+    from train.fit.training_data import check_sources, divide, read_manifests
+
+    parts = read_manifests((corpus, *also))
+    # Over all corpora together: who is held out in one of them is in no other one trained on.
+    rows = pl.concat([part.rows for part in parts])
+    check_sources(rows, development)
+    held_out = np.zeros(len(rows), bool)
+    held_out[divide(rows, development)[1]] = True
+    first = 0
+    for part in parts:
+        yield from _speech(part, held_out[first : first + len(part.rows)])
+        first += len(part.rows)
     for role, name in ((NOISE, "noise"), (ROOM, "rir")):
         for sound in read_noise(sounds / name, "train"):
             data = (sounds / name / sound.path).read_bytes()
             yield Entry(role, "", "", "", sound.kind, data)
 
 
-def _speech(corpus: Path, development: dict[str, list[str]]) -> Iterator[Entry]:
+def _speech(part: Manifest, held_out: NDArray[np.bool_]) -> Iterator[Entry]:
     """Entries of the clips of a corpus, in an order drawn once."""
-    import polars as pl
-
-    from train.corpus.manifest import TEST, clips_of, open_manifest
-    from train.fit.training_data import divide
-
-    manifest = open_manifest(corpus)
-    rows = manifest.rows.filter(pl.col("split") != TEST)
-    held_out = set(divide(rows, development)[1].tolist())
-    clips = clips_of(rows)
+    clips = part.clips()
     for i in np.random.default_rng(3).permutation(len(clips)).tolist():
         clip = clips[i]
-        role = DEVELOPMENT if i in held_out else TRAIN
-        data = (manifest.root / clip.path).read_bytes()
+        role = DEVELOPMENT if held_out[i] else TRAIN
+        data = (part.root / clip.path).read_bytes()
         yield Entry(role, clip.language, clip.source, clip.speaker, clip.kind, data)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from edge.errors import EdgelidError
+from train.corpus.manifest import COLUMNS
 from train.waveforms.bank import (
     DEVELOPMENT,
     NOISE,
@@ -158,7 +161,60 @@ def test_a_corpus_becomes_entries(tiny_corpus: Path) -> None:
     assert {e.source for e in found if e.role == DEVELOPMENT and e.language == "de"} == {"attic"}
     speakers = {role: {e.speaker for e in found if e.role == role} for role in (TRAIN, DEVELOPMENT)}
     assert not speakers[TRAIN] & speakers[DEVELOPMENT]
-    # Another corpus brings more speech, and no noise.
-    more = [e.role for e in entries_of(tiny_corpus, held, tiny_corpus.parent, [tiny_corpus])]
-    for role, times in ((TRAIN, 2), (DEVELOPMENT, 2), (NOISE, 1), (ROOM, 1)):
-        assert more.count(role) == times * roles.count(role)
+
+
+def another_corpus(folder: Path, *clips: tuple[str, str, str, str]) -> Path:
+    """With a clip of each (speaker, language, split, source), and one to train on."""
+    rows: list[Sequence[str]] = [COLUMNS]
+    for i, (speaker, language, split, source) in enumerate(
+        [*clips, ("new", "de", "train", "barn")]
+    ):
+        path = f"more/{i}.flac"
+        rows.append([path, language, split, "yes", speaker, source, "human", "1.0", "CC0", ""])
+        (folder / "more").mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(encoded(tone(300, 1.0)))
+    (folder / "manifest.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    return folder
+
+
+def test_another_corpus_brings_more_speech_and_no_noise(tiny_corpus: Path, tmp_path: Path) -> None:
+    held = {"de": ["attic"]}
+    more = another_corpus(tmp_path, ("d", "de", "train", "attic"))
+    roles, both = (
+        [e.role for e in entries_of(tiny_corpus, held, tiny_corpus.parent, also)]
+        for also in ((), [more])
+    )
+    for role, added in ((TRAIN, 1), (DEVELOPMENT, 1), (NOISE, 0), (ROOM, 0)):
+        assert both.count(role) == roles.count(role) + added
+
+
+def test_who_is_held_out_in_one_corpus_is_in_no_other_trained_on(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    held = {"de": ["attic"]}
+    more = another_corpus(tmp_path, ("attic-de-0", "de", "train", "barn"))
+    for corpora in ((tiny_corpus, more), (more, tiny_corpus)):
+        found = list(entries_of(corpora[0], held, tiny_corpus.parent, corpora[1:]))
+        roles = {e.role for e in found if e.speaker == "attic-de-0"}
+        assert roles == {DEVELOPMENT}
+        assert {e.role for e in found if e.speaker == "new"} == {TRAIN}
+
+
+@pytest.mark.parametrize(
+    ("clip", "held", "words"),
+    [
+        (("home-en-0", "en", "test", "barn"), {}, "is in train in one corpus and in test"),
+        (("field-en-0", "en", "train", "barn"), {}, "is in test in one corpus and in train"),
+        (("x", "de", "train", "barn"), {"de": ["atic"]}, "no training clips in de from atic"),
+    ],
+)
+def test_corpora_that_cannot_be_divided_are_refused(
+    clip: tuple[str, str, str, str],
+    held: dict[str, list[str]],
+    words: str,
+    tiny_corpus: Path,
+    tmp_path: Path,
+) -> None:
+    more = another_corpus(tmp_path, clip)
+    with pytest.raises(EdgelidError, match=words):
+        list(entries_of(tiny_corpus, held, tiny_corpus.parent, [more]))
