@@ -27,6 +27,7 @@ from pathlib import Path
 from edge.errors import EdgelidError
 from train.command import run
 from train.config import development_of, read_toml
+from train.waveforms.bank import CODED_SHARE
 
 LAYERS = 4  # of Whisper base's encoder that the large model has
 
@@ -51,7 +52,13 @@ def parser() -> argparse.ArgumentParser:
     decode = commands.add_parser("decode", help="make one array of samples of them")
     decode.add_argument("parts", type=Path)
     decode.add_argument("--output", type=Path, required=True, metavar="BANK")
-    decode.add_argument("--coded-share", type=float, default=0.45, metavar="SHARE")
+    decode.add_argument(
+        "--coded-share",
+        type=float,
+        default=CODED_SHARE,
+        metavar="SHARE",
+        help=f"of the training clips, a second time through a codec (default {CODED_SHARE:g})",
+    )
     decode.set_defaults(run_command=run_decode)
     whisper = commands.add_parser("whisper", help="take the encoder out of Whisper's weights")
     whisper.add_argument("weights", type=Path, help="model.bin, model.safetensors or base.pt")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.system.atomic import atomic_file
-from train.model.checkpoint import UNREADABLE
+from train.model.unreadable import UNREADABLE
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint
 from train.waveforms.draws import Drawer

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.errors import EdgelidError
 from edge.system.atomic import write_atomically
-from train.model.checkpoint import UNREADABLE
+from train.model.unreadable import UNREADABLE
 
 PART_BYTES = 15_000_000
 DETACHED = "beside/"  # begins the names of arrays of a large model whose encoder is not there

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from train.waveforms.bank import (
     TRAIN,
     Entry,
     Segments,
+    check_parts,
     decode,
     decode_bank,
     entries_of,
@@ -73,6 +76,89 @@ def test_parts_hold_what_was_put_in(entries: list[Entry], tmp_path: Path) -> Non
     assert found == entries
 
 
+def test_parts_of_an_older_bank_go(entries: list[Entry], tmp_path: Path) -> None:
+    write_bank(entries * 2, tmp_path, part_bytes=50_000)
+    write_bank(entries, tmp_path, part_bytes=50_000)
+    files = sorted(tmp_path.iterdir())
+    check_parts(files)
+    assert [e for part in files for e in read_part(part)] == entries
+
+
+def test_parts_of_a_bank_that_was_not_finished_are_refused(
+    entries: list[Entry], tmp_path: Path
+) -> None:
+    def stopped() -> Iterator[Entry]:
+        yield from entries
+        raise KeyboardInterrupt
+
+    write_bank(entries * 2, tmp_path, part_bytes=50_000)
+    with pytest.raises(KeyboardInterrupt):
+        write_bank(stopped(), tmp_path, part_bytes=50_000)
+    with pytest.raises(EdgelidError, match="are of several banks"):
+        decode_bank(sorted(tmp_path.iterdir()), workers=1)
+
+
+@pytest.mark.parametrize("lacking", [0, 1, -1])
+def test_a_bank_that_lacks_a_part_is_refused(
+    lacking: int, entries: list[Entry], tmp_path: Path
+) -> None:
+    count = write_bank(entries, tmp_path, part_bytes=50_000)
+    sorted(tmp_path.iterdir())[lacking].unlink()
+    with pytest.raises(EdgelidError, match=f"there are {count - 1} parts in"):
+        check_parts(sorted(tmp_path.iterdir()))
+
+
+def test_parts_without_the_name_of_a_bank_are_taken(entries: list[Entry], tmp_path: Path) -> None:
+    write_bank(entries, tmp_path)
+    (file,) = tmp_path.iterdir()
+    with np.load(file) as archive:
+        kept = {name: archive[name] for name in ("rows", "sizes", "sound")}
+    np.savez(file, **kept)
+    np.savez(tmp_path / "part-01.npz", **kept)
+    files = sorted(tmp_path.iterdir())
+    check_parts(files)
+    assert [e for part in files for e in read_part(part)] == entries * 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "rows"])
+def test_damaged_parts_are_one_sentence(damage: str, entries: list[Entry], tmp_path: Path) -> None:
+    file = tmp_path / "part-00.npz"
+    write_bank(entries, tmp_path)
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-1000])
+    elif damage == "other":
+        file.write_bytes(b"nothing")
+    else:
+        np.savez(file, rows="[[1, 2]]", sizes=np.array([1]), sound=np.zeros(1, np.uint8))
+    with pytest.raises(EdgelidError, match=r"part-00.npz is no part of a bank, or is damaged"):
+        decode_bank([file], workers=1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (Entry(TRAIN, "de", "attic", "p1", "human", b"no sound"), "of p1 from attic is damaged"),
+        (Entry(NOISE, "", "", "", "rain", b""), r"\(noise\) is damaged"),
+        (Entry(ROOM, "", "", "", "real", encoded(np.zeros(0))), r"\(room\) is damaged"),
+    ],
+)
+def test_a_damaged_recording_is_named(
+    entry: Entry, words: str, entries: list[Entry], tmp_path: Path
+) -> None:
+    write_bank([*entries[:2], entry], tmp_path)
+    with pytest.raises(EdgelidError, match=words):
+        decode_bank(sorted(tmp_path.iterdir()), workers=1)
+
+
+def test_a_bank_that_is_too_long_is_refused(
+    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bank(entries, tmp_path)
+    monkeypatch.setattr("train.waveforms.bank.MOST_SAMPLES", 10 * RATE)
+    with pytest.raises(EdgelidError, match="at most 0 hours"):
+        decode_bank(sorted(tmp_path.iterdir()), workers=1)
+
+
 def test_the_speech_of_a_speaker_lies_together(segments: Segments) -> None:
     plain = {
         (r["role"], r["language"], r["speaker"]): n / RATE
@@ -82,6 +168,55 @@ def test_the_speech_of_a_speaker_lies_together(segments: Segments) -> None:
     assert plain[TRAIN, "de", "p0"] == pytest.approx(3.0, abs=0.05)
     assert plain[TRAIN, "de", "p1"] == pytest.approx(3.0, abs=0.05)
     assert plain[DEVELOPMENT, "en", "s"] == pytest.approx(2.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": None},
+        {"rows": [{}]},
+        {"lengths": [5]},
+        {"starts": [-1]},
+        {"starts": [10**9]},
+        {"lengths": ["all"]},
+        [],
+    ],
+)
+def test_a_table_that_does_not_fit_the_samples_is_refused(change: Any, tmp_path: Path) -> None:
+    row = dict.fromkeys(("role", "language", "source", "speaker", "kind", "coded"), "")
+    Segments(np.zeros(4, np.int16), np.array([0]), np.array([4]), [row]).save(tmp_path)
+    file = tmp_path / "segments.json"
+    assert len(Segments.load(tmp_path).rows) == 1
+    told = json.loads(file.read_text())
+    if isinstance(change, dict):
+        told |= change
+        told = {name: value for name, value in told.items() if value is not None}
+    else:
+        told = change
+    file.write_text(json.dumps(told))
+    with pytest.raises(EdgelidError, match="there is no decoded bank in"):
+        Segments.load(tmp_path)
+
+
+def test_samples_without_their_table_are_no_bank(
+    segments: Segments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segments.save(tmp_path)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        segments.save(tmp_path)
+    with pytest.raises(EdgelidError, match="there is no decoded bank in"):
+        Segments.load(tmp_path)
+
+
+def test_what_is_held_out_is_not_trained_on(segments: Segments) -> None:
+    segments.check_held_out({"en": ["cellar"], "sv": ["cellar"], "xx": ["attic"]})
+    with pytest.raises(EdgelidError, match="the bank has attic in sv to train on"):
+        segments.check_held_out({"sv": ["cellar", "attic"]})
 
 
 def test_codecs_are_for_training_alone(segments: Segments) -> None:
