@@ -102,6 +102,7 @@ class _Distillation:
                 "languages_hidden of [compact] and languages of [compact.weights] belong together: "
                 "give both or neither"
             )
+        segments.check_held_out(self._told.data.development)
         self._shape, self._front_end = self._told.model, self._told.front_end
         self._labels = list(self._told.data.labels)
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))

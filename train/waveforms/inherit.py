@@ -75,6 +75,7 @@ def inherit(config: dict[str, Any], segments: Segments, given: argparse.Namespac
         If bank, teacher, hearing, start and configuration do not fit each other.
     """
     told = run_config(config)
+    segments.check_held_out(told.data.development)
     if min(given.limit_s, given.hear_limit_s, given.towers) <= 0:
         raise EdgelidError("--limit-s, --hear-limit-s and --towers must be above 0")
     teacher, labels = load_large(given.teacher)

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from edge.errors import EdgelidError
+from train.config import held_out_sources
 from train.waveforms.adapters import adapt, learnt_beside
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint, load_parts, save_parts, starting_weights
@@ -84,6 +85,7 @@ class _Run:
     ) -> None:
         self._config, self._settings, self._given = config, config["large"], given
         labels = labels_of(config)
+        segments.check_held_out(held_out_sources(config, "the configuration"))
         self._front_end = large_front_end()
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         dropout = self._settings.get("dropout", 0.1)

@@ -14,6 +14,7 @@ from typing import Any
 from keras import ops
 
 from edge.errors import EdgelidError
+from train.config import held_out_sources
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import load_parts, save_parts
 from train.waveforms.judge import Judge, select
@@ -56,6 +57,7 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
     if weights.keys() != LESSONS:
         raise EdgelidError(f"[teach.weights] must have {', '.join(sorted(LESSONS))}")
     batch, clip_s, windows_s, steps = sizes
+    segments.check_held_out(held_out_sources(config, "the configuration"))
     arrays, told = load_parts(given.start)
     if "large/0" not in arrays or "decoder" not in told["config"]["large"]:
         raise EdgelidError(

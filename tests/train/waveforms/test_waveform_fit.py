@@ -686,6 +686,34 @@ def test_large_gets_a_decoder(
     )
 
 
+@pytest.mark.parametrize("command", ["compact", "large", "teach", "graft", "inherit"])
+def test_what_the_configuration_holds_out_is_not_trained_on(command: str, bank: Segments) -> None:
+    """Though the bank was packed with another one."""
+    from train.waveforms.compact_fit import fit_compact
+    from train.waveforms.graft import graft_decoder
+    from train.waveforms.inherit import inherit
+    from train.waveforms.large_fit import fit_large
+    from train.waveforms.teach import teach
+
+    config = {
+        "compact": compact_config,
+        "inherit": compact_config,
+        "large": graft_config,
+        "graft": graft_config,
+        "teach": teach_config,
+    }[command]()
+    config["data"]["development"] = {"en": ["home"]}
+    run = {
+        "compact": fit_compact,
+        "inherit": inherit,
+        "large": fit_large,
+        "graft": graft_decoder,
+        "teach": teach,
+    }[command]
+    with pytest.raises(EdgelidError, match="the bank has home in en to train on"):
+        run(config, bank, options())
+
+
 def whispers_own(folder: Path) -> tuple[Path, Path]:
     """Weights of a tiny Whisper, and its encoder alone."""
     from train.waveforms.published import read_encoder
