@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from train.model.checkpoint import (
     weights_of,
 )
 from train.waveforms.bank import TRAIN, Segments, decode_bank, entries_of, write_bank
-from train.waveforms.checkpoint import is_large, load_parts, save_parts
+from train.waveforms.checkpoint import is_large, load_parts, save_parts, starting_weights
 from train.waveforms.decoder import DecoderShape
 from train.waveforms.hearing import Hearing, hear, inside, token_places
 from train.waveforms.large import Large, large_front_end, load_large
@@ -141,6 +142,70 @@ def test_parts_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
     assert is_large(tmp_path / "x-0.npz") and is_large(tmp_path / "x.npz")
     assert not is_large(tmp_path / "y.npz")
+
+
+def four_parts(file: Path, value: float, count: int = 4) -> dict[str, np.ndarray]:
+    """Of a checkpoint in which all numbers are the same."""
+    arrays = {f"large/{i}": np.full(30, value, np.float32) for i in range(count)}
+    save_parts(file, arrays, {"config": {"data": {"languages": ["de"]}}})
+    return arrays
+
+
+def test_a_smaller_checkpoint_leaves_nothing_of_a_larger_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.waveforms.checkpoint.PART_BYTES", 100)
+    four_parts(tmp_path / "x.npz", 1.0)
+    np.savez(tmp_path / "x-y-3.npz", of="another")
+    few = four_parts(tmp_path / "x.npz", 2.0, 2)
+    names = {"x-0.npz", "x-1.npz", "x-y-3.npz"}
+    assert {file.name for file in tmp_path.iterdir()} == names
+    assert load_parts(tmp_path / "x.npz")[0].keys() == few.keys()
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_lost_part_is_noticed(lost: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.waveforms.checkpoint.PART_BYTES", 100)
+    four_parts(tmp_path / "x.npz", 1.0)
+    (tmp_path / f"x-{lost}.npz").unlink()
+    with pytest.raises(EdgelidError, match=f"x-{lost}.npz is missing: the checkpoint has 4 parts"):
+        load_parts(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_parts_of_two_checkpoints_are_refused(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.waveforms.checkpoint.PART_BYTES", 100)
+    four_parts(tmp_path / "x.npz", 1.0)
+    four_parts(tmp_path / "y.npz", 2.0)
+    (tmp_path / f"y-{number}.npz").replace(tmp_path / f"x-{number}.npz")
+    with pytest.raises(EdgelidError, match="is of another checkpoint than"):
+        load_parts(tmp_path / "x.npz")
+
+
+def test_parts_without_a_count_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those that are shipped."""
+    monkeypatch.setattr("train.waveforms.checkpoint.PART_BYTES", 100)
+    arrays = four_parts(tmp_path / "x.npz", 1.0)
+    for file in tmp_path.iterdir():
+        with np.load(file) as archive:
+            kept = {name: archive[name] for name in archive.files if name != "set"}
+        if "description" in kept:
+            told = json.loads(str(kept["description"]))
+            del told["parts"]
+            kept["description"] = np.array(json.dumps(told))
+        np.savez(file, **kept)
+    assert load_parts(tmp_path / "x.npz")[0].keys() == arrays.keys()
+
+
+@pytest.mark.parametrize("data", [None, b"", b"nothing", b"PK\x03\x04 nothing"])
+def test_there_must_be_weights_to_begin_with(data: bytes | None, tmp_path: Path) -> None:
+    start = tmp_path / "start.npz"
+    if data is not None:
+        start.write_bytes(data)
+    with pytest.raises(EdgelidError, match="is not there, or is neither a checkpoint of the large"):
+        starting_weights(start)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 nothing", b"\0" * 100])
