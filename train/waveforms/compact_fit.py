@@ -24,7 +24,7 @@ from train.model.network import Trunk, pool
 from train.waveforms.bank import Segments
 from train.waveforms.company import labels_at
 from train.waveforms.draws import Draw
-from train.waveforms.hearing import Hearing
+from train.waveforms.hearing import Hearing, teacher_of
 from train.waveforms.judge import Judge
 from train.waveforms.large import load_large
 from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, standardised, targets, unlike
@@ -169,7 +169,8 @@ class _Distillation:
                 "what was heard before knows of no second_voices: give no --hearing, and the "
                 "teacher hears along"
             )
-        return Kept(Hearing.load(self._given.hearing, segments))
+        whose = teacher_of(self._teacher)
+        return Kept(Hearing.load(self._given.hearing, segments, whose))
 
     def _draw(self, size: int) -> Draw:
         draw, rng = self._heard.draw(size), self._heard.rng

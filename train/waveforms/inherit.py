@@ -93,8 +93,9 @@ def inherit(config: dict[str, Any], segments: Segments, given: argparse.Namespac
     kept = ", ".join(f"{share:.1%}" for share in basis.kept)
     print(f"{shape.width} directions have {kept} of the layers' power", flush=True)
     first = _first_layer(teacher, basis, given.towers)
-    keep_tokens(segments, labels, first, shape.width, given.hearing, given.hear_limit_s)
-    hearing = Hearing.load(given.hearing, segments)
+    whose = f"{fingerprint([teacher])} in {shape.width}"
+    keep_tokens(segments, labels, first, shape.width, given.hearing, given.hear_limit_s, whose)
+    hearing = Hearing.load(given.hearing, segments, whose)
     tts_weight = config["compact"].get("tts_weight", 0.6)
     fit_stem(trunk, told, segments, hearing, tts_weight, given.limit_s, given.output, given.towers)
     tokens = np.concatenate(

@@ -29,7 +29,7 @@ from train.model.checkpoint import (
 from train.waveforms.bank import TRAIN, Segments, decode_bank, entries_of, write_bank
 from train.waveforms.checkpoint import is_large, load_parts, save_parts, starting_weights
 from train.waveforms.decoder import DecoderShape
-from train.waveforms.hearing import Hearing, hear, inside, token_places
+from train.waveforms.hearing import Hearing, fingerprint, hear, inside, token_places
 from train.waveforms.large import Large, large_front_end, load_large
 from train.waveforms.listening import Listening, Student
 from train.waveforms.sound import filterbank, log_mel
@@ -409,6 +409,33 @@ def test_a_hearing_of_another_bank_is_refused(bank: Segments, tmp_path: Path) ->
     (tmp_path / "progress.json").write_text('{"bank": "1/1/1", "counts": [4]}')
     with pytest.raises(EdgelidError, match="another bank"):
         Hearing.load(tmp_path, bank)
+
+
+def test_a_hearing_knows_its_teacher(bank: Segments, tmp_path: Path) -> None:
+    told = {"bank": fingerprint(bank), "counts": [4]}
+    np.save(tmp_path / "tokens.npy", np.zeros((4, 2), np.float16))
+    file = tmp_path / "progress.json"
+    file.write_text(json.dumps(told))
+    Hearing.load(tmp_path, bank, "anybody")
+    file.write_text(json.dumps(told | {"teacher": "one"}))
+    Hearing.load(tmp_path, bank, "one")
+    with pytest.raises(EdgelidError, match="was heard by another teacher"):
+        Hearing.load(tmp_path, bank, "two")
+
+
+def test_a_hearing_is_of_one_teacher(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path
+) -> None:
+    from train.waveforms.compact_fit import fit_compact
+
+    arrays, told = load_parts(large)
+    other = tmp_path / "other.npz"
+    save_parts(other, arrays | {"large/0": arrays["large/0"] * 1.1}, told)
+    with pytest.raises(EdgelidError, match="was heard by another teacher"):
+        hear(bank, other, hearing, "float32", 1e9)
+    given = options(teacher=other, hearing=hearing, output=tmp_path / "compact.npz")
+    with pytest.raises(EdgelidError, match="was heard by another teacher"):
+        fit_compact(compact_config(), bank, given)
 
 
 def test_tokens_follow_what_is_played() -> None:
@@ -849,6 +876,10 @@ def test_an_encoder_gets_a_head_and_a_decoder(
         np.testing.assert_allclose(a, b, atol=2e-3)
     with pytest.raises(EdgelidError, match="of other models, or of another bank"):
         graft_decoder(config | {"seed": 2}, bank, given)
+    for name, value in (("OTHER_VOICES", 0.1), ("WINDOWS", {1.0: 64})):
+        with monkeypatch.context() as patch, pytest.raises(EdgelidError, match="of other models"):
+            patch.setattr(f"train.waveforms.asked.{name}", value)
+            graft_decoder(config, bank, given)
     (windows / "windows-1s.npz").write_bytes(b"nothing")
     with pytest.raises(EdgelidError, match="is damaged"):
         graft_decoder(config, bank, given)
