@@ -14,6 +14,7 @@ from train.config import held_out_sources
 from train.waveforms.adapters import adapt, learnt_beside
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint, load_parts, save_parts, starting_weights
+from train.waveforms.detached import halved
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import (
@@ -108,9 +109,11 @@ class _Run:
                     f"{given.start} has learnt beside its matrices already: start with what that "
                     "run began with"
                 )
-            # By which `attach` knows what these belong to.
-            self._told["adapted"] = fingerprint([self._model.encoder])
-            adapt(self._model.encoder, adapters["rank"], adapters["first"], config["seed"])
+            # By which `attach` knows what these belong to: Whisper in half precision.
+            encoder = self._model.encoder
+            encoder.set_weights([halved(weight) for weight in encoder.get_weights()])
+            self._told["adapted"] = fingerprint([encoder])
+            adapt(encoder, adapters["rank"], adapters["first"], config["seed"])
         tts_weight = self._settings.get("tts_weight", 0.6)
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
         self._judge = Judge(segments, labels, given.most)

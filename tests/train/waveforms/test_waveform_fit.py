@@ -932,6 +932,27 @@ def test_a_large_model_learns_beside_whispers_matrices(
 
 
 @pytest.mark.slow
+def test_what_an_encoder_in_full_precision_learns_is_attached(
+    bank: Segments, tmp_path: Path
+) -> None:
+    from train.waveforms.detached import attach, detach
+    from train.waveforms.large_fit import fit_large
+
+    (weights, start), config = whispers_own(tmp_path), graft_config()
+    with np.load(start) as archive:
+        # What half precision makes of it is in the weights.
+        np.savez(start, **{k: archive[k].astype(np.float32) * 1.00001 for k in archive.files})
+    config["large"]["adapters"] = {"rank": 2, "first": 0}
+    learnt, rest, attached = (tmp_path / f"{name}.npz" for name in ("learnt", "rest", "attached"))
+    fit_large(config, bank, options(start=start, output=learnt, steps=1))
+    detach(learnt, rest)
+    attach(rest, weights, attached)
+    both = (load_large(file)[0].get_weights() for file in (learnt, attached))
+    for a, b in zip(*both, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on(
     large: Path, bank: Segments, hearing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
