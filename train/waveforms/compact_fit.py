@@ -31,7 +31,7 @@ from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, standardi
 from train.waveforms.listening import Listening, Student, stretch
 from train.waveforms.readouts import Readouts, unlike_rows
 from train.waveforms.sound import filterbank
-from train.waveforms.state import load_state, save_state
+from train.waveforms.state import Course
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
 from train.waveforms.teaching import Along, Kept, Teaching
 
@@ -124,6 +124,7 @@ class _Distillation:
     def _build(self) -> None:
         """The teacher, what learns, and what only training has."""
         given, shape, classes = self._given, self._shape, len(self._labels)
+        keras.utils.set_random_seed(self._told.seed)
         self._teacher, labels = load_large(given.teacher, given.precision)
         if labels != self._labels:
             raise EdgelidError(f"{given.teacher} and the configuration differ in their languages")
@@ -279,25 +280,30 @@ class _Distillation:
             given.towers,
         )
         size = max(8, int(settings["batch"] * given.batch_scale) // 8 * 8)
-        begun, spent_s = load_state(given.output, stepper)
-        if given.start and not begun:
+        course = Course(given.output, stepper, given.limit_s)
+        clock, steps = course.clock, given.steps or settings["steps"]
+        if given.start and not course.begun:
             for _ in range(NEW_STEPS):
+                if clock.over:
+                    break
                 stepper.step(self._draw(size), self._constants, 0.0, NEW_RATE / rate)
-        steps, clock = given.steps or settings["steps"], Clock(given.limit_s, spent_s)
-        self._heard.begin_at(begun, self._told.seed)
-        for step in range(begun, steps):
-            draw = self._draw(size)
-            share = rate_factor(clock.progress(step, steps))
-            figures = stepper.step(draw, self._constants, share)
-            last = step + 1 == steps or clock.over
-            if step % given.log_every == 0 or last:
-                report(step + 1, clock, (step + 1) * size, figures)
-            if last or clock.due(given.evaluate_every_s):
-                save_state(given.output, stepper, step + 1, clock.spent_s)
-                stepper.settle()
-                self._save(step + 1, clock)
-            if last:
-                break
+        with course.kept():
+            for step in range(course.begun, steps):
+                # A run that was stopped draws what it would have drawn.
+                self._heard.begin_at(step, self._told.seed)
+                draw = self._draw(size)
+                share = rate_factor(clock.progress(step, steps))
+                figures = stepper.step(draw, self._constants, share)
+                last = step + 1 == steps or clock.over
+                if step % given.log_every == 0 or last:
+                    report(step + 1, clock, (step + 1) * size, figures)
+                if last or clock.due(given.evaluate_every_s):
+                    course.save()
+                    stepper.settle()
+                    self._save(step + 1, clock)
+                course.save_if_due()
+                if last:
+                    break
 
     def _save(self, step: int, clock: Clock) -> None:
         models = (self._trunk, self._readouts.join())

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -57,6 +58,7 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
         raise EdgelidError("the configuration has no [large.decoder]: nothing to graft")
     labels = labels_of(config)
     segments.check_held_out(held_out_sources(config, "the configuration"))
+    keras.utils.set_random_seed(config["seed"])
     bare, told = _begun(given.start, config, labels)
     try:
         epochs, rate = config["large"]["epochs"], config["large"]["decoder_rate"]

@@ -117,7 +117,7 @@ class Listening:
         return self._drawer.rng
 
     def begin_at(self, step: int, seed: int) -> None:
-        """Draw as a run does that goes on at a step."""
+        """Draw as a run does at a step."""
         self._drawer.rng = np.random.default_rng((seed, step))
 
     def draw(self, size: int) -> Draw:

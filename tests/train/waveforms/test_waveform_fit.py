@@ -681,10 +681,15 @@ def test_whisper_teaches_the_large_model(
         )
         assert any(not np.array_equal(x, y) for x, y in both) == learns, name
 
+    # It goes on.
+    teach(teach_config(), bank, options(**vars(given) | {"steps": 13}))
+    said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("step")]
+    assert [line.split()[1] for line in said] == ["13"]
+
     still = teach_config()
     still["teach"] |= {"encoder_rate": 0.0, "steps": 2}
-    teach(still, bank, given)
-    after, _ = load_large(tmp_path / "taught.npz")
+    teach(still, bank, options(**vars(given) | {"output": tmp_path / "still.npz"}))
+    after, _ = load_large(tmp_path / "still.npz")
     for x, y in zip(after.encoder.get_weights(), begun.encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(x, y)
     assert not np.array_equal(after.said.get_weights(), begun.said.get_weights())
@@ -954,25 +959,73 @@ def test_what_an_encoder_in_full_precision_learns_is_attached(
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on(
-    large: Path, bank: Segments, hearing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    large: Path,
+    bank: Segments,
+    hearing: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from train.waveforms.compact_fit import fit_compact
+    """And comes to what it would have come to."""
+    from train.waveforms import compact_fit
 
     config = compact_config()
-    given: dict[str, Any] = {
-        "teacher": large,
-        "hearing": hearing,
-        "output": tmp_path / "c.npz",
-        "towers": 2,
-    }
-    fit_compact(config, bank, options(steps=2, **given))
+    given: dict[str, Any] = {"teacher": large, "hearing": hearing, "towers": 2, "steps": 4}
+    whole, stopped = (options(output=tmp_path / f"{name}.npz", **given) for name in "wc")
+    compact_fit.fit_compact(config, bank, whole)
+
+    def stop(step: int, *_: object) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(compact_fit, "report", stop)
+        compact_fit.fit_compact(config, bank, stopped)
     capsys.readouterr()
-    fit_compact(config, bank, options(steps=4, **given))
+    compact_fit.fit_compact(config, bank, stopped)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
     assert [line.split()[1] for line in said] == ["3", "4"]
+    with np.load(tmp_path / "w.state.npz") as ours, np.load(tmp_path / "c.state.npz") as theirs:
+        assert ours.files == theirs.files
+        assert ours["run"][0] == theirs["run"][0] == 4
+        for name in ours.files:
+            if name != "run":  # which has the time, too
+                np.testing.assert_allclose(ours[name], theirs[name], 1e-3, 1e-5, err_msg=name)
     (tmp_path / "c.state.npz").write_bytes(b"nothing")
     with pytest.raises(EdgelidError, match="damaged or of another model"):
-        fit_compact(config, bank, options(steps=5, **given))
+        compact_fit.fit_compact(config, bank, stopped)
+
+
+@pytest.mark.slow
+def test_the_time_of_a_run_is_that_of_what_is_new_as_well(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.waveforms.compact_fit import fit_compact, run_config
+    from train.waveforms.stepper import Stepper
+
+    told = run_config(compact_config())
+    Checkpoint(told, 1, {}, weights_of(*build_model(told))).save(tmp_path / "start.npz")
+    given = options(teacher=large, hearing=hearing, start=tmp_path / "start.npz", limit_s=1e-9)
+    given.output, steps, kept = tmp_path / "c.npz", [], Stepper.step
+
+    def step(self: Stepper, *arguments: Any) -> Any:
+        steps.append(arguments)
+        return kept(self, *arguments)
+
+    monkeypatch.setattr(Stepper, "step", step)
+    fit_compact(compact_config(), bank, given)
+    assert len(steps) == 1
+
+
+def test_the_seed_is_of_the_weights_as_well(bank: Segments, tmp_path: Path) -> None:
+    from train.waveforms.large_fit import _Run
+
+    (_, start), config = whispers_own(tmp_path), graft_config()
+    found = []
+    for seed in (1, 1, 2):
+        run = _Run(config | {"seed": seed}, bank, options(start=start, output=tmp_path / "l.npz"))
+        found.append(run._model.decoder.get_weights()[0])
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
 
 
 def test_the_shipped_large_model_was_proven() -> None:
