@@ -260,6 +260,17 @@ def _check_output(file: Path) -> None:
     check_writable(file)
 
 
+def _check_course(options: argparse.Namespace) -> None:
+    """Raise EdgelidError unless the options of `_add_course` make a run."""
+    for name in ("limit_s", "batch_scale", "evaluate_every_s"):
+        if not getattr(options, name) > 0:
+            raise EdgelidError(f"--{name.replace('_', '-')} must be above 0")
+    for name in ("steps", "log_every", "most", "towers"):
+        number = getattr(options, name, None)
+        if number is not None and number < 1:
+            raise EdgelidError(f"--{name.replace('_', '-')} must be at least 1")
+
+
 def run_average(options: argparse.Namespace) -> None:
     """``average``."""
     from train.model.checkpoint import load_checkpoint
@@ -325,6 +336,7 @@ def run_large(options: argparse.Namespace) -> None:
     from train.waveforms.large_fit import fit_large
     from train.waveforms.stepper import share_processors
 
+    _check_course(options)
     if options.towers > 1:
         share_processors(options.towers)
     if options.start is None:
@@ -339,6 +351,7 @@ def run_compact(options: argparse.Namespace) -> None:
     from train.waveforms.compact_fit import fit_compact
     from train.waveforms.stepper import share_processors
 
+    _check_course(options)
     if options.towers > 1:
         share_processors(options.towers)
     _check_output(options.output)
@@ -359,6 +372,7 @@ def run_teach(options: argparse.Namespace) -> None:
     from train.waveforms.bank import Segments
     from train.waveforms.teach import teach
 
+    _check_course(options)
     _check_output(options.output)
     teach(read_toml(options.config), Segments.load(options.bank), options)
 

@@ -123,6 +123,7 @@ def ask(
                 bank = ops.convert_to_tensor(np.asarray(segments.samples))  # once: gigabytes
             # Each length has draws of its own, whether or not those before are drawn again.
             drawer = Drawer(segments, labels, seed + turn)
+            drawer.check(labels)
             found.append(_asked(model, whisper, others, segments, drawer, bank, s, count))
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)

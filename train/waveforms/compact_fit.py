@@ -19,7 +19,7 @@ from keras import ops
 
 from edge.errors import EdgelidError
 from train.config import RunConfig, from_dict
-from train.model.checkpoint import Checkpoint, load_checkpoint, weights_of
+from train.model.checkpoint import Checkpoint, load_checkpoint, restore_model, weights_of
 from train.model.network import Trunk, pool
 from train.waveforms.bank import Segments
 from train.waveforms.company import labels_at
@@ -150,12 +150,14 @@ class _Distillation:
         self._new = list(self._helpers)
         if given.start:
             begun = load_checkpoint(given.start)
-            trunk, head = (
-                [begun.arrays[f"{name}/{i}"] for i in range(len(model.get_weights()))]
-                for name, model in (("trunk", self._trunk), ("head", self._readouts.joined))
-            )
-            self._trunk.set_weights(trunk)
-            self._readouts.begin(head)
+            trunk, head = (model.get_weights() for model in restore_model(begun))
+            try:
+                self._trunk.set_weights(trunk)
+                self._readouts.begin(head)
+            except ValueError as error:
+                raise EdgelidError(
+                    f"{given.start} has another network than the configuration"
+                ) from error
             if self._readouts.languages is not None:
                 # No checkpoint has its rows of languages.
                 self._new.append(self._readouts.languages)

@@ -119,6 +119,7 @@ class _Run:
             adapt(encoder, adapters["rank"], adapters["first"], config["seed"])
         tts_weight = self._settings.get("tts_weight", 0.6)
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
+        self._drawer.check(labels)
         self._judge = Judge(segments, labels, given.most)
         self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
         self._constants = {

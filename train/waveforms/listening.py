@@ -106,6 +106,7 @@ class Listening:
         self._drawer = Drawer(
             segments, student.labels, student.seed, student.tts_weight, teaching.known
         )
+        self._drawer.check(student.labels)
         self.bank = ops.convert_to_tensor(np.asarray(segments.samples))
         self._maps = voice_maps(student.front_end)
         rooms = room_constants(segments, self._drawer, samples_of(self.frames))

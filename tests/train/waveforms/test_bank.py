@@ -272,6 +272,26 @@ def test_draws_stay_within_their_segments(segments: Segments) -> None:
     assert all(segments.rows[i]["role"] in (TRAIN, NOISE) for i in at)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("language", "de", "the bank has no speech in de to train on"),
+        ("language", "sv", "the bank has no speech in another language to train on"),
+        ("role", NOISE, "the bank has no noise without voices to train on"),
+    ],
+)
+def test_a_bank_without_a_class_is_refused(
+    column: str, value: str, words: str, segments: Segments
+) -> None:
+    labels = ["de", "en", "other", "nonspeech"]
+    Drawer(segments, labels, seed=1).check(labels)
+    kept = np.array([row[column] != value for row in segments.rows])
+    rows = [row for row in segments.rows if row[column] != value]
+    less = Segments(segments.samples, segments.starts[kept], segments.lengths[kept], rows)
+    with pytest.raises(EdgelidError, match=words):
+        Drawer(less, labels, seed=1).check(labels)
+
+
 def test_equal_seeds_draw_the_same(segments: Segments) -> None:
     one, other = (
         Drawer(segments, ["de", "en", "other", "nonspeech"], seed=4).batch(8, RATE, 98, 64)

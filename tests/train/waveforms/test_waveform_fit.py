@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from train.waveforms.bank import TRAIN, Segments, decode_bank, entries_of, write
 from train.waveforms.checkpoint import is_large, load_parts, save_parts, starting_weights
 from train.waveforms.decoder import DecoderShape
 from train.waveforms.hearing import Hearing, fingerprint, hear, inside, token_places
+from train.waveforms.judge import Judge
 from train.waveforms.large import Large, large_front_end, load_large
 from train.waveforms.listening import Listening, Student
 from train.waveforms.sound import filterbank, log_mel
@@ -611,6 +613,32 @@ def test_what_is_new_learns_first_and_as_fast_whatever_the_batch(
         for factor, rate in (alone, again):
             assert factor == 0 and rate == pytest.approx(compact_fit.NEW_RATE)
         assert all_learn[0] > 0 and all_learn[1] is None
+
+
+def test_a_run_begins_with_a_model_of_its_own_network(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path
+) -> None:
+    from train.waveforms.compact_fit import fit_compact, run_config
+
+    told, start = run_config(compact_config()), tmp_path / "start.npz"
+    given = options(teacher=large, hearing=hearing, start=start, output=tmp_path / "compact.npz")
+    # As the last one of a run that goes on.
+    Checkpoint(told, 1, {}, {"weights/0": np.zeros(1)}).save(start)
+    with pytest.raises(EdgelidError, match="holds no finished model"):
+        fit_compact(compact_config(), bank, given)
+    other = replace(told, model=replace(told.model, embedding=8))
+    Checkpoint(other, 1, {}, weights_of(*build_model(other))).save(start)
+    with pytest.raises(EdgelidError, match="has another network than the configuration"):
+        fit_compact(compact_config(), bank, given)
+
+
+def test_a_model_is_judged_by_what_is_held_out(bank: Segments) -> None:
+    labels = ["de", "en", "other", "nonspeech"]
+    kept = np.array([row["role"] == TRAIN for row in bank.rows])
+    rows = [row for row in bank.rows if row["role"] == TRAIN]
+    less = Segments(bank.samples, bank.starts[kept], bank.lengths[kept], rows)
+    with pytest.raises(EdgelidError, match="has no 1 s of development speech"):
+        Judge(less, labels, 2)
 
 
 def test_who_does_not_speak_of_languages_cannot_teach_it(
