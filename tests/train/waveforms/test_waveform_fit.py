@@ -300,6 +300,9 @@ def test_large_becomes_a_model_file(large: Path, tiny_corpus: Path, tmp_path: Pa
     [
         ([], "takes whole windows: add --mode window"),
         (["--mode", "window", "--type", "float32"], "weights of 8 or 4 bits: give another --type"),
+        (["--mode", "window", "--windows", "3"], "leave out --windows"),
+        (["--mode", "window", "--hop-ms", "500"], "leave out --hop-ms"),
+        (["--mode", "window", "--representative", "nowhere"], "leave out --representative"),
         (
             ["--mode", "window", "--type", "int4", "--representative", "nowhere"],
             "no audio files to quantise with",
