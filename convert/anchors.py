@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from convert.output import write_model
 from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, Float32Array
@@ -25,7 +26,6 @@ from edge.lessons.adapting import WINDOW_S
 from edge.lessons.anchors import anchor_members
 from edge.model.interpreter import Graphs, Int8Array, open_graphs
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile, read_model, with_members
-from edge.system.atomic import write_atomically
 from train.command import check_model_output
 from train.corpus.cuts import Cut, balanced, cuts, load_cuts, read_audio
 from train.corpus.manifest import (
@@ -134,7 +134,7 @@ def add_anchors(
         sha256, pooled, scores, classes, held, min(COMPONENTS, pooled.shape[1])
     )
     data = with_members(source.read_bytes(), members)
-    write_atomically(output, data)
+    write_model(output, data)
     counts = np.bincount(classes, minlength=len(model.labels))
     by_class = dict(zip(model.labels, counts.tolist(), strict=True))
     return Added(len(classes), int(held.sum()), by_class, len(data))

@@ -63,7 +63,6 @@ log = logging.getLogger(__name__)
 
 MEASURED_ON = "own recordings, held out"
 SEED = 0  # of the choice among the recordings
-USUAL_FRONT_END = FrontEndConfig()
 LONGEST_FRAMES = 6_000  # a minute; an axis beyond that is of samples
 KIND_NOTES = {
     SIGMOIDS: ("one sigmoid a class: what they give is divided by its sum",),

@@ -113,10 +113,7 @@ def convert_large(
         If anything is missing or damaged, or (as NotProven) the converted model answers
         differently; nothing is written then.
     """
-    if settings.mode != "window":
-        raise EdgelidError("the large model takes whole windows: add --mode window")
-    if settings.type == "float32":
-        raise EdgelidError("the large model has weights of 8 or 4 bits: give another --type")
+    _check(settings)
     check_output(output, [checkpoint, corpus])
     arrays, told = load_parts(checkpoint)
     model, classes = large_of(arrays, told)
@@ -188,6 +185,26 @@ def convert_large(
     contents = pack_model(graph, labels, description, filterbank)
     write_model(output, contents)
     return proof
+
+
+def _check(settings: Settings) -> None:
+    """Raise EdgelidError for what a large model is not converted to, or with."""
+    if settings.mode != "window":
+        raise EdgelidError("the large model takes whole windows: add --mode window")
+    if settings.type == "float32":
+        raise EdgelidError("the large model has weights of 8 or 4 bits: give another --type")
+    if settings.windows_s:
+        raise EdgelidError(
+            f"the large model takes windows of {WINDOWS_S[0]:g} to {WINDOWS_S[-1]:g} s: leave out "
+            "--windows"
+        )
+    if settings.hop_frames != Settings.hop_frames:
+        raise EdgelidError("the large model answers twice a second: leave out --hop-ms")
+    if settings.representative is not None and settings.type != "int4":
+        raise EdgelidError(
+            "8 bits of the large model are rounded by its weights alone: leave out "
+            "--representative, or add --type int4"
+        )
 
 
 def _by_language(scores: Float64Array, held: HeldOut, labels: tuple[str, ...]) -> dict[str, float]:

@@ -18,7 +18,7 @@ import polars as pl
 
 from convert.from_checkpoint import MIN_DEVELOPMENT_CLIP_S, versions
 from convert.held_out_audio import HeldOut, held_out_audio
-from convert.output import check_output
+from convert.output import check_output, write_model
 from convert.parity import agreement, compare
 from convert.proof import Limits, Proof
 from convert.representative_audio import of_folder, representative
@@ -40,7 +40,6 @@ from edge.model.modelfile import (
     model_of_bytes,
     pack_model,
 )
-from edge.system.atomic import write_atomically
 from train.corpus.manifest import CLIPS_A_LANGUAGE, TEST, clips_of, open_manifest, thinned
 from train.features.filterbank import mel_filterbank
 from train.features.noise import read_noise
@@ -143,8 +142,7 @@ def convert_whisper(wanted: Wanted) -> Proof:
     proof.check()
     description.metrics["proof"] = proof.as_dict()
     contents = pack_model(graph, model.labels, description, filterbank)
-    model_of_bytes(output, contents)  # what the device will check
-    write_atomically(output, contents)
+    write_model(output, contents)
     return proof
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.representative_audio import GAINS_DB, MAX_CLIP_S, read_beginning
+from convert.representative_audio import GAINS_DB, MAX_CLIP_S
 from edge.audio.formats import find_recordings
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import language_name, meant
 from edge.model.modelfile import NONSPEECH, OTHER
+from train.corpus.cuts import read_audio
 from train.features.cache import seed_of
 
 # Of each class, or of all where no class is known: more do not change the ranges, and the
@@ -107,7 +108,7 @@ def own_recordings(
     files = _chosen(folder, paths, labels, seed)
     most_s = min(max(MAX_CLIP_S, READ_WINDOWS * window_s), MAX_READ_S)
     found = [
-        Recording(name, label, speaker, read_beginning(folder / name, most_s))
+        Recording(name, label, speaker, read_audio(folder / name, most_s))
         for name, label, speaker in files
     ]
     silent = [each.name for each in found if _is_silent(each)]

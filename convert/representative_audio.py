@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from edge.audio.formats import find_recordings
-from edge.audio.sources import FileSource
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEnd
+from train.corpus.cuts import read_audio
 from train.corpus.manifest import Clip
 from train.features.cache import seed_of
 from train.features.noise import NoiseClip
@@ -140,7 +140,7 @@ def representative(files: Files, front_end: FrontEnd) -> Representative:
     """
     frames = []
     for turn, (path, _) in enumerate(files):
-        frames.append(at_a_level(read_beginning(path, MAX_CLIP_S), turn, front_end))
+        frames.append(at_a_level(read_audio(path, MAX_CLIP_S), turn, front_end))
     frames.append(front_end.log_mel(np.zeros(SAMPLE_RATE_HZ, np.float32)))
     return Representative(frames, (*(name for _, name in files), "silence"))
 
@@ -149,21 +149,3 @@ def at_a_level(samples: Float32Array, turn: int, front_end: FrontEnd) -> Float32
     """Features, (frames, mels), of a recording at one of the levels, which come in turn."""
     gain = 10 ** (GAINS_DB[turn % len(GAINS_DB)] / 20)
     return front_end.log_mel(np.clip(samples * np.float32(gain), -1, 1))
-
-
-def read_beginning(path: Path, most_s: float) -> Float32Array:
-    """The beginning of a recording of any rate and number of channels, at 16 kHz, mono.
-
-    Raises
-    ------
-    EdgelidError
-        If it cannot be read.
-    """
-    most_samples = round(most_s * SAMPLE_RATE_HZ)
-    blocks: list[Float32Array] = []
-    with FileSource(path) as source:
-        for block in source.samples():
-            blocks.append(block)
-            if sum(map(len, blocks)) >= most_samples:
-                break
-    return np.concatenate([np.empty(0, np.float32), *blocks])[:most_samples]

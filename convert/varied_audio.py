@@ -14,7 +14,6 @@ from convert.representative_audio import (
     Files,
     Representative,
     at_a_level,
-    read_beginning,
 )
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEnd
 from train.corpus.cuts import read_audio
@@ -79,7 +78,7 @@ class Surroundings:
         """
         frames = []
         for turn, (path, name) in enumerate(files):
-            samples = read_beginning(path, MAX_CLIP_S)
+            samples = read_audio(path, MAX_CLIP_S)
             if len(samples) >= MIN_S * SAMPLE_RATE_HZ:
                 samples = self._elsewhere(samples, f"{name} {seed}")
             frames.append(at_a_level(samples, turn, front_end))

@@ -17,6 +17,7 @@ from edge.cli.options import path
 from edge.errors import EdgelidError
 from train.command import DEFAULT_CACHE, add_corpus, import_tensorflow, languages_of, run
 from train.corpus.importers import NAMES as IMPORTERS
+from train.model.precision import AUTO, PRECISIONS
 
 if TYPE_CHECKING:
     from train.fit.training_data import Place
@@ -78,8 +79,8 @@ def parser() -> argparse.ArgumentParser:
     )
     fit.add_argument(
         "--precision",
-        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
-        default="auto",
+        choices=PRECISIONS,
+        default=AUTO,
         help="of the trunk's arithmetic (default: what the GPUs are good at; float32 without)",
     )
     fit.add_argument(
@@ -112,8 +113,8 @@ def parser() -> argparse.ArgumentParser:
         "--second-opinion",
         default="",
         metavar="MODEL",
-        help="score both together: a large model is asked, too; a file, or `large`. It is also "
-        "scored alone, as a ceiling",
+        help="score both together: a large model is asked, too; a file, `large` or `xlarge`. "
+        "It is also scored alone, as a ceiling",
     )
     evaluate.add_argument(
         "--personal",

@@ -7,6 +7,7 @@ import os
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -209,8 +210,18 @@ def development_of(file: Path) -> dict[str, list[str]]:
     EdgelidError
         If it cannot be read, or its table ``[data]`` does not fit.
     """
-    data = read_toml(file).get("data", {})
-    return from_dict(DataConfig, data, f"the configuration {file}, data").development
+    return held_out_sources(read_toml(file), f"the configuration {file}")
+
+
+def held_out_sources(config: Mapping[str, Any], where: str) -> dict[str, list[str]]:
+    """The same of a configuration that was read, which errors name as `where`.
+
+    Raises
+    ------
+    EdgelidError
+        If its table ``[data]`` does not fit.
+    """
+    return from_dict(DataConfig, config.get("data", {}), f"{where}, data").development
 
 
 def from_dict(kind: type[T], values: Any, where: str) -> T:

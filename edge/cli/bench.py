@@ -52,7 +52,7 @@ def add(commands: Any, common: Parser) -> None:
         type=large_model,
         default="",
         metavar="MODEL",
-        help="measure a large model beside the first, too: a file, or `large`",
+        help="measure a large model beside the first, too: a file, `large` or `xlarge`",
     )
     bench.add_argument("--plot", type=path, metavar="FILE.png", help="draw the figures, too")
     bench.set_defaults(run=run_bench)

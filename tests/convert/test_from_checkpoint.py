@@ -35,7 +35,7 @@ from edge.model.modelfile import DEFAULT_MODEL, NONSPEECH, OTHER, ModelFile, rea
 from tests.conftest import Conversion
 from tests.synthetic import DEVELOPMENT, speech
 from train.config import RunConfig
-from train.corpus.manifest import Clip, read_manifest
+from train.corpus.manifest import Clip, open_manifest
 from train.features.filterbank import mel_filterbank
 from train.features.noise import read_noise
 from train.model.checkpoint import Checkpoint, restore_model
@@ -95,7 +95,7 @@ def test_tells_where_it_comes_from(
     assert provenance["training_steps"] == tiny_checkpoint.step
     ids = provenance["representative_clips"]
     speech_ids = [name for name in ids if not name.startswith(("noise/", "silence"))]
-    by_path = {clip.path: clip for clip in read_manifest(tiny_corpus)}
+    by_path = {clip.path: clip for clip in open_manifest(tiny_corpus).clips()}
     clips = [by_path[name] for name in speech_ids]
     assert {clip.split for clip in clips} == {"train"}
     assert DEVELOPMENT not in {clip.source for clip in clips}
@@ -489,7 +489,7 @@ def test_chosen_clips_are_balanced() -> None:
 
 
 def test_held_out_audio(tiny_corpus: Path) -> None:
-    clips = [c for c in read_manifest(tiny_corpus) if c.source == DEVELOPMENT]
+    clips = [c for c in open_manifest(tiny_corpus).clips() if c.source == DEVELOPMENT]
     noise_folder = tiny_corpus.parent / "noise"
     labels = ("de", "en", OTHER, NONSPEECH)
     noises = read_noise(noise_folder, "train")

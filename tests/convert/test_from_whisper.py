@@ -120,6 +120,13 @@ def test_not_over_what_is_converted(weights: Path, tmp_path: Path) -> None:
     assert (weights.read_bytes(), diary.read_text()) == (before, "dear diary")
 
 
+def test_a_link_stays_and_what_it_leads_to_is_written(weights: Path, tmp_path: Path) -> None:
+    link, file = tmp_path / "link.tflite", tmp_path / "file.tflite"
+    link.symlink_to(file)
+    convert_whisper(wanted(weights, link))
+    assert link.is_symlink() and read_model(file).labels[-1] == "nonspeech"
+
+
 @pytest.mark.slow
 def test_speech_of_a_corpus_calibrates_and_proves(
     weights: Path, tiny_corpus: Path, tmp_path: Path

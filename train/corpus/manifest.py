@@ -183,11 +183,6 @@ def read_rows(path: str | os.PathLike[str]) -> Manifest:
     return Manifest(file, file.parent, _read_tsv(file))
 
 
-def read_manifest(path: str | os.PathLike[str]) -> list[Clip]:
-    """The clips of a manifest of a few thousand rows, as objects; see `open_manifest`."""
-    return open_manifest(path).clips()
-
-
 def write_parquet(rows: pl.LazyFrame, file: Path, root: Path) -> None:
     """Write a manifest as Parquet, whole or not at all, without holding it in memory.
 

@@ -197,9 +197,20 @@ def taken_for_speech(
 
 
 def accuracy(
-    pieces: Sequence[Piece], probabilities: Sequence[Float64Array], labels: Sequence[str]
+    pieces: Sequence[Piece],
+    probabilities: Sequence[Float64Array],
+    labels: Sequence[str],
+    languages: Sequence[str],
 ) -> dict[str, float]:
     """Share of the pieces that are taken for what they are.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+    probabilities : sequence of ndarray, shape (classes,)
+        Of each.
+    labels, languages : sequence of str
+        The model's classes, and those of them that are languages.
 
     Returns
     -------
@@ -209,8 +220,7 @@ def accuracy(
     heard = np.stack(probabilities)
     truth = np.array([labels.index(piece.language) for piece in pieces])
     closed = heard.copy()
-    spoken = {piece.language for piece in pieces}
-    closed[:, [label not in spoken for label in labels]] = 0.0
+    closed[:, [label not in languages for label in labels]] = 0.0
     return {
         "languages": round(float((closed.argmax(axis=1) == truth).mean()), 4),
         "open": round(float((heard.argmax(axis=1) == truth).mean()), 4),
@@ -303,14 +313,17 @@ def measure(levels: Levels) -> dict[str, Any]:
     Raises
     ------
     EdgelidError
-        If the model or the corpus cannot be read, or there is no speech of that length.
+        If the model or the corpus cannot be read, there is no speech of that length, or sources
+        are held out of another split than that of decisions.
     """
+    if levels.held_out is not None and levels.split != DEV:
+        raise EdgelidError("--held-out is about decisions: give it with --split dev")
     model = read_model(levels.model)
     material = Material.of(levels, model)
     hearings = {name: Hearing(model, name == "automatic") for name in ("none", "automatic")}
     rows = [
         {"place": place, "peak_db": peak_db, "gain": name}
-        | of_pieces(hearing, material, place, peak_db, model.labels)
+        | of_pieces(hearing, material, place, peak_db, model)
         | of_streams(hearing, material, place, peak_db)
         | of_noise(hearing, material, place, peak_db, model)
         for place, peak_db in tqdm([(p, d) for p in PLACES for d in levels.peaks_db], "levels")
@@ -329,15 +342,16 @@ def measure(levels: Levels) -> dict[str, Any]:
 
 
 def of_pieces(
-    hearing: Hearing, material: Material, place: str, peak_db: float, labels: Sequence[str]
+    hearing: Hearing, material: Material, place: str, peak_db: float, model: ModelFile
 ) -> dict[str, Any]:
     """How often pieces are taken for what they are."""
     heard = [
         recorded(material.in_place(each.samples, place, each.key), peak_db, each.key, _hiss(place))
         for each in material.pieces
     ]
+    labels, languages = model.labels, model.languages
     return {
-        how.__name__: accuracy(material.pieces, [*map(how, heard)], labels)
+        how.__name__: accuracy(material.pieces, [*map(how, heard)], labels, languages)
         for how in (hearing.listen, hearing.classify)
     }
 
@@ -451,7 +465,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.model,
                 options.corpus or corpus_dir(),
                 options.split,
-                options.held_out and development_of(options.held_out),
+                None if options.held_out is None else development_of(options.held_out),
                 options.sounds,
                 options.per_language,
                 options.streams,

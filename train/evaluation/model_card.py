@@ -76,8 +76,9 @@ def _by_language(report: Report) -> Iterator[str]:
         if row.get("yardstick")
     ]
     for name, scores in told:
-        shares = (scores["by_language"][language]["accuracy"] for language in languages)
-        yield _row(name, *(f"{share:.0%}".replace("%", " %") for share in shares))
+        # Of some languages there may be no speech of that length.
+        found = (scores["by_language"].get(language) for language in languages)
+        yield _row(name, *(f"{100 * each['accuracy']:.0f} %" if each else "–" for each in found))
 
 
 def _yardstick(report: Report) -> Iterator[str]:
@@ -171,15 +172,18 @@ def _conditions(report: Report) -> Iterator[str]:
 
 
 def _rejection(report: Report) -> Iterator[str]:
+    found = report.get("open_set") or {}  # where the corpus has strangers
     for where in ("at_decoder_confidence", "at_10_percent_rejected"):
-        point = report["open_set"][where]
+        point = found.get(where)
+        if not point:
+            continue
         yield (
             f"- at {point['threshold']:.2f}: {_percent(point['strangers_accepted'])} of strangers "
             f"accepted, {_percent(point['known_rejected'])} of known speech rejected"
         )
-    noise = report["noise"]
-    accepted = _percent(noise["called_a_language"])
-    yield f"- {accepted} of {noise['windows']} windows of noise accepted"
+    if noise := report.get("noise"):
+        accepted = _percent(noise["called_a_language"])
+        yield f"- {accepted} of {noise['windows']} windows of noise accepted"
     if "streams" in report:
         yield _streams(report["streams"])
 

@@ -61,7 +61,7 @@ SAME, OTHERS = "same languages, not taught", "all others"  # what else is heard
 REST_S = 30.0  # what a voice must say after it has taught
 HOUSEHOLDS = 20
 PEOPLE = (2, 3, 4)
-ROUNDS, ROUND_S = 20, 6.0
+ROUNDS = 20
 WRONG_SHARE = 0.2
 NEW_LANGUAGE_S = (60.0, 120.0, 720.0)
 

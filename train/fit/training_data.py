@@ -121,7 +121,7 @@ def open_corpus(config: RunConfig, place: Place, teachers: Sequence[Path] = ()) 
     EdgelidError
         If anything is missing or does not fit.
     """
-    parts = _read_manifests(place.corpora)
+    parts = read_manifests(place.corpora)
     rows = pl.concat([part.rows for part in parts])
     check_sources(rows, config.data.development)
     train, development = divide(rows, config.data.development)
@@ -153,7 +153,7 @@ def open_corpus(config: RunConfig, place: Place, teachers: Sequence[Path] = ()) 
 
 def prepare_corpus(config: RunConfig, place: Place) -> str:
     """Compute the features of corpora, and of the noise; returns a line about them."""
-    parts = _read_manifests(place.corpora)
+    parts = read_manifests(place.corpora)
     features, _, noise = _prepare(config, place, parts)
     clips = features.lengths.shape[1]
     bad = int((features.lengths[0] == 0).sum())
@@ -201,8 +201,15 @@ def _prepare(
     return features, noises, noise_features
 
 
-def _read_manifests(corpora: Sequence[Path]) -> list[Manifest]:
-    """What each corpus has to learn from; corpora that overlap are refused."""
+def read_manifests(corpora: Sequence[Path]) -> list[Manifest]:
+    """What each corpus has to learn from, and to decide on.
+
+    Raises
+    ------
+    EdgelidError
+        If a manifest cannot be read, one has nothing to learn from, two have the same clip, or a
+        speaker is in one split here and in another there.
+    """
     whole = [open_manifest(corpus) for corpus in corpora]
     parts = [manifest.where(pl.col("split") != TEST) for manifest in whole]
     rows = pl.concat([part.rows.select("path") for part in parts])

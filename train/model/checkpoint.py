@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,23 +15,11 @@ from edge.system.atomic import atomic_file
 from train.config import RunConfig, from_dict
 from train.model.network import Head, Trunk
 from train.model.precision import FLOAT32, policy
+from train.model.unreadable import UNREADABLE
 
 FORMAT_VERSION = 1
 DESCRIPTION = "description"
 BEST, LAST = "best.npz", "last.npz"  # in the folder of a run
-# What numpy and zipfile raise for a file that is no archive of arrays, or one with a hole in it.
-UNREADABLE = (
-    AttributeError,
-    EOFError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-)
 
 
 @dataclass(frozen=True)

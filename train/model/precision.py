@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import keras
-
 AUTO, FLOAT32 = "auto", "float32"
 BFLOAT16, FLOAT16 = "mixed_bfloat16", "mixed_float16"
 PRECISIONS = (AUTO, FLOAT32, BFLOAT16, FLOAT16)
@@ -39,6 +37,8 @@ def by_capability(capabilities: list[tuple[int, int]]) -> str:
 @contextlib.contextmanager
 def policy(precision: str) -> Iterator[None]:
     """Layers that are made within compute in this precision."""
+    import keras  # takes seconds, which a command line that needs the names alone does not have
+
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:

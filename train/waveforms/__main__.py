@@ -27,6 +27,7 @@ from pathlib import Path
 from edge.errors import EdgelidError
 from train.command import run
 from train.config import development_of, read_toml
+from train.waveforms.bank import CODED_SHARE
 
 LAYERS = 4  # of Whisper base's encoder that the large model has
 
@@ -51,7 +52,13 @@ def parser() -> argparse.ArgumentParser:
     decode = commands.add_parser("decode", help="make one array of samples of them")
     decode.add_argument("parts", type=Path)
     decode.add_argument("--output", type=Path, required=True, metavar="BANK")
-    decode.add_argument("--coded-share", type=float, default=0.45, metavar="SHARE")
+    decode.add_argument(
+        "--coded-share",
+        type=float,
+        default=CODED_SHARE,
+        metavar="SHARE",
+        help=f"of the training clips, a second time through a codec (default {CODED_SHARE:g})",
+    )
     decode.set_defaults(run_command=run_decode)
     whisper = commands.add_parser("whisper", help="take the encoder out of Whisper's weights")
     whisper.add_argument("weights", type=Path, help="model.bin, model.safetensors or base.pt")
@@ -253,6 +260,17 @@ def _check_output(file: Path) -> None:
     check_writable(file)
 
 
+def _check_course(options: argparse.Namespace) -> None:
+    """Raise EdgelidError unless the options of `_add_course` make a run."""
+    for name in ("limit_s", "batch_scale", "evaluate_every_s"):
+        if not getattr(options, name) > 0:
+            raise EdgelidError(f"--{name.replace('_', '-')} must be above 0")
+    for name in ("steps", "log_every", "most", "towers"):
+        number = getattr(options, name, None)
+        if number is not None and number < 1:
+            raise EdgelidError(f"--{name.replace('_', '-')} must be at least 1")
+
+
 def run_average(options: argparse.Namespace) -> None:
     """``average``."""
     from train.model.checkpoint import load_checkpoint
@@ -318,6 +336,7 @@ def run_large(options: argparse.Namespace) -> None:
     from train.waveforms.large_fit import fit_large
     from train.waveforms.stepper import share_processors
 
+    _check_course(options)
     if options.towers > 1:
         share_processors(options.towers)
     if options.start is None:
@@ -332,6 +351,7 @@ def run_compact(options: argparse.Namespace) -> None:
     from train.waveforms.compact_fit import fit_compact
     from train.waveforms.stepper import share_processors
 
+    _check_course(options)
     if options.towers > 1:
         share_processors(options.towers)
     _check_output(options.output)
@@ -352,6 +372,7 @@ def run_teach(options: argparse.Namespace) -> None:
     from train.waveforms.bank import Segments
     from train.waveforms.teach import teach
 
+    _check_course(options)
     _check_output(options.output)
     teach(read_toml(options.config), Segments.load(options.bank), options)
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.system.atomic import atomic_file
-from train.model.checkpoint import UNREADABLE
+from train.model.unreadable import UNREADABLE
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint
 from train.waveforms.draws import Drawer
+from train.waveforms.hearing import fingerprint as bank_fingerprint
 from train.waveforms.large import Large, large_front_end
 from train.waveforms.lessons import augmented_waves, clean_waves, room_constants
 from train.waveforms.sound import filterbank, log_mel, samples_of
@@ -53,7 +54,7 @@ class Asked:
     labels: NDArray[np.int32]
 
     def save(self, file: Path, name: str) -> None:
-        """Keep it, under the name of those that were asked."""
+        """Keep it, under a name that tells who was asked about what."""
         with atomic_file(file) as opened:
             np.savez(opened, tokens=self.tokens, rows=self.rows, labels=self.labels, name=name)
 
@@ -110,9 +111,10 @@ def ask(
     -------
     list of Asked
     """
-    name = f"{fingerprint([model.encoder, whisper, *others])} {len(segments.samples)} {seed}"
+    asked = fingerprint([model.encoder, whisper, *others])
     bank, found = None, []
     for turn, (s, count) in enumerate(WINDOWS.items()):
+        name = f"{asked} {bank_fingerprint(segments)} {seed} {s:g} {count} {OTHER_VOICES:g}"
         file = None if folder is None else folder / f"windows-{s:g}s.npz"
         if file is not None and file.exists():
             found.append(Asked.load(file, name))
@@ -121,6 +123,7 @@ def ask(
                 bank = ops.convert_to_tensor(np.asarray(segments.samples))  # once: gigabytes
             # Each length has draws of its own, whether or not those before are drawn again.
             drawer = Drawer(segments, labels, seed + turn)
+            drawer.check(labels)
             found.append(_asked(model, whisper, others, segments, drawer, bank, s, count))
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)

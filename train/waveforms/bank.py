@@ -8,22 +8,31 @@ at any place, even of people who only ever say single words.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.system.atomic import atomic_file, write_atomically
 from train.features import codecs
+from train.model.unreadable import UNREADABLE
+
+if TYPE_CHECKING:
+    from train.corpus.manifest import Manifest
 
 PART_BYTES = 50_000_000
+CODED_SHARE = 0.45  # of the training clips that are there a second time, through a codec
+MOST_SAMPLES = 2**31
 # Levels of recordings say which collection they are of; augmentation draws new ones.
 LEVEL_RMS = 0.06
 PEAK = 0.98
@@ -31,6 +40,8 @@ TRIM_DB = -45.0  # below the loudest 10 ms: silence at the ends of a clip
 TRIM_KEEP_S = 0.08
 # Roles of a segment.
 TRAIN, DEVELOPMENT, NOISE, ROOM = "train", "development", "noise", "room"
+
+ROW = ("role", "language", "source", "speaker", "kind", "coded")  # what is known of a segment
 
 Int16Array = NDArray[np.int16]
 
@@ -50,28 +61,29 @@ class Entry:
 def write_bank(entries: Iterable[Entry], folder: Path, part_bytes: int = PART_BYTES) -> int:
     """Write entries into ``part-NN.npz`` files of at most `part_bytes` of sound each.
 
+    Parts of another bank that the folder has are replaced, or removed in the end.
+
     Returns
     -------
     int
         Number of parts.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    bank = secrets.token_hex(8)  # tells the parts of this bank from others'
     held: list[Entry] = []
-    size = parts = 0
+    size, written = 0, list[Path]()
 
-    def flush() -> None:
-        nonlocal size, parts
+    def flush(**told: Any) -> None:
+        nonlocal size
         rows = [[e.role, e.language, e.source, e.speaker, e.kind] for e in held]
         sizes = np.array([len(e.data) for e in held], np.int64)
         sound = np.frombuffer(b"".join(e.data for e in held), np.uint8)
-        np.savez(
-            folder / f"part-{parts:02d}.npz",
-            rows=np.array(json.dumps(rows)),
-            sizes=sizes,
-            sound=sound,
-        )
+        written.append(folder / f"part-{len(written):02d}.npz")
+        with atomic_file(written[-1]) as file:
+            told |= {"bank": np.array(bank), "rows": np.array(json.dumps(rows))}
+            np.savez(file, allow_pickle=False, sizes=sizes, sound=sound, **told)
         held.clear()
-        size, parts = 0, parts + 1
+        size = 0
 
     for entry in entries:
         if held and size + len(entry.data) > part_bytes:
@@ -79,19 +91,69 @@ def write_bank(entries: Iterable[Entry], folder: Path, part_bytes: int = PART_BY
         held.append(entry)
         size += len(entry.data)
     if held:
-        flush()
-    return parts
+        flush(parts=np.array(len(written) + 1))
+    for file in folder.glob("part-*.npz"):
+        if file not in written:
+            file.unlink()
+    return len(written)
+
+
+def check_parts(files: Sequence[Path]) -> None:
+    """Refuse parts that are not all those of one bank.
+
+    Banks that were written without a name of their own are taken as they are.
+
+    Raises
+    ------
+    EdgelidError
+        If some are missing, of another bank, or damaged.
+    """
+    banks, parts = set(), 0
+    for file in files:
+        with _opened(file) as archive:
+            banks.add(str(archive["bank"]) if "bank" in archive.files else None)
+            parts = max(parts, int(archive["parts"]) if "parts" in archive.files else 0)
+    if banks == {None}:
+        return
+    if len(banks) > 1:
+        raise EdgelidError(
+            f"the parts in {files[0].parent} are of several banks: remove those that are not of "
+            "the last one, or make it again with `pack`"
+        )
+    if parts != len(files):
+        raise EdgelidError(
+            f"there are {len(files)} parts in {files[0].parent}, where the bank has "
+            f"{parts or 'more'}: copy all of them, or make it again with `pack`"
+        )
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """The arrays of a part, whatever is wrong with it told in one sentence."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            yield archive
+    except UNREADABLE as error:
+        raise EdgelidError(f"{file} is no part of a bank, or is damaged") from error
 
 
 def read_part(file: Path) -> Iterator[Entry]:
-    """Entries of one part."""
-    with np.load(file, allow_pickle=False) as archive:
+    """Entries of one part.
+
+    Raises
+    ------
+    EdgelidError
+        If it is damaged, or another kind of file.
+    """
+    with _opened(file) as archive:
         rows, sizes = json.loads(str(archive["rows"])), archive["sizes"]
         sound = archive["sound"].tobytes()
-    stops = np.cumsum(sizes)
-    for row, start, stop in zip(rows, stops - sizes, stops, strict=True):
-        role, language, source, speaker, kind = row
-        yield Entry(role, language, source, speaker, kind, sound[start:stop])
+        stops = np.cumsum(sizes)
+        entries = []
+        for row, start, stop in zip(rows, stops - sizes, stops, strict=True):
+            role, language, source, speaker, kind = row
+            entries.append(Entry(role, language, source, speaker, kind, sound[start:stop]))
+    yield from entries
 
 
 def decode(data: bytes) -> Float32Array:
@@ -191,13 +253,17 @@ class Segments:
     def save(self, folder: Path) -> None:
         """Write as two files that can be mapped into memory."""
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "samples.npy", self.samples)
-        table = {
+        table = folder / "segments.json"
+        # Without it there is no bank: one of other samples must not stand beside these.
+        table.unlink(missing_ok=True)
+        with atomic_file(folder / "samples.npy") as file:
+            np.save(file, self.samples)
+        told = {
             "starts": self.starts.tolist(),
             "lengths": self.lengths.tolist(),
             "rows": self.rows,
         }
-        (folder / "segments.json").write_text(json.dumps(table), encoding="utf-8")
+        write_atomically(table, json.dumps(told).encode())
 
     @classmethod
     def load(cls, folder: Path) -> Segments:
@@ -211,18 +277,46 @@ class Segments:
         try:
             table = json.loads((folder / "segments.json").read_text(encoding="utf-8"))
             samples = np.load(folder / "samples.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            starts, lengths = (np.array(table[x], np.int64) for x in ("starts", "lengths"))
+            rows = [{name: row[name] for name in ROW} for row in table["rows"]]
+            if samples.ndim != 1 or samples.dtype != np.int16:
+                raise ValueError("other samples")
+            if not starts.shape == lengths.shape == (len(rows),):
+                raise ValueError("not as many of each")
+            if (np.minimum(starts, lengths) < 0).any() or (starts + lengths > len(samples)).any():
+                raise ValueError("segments beyond the samples")
+        except UNREADABLE as error:
             raise EdgelidError(
                 f"there is no decoded bank in {folder}, or it is damaged: make it with `decode`"
             ) from error
-        return cls(samples, np.array(table["starts"]), np.array(table["lengths"]), table["rows"])
+        return cls(samples, starts, lengths, rows)
+
+    def check_held_out(self, development: Mapping[str, Sequence[str]]) -> None:
+        """Refuse to train on what a configuration holds out.
+
+        Parameters
+        ----------
+        development : mapping of str to sequence of str
+            Sources by language, see `train.config.DataConfig`.
+
+        Raises
+        ------
+        EdgelidError
+            If the bank was packed with another configuration, and has such a source to train on.
+        """
+        for row in self.rows:
+            if row["role"] == TRAIN and row["source"] in development.get(row["language"], ()):
+                raise EdgelidError(
+                    f"the bank has {row['source']} in {row['language']} to train on, which the "
+                    "configuration holds out: make it with `pack` and this configuration"
+                )
 
 
 def _decoded(item: tuple[Entry, int, float]) -> tuple[Int16Array, Int16Array | None]:
     """Samples of an entry, and of the same through a codec for a share of them."""
     entry, number, coded_share = item
     rng = np.random.default_rng((number, 77))
-    samples = decode(entry.data)
+    samples = _sound(entry)
     if entry.role == ROOM:
         # The direct sound first, and as loud as what went in.
         samples = samples[int(np.argmax(np.abs(samples))) :]
@@ -238,12 +332,29 @@ def _decoded(item: tuple[Entry, int, float]) -> tuple[Int16Array, Int16Array | N
     return _int16(samples), coded
 
 
+def _sound(entry: Entry) -> Float32Array:
+    """What was recorded."""
+    import soundfile
+
+    try:
+        samples = decode(entry.data)
+        if not len(samples) and entry.role in (NOISE, ROOM):
+            raise ValueError("nothing to be heard")
+    except (soundfile.LibsndfileError, ValueError) as error:
+        whose = f"of {entry.speaker} from {entry.source}" if entry.source else f"({entry.role})"
+        raise EdgelidError(
+            f"a recording of the bank {whose} is damaged, or no sound: correct the corpus, and "
+            "make the bank anew with `pack`"
+        ) from error
+    return samples
+
+
 def _int16(samples: Float32Array) -> Int16Array:
     return np.clip(np.rint(samples * 32767), -32768, 32767).astype(np.int16)
 
 
 def decode_bank(
-    files: Sequence[Path], coded_share: float = 0.5, workers: int | None = None
+    files: Sequence[Path], coded_share: float = CODED_SHARE, workers: int | None = None
 ) -> Segments:
     """Decode the parts of a bank; the clips of a speaker in an order drawn once.
 
@@ -255,7 +366,13 @@ def decode_bank(
         Share of the training clips that are there a second time, through a codec at a random rate.
     workers : int, optional
         Processes; by default one a processor.
+
+    Raises
+    ------
+    EdgelidError
+        If parts are missing, of another bank, or damaged; or if all is too long.
     """
+    check_parts(files)
     entries = [e for file in sorted(files) for e in read_part(file)]
     order = np.random.default_rng(5).permutation(len(entries))
     groups: dict[tuple[Any, ...], list[Int16Array]] = {}
@@ -268,12 +385,15 @@ def decode_bank(
             groups.setdefault((*key, False, unique), []).append(plain)
             if coded is not None:
                 groups.setdefault((*key, True, unique), []).append(coded)
-    names = ("role", "language", "source", "speaker", "kind", "coded")
-    rows = [dict(zip(names, key, strict=False)) for key in groups]
+    rows = [dict(zip(ROW, key, strict=False)) for key in groups]
     lengths = np.array([sum(map(len, clips)) for clips in groups.values()], np.int64)
+    # Places in it are 32-bit numbers.
+    if lengths.sum() >= MOST_SAMPLES:
+        raise EdgelidError(
+            f"a bank holds at most {MOST_SAMPLES / SAMPLE_RATE_HZ / 3600:.0f} hours of sound: "
+            "leave some out"
+        )
     samples = np.concatenate([c for clips in groups.values() for c in clips])
-    if len(samples) >= 2**31:
-        raise ValueError("a bank holds at most 37 hours of sound: leave some out")
     return Segments(samples, np.cumsum(lengths) - lengths, lengths, rows)
 
 
@@ -292,30 +412,39 @@ def entries_of(
         Folder that holds ``noise`` and ``rir``.
     also : sequence of Path
         More corpora, say of synthetic speech, of which the same is taken.
-    """
-    from train.features.noise import read_noise
 
-    for each in (corpus, *also):
-        yield from _speech(each, development)
+    Raises
+    ------
+    EdgelidError
+        If the corpora do not fit each other, or have nothing of a source that is held out: see
+        `train.fit.training_data`.
+    """
+    import polars as pl
+
+    from train.features.noise import read_noise
+    from train.fit.training_data import check_sources, divide, read_manifests
+
+    parts = read_manifests((corpus, *also))
+    # Over all corpora together: who is held out in one of them is in no other one trained on.
+    rows = pl.concat([part.rows for part in parts])
+    check_sources(rows, development)
+    held_out = np.zeros(len(rows), bool)
+    held_out[divide(rows, development)[1]] = True
+    first = 0
+    for part in parts:
+        yield from _speech(part, held_out[first : first + len(part.rows)])
+        first += len(part.rows)
     for role, name in ((NOISE, "noise"), (ROOM, "rir")):
         for sound in read_noise(sounds / name, "train"):
             data = (sounds / name / sound.path).read_bytes()
             yield Entry(role, "", "", "", sound.kind, data)
 
 
-def _speech(corpus: Path, development: dict[str, list[str]]) -> Iterator[Entry]:
+def _speech(part: Manifest, held_out: NDArray[np.bool_]) -> Iterator[Entry]:
     """Entries of the clips of a corpus, in an order drawn once."""
-    import polars as pl
-
-    from train.corpus.manifest import TEST, clips_of, open_manifest
-    from train.fit.training_data import divide
-
-    manifest = open_manifest(corpus)
-    rows = manifest.rows.filter(pl.col("split") != TEST)
-    held_out = set(divide(rows, development)[1].tolist())
-    clips = clips_of(rows)
+    clips = part.clips()
     for i in np.random.default_rng(3).permutation(len(clips)).tolist():
         clip = clips[i]
-        role = DEVELOPMENT if i in held_out else TRAIN
-        data = (manifest.root / clip.path).read_bytes()
+        role = DEVELOPMENT if held_out[i] else TRAIN
+        data = (part.root / clip.path).read_bytes()
         yield Entry(role, clip.language, clip.source, clip.speaker, clip.kind, data)

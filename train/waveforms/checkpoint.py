@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
+import secrets
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 
 from edge.errors import EdgelidError
 from edge.system.atomic import write_atomically
-from train.model.checkpoint import UNREADABLE
+from train.model.unreadable import UNREADABLE
 
 PART_BYTES = 15_000_000
 DETACHED = "beside/"  # begins the names of arrays of a large model whose encoder is not there
@@ -24,6 +26,8 @@ def save_parts(
     file: Path, arrays: dict[str, np.ndarray], description: dict[str, Any], kind: Any = np.float16
 ) -> None:
     """Write arrays as ``NAME-0.npz``, ``NAME-1.npz`` ..., each of at most `PART_BYTES`.
+
+    Further parts, of a larger checkpoint that had the name, are removed.
 
     Parameters
     ----------
@@ -45,11 +49,17 @@ def save_parts(
             size = 0
         parts[-1][name] = kept
         size += kept.nbytes
-    parts[0]["description"] = np.array(json.dumps(description))
-    for i, part in enumerate(parts):
+    whose = secrets.token_hex(8)  # tells the parts of this checkpoint from others'
+    parts[0]["description"] = np.array(json.dumps(description | {"parts": len(parts)}))
+    stem = file.stem
+    # The first one says how many there are: until it is written, the checkpoint is no whole one.
+    for i, part in reversed(list(enumerate(parts))):
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **part)
-        write_atomically(file.with_name(f"{file.stem}-{i}.npz"), buffer.getvalue())
+        np.savez(buffer, allow_pickle=False, **part, set=np.array(whose))
+        write_atomically(file.with_name(f"{stem}-{i}.npz"), buffer.getvalue())
+    for old in _numbered(file.parent, stem):
+        if int(old.stem.removeprefix(f"{stem}-")) >= len(parts):
+            old.unlink()
 
 
 def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -63,20 +73,30 @@ def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises
     ------
     EdgelidError
-        If there is none, or it is damaged or another kind of file.
+        If there is none, it is damaged, another kind of file, or its parts are of several.
     """
     stem = file.stem.removesuffix("-0")
-    arrays: dict[str, np.ndarray] = {}
-    numbers = (f"{stem}-{digits}.npz" for digits in ("[0-9]", "[0-9][0-9]"))
-    parts = [part for pattern in numbers for part in sorted(file.parent.glob(pattern))]
+    parts = _numbered(file.parent, stem)
     if not parts:
         raise EdgelidError(f"there is no checkpoint {file.parent / stem}-0.npz")
     try:
-        for part in parts:
-            with np.load(part, allow_pickle=False) as archive:
-                arrays |= {key: archive[key] for key in archive.files}
+        arrays, whose = _arrays(parts[0])
         description: dict[str, Any] = json.loads(str(arrays.pop("description")))
         _ = description["config"]["data"]["languages"]
+        # Checkpoints that were written without a count have all that lies there.
+        count = description.pop("parts", len(parts))
+        for i in range(1, count):
+            part = file.with_name(f"{stem}-{i}.npz")
+            if not part.exists():
+                raise EdgelidError(
+                    f"{part} is missing: the checkpoint has {count} parts, copy all of them"
+                )
+            more, other = _arrays(part)
+            if other != whose:
+                raise EdgelidError(
+                    f"{part} is of another checkpoint than {parts[0]}: copy all parts of one"
+                )
+            arrays |= more
     except UNREADABLE as error:
         raise EdgelidError(
             f"{parts[0]} is not a checkpoint of train.waveforms, or is damaged"
@@ -84,12 +104,37 @@ def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, description
 
 
+def _numbered(folder: Path, stem: str) -> list[Path]:
+    """The parts that lie there, in their order."""
+    numbers = (f"{glob.escape(stem)}-{digits}.npz" for digits in ("[0-9]", "[0-9][0-9]"))
+    return [part for pattern in numbers for part in sorted(folder.glob(pattern))]
+
+
+def _arrays(part: Path) -> tuple[dict[str, np.ndarray], str | None]:
+    """Those of a part, and whose it is."""
+    with np.load(part, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    whose = arrays.pop("set", None)
+    return arrays, None if whose is None else str(whose)
+
+
 def starting_weights(start: Path) -> dict[str, np.ndarray]:
-    """Weights to begin with: of a large model, or of Whisper's encoder."""
+    """Weights to begin with: of a large model, or of Whisper's encoder.
+
+    Raises
+    ------
+    EdgelidError
+        If there are none, or they are damaged.
+    """
     if is_large(start):
         return load_parts(start)[0]
-    with np.load(start, allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
+    try:
+        return _arrays(start)[0]
+    except UNREADABLE as error:
+        raise EdgelidError(
+            f"{start} is not there, or is neither a checkpoint of the large model nor an encoder "
+            "(`whisper`)"
+        ) from error
 
 
 def is_large(file: Path) -> bool:

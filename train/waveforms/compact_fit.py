@@ -19,19 +19,19 @@ from keras import ops
 
 from edge.errors import EdgelidError
 from train.config import RunConfig, from_dict
-from train.model.checkpoint import Checkpoint, load_checkpoint, weights_of
+from train.model.checkpoint import Checkpoint, load_checkpoint, restore_model, weights_of
 from train.model.network import Trunk, pool
 from train.waveforms.bank import Segments
 from train.waveforms.company import labels_at
 from train.waveforms.draws import Draw
-from train.waveforms.hearing import Hearing
+from train.waveforms.hearing import Hearing, teacher_of
 from train.waveforms.judge import Judge
 from train.waveforms.large import load_large
 from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, standardised, targets, unlike
 from train.waveforms.listening import Listening, Student, stretch
 from train.waveforms.readouts import Readouts, unlike_rows
 from train.waveforms.sound import filterbank
-from train.waveforms.state import load_state, save_state
+from train.waveforms.state import Course
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
 from train.waveforms.teaching import Along, Kept, Teaching
 
@@ -102,6 +102,7 @@ class _Distillation:
                 "languages_hidden of [compact] and languages of [compact.weights] belong together: "
                 "give both or neither"
             )
+        segments.check_held_out(self._told.data.development)
         self._shape, self._front_end = self._told.model, self._told.front_end
         self._labels = list(self._told.data.labels)
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
@@ -123,6 +124,7 @@ class _Distillation:
     def _build(self) -> None:
         """The teacher, what learns, and what only training has."""
         given, shape, classes = self._given, self._shape, len(self._labels)
+        keras.utils.set_random_seed(self._told.seed)
         self._teacher, labels = load_large(given.teacher, given.precision)
         if labels != self._labels:
             raise EdgelidError(f"{given.teacher} and the configuration differ in their languages")
@@ -148,12 +150,14 @@ class _Distillation:
         self._new = list(self._helpers)
         if given.start:
             begun = load_checkpoint(given.start)
-            trunk, head = (
-                [begun.arrays[f"{name}/{i}"] for i in range(len(model.get_weights()))]
-                for name, model in (("trunk", self._trunk), ("head", self._readouts.joined))
-            )
-            self._trunk.set_weights(trunk)
-            self._readouts.begin(head)
+            trunk, head = (model.get_weights() for model in restore_model(begun))
+            try:
+                self._trunk.set_weights(trunk)
+                self._readouts.begin(head)
+            except ValueError as error:
+                raise EdgelidError(
+                    f"{given.start} has another network than the configuration"
+                ) from error
             if self._readouts.languages is not None:
                 # No checkpoint has its rows of languages.
                 self._new.append(self._readouts.languages)
@@ -168,7 +172,8 @@ class _Distillation:
                 "what was heard before knows of no second_voices: give no --hearing, and the "
                 "teacher hears along"
             )
-        return Kept(Hearing.load(self._given.hearing, segments))
+        whose = teacher_of(self._teacher)
+        return Kept(Hearing.load(self._given.hearing, segments, whose))
 
     def _draw(self, size: int) -> Draw:
         draw, rng = self._heard.draw(size), self._heard.rng
@@ -277,25 +282,30 @@ class _Distillation:
             given.towers,
         )
         size = max(8, int(settings["batch"] * given.batch_scale) // 8 * 8)
-        begun, spent_s = load_state(given.output, stepper)
-        if given.start and not begun:
+        course = Course(given.output, stepper, given.limit_s)
+        clock, steps = course.clock, given.steps or settings["steps"]
+        if given.start and not course.begun:
             for _ in range(NEW_STEPS):
+                if clock.over:
+                    break
                 stepper.step(self._draw(size), self._constants, 0.0, NEW_RATE / rate)
-        steps, clock = given.steps or settings["steps"], Clock(given.limit_s, spent_s)
-        self._heard.begin_at(begun, self._told.seed)
-        for step in range(begun, steps):
-            draw = self._draw(size)
-            share = rate_factor(clock.progress(step, steps))
-            figures = stepper.step(draw, self._constants, share)
-            last = step + 1 == steps or clock.over
-            if step % given.log_every == 0 or last:
-                report(step + 1, clock, (step + 1) * size, figures)
-            if last or clock.due(given.evaluate_every_s):
-                save_state(given.output, stepper, step + 1, clock.spent_s)
-                stepper.settle()
-                self._save(step + 1, clock)
-            if last:
-                break
+        with course.kept():
+            for step in range(course.begun, steps):
+                # A run that was stopped draws what it would have drawn.
+                self._heard.begin_at(step, self._told.seed)
+                draw = self._draw(size)
+                share = rate_factor(clock.progress(step, steps))
+                figures = stepper.step(draw, self._constants, share)
+                last = step + 1 == steps or clock.over
+                if step % given.log_every == 0 or last:
+                    report(step + 1, clock, (step + 1) * size, figures)
+                if last or clock.due(given.evaluate_every_s):
+                    course.save()
+                    stepper.settle()
+                    self._save(step + 1, clock)
+                course.save_if_due()
+                if last:
+                    break
 
     def _save(self, step: int, clock: Clock) -> None:
         models = (self._trunk, self._readouts.join())

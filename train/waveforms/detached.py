@@ -8,11 +8,11 @@ beside its matrices (`train.waveforms.adapters`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edge.errors import EdgelidError
+from edge.frontend import Float32Array
 from train.waveforms.adapters import learnt_beside, put_on
 from train.waveforms.checkpoint import DETACHED, fingerprint, load_parts, save_parts
 from train.waveforms.large import decoder_shape, empty_large, large_of
@@ -72,7 +72,8 @@ def attach(file: Path, weights: Path, output: Path) -> None:
     config = told["config"]
     model = empty_large(config, told["encoder"]["dim"], decoder_shape(config))
     try:
-        model.encoder.load(_halved(read_encoder(weights, config["large"]["layers"])))
+        theirs = read_encoder(weights, config["large"]["layers"])
+        model.encoder.load({name: halved(weight) for name, weight in theirs.items()})
     except (KeyError, ValueError) as error:
         raise EdgelidError(f"{weights} is of another Whisper than {file}") from error
     if fingerprint([model.encoder]) != told["encoder"]["fingerprint"]:
@@ -87,6 +88,6 @@ def attach(file: Path, weights: Path, output: Path) -> None:
     save_parts(output, model.arrays() | beside, told)
 
 
-def _halved(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def halved(weight: np.ndarray) -> Float32Array:
     """In the precision that checkpoints keep."""
-    return {name: np.asarray(x).astype(np.float16).astype(np.float32) for name, x in arrays.items()}
+    return np.asarray(weight).astype(np.float16).astype(np.float32)

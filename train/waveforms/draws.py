@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
+from train.features.noise import KINDS_WITH_SPEECH
 from train.waveforms.bank import DEVELOPMENT, NOISE, ROOM, TRAIN, Segments
 
 OTHER_SHARE = 0.15
 NONSPEECH_SHARE = 0.10
-SPEECH_KINDS_OF_NOISE = frozenset({"babble_places"})
 EQ_POINTS = 10
 MASKS = 2
 CODED_SHARE = 0.15  # of clips, at a low rate
@@ -89,8 +90,17 @@ class Drawer:
             self.choices.append((np.array(indices), p / p.sum()))
         noise = [i for i, r in enumerate(rows) if r["role"] == NOISE]
         self.noise = np.array(noise)
-        self.quiet = np.array([i for i in noise if rows[i]["kind"] not in SPEECH_KINDS_OF_NOISE])
+        self.quiet = np.array([i for i in noise if rows[i]["kind"] not in KINDS_WITH_SPEECH])
         self.rooms = [i for i, r in enumerate(rows) if r["role"] == ROOM]
+
+    def check(self, labels: Sequence[str]) -> None:
+        """Raise EdgelidError unless there is something of each of these classes to draw."""
+        counts = [len(indices) for indices, _ in self.choices] + [len(self.quiet)]
+        names = [*(f"speech in {language}" for language in labels[:-2])]
+        names += ["speech in another language", "noise without voices"]
+        for name, count in zip(names, counts, strict=True):
+            if not count:
+                raise EdgelidError(f"the bank has no {name} to train on, or it was not heard yet")
 
     def batch(self, clips: int, samples: int, masks_frames: int, mels: int) -> Draw:
         """Draw stretches of `samples`, and their augmentation.

@@ -6,11 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from edge.errors import EdgelidError
-from train.model.checkpoint import UNREADABLE
+from train.config import held_out_sources
+from train.model.unreadable import UNREADABLE
 from train.waveforms.asked import Asked, ask
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import is_large, load_parts, save_parts, starting_weights
@@ -55,6 +57,8 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     if shape is None:
         raise EdgelidError("the configuration has no [large.decoder]: nothing to graft")
     labels = labels_of(config)
+    segments.check_held_out(held_out_sources(config, "the configuration"))
+    keras.utils.set_random_seed(config["seed"])
     bare, told = _begun(given.start, config, labels)
     try:
         epochs, rate = config["large"]["epochs"], config["large"]["decoder_rate"]

@@ -22,8 +22,9 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.system.atomic import write_atomically
 from train.waveforms.bank import Int16Array, Segments
+from train.waveforms.checkpoint import fingerprint as weights_fingerprint
 from train.waveforms.draws import Drawer
-from train.waveforms.large import large_front_end, load_large
+from train.waveforms.large import Large, large_front_end, load_large
 from train.waveforms.sound import filterbank, log_mel, samples_of
 from train.waveforms.stepper import compiled
 
@@ -59,24 +60,35 @@ class Hearing:
         return self.counts * TOKEN_SAMPLES
 
     @classmethod
-    def load(cls, folder: Path, segments: Segments) -> Hearing:
+    def load(cls, folder: Path, segments: Segments, teacher: str | None = None) -> Hearing:
         """Read what :func:`hear` wrote, as far as it has come.
+
+        Parameters
+        ----------
+        folder : Path
+        segments : Segments
+        teacher : str, optional
+            What tells who is to have heard it from others, see :func:`teacher_of`. Hearings that
+            do not tell who heard are anybody's.
 
         Raises
         ------
         EdgelidError
-            If it is not there, is damaged, or was heard in another bank.
+            If it is not there, is damaged, or was heard in another bank or by another teacher.
         """
         try:
             told = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
             tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
             counts, bank = np.array(told["counts"], np.int64), told["bank"]
+            whose = told.get("teacher")
         except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
             raise EdgelidError(
                 f"there is no hearing of a bank in {folder}, or it is damaged: make it with `hear`"
             ) from error
         if bank != fingerprint(segments):
             raise EdgelidError(f"{folder} was heard in another bank: make it again with `hear`")
+        if None not in (whose, teacher) and whose != teacher:
+            raise EdgelidError(f"{folder} was heard by another teacher: give another folder")
         return cls(tokens, places(segments), counts)
 
 
@@ -123,6 +135,11 @@ def fingerprint(segments: Segments) -> str:
     return f"{len(segments.samples)}/{len(segments.starts)}/{int(segments.starts.sum())}"
 
 
+def teacher_of(model: Large) -> str:
+    """What tells a teacher from others, who have other tokens."""
+    return weights_fingerprint([model.encoder])
+
+
 def tokens_of(samples: Any) -> Any:
     """How many tokens so many samples have."""
     return -(-samples // TOKEN_SAMPLES)
@@ -155,9 +172,15 @@ def hear(segments: Segments, teacher: Path, folder: Path, precision: str, limit_
     limit_s : float
         Seconds after which to stop: what was heard until then is of use, and it can be gone on
         with.
+
+    Raises
+    ------
+    EdgelidError
+        If there is no such teacher, or another one was heard in the folder.
     """
     model, labels = load_large(teacher, precision)
-    keep_tokens(segments, labels, model.tokens, model.dim, folder, limit_s)
+    whose = teacher_of(model)
+    keep_tokens(segments, labels, model.tokens, model.dim, folder, limit_s, whose)
 
 
 def keep_tokens(
@@ -167,6 +190,7 @@ def keep_tokens(
     dim: int,
     folder: Path,
     limit_s: float,
+    teacher: str,
 ) -> None:
     """Keep what a model has at each moment of what there is to train on, each 4 s alone.
 
@@ -182,12 +206,14 @@ def keep_tokens(
     folder : Path
     limit_s : float
         As of :func:`hear`.
+    teacher : str
+        What tells the model from others, kept with the tokens.
     """
     front_end = large_front_end()
     filters = ops.convert_to_tensor(filterbank(front_end))
     fast = compiled(lambda wave: tokens_of_features(log_mel(levelled(wave), front_end, filters)))
-    tokens, counts = _begun(segments, folder, dim)
-    waiting, begun = _Waiting(tokens, fast), time.time()
+    tokens, counts = _begun(segments, folder, dim, teacher)
+    waiting, begun = _Waiting(tokens, fast), time.monotonic()
     latest = begun
     starts, order = places(segments), _order(segments, Drawer(segments, labels, 1))
     for round_s in ROUNDS_S:
@@ -198,18 +224,18 @@ def keep_tokens(
                 wave = segments.samples[segments.starts[i] :][: segments.lengths[i]]
                 waiting.add(wave, int(starts[i]), int(counts[i]), until)
                 counts[i] = until
-            now = time.time()
+            now = time.monotonic()
             late = now - begun > limit_s
             if late or now - latest > SAVE_EVERY_S:
                 waiting.flush()
-                _save(segments, folder, counts, tokens)
+                _save(segments, folder, counts, tokens, teacher)
                 latest = now
                 share = int(counts.sum()) * TOKEN_SAMPLES / SAMPLE_RATE_HZ / 3600
                 print(f"{now - begun:.0f} s: {share:.1f} h heard", flush=True)
             if late:
                 return
     waiting.flush()
-    _save(segments, folder, counts, tokens)
+    _save(segments, folder, counts, tokens, teacher)
 
 
 class _Waiting:
@@ -267,10 +293,10 @@ def _order(segments: Segments, drawer: Drawer) -> list[int]:
     return [i for _, i in sorted(found)]
 
 
-def _begun(segments: Segments, folder: Path, dim: int) -> tuple[Any, Int64Array]:
+def _begun(segments: Segments, folder: Path, dim: int, teacher: str) -> tuple[Any, Int64Array]:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "progress.json").exists():
-        before = Hearing.load(folder, segments)
+        before = Hearing.load(folder, segments, teacher)
         tokens = np.load(folder / "tokens.npy", mmap_mode="r+", allow_pickle=False)
         return tokens, before.counts
     total = int(tokens_of(segments.lengths).sum())
@@ -280,7 +306,7 @@ def _begun(segments: Segments, folder: Path, dim: int) -> tuple[Any, Int64Array]
     return tokens, np.zeros(len(segments.lengths), np.int64)
 
 
-def _save(segments: Segments, folder: Path, counts: Int64Array, tokens: Any) -> None:
+def _save(segments: Segments, folder: Path, counts: Int64Array, tokens: Any, teacher: str) -> None:
     tokens.flush()
-    told = {"bank": fingerprint(segments), "counts": counts.tolist()}
+    told = {"bank": fingerprint(segments), "teacher": teacher, "counts": counts.tolist()}
     write_atomically(folder / "progress.json", json.dumps(told).encode())

@@ -75,6 +75,7 @@ def inherit(config: dict[str, Any], segments: Segments, given: argparse.Namespac
         If bank, teacher, hearing, start and configuration do not fit each other.
     """
     told = run_config(config)
+    segments.check_held_out(told.data.development)
     if min(given.limit_s, given.hear_limit_s, given.towers) <= 0:
         raise EdgelidError("--limit-s, --hear-limit-s and --towers must be above 0")
     teacher, labels = load_large(given.teacher)
@@ -92,8 +93,9 @@ def inherit(config: dict[str, Any], segments: Segments, given: argparse.Namespac
     kept = ", ".join(f"{share:.1%}" for share in basis.kept)
     print(f"{shape.width} directions have {kept} of the layers' power", flush=True)
     first = _first_layer(teacher, basis, given.towers)
-    keep_tokens(segments, labels, first, shape.width, given.hearing, given.hear_limit_s)
-    hearing = Hearing.load(given.hearing, segments)
+    whose = f"{fingerprint([teacher])} in {shape.width}"
+    keep_tokens(segments, labels, first, shape.width, given.hearing, given.hear_limit_s, whose)
+    hearing = Hearing.load(given.hearing, segments, whose)
     tts_weight = config["compact"].get("tts_weight", 0.6)
     fit_stem(trunk, told, segments, hearing, tts_weight, given.limit_s, given.output, given.towers)
     tokens = np.concatenate(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from edge.errors import EdgelidError
 from edge.frontend import FrontEndConfig
 from train.waveforms.bank import Segments
 from train.waveforms.draws import development_windows, macro_accuracy
@@ -62,6 +63,11 @@ class Judge:
             )
             for s in LENGTHS_S
         }
+        for s, (_, wanted, _) in self.windows.items():
+            if not (wanted < len(labels) - 2).any():
+                raise EdgelidError(
+                    f"the bank has no {s:g} s of development speech in the languages by one speaker"
+                )
         self._fast: Callable[..., Any] | None = None
 
     def waves(self, bank: Any, s: float) -> Any:

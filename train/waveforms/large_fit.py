@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from edge.errors import EdgelidError
+from train.config import held_out_sources
 from train.waveforms.adapters import adapt, learnt_beside
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint, load_parts, save_parts, starting_weights
+from train.waveforms.detached import halved
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import (
@@ -31,7 +35,7 @@ from train.waveforms.lessons import (
 )
 from train.waveforms.linear import Linear
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
-from train.waveforms.state import load_state, save_state, state_file
+from train.waveforms.state import Course, state_file
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
 from train.waveforms.voices import draw_voices, voice_maps, voiced
 
@@ -83,7 +87,9 @@ class _Run:
         self, config: dict[str, Any], segments: Segments, given: argparse.Namespace
     ) -> None:
         self._config, self._settings, self._given = config, config["large"], given
+        keras.utils.set_random_seed(config["seed"])
         labels = labels_of(config)
+        segments.check_held_out(held_out_sources(config, "the configuration"))
         self._front_end = large_front_end()
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         dropout = self._settings.get("dropout", 0.1)
@@ -106,11 +112,14 @@ class _Run:
                     f"{given.start} has learnt beside its matrices already: start with what that "
                     "run began with"
                 )
-            # By which `attach` knows what these belong to.
-            self._told["adapted"] = fingerprint([self._model.encoder])
-            adapt(self._model.encoder, adapters["rank"], adapters["first"], config["seed"])
+            # By which `attach` knows what these belong to: Whisper in half precision.
+            encoder = self._model.encoder
+            encoder.set_weights([halved(weight) for weight in encoder.get_weights()])
+            self._told["adapted"] = fingerprint([encoder])
+            adapt(encoder, adapters["rank"], adapters["first"], config["seed"])
         tts_weight = self._settings.get("tts_weight", 0.6)
         self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
+        self._drawer.check(labels)
         self._judge = Judge(segments, labels, given.most)
         self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
         self._constants = {
@@ -121,7 +130,7 @@ class _Run:
         self._other_voices = self._settings.get("other_voices", 0.0)
         self._maps = voice_maps(self._front_end) if self._other_voices else None
         self._clock, self._clips = Clock(given.limit_s), 0
-        self._best: dict[str, Any] | None = None
+        self._best = -math.inf  # score of what is kept
 
     def _length_s(self, turn: int) -> float:
         lengths_s = self._settings["lengths_s"]
@@ -191,31 +200,38 @@ class _Run:
             settings.get("average_decay", 0.998),
             towers=given.towers,
         )
-        begun, spent_s = load_state(given.output, stepper)
-        if begun:
-            self._best = load_parts(given.output)[1]["scores"]
-            self._clips = sum(self._size(self._length_s(turn)) for turn in range(begun))
-            self._drawer.rng = np.random.default_rng([self._config["seed"], begun])
+        course = Course(given.output, stepper, given.limit_s)
+        if course.begun:
+            self._best = course.best
+            if math.isnan(self._best):
+                self._best = select(load_parts(given.output)[1]["scores"])
+            self._clips = sum(self._size(self._length_s(turn)) for turn in range(course.begun))
+        course.best = self._best
         steps = given.steps or settings["steps"]
-        self._clock = clock = Clock(given.limit_s, spent_s)
-        for step in range(begun, steps):
-            s, size, draw = self._draw(step)
-            kept = self._drawer.rng.random((size, model.pooled)) > model.dropout
-            draw["drop"] = kept.astype(np.float32) / (1 - model.dropout)
-            share = rate_factor(clock.progress(step, steps))
-            figures = stepper.step(draw, self._constants[s], share)
-            self._clips += size
-            last = step + 1 == steps or clock.over
-            if step % given.log_every == 0 or last:
-                report(
-                    step + 1, clock, self._clips, {f"{name}{s:g}": v for name, v in figures.items()}
-                )
-            if last or clock.due(given.evaluate_every_s):
-                save_state(given.output, stepper, step + 1, clock.spent_s)
-                stepper.settle()
-                self.evaluate(step + 1)
-            if last:
-                break
+        self._clock = clock = course.clock
+        with course.kept():
+            for step in range(course.begun, steps):
+                # A run that was stopped draws what it would have drawn.
+                self._drawer.rng = np.random.default_rng([self._config["seed"], step])
+                s, size, draw = self._draw(step)
+                kept = self._drawer.rng.random((size, model.pooled)) > model.dropout
+                draw["drop"] = kept.astype(np.float32) / (1 - model.dropout)
+                share = rate_factor(clock.progress(step, steps))
+                figures = stepper.step(draw, self._constants[s], share)
+                self._clips += size
+                last = step + 1 == steps or clock.over
+                if step % given.log_every == 0 or last:
+                    told = {f"{name}{s:g}": v for name, v in figures.items()}
+                    report(step + 1, clock, self._clips, told)
+                if last or clock.due(given.evaluate_every_s):
+                    course.save()
+                    stepper.settle()
+                    self.evaluate(step + 1)
+                    course.best = self._best
+                    course.save()
+                course.save_if_due()
+                if last:
+                    break
 
     def evaluate(self, step: int) -> None:
         """Score on development speech, and keep the model: what learns little as it is now, to be
@@ -224,7 +240,7 @@ class _Run:
         score = self._judge.large(self._model, self._filters, self._front_end, self._bank)
         print(f"dev {step} {self._clock.spent_s:.0f} s", json.dumps(score), flush=True)
         adapted = "adapted" in self._told
-        if adapted or self._best is None or select(score) > select(self._best):
-            self._best = score
+        if adapted or select(score) > self._best:
+            self._best = select(score)
             told = self._told | {"steps": step, "clips": self._clips, "scores": score}
             save_parts(self._given.output, self._model.arrays(), told)

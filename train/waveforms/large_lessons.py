@@ -81,6 +81,10 @@ class LargeLessons:
             "whisper": [v.value for v in whisper.variables],
         }
 
+    def begin_at(self, step: int, seed: int) -> None:
+        """Draw as a run does at a step."""
+        self._heard.begin_at(step, seed)
+
     def draw(self, size: int) -> Draw:
         """Draw so many clips, and where in them windows begin, in tokens."""
         draw, rng = self._heard.draw(size), self._heard.rng

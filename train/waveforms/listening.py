@@ -106,6 +106,7 @@ class Listening:
         self._drawer = Drawer(
             segments, student.labels, student.seed, student.tts_weight, teaching.known
         )
+        self._drawer.check(student.labels)
         self.bank = ops.convert_to_tensor(np.asarray(segments.samples))
         self._maps = voice_maps(student.front_end)
         rooms = room_constants(segments, self._drawer, samples_of(self.frames))
@@ -117,7 +118,7 @@ class Listening:
         return self._drawer.rng
 
     def begin_at(self, step: int, seed: int) -> None:
-        """Draw as a run does that goes on at a step."""
+        """Draw as a run does at a step."""
         self._drawer.rng = np.random.default_rng((seed, step))
 
     def draw(self, size: int) -> Draw:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
+import contextlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from keras import ops
 
 from edge.errors import EdgelidError
 from edge.system.atomic import atomic_file
-from train.waveforms.stepper import Stepper
+from train.model.unreadable import UNREADABLE
+from train.waveforms.stepper import Clock, Stepper
+
+SAVE_EVERY_S = 300.0
 
 
 def state_file(checkpoint: Path) -> Path:
@@ -19,18 +24,84 @@ def state_file(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".state.npz")
 
 
-def save_state(checkpoint: Path, stepper: Stepper, step: int, spent_s: float) -> None:
-    """Write weights, moments and averages, and how far the run has come."""
+class Course:
+    """How far a run has come: kept beside its checkpoint every few minutes.
+
+    A run that was stopped, from the keyboard or otherwise, goes on from there.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        That the run writes.
+    stepper : Stepper
+        Takes over the state that is there.
+    limit_s : float
+        Length of the run, with what it had of it before.
+    every_s : float
+        After which the state is kept again.
+
+    Attributes
+    ----------
+    begun : int
+        Steps that were done before.
+    clock : Clock
+    best : float
+        Score of the checkpoint; minus infinity if there is none yet, not a number if a state of
+        older programs does not tell.
+    """
+
+    def __init__(
+        self, checkpoint: Path, stepper: Stepper, limit_s: float, every_s: float = SAVE_EVERY_S
+    ) -> None:
+        self._checkpoint, self._stepper, self._every_s = checkpoint, stepper, every_s
+        self.begun, spent_s, self.best = load_state(checkpoint, stepper)
+        self.clock, self._saved_s = Clock(limit_s, spent_s), spent_s
+        self._before = 0
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Take steps, whose state is kept if somebody stops the run from the keyboard."""
+        # Steps that do not count: what is new learns first, or a step compiles.
+        self._before = self._steps - self.begun
+        try:
+            yield
+        except KeyboardInterrupt:
+            # JAX gives the memory of a state to the step that makes the next one: amid it there
+            # is nothing to be kept.
+            with contextlib.suppress(RuntimeError):
+                self.save()
+            raise
+
+    @property
+    def _steps(self) -> int:
+        return int(self._stepper.state["step"])
+
+    def save(self) -> None:
+        """Keep the state."""
+        step = self._steps - self._before
+        save_state(self._checkpoint, self._stepper, step, self.clock.spent_s, self.best)
+        self._saved_s = self.clock.spent_s
+
+    def save_if_due(self) -> None:
+        """Keep the state if it was not for a while."""
+        if self.clock.spent_s - self._saved_s >= self._every_s:
+            self.save()
+
+
+def save_state(
+    checkpoint: Path, stepper: Stepper, step: int, spent_s: float, best: float = -math.inf
+) -> None:
+    """Write weights, moments and averages, how far the run has come, and the best score."""
     arrays = {
         f"{name}/{i}": ops.convert_to_numpy(value)
         for name, values in stepper.state.items()
         for i, value in enumerate(values if isinstance(values, list) else [values])
     }
     with atomic_file(state_file(checkpoint)) as file:
-        np.savez(file, allow_pickle=False, run=np.array([step, spent_s]), **arrays)
+        np.savez(file, allow_pickle=False, run=np.array([step, spent_s, best]), **arrays)
 
 
-def load_state(checkpoint: Path, stepper: Stepper) -> tuple[int, float]:
+def load_state(checkpoint: Path, stepper: Stepper) -> tuple[int, float, float]:
     """Take over what :func:`save_state` wrote, if there is any.
 
     Returns
@@ -38,6 +109,8 @@ def load_state(checkpoint: Path, stepper: Stepper) -> tuple[int, float]:
     step : int
     spent_s : float
         Both zero for a run that begins.
+    best : float
+        As of `Course`.
 
     Raises
     ------
@@ -46,7 +119,7 @@ def load_state(checkpoint: Path, stepper: Stepper) -> tuple[int, float]:
     """
     file = state_file(checkpoint)
     if not file.exists():
-        return 0, 0.0
+        return 0, 0.0, -math.inf
     try:
         with np.load(file, allow_pickle=False) as archive:
             state: dict[str, Any] = {}
@@ -55,13 +128,13 @@ def load_state(checkpoint: Path, stepper: Stepper) -> tuple[int, float]:
                     state[name] = [_like(v, archive[f"{name}/{i}"]) for i, v in enumerate(values)]
                 else:
                     state[name] = _like(values, archive[f"{name}/0"])
-            step, spent_s = archive["run"].tolist()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            step, spent_s, best = [*archive["run"].tolist(), math.nan][:3]
+    except UNREADABLE as error:
         raise EdgelidError(
             f"{file} is damaged or of another model: remove it to begin anew"
         ) from error
     stepper.state = state
-    return int(step), float(spent_s)
+    return int(step), float(spent_s), float(best)
 
 
 def _like(value: Any, kept: np.ndarray) -> Any:

@@ -24,8 +24,8 @@ from train.waveforms.bank import Segments
 from train.waveforms.hearing import SAVE_EVERY_S, Hearing
 from train.waveforms.lessons import unlike
 from train.waveforms.listening import Listening, Student
-from train.waveforms.state import load_state, save_state
-from train.waveforms.stepper import Clock, Stepper, rate_factor, report
+from train.waveforms.state import Course
+from train.waveforms.stepper import Stepper, rate_factor, report
 from train.waveforms.teaching import Kept
 
 BATCH = 64  # clips a step
@@ -145,16 +145,19 @@ def fit_stem(
     stepper = Stepper(
         [Stem(trunk)], loss, lambda _: RATE, WEIGHT_DECAY, AVERAGE_DECAY, towers=towers
     )
-    step, spent_s = load_state(output, stepper)
-    clock = Clock(limit_s, spent_s)
-    heard.begin_at(step, config.seed)
-    over = clock.over
-    while not over:
-        share = rate_factor(clock.progress(step, math.inf))
-        figures = stepper.step(heard.draw(BATCH), heard.constants, share)
-        step, over = step + 1, clock.over
-        if over or step % LOG_EVERY == 0:
-            report(step, clock, step * BATCH, figures)
-        if over or clock.due(SAVE_EVERY_S):
-            save_state(output, stepper, step, clock.spent_s)
+    course = Course(output, stepper, limit_s, SAVE_EVERY_S)
+    step, clock = course.begun, course.clock
+    with course.kept():
+        over = clock.over
+        while not over:
+            # A run that was stopped draws what it would have drawn.
+            heard.begin_at(step, config.seed)
+            share = rate_factor(clock.progress(step, math.inf))
+            figures = stepper.step(heard.draw(BATCH), heard.constants, share)
+            step, over = step + 1, clock.over
+            if over or step % LOG_EVERY == 0:
+                report(step, clock, step * BATCH, figures)
+            if over:
+                course.save()
+            course.save_if_due()
     stepper.settle()

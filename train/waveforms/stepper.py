@@ -241,7 +241,7 @@ class Clock:
     """
 
     def __init__(self, limit_s: float, spent_s: float = 0.0) -> None:
-        self.start, self.limit_s, self.latest_s = time.time() - spent_s, limit_s, spent_s
+        self.start, self.limit_s, self.latest_s = time.monotonic() - spent_s, limit_s, spent_s
 
     def progress(self, step: int, steps: float) -> float:
         """Share of the run that is over: of its steps or of its time, whichever is more."""
@@ -257,12 +257,12 @@ class Clock:
     @property
     def over(self) -> bool:
         """Whether the time is up."""
-        return time.time() - self.start > self.limit_s
+        return time.monotonic() - self.start > self.limit_s
 
     @property
     def spent_s(self) -> float:
         """Seconds since the start."""
-        return time.time() - self.start
+        return time.monotonic() - self.start
 
 
 def report(step: int, clock: Clock, clips: int, figures: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from keras import ops
 
 from edge.errors import EdgelidError
+from train.config import held_out_sources
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import load_parts, save_parts
 from train.waveforms.judge import Judge, select
@@ -22,7 +23,8 @@ from train.waveforms.large_lessons import FRAMES, LargeLessons
 from train.waveforms.listening import Student
 from train.waveforms.published import read_whisper
 from train.waveforms.sound import filterbank
-from train.waveforms.stepper import Clock, Stepper, rate_factor, report
+from train.waveforms.state import Course
+from train.waveforms.stepper import Stepper, rate_factor, report
 from train.waveforms.whisper_languages import WhisperLanguages
 
 LESSONS = {"frames", "languages", "posteriors"}  # of [teach.weights]
@@ -30,6 +32,8 @@ LESSONS = {"frames", "languages", "posteriors"}  # of [teach.weights]
 
 def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace) -> None:
     """Write the checkpoint of a large model that Whisper has taught.
+
+    A run that was stopped goes on.
 
     Parameters
     ----------
@@ -56,6 +60,7 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
     if weights.keys() != LESSONS:
         raise EdgelidError(f"[teach.weights] must have {', '.join(sorted(LESSONS))}")
     batch, clip_s, windows_s, steps = sizes
+    segments.check_held_out(held_out_sources(config, "the configuration"))
     arrays, told = load_parts(given.start)
     if "large/0" not in arrays or "decoder" not in told["config"]["large"]:
         raise EdgelidError(
@@ -89,27 +94,34 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
     )
     size = max(8, int(batch * given.batch_scale) // 8 * 8)
     stepper.step(lessons.draw(size), lessons.constants, 0.0)  # compiles before the clock runs
-    steps, clock, best = given.steps or steps, Clock(given.limit_s), -1.0
-    for step in range(steps):
-        progress = clock.progress(step, steps)
-        late = (progress - waits) / (1 - waits)
-        figures = stepper.step(
-            lessons.draw(size),
-            lessons.constants,
-            rate_factor(late) if late > 0 else 0.0,
-            rate_factor(progress),
-        )
-        last = step + 1 == steps or clock.over
-        if step % given.log_every == 0 or last:
-            report(step + 1, clock, (step + 1) * size, figures)
-        if last or clock.due(given.evaluate_every_s):
-            stepper.settle()
-            score = judge.large(model, filters, front_end, lessons.bank)
-            print(f"dev {step + 1} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
-            if select(score) > best:
-                best = select(score)
-                kept = {"steps": step + 1, "clips": (step + 1) * size, "scores": score}
-                kept["config"] = told["config"] | {"teach": settings}
-                save_parts(given.output, model.arrays(), told | kept)
-        if last:
-            break
+    course = Course(given.output, stepper, given.limit_s)
+    steps, clock = given.steps or steps, course.clock
+    with course.kept():
+        for step in range(course.begun, steps):
+            # A run that was stopped draws what it would have drawn.
+            lessons.begin_at(step, config["seed"])
+            progress = clock.progress(step, steps)
+            late = (progress - waits) / (1 - waits)
+            figures = stepper.step(
+                lessons.draw(size),
+                lessons.constants,
+                rate_factor(late) if late > 0 else 0.0,
+                rate_factor(progress),
+            )
+            last = step + 1 == steps or clock.over
+            if step % given.log_every == 0 or last:
+                report(step + 1, clock, (step + 1) * size, figures)
+            if last or clock.due(given.evaluate_every_s):
+                course.save()
+                stepper.settle()
+                score = judge.large(model, filters, front_end, lessons.bank)
+                print(f"dev {step + 1} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
+                if select(score) > course.best:
+                    course.best = select(score)
+                    kept = {"steps": step + 1, "clips": (step + 1) * size, "scores": score}
+                    kept["config"] = told["config"] | {"teach": settings}
+                    save_parts(given.output, model.arrays(), told | kept)
+                    course.save()
+            course.save_if_due()
+            if last:
+                break

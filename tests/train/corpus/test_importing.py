@@ -20,7 +20,7 @@ from tests.train.corpus.importers.trees import make, table
 from train.cli import main
 from train.corpus.importers import NAMES
 from train.corpus.importing import LOCK
-from train.corpus.manifest import Clip, open_manifest, read_manifest
+from train.corpus.manifest import Clip, open_manifest
 
 HEAD = "client_id\tpath\tsentence\tlocale"
 
@@ -42,7 +42,7 @@ def sound(path: Path, seconds: float) -> None:
 def imported(*arguments: object) -> list[Clip]:
     """What a command that succeeds writes."""
     assert main(["import", *map(str, arguments)]) == 0
-    return read_manifest(arguments[arguments.index("-o") + 1])  # type: ignore[arg-type]
+    return open_manifest(arguments[arguments.index("-o") + 1]).clips()  # type: ignore[arg-type]
 
 
 def left(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EdgelidError
-from train.corpus.manifest import COLUMNS, Clip, check_files, corpus_dir, read_manifest
+from train.corpus.manifest import COLUMNS, Clip, check_files, corpus_dir, open_manifest
 
 ROW = {
     "path": "de/anna/0001.opus",
@@ -44,18 +44,18 @@ def test_reads_a_row(tmp_path: Path) -> None:
         origin="somewhere",
     )
     file = write(tmp_path, ROW)
-    assert read_manifest(file) == [expected]
-    assert read_manifest(tmp_path) == [expected]
+    assert open_manifest(file).clips() == [expected]
+    assert open_manifest(tmp_path).clips() == [expected]
 
 
 def test_order_of_columns_is_free(tmp_path: Path) -> None:
     file = write(tmp_path, ROW, columns=COLUMNS[::-1])
-    assert read_manifest(file)[0].path == ROW["path"]
+    assert open_manifest(file).clips()[0].path == ROW["path"]
 
 
 def test_keeps_the_order_of_lines_and_a_lone_quote(tmp_path: Path) -> None:
     rows = [ROW | {"path": f"de/anna/{i}.opus", "origin": 'the "best'} for i in (3, 1, 2)]
-    clips = read_manifest(write(tmp_path, *rows))
+    clips = open_manifest(write(tmp_path, *rows)).clips()
     assert [clip.path[-6] for clip in clips] == ["3", "1", "2"]
     assert clips[0].origin == 'the "best'
 
@@ -63,88 +63,88 @@ def test_keeps_the_order_of_lines_and_a_lone_quote(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     file = write(tmp_path, ROW)
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    assert len(read_manifest(file)) == 1
+    assert len(open_manifest(file).clips()) == 1
 
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(EdgelidError, match=r"cannot read the manifest .*EDGELID_CORPUS"):
-        read_manifest(tmp_path / "none.tsv")
+        open_manifest(tmp_path / "none.tsv")
 
 
 def test_empty_file(tmp_path: Path) -> None:
     (tmp_path / "manifest.tsv").touch()
     with pytest.raises(EdgelidError, match="is empty"):
-        read_manifest(tmp_path)
+        open_manifest(tmp_path)
 
 
 def test_not_text(tmp_path: Path) -> None:
     (tmp_path / "manifest.tsv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(EdgelidError, match="not UTF-8 text"):
-        read_manifest(tmp_path)
+        open_manifest(tmp_path)
 
 
 def test_missing_column(tmp_path: Path) -> None:
     columns = tuple(name for name in COLUMNS if name != "kind")
     with pytest.raises(EdgelidError, match="lacks the column kind"):
-        read_manifest(write(tmp_path, ROW, columns=columns))
+        open_manifest(write(tmp_path, ROW, columns=columns))
 
 
 def test_unknown_column(tmp_path: Path) -> None:
     file = write(tmp_path, ROW | {"mood": "good"}, columns=(*COLUMNS, "mood"))
     with pytest.raises(EdgelidError, match="unknown column mood"):
-        read_manifest(file)
+        open_manifest(file)
 
 
 def test_column_twice(tmp_path: Path) -> None:
     with pytest.raises(EdgelidError, match="a column twice"):
-        read_manifest(write(tmp_path, ROW, columns=(*COLUMNS, "path")))
+        open_manifest(write(tmp_path, ROW, columns=(*COLUMNS, "path")))
 
 
 def test_short_line(tmp_path: Path) -> None:
     file = write(tmp_path, ROW)
     file.write_text(file.read_text() + "de/anna/0002.opus\tde\n")
     with pytest.raises(EdgelidError, match="line 3: 2 fields"):
-        read_manifest(file)
+        open_manifest(file)
 
 
 @pytest.mark.parametrize("seconds", ["", "long", "0", "-1", "nan", "inf"])
 def test_bad_number(tmp_path: Path, seconds: str) -> None:
     with pytest.raises(EdgelidError, match=r"line 2: seconds is .* above zero"):
-        read_manifest(write(tmp_path, ROW | {"seconds": seconds}))
+        open_manifest(write(tmp_path, ROW | {"seconds": seconds}))
 
 
 @pytest.mark.parametrize("name", ["split", "target", "kind"])
 def test_bad_choice(tmp_path: Path, name: str) -> None:
     with pytest.raises(EdgelidError, match=f"line 2: {name} is 'perhaps'"):
-        read_manifest(write(tmp_path, ROW | {name: "perhaps"}))
+        open_manifest(write(tmp_path, ROW | {name: "perhaps"}))
 
 
 @pytest.mark.parametrize("name", ["path", "language", "speaker", "source"])
 def test_empty_field(tmp_path: Path, name: str) -> None:
     with pytest.raises(EdgelidError, match=f"line 2: {name} is empty"):
-        read_manifest(write(tmp_path, ROW | {name: ""}))
+        open_manifest(write(tmp_path, ROW | {name: ""}))
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "de/../../secret.opus"])
 def test_path_out_of_the_corpus(tmp_path: Path, path: str) -> None:
     with pytest.raises(EdgelidError, match="out of the folder"):
-        read_manifest(write(tmp_path, ROW | {"path": path}))
+        open_manifest(write(tmp_path, ROW | {"path": path}))
 
 
 def test_path_twice(tmp_path: Path) -> None:
     with pytest.raises(EdgelidError, match=r"lists de/anna/0001\.opus twice"):
-        read_manifest(write(tmp_path, ROW, ROW))
+        open_manifest(write(tmp_path, ROW, ROW))
 
 
 def test_speaker_in_two_splits(tmp_path: Path) -> None:
     other = ROW | {"path": "de/anna/0002.opus", "split": "test"}
     with pytest.raises(EdgelidError, match="speaker anna in train and in test"):
-        read_manifest(write(tmp_path, ROW, other))
+        open_manifest(write(tmp_path, ROW, other))
 
 
 def test_check_files_names_the_first_and_the_count(tmp_path: Path) -> None:
     rows = [ROW | {"path": f"{i}.opus"} for i in range(4)]
-    clips = read_manifest(write(tmp_path, *rows))
+    clips = open_manifest(write(tmp_path, *rows)).clips()
     for name in ("0.opus", "2.opus"):
         (tmp_path / name).touch()
     with pytest.raises(EdgelidError, match=r"1\.opus is not in .*missing: 2\)"):

@@ -19,7 +19,7 @@ from train.corpus.manifest import (
     Clip,
     check_files,
     corpus_dir,
-    read_manifest,
+    open_manifest,
 )
 from train.features.noise import read_noise
 from train.fit.training_data import check_sources, divide
@@ -42,7 +42,7 @@ def corpus() -> Path:
 
 @pytest.fixture(scope="module")
 def clips(corpus: Path) -> list[Clip]:
-    return read_manifest(corpus)
+    return open_manifest(corpus).clips()
 
 
 def test_files_are_there(corpus: Path, clips: list[Clip]) -> None:

@@ -23,7 +23,7 @@ from edge.opinion.expert import ExpertFile
 from tests.conftest import Conversion
 from tests.synthetic import DEVELOPMENT
 from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
-from train.corpus.manifest import open_manifest, read_manifest, write_parquet
+from train.corpus.manifest import open_manifest, write_parquet
 from train.evaluation.conditions import CLEAN, find_sounds
 from train.evaluation.evaluate import Evaluation, evaluate_model
 from train.evaluation.html_report import page
@@ -37,7 +37,7 @@ LABELS = ("de", "en", "other", "nonspeech")
 
 @pytest.fixture(scope="module")
 def test_cuts(tiny_corpus: Path) -> list[Cut]:
-    clips = [clip for clip in read_manifest(tiny_corpus) if clip.split == "test"]
+    clips = [clip for clip in open_manifest(tiny_corpus).clips() if clip.split == "test"]
     return cuts(clips, duration_s=10.0, seed=SEED)
 
 

@@ -18,7 +18,7 @@ from edge.model.interpreter import open_graphs
 from edge.model.modelfile import NONSPEECH, read_model
 from tests.conftest import Conversion
 from train.corpus.cuts import SEED, Cut, cuts, load_cut, read_audio
-from train.corpus.manifest import read_manifest
+from train.corpus.manifest import open_manifest
 from train.evaluation.conditions import disturb, find_sounds
 from train.evaluation.inference import (
     Scorer,
@@ -44,7 +44,7 @@ def setup(tiny_conversion: Conversion, tiny_corpus: Path) -> Setup:
 
 
 def some_cuts(corpus: Path) -> list[Cut]:
-    clips = [clip for clip in read_manifest(corpus) if clip.split == "test"]
+    clips = [clip for clip in open_manifest(corpus).clips() if clip.split == "test"]
     return [cut for d in (1.0, 3.0, 10.0) for cut in cuts(clips, duration_s=d, seed=SEED)]
 
 
@@ -78,7 +78,7 @@ def test_windows_of_noise(setup: Setup) -> None:
 
 
 def test_a_stream_is_followed_to_its_end(setup: Setup) -> None:
-    clips = tuple(clip for clip in read_manifest(setup.corpus) if clip.split == "test")
+    clips = tuple(clip for clip in open_manifest(setup.corpus).clips() if clip.split == "test")
     folder = setup.corpus.parent / "noise"
     noises = tuple(read_noise(folder, "test"))
     truth, (changes, segments) = Scorer(setup).stream(StreamRecipe(clips, noises, 20.0, 5))

@@ -30,11 +30,26 @@ def test_hiss_is_as_loud_at_any_level() -> None:
 def test_accuracy() -> None:
     pieces = [Piece(language, "", np.zeros(0, np.float32)) for language in ("de", "de", "en")]
     heard = [np.array(p) for p in ([0.9, 0.05, 0.05], [0.4, 0.1, 0.5], [0.6, 0.3, 0.1])]
-    told = accuracy(pieces, heard, ["de", "en", "nonspeech"])
+    told = accuracy(pieces, heard, ["de", "en", "nonspeech"], ["de", "en"])
     assert told == {
         "languages": pytest.approx(2 / 3, abs=1e-4),
         "open": pytest.approx(1 / 3, abs=1e-4),
     }
+
+
+def test_languages_that_nobody_speaks_can_be_answered() -> None:
+    pieces = [Piece("de", "", np.zeros(0, np.float32))] * 2
+    heard = [np.array(p) for p in ([0.4, 0.5, 0.1], [0.4, 0.1, 0.5])]
+    told = accuracy(pieces, heard, ["de", "en", "nonspeech"], ["de", "en"])
+    assert told == {"languages": 0.5, "open": 0.0}
+
+
+def test_what_is_held_out_is_no_test_speech(
+    tiny_corpus: Path, tiny_toml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--corpus", str(tiny_corpus), "--held-out", str(tiny_toml), "--split", "test"]
+    assert main(arguments) == 1
+    assert "give it with --split dev" in capsys.readouterr().err
 
 
 def test_noise_that_is_taken_for_speech() -> None:

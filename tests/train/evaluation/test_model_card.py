@@ -58,6 +58,19 @@ def test_what_newer_reports_have() -> None:
     assert any(line.startswith("- large alone, at ") for line in found)
 
 
+def test_what_a_report_may_lack() -> None:
+    report = json.loads((ROOT / "docs/results/edgelid-9-test.json").read_text())
+    whole = list(tables(report))
+    del report["open_set"], report["noise"]
+    longest = list(report["durations"])[-1]
+    del report["durations"][longest]["languages"]["by_language"]["it"]
+    found = list(tables(report))
+    lacking = [line for line in whole if line not in found]
+    assert len(lacking) == 4  # two of strangers, one of noise, one of languages
+    (row,) = [line for line in found if line not in whole]
+    assert row.startswith(f"| {longest} s | ") and row.count(" – ") == 1
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"durations": {"3": 1}}'])
 def test_what_is_no_report(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "report.json"

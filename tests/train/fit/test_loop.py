@@ -22,7 +22,7 @@ from edge.errors import EdgelidError
 from tests.synthetic import DEVELOPMENT, speech, write_audio, write_table
 from train.cli import main
 from train.config import RunConfig
-from train.corpus.manifest import COLUMNS, read_manifest
+from train.corpus.manifest import COLUMNS, open_manifest
 from train.features.cache import prepare
 from train.fit.development import DevelopmentSet
 from train.fit.distillation import UNITS
@@ -325,7 +325,7 @@ def test_a_language_of_one_speaker(
 
 def write_teacher(path: Path, corpus: Path, seed: int, scale: float = 1.0) -> Path:
     """What ``python -m train.fit.teacher`` writes, with embeddings of nothing."""
-    clips = [clip for clip in read_manifest(corpus) if clip.split == "train"]
+    clips = [clip for clip in open_manifest(corpus).clips() if clip.split == "train"]
     lengths = [clip_frames(clip) for clip in clips]
     np.savez(
         path,

@@ -17,7 +17,7 @@ from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from tests.synthetic import rows_of
 from train.config import LANGUAGES
-from train.corpus.manifest import Clip, read_manifest
+from train.corpus.manifest import Clip, open_manifest
 from train.fit.distillation import Teacher
 from train.fit.teacher import (
     BATCH_FRAMES,
@@ -323,7 +323,7 @@ def test_the_command(
 ) -> None:
     output = tmp_path / "a" / "teacher.npz"
     assert run(tiny_corpus, output) == 0
-    clips = [c for c in read_manifest(tiny_corpus) if c.split == "train"]
+    clips = [c for c in open_manifest(tiny_corpus).clips() if c.split == "train"]
     frames = sum(clip_frames(c) for c in clips)
     line = capsys.readouterr().out
     assert line.startswith(f"{output}: {len(clips)} clips, {frames} frames, 9")
@@ -349,7 +349,7 @@ def test_interrupted(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    batches = batches_of(c for c in read_manifest(tiny_corpus) if c.split == "train")
+    batches = batches_of(c for c in open_manifest(tiny_corpus).clips() if c.split == "train")
     assert len(batches) >= 2
     pieces = sum(len(batch.pieces) for batch in batches)
     encoded: list[Float32Array] = []

@@ -17,7 +17,7 @@ import soundfile
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from train.corpus.cuts import read_audio
-from train.corpus.manifest import check_files, read_manifest
+from train.corpus.manifest import check_files, open_manifest
 from train.synthesis import kokoro, speech
 from train.synthesis.speech import ENGINES, Engine, main, make_corpus
 
@@ -71,7 +71,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_corpus(texts: Path, tmp_path: Path, spoken: list[tuple[str, str]]) -> None:
     output = tmp_path / "a" / "corpus"
     line = make(texts, output)
-    clips = read_manifest(output)
+    clips = open_manifest(output).clips()
     check_files(clips, output)
     minutes = sum(clip.duration_s for clip in clips) / 60
     assert line == f"{output}: 10 clips, {minutes:.1f} minutes of tone"
@@ -149,7 +149,7 @@ def test_engines_share_a_corpus(
     monkeypatch.setitem(speech.ENGINES, "buzz", lambda _: other)  # type: ignore[index]
     for engine in ("tone", "buzz", "tone"):
         make(texts, tmp_path, clips=2, engine=engine)
-    clips = read_manifest(tmp_path)
+    clips = open_manifest(tmp_path).clips()
     assert Counter(clip.source for clip in clips) == {"tone-synthetic": 5, "buzz-synthetic": 2}
     assert Counter(clip.licence for clip in clips) == {"CC0-1.0": 5, "MIT": 2}
 
@@ -272,7 +272,7 @@ def test_espeak_in_processes(texts: Path, tmp_path: Path) -> None:
     command += ["--texts", str(texts), "--output", str(tmp_path / "corpus"), "--workers", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    clips = read_manifest(tmp_path / "corpus")
+    clips = open_manifest(tmp_path / "corpus").clips()
     assert [clip.language for clip in clips] == [
         code for code in speech.ESPEAK_VOICES if code in speech.TARGETS
     ]
@@ -288,7 +288,7 @@ def test_espeak_in_processes(texts: Path, tmp_path: Path) -> None:
 )
 def test_pico(texts: Path, tmp_path: Path) -> None:
     make(texts, tmp_path / "corpus", clips=1, engine="pico")
-    clips = read_manifest(tmp_path / "corpus")
+    clips = open_manifest(tmp_path / "corpus").clips()
     assert sorted(clip.language for clip in clips) == sorted(speech.PICO_VOICES)
     assert min(clip.duration_s for clip in clips) > 1
     assert len(os.listdir(tmp_path / "corpus")) == len(clips) + 2

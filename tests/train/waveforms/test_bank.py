@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from edge.errors import EdgelidError
+from train.corpus.manifest import COLUMNS
 from train.waveforms.bank import (
     DEVELOPMENT,
     NOISE,
@@ -16,6 +21,7 @@ from train.waveforms.bank import (
     TRAIN,
     Entry,
     Segments,
+    check_parts,
     decode,
     decode_bank,
     entries_of,
@@ -70,6 +76,89 @@ def test_parts_hold_what_was_put_in(entries: list[Entry], tmp_path: Path) -> Non
     assert found == entries
 
 
+def test_parts_of_an_older_bank_go(entries: list[Entry], tmp_path: Path) -> None:
+    write_bank(entries * 2, tmp_path, part_bytes=50_000)
+    write_bank(entries, tmp_path, part_bytes=50_000)
+    files = sorted(tmp_path.iterdir())
+    check_parts(files)
+    assert [e for part in files for e in read_part(part)] == entries
+
+
+def test_parts_of_a_bank_that_was_not_finished_are_refused(
+    entries: list[Entry], tmp_path: Path
+) -> None:
+    def stopped() -> Iterator[Entry]:
+        yield from entries
+        raise KeyboardInterrupt
+
+    write_bank(entries * 2, tmp_path, part_bytes=50_000)
+    with pytest.raises(KeyboardInterrupt):
+        write_bank(stopped(), tmp_path, part_bytes=50_000)
+    with pytest.raises(EdgelidError, match="are of several banks"):
+        decode_bank(sorted(tmp_path.iterdir()), workers=1)
+
+
+@pytest.mark.parametrize("lacking", [0, 1, -1])
+def test_a_bank_that_lacks_a_part_is_refused(
+    lacking: int, entries: list[Entry], tmp_path: Path
+) -> None:
+    count = write_bank(entries, tmp_path, part_bytes=50_000)
+    sorted(tmp_path.iterdir())[lacking].unlink()
+    with pytest.raises(EdgelidError, match=f"there are {count - 1} parts in"):
+        check_parts(sorted(tmp_path.iterdir()))
+
+
+def test_parts_without_the_name_of_a_bank_are_taken(entries: list[Entry], tmp_path: Path) -> None:
+    write_bank(entries, tmp_path)
+    (file,) = tmp_path.iterdir()
+    with np.load(file) as archive:
+        kept = {name: archive[name] for name in ("rows", "sizes", "sound")}
+    np.savez(file, **kept)
+    np.savez(tmp_path / "part-01.npz", **kept)
+    files = sorted(tmp_path.iterdir())
+    check_parts(files)
+    assert [e for part in files for e in read_part(part)] == entries * 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "rows"])
+def test_damaged_parts_are_one_sentence(damage: str, entries: list[Entry], tmp_path: Path) -> None:
+    file = tmp_path / "part-00.npz"
+    write_bank(entries, tmp_path)
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-1000])
+    elif damage == "other":
+        file.write_bytes(b"nothing")
+    else:
+        np.savez(file, rows="[[1, 2]]", sizes=np.array([1]), sound=np.zeros(1, np.uint8))
+    with pytest.raises(EdgelidError, match=r"part-00.npz is no part of a bank, or is damaged"):
+        decode_bank([file], workers=1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (Entry(TRAIN, "de", "attic", "p1", "human", b"no sound"), "of p1 from attic is damaged"),
+        (Entry(NOISE, "", "", "", "rain", b""), r"\(noise\) is damaged"),
+        (Entry(ROOM, "", "", "", "real", encoded(np.zeros(0))), r"\(room\) is damaged"),
+    ],
+)
+def test_a_damaged_recording_is_named(
+    entry: Entry, words: str, entries: list[Entry], tmp_path: Path
+) -> None:
+    write_bank([*entries[:2], entry], tmp_path)
+    with pytest.raises(EdgelidError, match=words):
+        decode_bank(sorted(tmp_path.iterdir()), workers=1)
+
+
+def test_a_bank_that_is_too_long_is_refused(
+    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bank(entries, tmp_path)
+    monkeypatch.setattr("train.waveforms.bank.MOST_SAMPLES", 10 * RATE)
+    with pytest.raises(EdgelidError, match="at most 0 hours"):
+        decode_bank(sorted(tmp_path.iterdir()), workers=1)
+
+
 def test_the_speech_of_a_speaker_lies_together(segments: Segments) -> None:
     plain = {
         (r["role"], r["language"], r["speaker"]): n / RATE
@@ -79,6 +168,55 @@ def test_the_speech_of_a_speaker_lies_together(segments: Segments) -> None:
     assert plain[TRAIN, "de", "p0"] == pytest.approx(3.0, abs=0.05)
     assert plain[TRAIN, "de", "p1"] == pytest.approx(3.0, abs=0.05)
     assert plain[DEVELOPMENT, "en", "s"] == pytest.approx(2.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": None},
+        {"rows": [{}]},
+        {"lengths": [5]},
+        {"starts": [-1]},
+        {"starts": [10**9]},
+        {"lengths": ["all"]},
+        [],
+    ],
+)
+def test_a_table_that_does_not_fit_the_samples_is_refused(change: Any, tmp_path: Path) -> None:
+    row = dict.fromkeys(("role", "language", "source", "speaker", "kind", "coded"), "")
+    Segments(np.zeros(4, np.int16), np.array([0]), np.array([4]), [row]).save(tmp_path)
+    file = tmp_path / "segments.json"
+    assert len(Segments.load(tmp_path).rows) == 1
+    told = json.loads(file.read_text())
+    if isinstance(change, dict):
+        told |= change
+        told = {name: value for name, value in told.items() if value is not None}
+    else:
+        told = change
+    file.write_text(json.dumps(told))
+    with pytest.raises(EdgelidError, match="there is no decoded bank in"):
+        Segments.load(tmp_path)
+
+
+def test_samples_without_their_table_are_no_bank(
+    segments: Segments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segments.save(tmp_path)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        segments.save(tmp_path)
+    with pytest.raises(EdgelidError, match="there is no decoded bank in"):
+        Segments.load(tmp_path)
+
+
+def test_what_is_held_out_is_not_trained_on(segments: Segments) -> None:
+    segments.check_held_out({"en": ["cellar"], "sv": ["cellar"], "xx": ["attic"]})
+    with pytest.raises(EdgelidError, match="the bank has attic in sv to train on"):
+        segments.check_held_out({"sv": ["cellar", "attic"]})
 
 
 def test_codecs_are_for_training_alone(segments: Segments) -> None:
@@ -134,6 +272,26 @@ def test_draws_stay_within_their_segments(segments: Segments) -> None:
     assert all(segments.rows[i]["role"] in (TRAIN, NOISE) for i in at)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("language", "de", "the bank has no speech in de to train on"),
+        ("language", "sv", "the bank has no speech in another language to train on"),
+        ("role", NOISE, "the bank has no noise without voices to train on"),
+    ],
+)
+def test_a_bank_without_a_class_is_refused(
+    column: str, value: str, words: str, segments: Segments
+) -> None:
+    labels = ["de", "en", "other", "nonspeech"]
+    Drawer(segments, labels, seed=1).check(labels)
+    kept = np.array([row[column] != value for row in segments.rows])
+    rows = [row for row in segments.rows if row[column] != value]
+    less = Segments(segments.samples, segments.starts[kept], segments.lengths[kept], rows)
+    with pytest.raises(EdgelidError, match=words):
+        Drawer(less, labels, seed=1).check(labels)
+
+
 def test_equal_seeds_draw_the_same(segments: Segments) -> None:
     one, other = (
         Drawer(segments, ["de", "en", "other", "nonspeech"], seed=4).batch(8, RATE, 98, 64)
@@ -158,7 +316,60 @@ def test_a_corpus_becomes_entries(tiny_corpus: Path) -> None:
     assert {e.source for e in found if e.role == DEVELOPMENT and e.language == "de"} == {"attic"}
     speakers = {role: {e.speaker for e in found if e.role == role} for role in (TRAIN, DEVELOPMENT)}
     assert not speakers[TRAIN] & speakers[DEVELOPMENT]
-    # Another corpus brings more speech, and no noise.
-    more = [e.role for e in entries_of(tiny_corpus, held, tiny_corpus.parent, [tiny_corpus])]
-    for role, times in ((TRAIN, 2), (DEVELOPMENT, 2), (NOISE, 1), (ROOM, 1)):
-        assert more.count(role) == times * roles.count(role)
+
+
+def another_corpus(folder: Path, *clips: tuple[str, str, str, str]) -> Path:
+    """With a clip of each (speaker, language, split, source), and one to train on."""
+    rows: list[Sequence[str]] = [COLUMNS]
+    for i, (speaker, language, split, source) in enumerate(
+        [*clips, ("new", "de", "train", "barn")]
+    ):
+        path = f"more/{i}.flac"
+        rows.append([path, language, split, "yes", speaker, source, "human", "1.0", "CC0", ""])
+        (folder / "more").mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(encoded(tone(300, 1.0)))
+    (folder / "manifest.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    return folder
+
+
+def test_another_corpus_brings_more_speech_and_no_noise(tiny_corpus: Path, tmp_path: Path) -> None:
+    held = {"de": ["attic"]}
+    more = another_corpus(tmp_path, ("d", "de", "train", "attic"))
+    roles, both = (
+        [e.role for e in entries_of(tiny_corpus, held, tiny_corpus.parent, also)]
+        for also in ((), [more])
+    )
+    for role, added in ((TRAIN, 1), (DEVELOPMENT, 1), (NOISE, 0), (ROOM, 0)):
+        assert both.count(role) == roles.count(role) + added
+
+
+def test_who_is_held_out_in_one_corpus_is_in_no_other_trained_on(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    held = {"de": ["attic"]}
+    more = another_corpus(tmp_path, ("attic-de-0", "de", "train", "barn"))
+    for corpora in ((tiny_corpus, more), (more, tiny_corpus)):
+        found = list(entries_of(corpora[0], held, tiny_corpus.parent, corpora[1:]))
+        roles = {e.role for e in found if e.speaker == "attic-de-0"}
+        assert roles == {DEVELOPMENT}
+        assert {e.role for e in found if e.speaker == "new"} == {TRAIN}
+
+
+@pytest.mark.parametrize(
+    ("clip", "held", "words"),
+    [
+        (("home-en-0", "en", "test", "barn"), {}, "is in train in one corpus and in test"),
+        (("field-en-0", "en", "train", "barn"), {}, "is in test in one corpus and in train"),
+        (("x", "de", "train", "barn"), {"de": ["atic"]}, "no training clips in de from atic"),
+    ],
+)
+def test_corpora_that_cannot_be_divided_are_refused(
+    clip: tuple[str, str, str, str],
+    held: dict[str, list[str]],
+    words: str,
+    tiny_corpus: Path,
+    tmp_path: Path,
+) -> None:
+    more = another_corpus(tmp_path, clip)
+    with pytest.raises(EdgelidError, match=words):
+        list(entries_of(tiny_corpus, held, tiny_corpus.parent, [more]))

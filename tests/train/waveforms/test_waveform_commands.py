@@ -20,6 +20,8 @@ import train.waveforms.compact_fit, train.waveforms.large_fit, train.waveforms.b
 import train.waveforms.teach
 """
 
+COURSE = ["{0}/none.toml", "--bank", "{0}", "--start", "{0}/s.npz", "--output", "{0}/l.npz"]
+
 
 def said(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["train.waveforms", *arguments])
@@ -35,6 +37,10 @@ def said(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
         (["pack", "{0}/none.toml", "--corpus", "{0}", "--output", "{0}/p"], "cannot read"),
         (["pack", "{0}/bad.toml", "--corpus", "{0}", "--output", "{0}/p"], "is not valid TOML"),
         (["large", "{0}/none.toml", "--bank", "{0}", "--output", "{0}/l.npz"], "give --start"),
+        (["large", *COURSE, "--limit-s", "0"], "--limit-s must be above 0"),
+        (["large", *COURSE, "--batch-scale", "nan"], "--batch-scale must be above 0"),
+        (["compact", *COURSE, "--teacher", "{0}", "--steps", "0"], "--steps must be at least 1"),
+        (["teach", *COURSE, "--weights", "{0}", "--log-every", "0"], "--log-every must be at"),
         (
             ["average", *["{0}/a.npz"] * 2, "--share", "1", "2", "--output", "{0}/c.npz"],
             "as many numbers as there are",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,10 @@ from train.model.checkpoint import (
     weights_of,
 )
 from train.waveforms.bank import TRAIN, Segments, decode_bank, entries_of, write_bank
-from train.waveforms.checkpoint import is_large, load_parts, save_parts
+from train.waveforms.checkpoint import is_large, load_parts, save_parts, starting_weights
 from train.waveforms.decoder import DecoderShape
-from train.waveforms.hearing import Hearing, hear, inside, token_places
+from train.waveforms.hearing import Hearing, fingerprint, hear, inside, token_places
+from train.waveforms.judge import Judge
 from train.waveforms.large import Large, large_front_end, load_large
 from train.waveforms.listening import Listening, Student
 from train.waveforms.sound import filterbank, log_mel
@@ -143,6 +146,70 @@ def test_parts_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not is_large(tmp_path / "y.npz")
 
 
+def four_parts(file: Path, value: float, count: int = 4) -> dict[str, np.ndarray]:
+    """Of a checkpoint in which all numbers are the same."""
+    arrays = {f"large/{i}": np.full(30, value, np.float32) for i in range(count)}
+    save_parts(file, arrays, {"config": {"data": {"languages": ["de"]}}})
+    return arrays
+
+
+def test_a_smaller_checkpoint_leaves_nothing_of_a_larger_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.waveforms.checkpoint.PART_BYTES", 100)
+    four_parts(tmp_path / "x.npz", 1.0)
+    np.savez(tmp_path / "x-y-3.npz", of="another")
+    few = four_parts(tmp_path / "x.npz", 2.0, 2)
+    names = {"x-0.npz", "x-1.npz", "x-y-3.npz"}
+    assert {file.name for file in tmp_path.iterdir()} == names
+    assert load_parts(tmp_path / "x.npz")[0].keys() == few.keys()
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_lost_part_is_noticed(lost: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.waveforms.checkpoint.PART_BYTES", 100)
+    four_parts(tmp_path / "x.npz", 1.0)
+    (tmp_path / f"x-{lost}.npz").unlink()
+    with pytest.raises(EdgelidError, match=f"x-{lost}.npz is missing: the checkpoint has 4 parts"):
+        load_parts(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_parts_of_two_checkpoints_are_refused(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.waveforms.checkpoint.PART_BYTES", 100)
+    four_parts(tmp_path / "x.npz", 1.0)
+    four_parts(tmp_path / "y.npz", 2.0)
+    (tmp_path / f"y-{number}.npz").replace(tmp_path / f"x-{number}.npz")
+    with pytest.raises(EdgelidError, match="is of another checkpoint than"):
+        load_parts(tmp_path / "x.npz")
+
+
+def test_parts_without_a_count_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those that are shipped."""
+    monkeypatch.setattr("train.waveforms.checkpoint.PART_BYTES", 100)
+    arrays = four_parts(tmp_path / "x.npz", 1.0)
+    for file in tmp_path.iterdir():
+        with np.load(file) as archive:
+            kept = {name: archive[name] for name in archive.files if name != "set"}
+        if "description" in kept:
+            told = json.loads(str(kept["description"]))
+            del told["parts"]
+            kept["description"] = np.array(json.dumps(told))
+        np.savez(file, **kept)
+    assert load_parts(tmp_path / "x.npz")[0].keys() == arrays.keys()
+
+
+@pytest.mark.parametrize("data", [None, b"", b"nothing", b"PK\x03\x04 nothing"])
+def test_there_must_be_weights_to_begin_with(data: bytes | None, tmp_path: Path) -> None:
+    start = tmp_path / "start.npz"
+    if data is not None:
+        start.write_bytes(data)
+    with pytest.raises(EdgelidError, match="is not there, or is neither a checkpoint of the large"):
+        starting_weights(start)
+
+
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 nothing", b"\0" * 100])
 def test_damaged_parts_are_one_sentence(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x-0.npz").write_bytes(data)
@@ -233,6 +300,9 @@ def test_large_becomes_a_model_file(large: Path, tiny_corpus: Path, tmp_path: Pa
     [
         ([], "takes whole windows: add --mode window"),
         (["--mode", "window", "--type", "float32"], "weights of 8 or 4 bits: give another --type"),
+        (["--mode", "window", "--windows", "3"], "leave out --windows"),
+        (["--mode", "window", "--hop-ms", "500"], "leave out --hop-ms"),
+        (["--mode", "window", "--representative", "nowhere"], "leave out --representative"),
         (
             ["--mode", "window", "--type", "int4", "--representative", "nowhere"],
             "no audio files to quantise with",
@@ -344,6 +414,33 @@ def test_a_hearing_of_another_bank_is_refused(bank: Segments, tmp_path: Path) ->
     (tmp_path / "progress.json").write_text('{"bank": "1/1/1", "counts": [4]}')
     with pytest.raises(EdgelidError, match="another bank"):
         Hearing.load(tmp_path, bank)
+
+
+def test_a_hearing_knows_its_teacher(bank: Segments, tmp_path: Path) -> None:
+    told = {"bank": fingerprint(bank), "counts": [4]}
+    np.save(tmp_path / "tokens.npy", np.zeros((4, 2), np.float16))
+    file = tmp_path / "progress.json"
+    file.write_text(json.dumps(told))
+    Hearing.load(tmp_path, bank, "anybody")
+    file.write_text(json.dumps(told | {"teacher": "one"}))
+    Hearing.load(tmp_path, bank, "one")
+    with pytest.raises(EdgelidError, match="was heard by another teacher"):
+        Hearing.load(tmp_path, bank, "two")
+
+
+def test_a_hearing_is_of_one_teacher(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path
+) -> None:
+    from train.waveforms.compact_fit import fit_compact
+
+    arrays, told = load_parts(large)
+    other = tmp_path / "other.npz"
+    save_parts(other, arrays | {"large/0": arrays["large/0"] * 1.1}, told)
+    with pytest.raises(EdgelidError, match="was heard by another teacher"):
+        hear(bank, other, hearing, "float32", 1e9)
+    given = options(teacher=other, hearing=hearing, output=tmp_path / "compact.npz")
+    with pytest.raises(EdgelidError, match="was heard by another teacher"):
+        fit_compact(compact_config(), bank, given)
 
 
 def test_tokens_follow_what_is_played() -> None:
@@ -521,6 +618,32 @@ def test_what_is_new_learns_first_and_as_fast_whatever_the_batch(
         assert all_learn[0] > 0 and all_learn[1] is None
 
 
+def test_a_run_begins_with_a_model_of_its_own_network(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path
+) -> None:
+    from train.waveforms.compact_fit import fit_compact, run_config
+
+    told, start = run_config(compact_config()), tmp_path / "start.npz"
+    given = options(teacher=large, hearing=hearing, start=start, output=tmp_path / "compact.npz")
+    # As the last one of a run that goes on.
+    Checkpoint(told, 1, {}, {"weights/0": np.zeros(1)}).save(start)
+    with pytest.raises(EdgelidError, match="holds no finished model"):
+        fit_compact(compact_config(), bank, given)
+    other = replace(told, model=replace(told.model, embedding=8))
+    Checkpoint(other, 1, {}, weights_of(*build_model(other))).save(start)
+    with pytest.raises(EdgelidError, match="has another network than the configuration"):
+        fit_compact(compact_config(), bank, given)
+
+
+def test_a_model_is_judged_by_what_is_held_out(bank: Segments) -> None:
+    labels = ["de", "en", "other", "nonspeech"]
+    kept = np.array([row["role"] == TRAIN for row in bank.rows])
+    rows = [row for row in bank.rows if row["role"] == TRAIN]
+    less = Segments(bank.samples, bank.starts[kept], bank.lengths[kept], rows)
+    with pytest.raises(EdgelidError, match="has no 1 s of development speech"):
+        Judge(less, labels, 2)
+
+
 def test_who_does_not_speak_of_languages_cannot_teach_it(
     large: Path, bank: Segments, hearing: Path, tmp_path: Path
 ) -> None:
@@ -589,10 +712,15 @@ def test_whisper_teaches_the_large_model(
         )
         assert any(not np.array_equal(x, y) for x, y in both) == learns, name
 
+    # It goes on.
+    teach(teach_config(), bank, options(**vars(given) | {"steps": 13}))
+    said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("step")]
+    assert [line.split()[1] for line in said] == ["13"]
+
     still = teach_config()
     still["teach"] |= {"encoder_rate": 0.0, "steps": 2}
-    teach(still, bank, given)
-    after, _ = load_large(tmp_path / "taught.npz")
+    teach(still, bank, options(**vars(given) | {"output": tmp_path / "still.npz"}))
+    after, _ = load_large(tmp_path / "still.npz")
     for x, y in zip(after.encoder.get_weights(), begun.encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(x, y)
     assert not np.array_equal(after.said.get_weights(), begun.said.get_weights())
@@ -686,6 +814,34 @@ def test_large_gets_a_decoder(
     )
 
 
+@pytest.mark.parametrize("command", ["compact", "large", "teach", "graft", "inherit"])
+def test_what_the_configuration_holds_out_is_not_trained_on(command: str, bank: Segments) -> None:
+    """Though the bank was packed with another one."""
+    from train.waveforms.compact_fit import fit_compact
+    from train.waveforms.graft import graft_decoder
+    from train.waveforms.inherit import inherit
+    from train.waveforms.large_fit import fit_large
+    from train.waveforms.teach import teach
+
+    config = {
+        "compact": compact_config,
+        "inherit": compact_config,
+        "large": graft_config,
+        "graft": graft_config,
+        "teach": teach_config,
+    }[command]()
+    config["data"]["development"] = {"en": ["home"]}
+    run = {
+        "compact": fit_compact,
+        "inherit": inherit,
+        "large": fit_large,
+        "graft": graft_decoder,
+        "teach": teach,
+    }[command]
+    with pytest.raises(EdgelidError, match="the bank has home in en to train on"):
+        run(config, bank, options())
+
+
 def whispers_own(folder: Path) -> tuple[Path, Path]:
     """Weights of a tiny Whisper, and its encoder alone."""
     from train.waveforms.published import read_encoder
@@ -756,6 +912,10 @@ def test_an_encoder_gets_a_head_and_a_decoder(
         np.testing.assert_allclose(a, b, atol=2e-3)
     with pytest.raises(EdgelidError, match="of other models, or of another bank"):
         graft_decoder(config | {"seed": 2}, bank, given)
+    for name, value in (("OTHER_VOICES", 0.1), ("WINDOWS", {1.0: 64})):
+        with monkeypatch.context() as patch, pytest.raises(EdgelidError, match="of other models"):
+            patch.setattr(f"train.waveforms.asked.{name}", value)
+            graft_decoder(config, bank, given)
     (windows / "windows-1s.npz").write_bytes(b"nothing")
     with pytest.raises(EdgelidError, match="is damaged"):
         graft_decoder(config, bank, given)
@@ -808,26 +968,95 @@ def test_a_large_model_learns_beside_whispers_matrices(
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_goes_on(
-    large: Path, bank: Segments, hearing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_an_encoder_in_full_precision_learns_is_attached(
+    bank: Segments, tmp_path: Path
 ) -> None:
-    from train.waveforms.compact_fit import fit_compact
+    from train.waveforms.detached import attach, detach
+    from train.waveforms.large_fit import fit_large
+
+    (weights, start), config = whispers_own(tmp_path), graft_config()
+    with np.load(start) as archive:
+        # What half precision makes of it is in the weights.
+        np.savez(start, **{k: archive[k].astype(np.float32) * 1.00001 for k in archive.files})
+    config["large"]["adapters"] = {"rank": 2, "first": 0}
+    learnt, rest, attached = (tmp_path / f"{name}.npz" for name in ("learnt", "rest", "attached"))
+    fit_large(config, bank, options(start=start, output=learnt, steps=1))
+    detach(learnt, rest)
+    attach(rest, weights, attached)
+    both = (load_large(file)[0].get_weights() for file in (learnt, attached))
+    for a, b in zip(*both, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on(
+    large: Path,
+    bank: Segments,
+    hearing: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And comes to what it would have come to."""
+    from train.waveforms import compact_fit
 
     config = compact_config()
-    given: dict[str, Any] = {
-        "teacher": large,
-        "hearing": hearing,
-        "output": tmp_path / "c.npz",
-        "towers": 2,
-    }
-    fit_compact(config, bank, options(steps=2, **given))
+    given: dict[str, Any] = {"teacher": large, "hearing": hearing, "towers": 2, "steps": 4}
+    whole, stopped = (options(output=tmp_path / f"{name}.npz", **given) for name in "wc")
+    compact_fit.fit_compact(config, bank, whole)
+
+    def stop(step: int, *_: object) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(compact_fit, "report", stop)
+        compact_fit.fit_compact(config, bank, stopped)
     capsys.readouterr()
-    fit_compact(config, bank, options(steps=4, **given))
+    compact_fit.fit_compact(config, bank, stopped)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
     assert [line.split()[1] for line in said] == ["3", "4"]
+    with np.load(tmp_path / "w.state.npz") as ours, np.load(tmp_path / "c.state.npz") as theirs:
+        assert ours.files == theirs.files
+        assert ours["run"][0] == theirs["run"][0] == 4
+        for name in ours.files:
+            if name != "run":  # which has the time, too
+                np.testing.assert_allclose(ours[name], theirs[name], 1e-3, 1e-5, err_msg=name)
     (tmp_path / "c.state.npz").write_bytes(b"nothing")
     with pytest.raises(EdgelidError, match="damaged or of another model"):
-        fit_compact(config, bank, options(steps=5, **given))
+        compact_fit.fit_compact(config, bank, stopped)
+
+
+@pytest.mark.slow
+def test_the_time_of_a_run_is_that_of_what_is_new_as_well(
+    large: Path, bank: Segments, hearing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.waveforms.compact_fit import fit_compact, run_config
+    from train.waveforms.stepper import Stepper
+
+    told = run_config(compact_config())
+    Checkpoint(told, 1, {}, weights_of(*build_model(told))).save(tmp_path / "start.npz")
+    given = options(teacher=large, hearing=hearing, start=tmp_path / "start.npz", limit_s=1e-9)
+    given.output, steps, kept = tmp_path / "c.npz", [], Stepper.step
+
+    def step(self: Stepper, *arguments: Any) -> Any:
+        steps.append(arguments)
+        return kept(self, *arguments)
+
+    monkeypatch.setattr(Stepper, "step", step)
+    fit_compact(compact_config(), bank, given)
+    assert len(steps) == 1
+
+
+def test_the_seed_is_of_the_weights_as_well(bank: Segments, tmp_path: Path) -> None:
+    from train.waveforms.large_fit import _Run
+
+    (_, start), config = whispers_own(tmp_path), graft_config()
+    found = []
+    for seed in (1, 1, 2):
+        run = _Run(config | {"seed": seed}, bank, options(start=start, output=tmp_path / "l.npz"))
+        found.append(run._model.decoder.get_weights()[0])
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
 
 
 def test_the_shipped_large_model_was_proven() -> None:

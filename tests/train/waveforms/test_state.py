@@ -1,0 +1,85 @@
+"""The state of a run is kept, and a run goes on from it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from edge.errors import EdgelidError
+from train.waveforms.state import Course, state_file
+from train.waveforms.stepper import Stepper
+
+
+def learner() -> Stepper:
+    keras.utils.set_random_seed(1)
+    layer = keras.layers.Dense(3)
+    layer.build((None, 3))
+
+    def loss(outs: Any, draw: Any, constants: Any) -> Any:
+        error = ops.mean(ops.square(outs(0, draw["x"]) - 1.0))
+        return error, {"error": error}
+
+    return Stepper([layer], loss, lambda _: 0.01, 0.0, 0.9)
+
+
+def step(stepper: Stepper, number: int) -> None:
+    draw = {"x": np.random.default_rng(number).normal(size=(8, 3)).astype(np.float32)}
+    stepper.step(draw, {}, 1.0)
+
+
+def stop(course: Course, stepper: Stepper, after: int) -> None:
+    """From the keyboard."""
+    with pytest.raises(KeyboardInterrupt), course.kept():
+        for number in range(course.begun, after):
+            step(stepper, number)
+        raise KeyboardInterrupt
+
+
+def test_who_stops_a_run_from_the_keyboard_loses_nothing(tmp_path: Path) -> None:
+    stepper, file = learner(), tmp_path / "c.npz"
+    course = Course(file, stepper, 1e9)
+    assert (course.begun, course.best) == (0, -math.inf)
+    step(stepper, 77)  # of what is new, before the first one that counts
+    course.best = 0.5
+    stop(course, stepper, 3)
+    again = learner()
+    course = Course(file, again, 1e9)
+    assert (course.begun, course.best) == (3, 0.5)
+    stop(course, again, 5)
+    assert Course(file, learner(), 1e9).begun == 5
+    whole = learner()
+    for number in (77, *range(5)):
+        step(whole, number)
+    for name in ("trained", "first", "second", "average"):
+        for x, y in zip(whole.state[name], again.state[name], strict=True):
+            np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("every_s", "kept"), [(0.0, True), (1e9, False)])
+def test_a_state_is_kept_when_it_is_due(every_s: float, kept: bool, tmp_path: Path) -> None:
+    stepper, file = learner(), tmp_path / "c.npz"
+    course = Course(file, stepper, 1e9, every_s)
+    with course.kept():
+        step(stepper, 0)
+        course.save_if_due()
+    assert state_file(file).exists() == kept
+
+
+def test_a_state_without_a_score_is_gone_on_with(tmp_path: Path) -> None:
+    stepper, file = learner(), tmp_path / "c.npz"
+    course = Course(file, stepper, 1e9)
+    stop(course, stepper, 2)
+    with np.load(state_file(file)) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(state_file(file), **arrays | {"run": arrays["run"][:2]})
+    course = Course(file, learner(), 1e9)
+    assert course.begun == 2 and math.isnan(course.best)
+    state_file(file).write_bytes(b"nothing")
+    with pytest.raises(EdgelidError, match="damaged or of another model"):
+        Course(file, learner(), 1e9)
