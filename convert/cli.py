@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -173,7 +172,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = grammar_of(arguments).parse_args(arguments)
     logging.basicConfig(format="edgelid-convert: %(message)s")
     logging.getLogger("convert").setLevel(logging.INFO)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow's own converter still builds the interpreter that TensorFlow warns of.
     warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
     return run("edgelid-convert", lambda: options.run_command(options), "nothing was written")

@@ -499,7 +499,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     logging.basicConfig(format="edgelid-train: %(message)s")
     logging.getLogger("train").setLevel(logging.INFO)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     stopped = getattr(options, "stopped", "the same command goes on")
     return run("edgelid-train", lambda: options.run_command(options), stopped)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -34,6 +35,8 @@ def run(program: str, work: Callable[[], None], stopped: str) -> int:
     int
         The exit status.
     """
+    # For other processes too, whose words `import_tensorflow` does not turn away.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with standard_output():  # a full disk or a reader that has gone is no fault of the work
             work()
@@ -96,6 +99,14 @@ def import_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices("GPU")
+
+
+def import_keras() -> None:
+    """The same, but TensorFlow only where Keras computes with it."""
+    with stderr_to_log("Keras"):
+        import keras
+    if keras.backend.backend() == "tensorflow":
+        import_tensorflow()
 
 
 def languages_of(option: str | None, name: str = "--languages") -> tuple[str, ...]:

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 
 from edge.errors import EdgelidError
-from train.command import run
+from train.command import import_keras, run
 from train.config import development_of, read_toml
 from train.waveforms.bank import CODED_SHARE
 
@@ -273,6 +273,7 @@ def _check_course(options: argparse.Namespace) -> None:
 
 def run_average(options: argparse.Namespace) -> None:
     """``average``."""
+    import_keras()
     from train.model.checkpoint import load_checkpoint
     from train.waveforms.average import average_large, averaged
     from train.waveforms.checkpoint import is_large
@@ -291,6 +292,7 @@ def run_average(options: argparse.Namespace) -> None:
 
 def run_grow(options: argparse.Namespace) -> None:
     """``grow``."""
+    import_keras()
     from train.model.checkpoint import load_checkpoint
     from train.waveforms.grow import farseeing, grown
 
@@ -306,6 +308,7 @@ def run_grow(options: argparse.Namespace) -> None:
 
 def run_balance(options: argparse.Namespace) -> None:
     """``balance``."""
+    import_keras()
     from train.model.checkpoint import load_checkpoint
     from train.waveforms.balance import balance_large, balanced
     from train.waveforms.bank import Segments
@@ -323,6 +326,7 @@ def run_balance(options: argparse.Namespace) -> None:
 
 def run_hear(options: argparse.Namespace) -> None:
     """``hear``."""
+    import_keras()
     from train.waveforms.bank import Segments
     from train.waveforms.hearing import hear
 
@@ -332,6 +336,7 @@ def run_hear(options: argparse.Namespace) -> None:
 
 def run_large(options: argparse.Namespace) -> None:
     """``large``."""
+    import_keras()
     from train.waveforms.bank import Segments
     from train.waveforms.large_fit import fit_large
     from train.waveforms.stepper import share_processors
@@ -347,6 +352,7 @@ def run_large(options: argparse.Namespace) -> None:
 
 def run_compact(options: argparse.Namespace) -> None:
     """``compact``."""
+    import_keras()
     from train.waveforms.bank import Segments
     from train.waveforms.compact_fit import fit_compact
     from train.waveforms.stepper import share_processors
@@ -360,6 +366,7 @@ def run_compact(options: argparse.Namespace) -> None:
 
 def run_graft(options: argparse.Namespace) -> None:
     """``graft``."""
+    import_keras()
     from train.waveforms.bank import Segments
     from train.waveforms.graft import graft_decoder
 
@@ -369,6 +376,7 @@ def run_graft(options: argparse.Namespace) -> None:
 
 def run_teach(options: argparse.Namespace) -> None:
     """``teach``."""
+    import_keras()
     from train.waveforms.bank import Segments
     from train.waveforms.teach import teach
 
@@ -379,6 +387,7 @@ def run_teach(options: argparse.Namespace) -> None:
 
 def run_detach(options: argparse.Namespace) -> None:
     """``detach``."""
+    import_keras()
     from train.waveforms.detached import detach
 
     _check_output(options.output)
@@ -387,6 +396,7 @@ def run_detach(options: argparse.Namespace) -> None:
 
 def run_attach(options: argparse.Namespace) -> None:
     """``attach``."""
+    import_keras()
     from train.waveforms.detached import attach
 
     _check_output(options.output)
@@ -395,6 +405,7 @@ def run_attach(options: argparse.Namespace) -> None:
 
 def run_inherit(options: argparse.Namespace) -> None:
     """``inherit``."""
+    import_keras()
     from train.waveforms.bank import Segments
     from train.waveforms.inherit import inherit
     from train.waveforms.stepper import share_processors
@@ -409,6 +420,7 @@ def run_ceiling(options: argparse.Namespace) -> None:
     """``ceiling``."""
     import json
 
+    import_keras()
     from edge.system.atomic import write_atomically
     from train.waveforms.bank import Segments
     from train.waveforms.ceiling import ceiling, table

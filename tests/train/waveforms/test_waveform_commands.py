@@ -61,6 +61,22 @@ def test_one_sentence(
     assert error.count("\n") == 1
 
 
+def test_tensorflow_says_nothing_of_the_machine(tmp_path: Path) -> None:
+    """Nor of libraries of GPUs: the sentence stands alone in a process of its own, too."""
+    command = ["-m", "train.waveforms", "detach", "none", "--output", str(tmp_path / "x.npz")]
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.returncode == 1
+    assert done.stderr == "python -m train.waveforms: there is no checkpoint none-0.npz\n"
+
+
 def test_a_bank_of_nothing_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
