@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from edge.cli.options import path
+from edge.cli.options import Parser, path
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output
 from train.command import add_corpus, import_tensorflow, run
@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 ON_FILES = ("inspect", "diff", "anchors")  # what is done with model files
 
 
-def parser() -> argparse.ArgumentParser:
+class _Parser(Parser):
+    program = "edgelid-convert"
+
+
+def parser() -> Parser:
     """The grammar of a conversion."""
-    top = argparse.ArgumentParser(
-        prog="edgelid-convert",
+    top = _Parser(
+        prog=_Parser.program,
         description="Converts a training checkpoint to an int8 model file, and proves it.",
         epilog="`edgelid-convert whisper WEIGHTS` converts Whisper itself, `edgelid-convert "
         "inspect MODEL` tells what is in a model file, `edgelid-convert diff A B` how two of "
@@ -96,11 +100,11 @@ def _seconds(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError("must be seconds, such as 1,3,10") from error
 
 
-def inspection_parser() -> argparse.ArgumentParser:
+def inspection_parser() -> Parser:
     """The grammar of what is done with model files."""
-    top = argparse.ArgumentParser(prog="edgelid-convert")
+    top = _Parser(prog=_Parser.program)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON, with every tensor")
     inspect = commands.add_parser("inspect", parents=[common], help="what is in a model file")
     inspect.add_argument("model", type=path)
@@ -128,9 +132,9 @@ def inspection_parser() -> argparse.ArgumentParser:
     return top
 
 
-def whisper_parser() -> argparse.ArgumentParser:
+def whisper_parser() -> Parser:
     """The grammar of a conversion of Whisper."""
-    top = argparse.ArgumentParser(prog="edgelid-convert")
+    top = _Parser(prog=_Parser.program)
     whisper = top.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "whisper", help="Whisper itself, for all of its languages"
     )
@@ -157,7 +161,7 @@ def whisper_parser() -> argparse.ArgumentParser:
     return top
 
 
-def grammar_of(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def grammar_of(arguments: Sequence[str]) -> Parser:
     """The grammar that some arguments are of."""
     # Conversion has no name of its own: it was there first.
     command = arguments[0] if arguments else ""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import path
+from edge.cli.options import Parser, path
 from edge.errors import EdgelidError
 from train.command import DEFAULT_CACHE, add_corpus, import_tensorflow, languages_of, run
 from train.corpus.importers import NAMES as IMPORTERS
@@ -25,13 +25,18 @@ if TYPE_CHECKING:
 DEFAULT_LOADERS = min(8, (os.cpu_count() or 1) - 1)
 
 
-def parser() -> argparse.ArgumentParser:
+class _Parser(Parser):
+    program = "edgelid-train"
+
+
+def parser() -> Parser:
     """The grammar of the command line."""
-    top = argparse.ArgumentParser(
-        prog="edgelid-train", description="Trains and evaluates language identification models."
+    top = _Parser(
+        prog=_Parser.program,
+        description="Trains and evaluates language identification models.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     add_corpus(common)
     features = _features_parser(common)
 
@@ -235,9 +240,9 @@ def _add_split(commands: Any) -> None:
     split.set_defaults(run_command=run_split, stopped="nothing was written")
 
 
-def _features_parser(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def _features_parser(common: _Parser) -> _Parser:
     """What commands take that need features."""
-    parser = argparse.ArgumentParser(add_help=False, parents=[common])
+    parser = _Parser(add_help=False, parents=[common])
     parser.add_argument("config", type=path, help="TOML file of the run")
     parser.add_argument(
         "--languages",

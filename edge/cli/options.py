@@ -14,13 +14,20 @@ from edge.outputs.stdout import printable
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one sentence."""
+    """A parser whose complaints are one sentence.
+
+    Attributes
+    ----------
+    program : str
+        Before every complaint.
+    """
+
+    program = "edgelid"
 
     def error(self, message: str) -> NoReturn:
         """End with the status of wrong usage."""
-        self.exit(
-            2, f"edgelid: {printable(' '.join(message.split()))}: see `{self.prog} --help`.\n"
-        )
+        sentence = printable(" ".join(message.split()))
+        self.exit(2, f"{self.program}: {sentence}: see `{self.prog} --help`.\n")
 
 
 def model_options(threads: int | None = None) -> Parser:

@@ -38,6 +38,25 @@ def test_help_is_fast() -> None:
     assert done.stdout.splitlines()[-1] == "0 set()"
 
 
+@pytest.mark.parametrize(
+    ("words", "missing", "whose"),
+    [
+        (["run"], "-o/--output", "edgelid-convert"),
+        (["inspect"], "model", "edgelid-convert inspect"),
+        (["whisper", "model.bin"], "-o/--output", "edgelid-convert whisper"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    words: list[str], missing: str, whose: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        f"edgelid-convert: the following arguments are required: {missing}: see `{whose} --help`.\n"
+    )
+
+
 def test_a_missing_extra(tmp_path: Path) -> None:
     done = run(
         "-c",

@@ -49,6 +49,25 @@ def test_no_model_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "missing", "whose"),
+    [
+        ([], "COMMAND", "edgelid-train"),
+        (["own", "folder"], "-o/--output", "edgelid-train own"),
+        (["fit"], "config", "edgelid-train fit"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    words: list[str], missing: str, whose: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        f"edgelid-train: the following arguments are required: {missing}: see `{whose} --help`.\n"
+    )
+
+
 def test_no_escape_sequence_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", "no\x1b[31m"]) == 1
     message = capsys.readouterr().err

@@ -24,6 +24,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from edge.cli.options import Parser
 from edge.errors import EdgelidError
 from train.command import import_keras, run
 from train.config import development_of, read_toml
@@ -32,10 +33,14 @@ from train.waveforms.bank import CODED_SHARE
 LAYERS = 4  # of Whisper base's encoder that the large model has
 
 
-def parser() -> argparse.ArgumentParser:
+class _Parser(Parser):
+    program = "python -m train.waveforms"
+
+
+def parser() -> Parser:
     """The grammar of the commands."""
-    top = argparse.ArgumentParser(
-        prog="python -m train.waveforms",
+    top = _Parser(
+        prog=_Parser.program,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

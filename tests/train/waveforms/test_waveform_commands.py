@@ -61,6 +61,18 @@ def test_one_sentence(
     assert error.count("\n") == 1
 
 
+def test_wrong_usage_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        said(["detach", "before.npz"], monkeypatch)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "python -m train.waveforms: the following arguments are required: --output: "
+        "see `python -m train.waveforms detach --help`.\n"
+    )
+
+
 def test_tensorflow_says_nothing_of_the_machine(tmp_path: Path) -> None:
     """Nor of libraries of GPUs: the sentence stands alone in a process of its own, too."""
     command = ["-m", "train.waveforms", "detach", "none", "--output", str(tmp_path / "x.npz")]
