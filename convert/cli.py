@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from edge.cli.options import Parser, path
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output
-from train.command import add_corpus, import_tensorflow, run
+from train.command import add_corpus, import_tensorflow, run_program
 
 if TYPE_CHECKING:
     from convert.proof import Limits, Proof
@@ -173,12 +173,11 @@ def grammar_of(arguments: Sequence[str]) -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = grammar_of(arguments).parse_args(arguments)
     logging.basicConfig(format="edgelid-convert: %(message)s")
     logging.getLogger("convert").setLevel(logging.INFO)
     # TensorFlow's own converter still builds the interpreter that TensorFlow warns of.
     warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
-    return run("edgelid-convert", lambda: options.run_command(options), "nothing was written")
+    return run_program(grammar_of(arguments), arguments, "nothing was written")
 
 
 def run_convert(options: argparse.Namespace) -> None:

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from edge.cli.options import Parser, path
 from edge.errors import EdgelidError
-from train.command import DEFAULT_CACHE, add_corpus, import_tensorflow, languages_of, run
+from train.command import (
+    DEFAULT_CACHE,
+    add_corpus,
+    import_tensorflow,
+    languages_of,
+    run_program,
+)
 from train.corpus.importers import NAMES as IMPORTERS
 from train.model.precision import AUTO, PRECISIONS
 
@@ -501,11 +507,9 @@ def run_split(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = parser().parse_args(arguments)
     logging.basicConfig(format="edgelid-train: %(message)s")
     logging.getLogger("train").setLevel(logging.INFO)
-    stopped = getattr(options, "stopped", "the same command goes on")
-    return run("edgelid-train", lambda: options.run_command(options), stopped)
+    return run_program(parser(), arguments, "the same command goes on")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge.cli.options import path
+from edge.cli.options import Parser, path
 from edge.errors import EdgelidError
 from edge.outputs.stdout import printable, standard_output
 from edge.system.atomic import check_writable
@@ -18,7 +18,33 @@ from edge.system.native_stderr import stderr_to_log
 DEFAULT_CACHE = Path("~/.cache/edgelid/features")
 
 
-def run(program: str, work: Callable[[], None], stopped: str) -> int:
+def run_program(grammar: Parser, arguments: Sequence[str] | None, stopped: str) -> int:
+    """Do what a command line says, whose help may not be lost on a full disk either.
+
+    Parameters
+    ----------
+    grammar : Parser
+        What it parses has ``run_command``, and ``stopped`` where Ctrl-C leaves something else.
+    arguments : sequence of str or None
+        Of the command line; None for those of this process.
+    stopped : str
+        As of `run`.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    options = argparse.Namespace(stopped=stopped)
+
+    def work() -> None:
+        grammar.parse_args(arguments, options)
+        options.run_command(options)
+
+    return run(grammar.program, work, lambda: str(options.stopped))
+
+
+def run(program: str, work: Callable[[], None], stopped: str | Callable[[], str]) -> int:
     """Do the work of a command, and say on standard error what went wrong.
 
     Parameters
@@ -27,8 +53,8 @@ def run(program: str, work: Callable[[], None], stopped: str) -> int:
         Its name, before every message.
     work : callable
         Imports what it needs itself, so that a missing package can be named.
-    stopped : str
-        What Ctrl-C leaves behind.
+    stopped : str or callable
+        What Ctrl-C leaves behind, or tells it.
 
     Returns
     -------
@@ -48,7 +74,7 @@ def run(program: str, work: Callable[[], None], stopped: str) -> int:
         missing = error.name or error
         message, status = f'{missing} is missing: pip install "edgelid[edge,train]"', 1
     except KeyboardInterrupt:
-        message, status = f"stopped; {stopped}", 130
+        message, status = f"stopped; {stopped if isinstance(stopped, str) else stopped()}", 130
     else:
         return 0
     print(f"{program}: {printable(message)}", file=sys.stderr)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from edge.cli.options import Parser
 from edge.errors import EdgelidError
-from train.command import import_keras, run
+from train.command import import_keras, run_program
 from train.config import development_of, read_toml
 from train.waveforms.bank import CODED_SHARE
 
@@ -444,10 +444,7 @@ def run_ceiling(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Run the command line; returns the exit status."""
-    options = parser().parse_args()
-    return run(
-        "python -m train.waveforms", lambda: options.run_command(options), "it can be run again"
-    )
+    return run_program(parser(), None, "it can be run again")
 
 
 if __name__ == "__main__":
