@@ -21,6 +21,7 @@ corpus. ``KERAS_BACKEND=jax`` runs those that compute on JAX.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -252,13 +253,16 @@ def run_whisper(options: argparse.Namespace) -> None:
 
     if options.layers < 1:
         raise EdgelidError("--layers must be at least 1")
+    _check_output(options.output)
     arrays = read_encoder(options.weights, options.layers)
     with atomic_file(options.output) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _check_output(file: Path) -> None:
-    """Find out before the work whether its result can be kept."""
+def _check_output(file: Path, ending: str = ".npz") -> None:
+    """Find out before the work whether its result can be kept, by a name that tells what it is."""
+    if file.suffix != ending:
+        raise EdgelidError(f"{file} must end in {ending}")
     from edge.system.atomic import check_writable
 
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -286,6 +290,8 @@ def run_average(options: argparse.Namespace) -> None:
     _check_output(options.output)
     if len(options.share) != len(options.after):
         raise EdgelidError("--share takes as many numbers as there are checkpoints after the first")
+    if not all(map(math.isfinite, options.share)):
+        raise EdgelidError("--share must be a number")
     if is_large(options.before):
         runs = list(zip(options.after, options.share, strict=True))
         average_large(options.before, runs, options.output)
@@ -433,7 +439,7 @@ def run_ceiling(options: argparse.Namespace) -> None:
     if min(options.per_language, options.most) < 1:
         raise EdgelidError("--per-language and --most must be at least 1")
     if options.json:
-        _check_output(options.json)
+        _check_output(options.json, ".json")
     config, segments = read_toml(options.config), Segments.load(options.bank)
     sizes = options.per_language, options.most
     report = ceiling(config, segments, options.weights, options.large, *sizes)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge.errors import EdgelidError
-from train.model.checkpoint import Checkpoint
+from train.model.checkpoint import Checkpoint, restore_model
 from train.waveforms.adapters import joined, learnt_beside, put_on
 from train.waveforms.checkpoint import fingerprint, load_parts, save_parts
 from train.waveforms.large import large_of
@@ -30,8 +32,10 @@ def averaged(before: Checkpoint, runs: Sequence[tuple[Checkpoint, float]]) -> Ch
     Raises
     ------
     EdgelidError
-        If they do not belong together: networks, classes or front ends differ.
+        If they do not belong together, as networks, classes or front ends differ, or one is
+        damaged.
     """
+    restore_model(before)  # which finds out whether its weights are all there
     theirs = before.config
     for after, _ in runs:
         mine = after.config
@@ -41,12 +45,17 @@ def averaged(before: Checkpoint, runs: Sequence[tuple[Checkpoint, float]]) -> Ch
             theirs.data.labels,
         ):
             raise EdgelidError("the checkpoints differ in network, front end or classes")
-    arrays = {
-        name: (value + sum(share * (after.arrays[name] - value) for after, share in runs)).astype(
-            value.dtype
-        )
-        for name, value in before.arrays.items()
-    }
+        shapes = {name: value.shape for name, value in after.arrays.items()}
+        if any(shapes.get(name) != value.shape for name, value in before.arrays.items()):
+            raise EdgelidError("the checkpoints differ in their weights: one is damaged")
+    with np.errstate(all="ignore"):  # what is not finite is refused in the end
+        arrays = {
+            name: (
+                value + sum(share * (after.arrays[name] - value) for after, share in runs)
+            ).astype(value.dtype)
+            for name, value in before.arrays.items()
+        }
+    _check_finite(arrays)
     return replace(runs[-1][0], arrays=arrays, scores={})  # nobody has measured it yet
 
 
@@ -62,7 +71,7 @@ def average_large(before: Path, runs: Sequence[tuple[Path, float]], output: Path
     Raises
     ------
     EdgelidError
-        If a run did not begin there.
+        If a run did not begin there, or a checkpoint is damaged.
     """
     begun, labels = large_of(*load_parts(before))
     whose = (None, fingerprint([begun.encoder]))  # of a run without adapters, and of one with them
@@ -79,7 +88,8 @@ def average_large(before: Path, runs: Sequence[tuple[Path, float]], output: Path
             or told.get("adapted") not in whose
         ):
             raise EdgelidError(f"{after} is of no run that began with {before}")
-        weights = [w + share * (b - a) for w, a, b in zip(weights, old, new, strict=True)]
+        with np.errstate(all="ignore"):  # what is not finite is refused in the end
+            weights = [w + share * (b - a) for w, a, b in zip(weights, old, new, strict=True)]
         beside.append((learnt_beside(arrays), share))
     encoder = begun.encoder.get_weights()
     begun.set_weights(weights)
@@ -89,4 +99,17 @@ def average_large(before: Path, runs: Sequence[tuple[Path, float]], output: Path
         # As `attach` makes it, to the bit.
         begun.encoder.set_weights(encoder)
         put_on(begun.encoder, adapters)
-    save_parts(output, begun.arrays() | adapters, told | {"scores": {}})
+    with np.errstate(over="ignore"):  # what half a float cannot hold becomes infinite
+        halves = {
+            k: np.asarray(v).astype(np.float16) for k, v in (begun.arrays() | adapters).items()
+        }
+    _check_finite(halves)
+    save_parts(output, halves, told | {"scores": {}})
+
+
+def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise EdgelidError unless all weights are numbers."""
+    if not all(np.isfinite(value).all() for value in arrays.values()):
+        raise EdgelidError(
+            "weights of the average are not finite: a checkpoint is damaged, or a share too large"
+        )

@@ -267,7 +267,7 @@ def large_of(
     Raises
     ------
     EdgelidError
-        If it has no encoder.
+        If it has no encoder, or is damaged.
     """
     if "large/0" not in arrays:
         raise EdgelidError(
@@ -276,7 +276,12 @@ def large_of(
         )
     config = told["config"]
     model = empty_large(config, width_of(arrays), decoder_shape(config), precision)
-    model.load_arrays(arrays)
+    try:
+        model.load_arrays(arrays)
+    except (KeyError, ValueError) as error:
+        raise EdgelidError(
+            "the weights of the large model do not fit its configuration: the checkpoint is damaged"
+        ) from error
     return model, labels_of(config)
 
 

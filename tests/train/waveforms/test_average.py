@@ -49,6 +49,30 @@ def test_of_one_network_only() -> None:
         averaged(before, [(after, 0.5)])
 
 
+def test_of_whole_weights_only() -> None:
+    before = load_checkpoint(TRUNK)
+    name, value = next(iter(before.arrays.items()))
+    lacking = replace(before, arrays={k: v for k, v in before.arrays.items() if k != name})
+    longer = replace(before, arrays=before.arrays | {name: np.concatenate([value, value])})
+    for after in (lacking, longer):
+        with pytest.raises(EdgelidError, match="differ in their weights"):
+            averaged(before, [(after, 0.5)])
+    with pytest.raises(EdgelidError, match=r"the checkpoint.*(no finished model|do not fit)"):
+        averaged(lacking, [(lacking, 0.5)])
+
+
+def test_of_numbers_only() -> None:
+    before = load_checkpoint(TRUNK)
+    name, value = next(iter(before.arrays.items()))
+    for bad in (np.nan, np.inf):
+        after = replace(before, arrays=before.arrays | {name: np.full_like(value, bad)})
+        with pytest.raises(EdgelidError, match="are not finite"):
+            averaged(before, [(after, 0.5)])
+    moved = replace(before, arrays={k: v + 1 for k, v in before.arrays.items()})
+    with pytest.raises(EdgelidError, match="a share too large"):
+        averaged(before, [(moved, 1e39)])
+
+
 DIM = 64  # a head of attention of the large model is as wide
 TOLD: dict[str, Any] = {"config": {"data": {"languages": ["de", "en"]}, "large": {"layers": 1}}}
 
@@ -107,3 +131,21 @@ def test_of_one_run_only(tmp_path: Path) -> None:
     large_before(other)
     with pytest.raises(EdgelidError, match="is of no run that began with"):
         average_large(other, [(after, 0.5)], tmp_path / "between.npz")
+
+
+def test_of_large_models_that_are_whole_only(tmp_path: Path) -> None:
+    before, after, between = (tmp_path / f"{name}.npz" for name in ("before", "after", "between"))
+    large_after(large_before(before), after, 0)
+    with pytest.raises(EdgelidError, match="a share too large"):
+        average_large(before, [(after, 1e9)], between)
+    arrays, _ = load_parts(after)
+    bad = {
+        "are not finite": arrays | {"large/1": arrays["large/1"] * np.nan},
+        "do not fit its configuration": {k: v for k, v in arrays.items() if k != "large/1"},
+        "the checkpoint is damaged": arrays | {"large/1": np.concatenate([arrays["large/1"]] * 2)},
+    }
+    for words, found in bad.items():
+        save_parts(after, found, TOLD)
+        with pytest.raises(EdgelidError, match=words):
+            average_large(before, [(after, 0.5)], between)
+    assert not list(tmp_path.glob("between*"))

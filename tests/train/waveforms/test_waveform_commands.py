@@ -45,6 +45,11 @@ def said(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
             ["average", *["{0}/a.npz"] * 2, "--share", "1", "2", "--output", "{0}/c.npz"],
             "as many numbers as there are",
         ),
+        (
+            ["average", *["{0}/a.npz"] * 2, "--share", "nan", "--output", "{0}/c.npz"],
+            "--share must be a number",
+        ),
+        (["detach", "{0}/a.npz", "--output", "{0}/b.txt"], "b.txt must end in .npz"),
     ],
 )
 def test_one_sentence(
