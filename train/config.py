@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from edge.errors import EdgelidError
 from edge.frontend import HOP_SAMPLES, SAMPLE_RATE_HZ, FrontEndConfig
 from edge.model.modelfile import NONSPEECH, OTHER
+from edge.system.regular import other_kind
 from train.architecture import ModelConfig
 
 T = TypeVar("T")
@@ -24,6 +25,9 @@ LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pt", "ru", "zh")
 
 # Each clip of a batch is also scored by its first second and by random parts of up to two.
 MIN_CLIP_S = 2.0
+
+MAX_BYTES = 1 << 20  # of a file: those that come along have 2,000
+MAX_DOTS = 1_000  # in a line of it
 
 
 @dataclass(frozen=True)
@@ -192,14 +196,28 @@ def read_toml(file: Path) -> dict[str, Any]:
     Raises
     ------
     EdgelidError
-        If it is missing or not TOML.
+        If it is missing, no regular file, too large, or not TOML.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        if (kind := other_kind(file.stat())) is not None:
+            raise EdgelidError(f"cannot read the configuration {file}: it is {kind}")
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
     except OSError as error:
         raise EdgelidError(f"cannot read the configuration {file}: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise EdgelidError(f"the configuration {file} is larger than {MAX_BYTES >> 20} MiB")
+    said = f"the configuration {file} is not valid TOML"
+    try:
+        text = data.decode("utf-8-sig")
+        # The time that a key of many parts takes grows with their square.
+        if any(line.count(".") > MAX_DOTS for line in text.split("\n")):
+            raise EdgelidError(f"{said}: a line has too many dots")
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EdgelidError(f"the configuration {file} is not valid TOML: {error}") from error
+        raise EdgelidError(f"{said}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise EdgelidError(f"{said}: a number is too long, or a list too deep") from error
 
 
 def development_of(file: Path) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -142,8 +143,31 @@ def test_the_phase_of_a_strided_layer(tiny_toml: Path, tmp_path: Path, entry_ker
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(EdgelidError, match=r"cannot read the configuration .*No such file"):
         read_config(tmp_path / "none.toml")
-    with pytest.raises(EdgelidError, match=r"cannot read the configuration .*directory"):
+    with pytest.raises(EdgelidError, match=r"cannot read the configuration .*a folder"):
         read_config(tmp_path)
+    os.mkfifo(tmp_path / "fifo.toml")  # opening it would wait for a writer
+    for file in (tmp_path / "fifo.toml", Path("/dev/zero")):
+        with pytest.raises(EdgelidError, match=f"cannot .* {file}: it is no regular file"):
+            read_config(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed = " + "9" * 5_000, "is not valid TOML: a number is too long, or a list too deep"),
+        ("seed = " + "[" * 900, "is not valid TOML: "),
+        ("seed = " + "[" * 50_000, "is not valid TOML: a number is too long, or a list too deep"),
+        ("a" + ".a" * 100_000 + " = 1", "is not valid TOML: a line has too many dots"),
+        ("#" * (1 << 20) + "#", "is larger than 1 MiB"),
+    ],
+    ids=["number", "deep", "deepest", "dots", "size"],
+)
+def test_what_a_reader_of_toml_cannot_take(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(EdgelidError, match=words) as failure:
+        read_config(file)
+    assert "\n" not in str(failure.value)
 
 
 def test_not_text(tmp_path: Path) -> None:
