@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
 from edge.system.atomic import atomic_file, check_writable
+from edge.system.regular import other_kind
 
 TRAIN, DEV, TEST = "train", "dev", "test"
 SPLITS = (TRAIN, DEV, TEST)
@@ -176,8 +177,14 @@ def read_rows(path: str | os.PathLike[str]) -> Manifest:
         If the file cannot be read, its columns are not the known ones, or a field is invalid.
     """
     file = Path(path)
-    if file.is_dir():
-        file = file / MANIFEST
+    try:
+        if file.is_dir():
+            file = file / MANIFEST
+        kind = other_kind(file.stat())
+    except OSError as error:
+        raise _unreadable(file, error.strerror) from error
+    if kind is not None:  # a pipe would be waited for, and a device read for ever
+        raise _unreadable(file, f"it is {kind}")
     if file.suffix == ".parquet":
         return _read_parquet(file)
     return Manifest(file, file.parent, _read_tsv(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,20 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(EdgelidError, match=r"cannot read the manifest .*EDGELID_CORPUS"):
         open_manifest(tmp_path / "none.tsv")
+
+
+def test_no_regular_file(tmp_path: Path) -> None:
+    for name in ("manifest.tsv", "fifo.parquet"):
+        os.mkfifo(tmp_path / name)  # opening it would wait for a writer
+    (tmp_path / "x.parquet").mkdir()
+    (tmp_path / "x.parquet" / "manifest.tsv").mkdir()
+    for file in (tmp_path, tmp_path / "fifo.parquet", Path("/dev/zero")):
+        with pytest.raises(EdgelidError, match=r"cannot read the manifest .*no regular file"):
+            open_manifest(file)
+    with pytest.raises(EdgelidError, match="it is a folder"):
+        open_manifest(tmp_path / "x.parquet")
+    with pytest.raises(EdgelidError, match="name too long"):
+        open_manifest("x" * 500)
 
 
 def test_empty_file(tmp_path: Path) -> None:
