@@ -12,6 +12,7 @@ import glob
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -164,7 +165,9 @@ def summary(file: Path) -> list[str]:
         counts = "".join(f"{count:>10}" for count in splits)
         lines.append(f"{language:>10}{clips:>10}{hours:>10.2f}{speakers:>10}{counts}")
     if found["dev"].sum() == 0:
-        lines.append(f"no dev split: edgelid-train split {file}")
+        # Over itself: it is read before it is written.
+        name = shlex.quote(str(file))
+        lines.append(f"no dev split: edgelid-train split {name} -o {name}")
     return lines
 
 

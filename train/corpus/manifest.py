@@ -182,6 +182,8 @@ def read_rows(path: str | os.PathLike[str]) -> Manifest:
             file = file / MANIFEST
         kind = other_kind(file.stat())
     except OSError as error:
+        if Path(path) == Path(DEFAULT_CORPUS):  # which nobody gave
+            raise EdgelidError(f"no corpus: give --corpus, or set {CORPUS_VARIABLE}") from error
         raise _unreadable(file, error.strerror) from error
     if kind is not None:  # a pipe would be waited for, and a device read for ever
         raise _unreadable(file, f"it is {kind}")

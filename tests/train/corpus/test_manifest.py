@@ -176,3 +176,6 @@ def test_corpus_dir_follows_the_environment(
     assert corpus_dir() == tmp_path
     monkeypatch.delenv("EDGELID_CORPUS")
     assert corpus_dir().name == "corpus"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EdgelidError, match="no corpus: give --corpus, or set EDGELID_CORPUS"):
+        open_manifest(corpus_dir())
