@@ -29,6 +29,7 @@ from train.config import read_toml
 from train.corpus.held_out import check_held_out
 from train.corpus.importers.languages import from_code
 from train.corpus.importers.tree import folders
+from train.corpus.importing import Selection
 from train.corpus.manifest import DEV, TEST, TRAIN, read_rows
 from train.evaluation.metrics import wilson
 from train.evaluation.report import share
@@ -112,8 +113,7 @@ def make(own: Own) -> list[str]:
     EdgelidError
         If a step fails, or there is not speech enough to learn from and to be judged by.
     """
-    _check_root(own)
-    check_model_output(own.output)
+    _check(own)
     steps = _Steps.of(own)
     more = ["--languages", ",".join(own.languages)] if own.languages else []
     most = ["--hours", f"{own.hours:g}"] if own.hours else []
@@ -155,9 +155,9 @@ def foresee(own: Own) -> list[str]:
     Raises
     ------
     EdgelidError
-        If there are no recordings, or no language is known.
+        If there are no recordings, no language is known, or `make` would refuse it at once.
     """
-    _check_root(own)
+    _check(own)
     languages = own.languages or tuple(
         sorted({folder.name for folder in folders(own.recordings) if from_code(folder.name)})
     )
@@ -175,12 +175,15 @@ def foresee(own: Own) -> list[str]:
     return ["Conversion and evaluation take some minutes more."]
 
 
-def _check_root(own: Own) -> None:
+def _check(own: Own) -> None:
+    """Refuse what is known to be in vain before any work."""
     is_packed = own.importer != "folders" and own.recordings.is_file()
     if not (own.recordings.is_dir() or is_packed):
         raise EdgelidError(
             f"{own.recordings} is no folder: give the one that holds a folder a language"
         )
+    Selection(hours=own.hours)
+    check_model_output(own.output)
 
 
 # --- steps ------------------------------------------------------------------------------------
