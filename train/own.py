@@ -6,6 +6,7 @@ What is done is noted in the folder of the work; the same command goes on from t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -201,11 +202,14 @@ class _Steps:
         What they are about: another one is other work.
     done : dict of str to str
         Commands by their step.
+    is_new : bool
+        Whether the folder was made for them.
     """
 
     file: Path
     recordings: str
     done: dict[str, str] = field(default_factory=dict)
+    is_new: bool = False
 
     @classmethod
     def of(cls, own: Own) -> _Steps:
@@ -217,6 +221,7 @@ class _Steps:
             If it cannot be made or written to, or holds other work.
         """
         file, seen = own.work / "own.json", _fingerprint(own.recordings)
+        is_new = not own.work.exists()
         try:
             own.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -227,7 +232,7 @@ class _Steps:
                 raise EdgelidError(
                     f"{own.work} holds other things already: name another folder with --work"
                 )
-            return cls(file, seen)
+            return cls(file, seen, is_new=is_new)
         try:
             noted: dict[str, Any] = json.loads(file.read_bytes())
             steps = cls(file, str(noted["recordings"]), dict(noted["done"]))
@@ -258,7 +263,13 @@ class _Steps:
         for later in names[names.index(name) :] if name in names else ():
             del self.done[later]
         print(f"\n$ {typed}", flush=True)
-        _run(command)
+        try:
+            _run(command)
+        except BaseException:
+            if self.is_new:
+                with contextlib.suppress(OSError):  # of what is in it, the next try makes use
+                    self.file.parent.rmdir()
+            raise
         self.done[name] = typed
         noted = {"recordings": self.recordings, "done": self.done}
         write_atomically(self.file, (json.dumps(noted, indent=1) + "\n").encode())

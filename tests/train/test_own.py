@@ -89,6 +89,14 @@ def test_in_one_sentence(
     assert Path("home/diary.tflite").read_text() == "dear diary"
 
 
+def test_no_recordings_leave_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "mine").mkdir()
+    assert own(tmp_path / "home", tmp_path / "m.tflite") == 1
+    assert own(tmp_path / "home", tmp_path / "m.tflite", "--work", str(tmp_path / "mine")) == 1
+    assert sorted(os.listdir(tmp_path)) == ["home", "mine"]
+
+
 @pytest.mark.parametrize(
     ("scarcest_h", "languages", "config", "more"),
     [

@@ -67,14 +67,23 @@ def write_bank(entries: Iterable[Entry], folder: Path, part_bytes: int = PART_BY
     -------
     int
         Number of parts.
+
+    Raises
+    ------
+    EdgelidError
+        If they cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     bank = secrets.token_hex(8)  # tells the parts of this bank from others'
     held: list[Entry] = []
     size, written = 0, list[Path]()
 
     def flush(**told: Any) -> None:
         nonlocal size
+        # Only now: where the first entry cannot be had, no folder is left.
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EdgelidError(f"cannot make the folder {folder}: {error.strerror}") from error
         rows = [[e.role, e.language, e.source, e.speaker, e.kind] for e in held]
         sizes = np.array([len(e.data) for e in held], np.int64)
         sound = np.frombuffer(b"".join(e.data for e in held), np.uint8)

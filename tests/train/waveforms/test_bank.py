@@ -76,6 +76,19 @@ def test_parts_hold_what_was_put_in(entries: list[Entry], tmp_path: Path) -> Non
     assert found == entries
 
 
+def test_where_nothing_can_be_had_no_folder_is_left(entries: list[Entry], tmp_path: Path) -> None:
+    def refused() -> Iterator[Entry]:
+        yield from ()
+        raise EdgelidError("no corpus")
+
+    with pytest.raises(EdgelidError, match="no corpus"):
+        write_bank(refused(), tmp_path / "parts")
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgelidError, match=r"cannot make the folder .*file: File exists"):
+        write_bank(entries, tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_parts_of_an_older_bank_go(entries: list[Entry], tmp_path: Path) -> None:
     write_bank(entries * 2, tmp_path, part_bytes=50_000)
     write_bank(entries, tmp_path, part_bytes=50_000)
