@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from edge.audio.level import CLIPPED_SHARES, LOW_PEAKS, OFFSETS
 from edge.frontend import SAMPLE_RATE_HZ
@@ -19,6 +18,7 @@ from train.corpus.cuts import TOLERANCE_SAMPLES
 from train.corpus.problems import Finding
 from train.corpus.row_checks import clip_finding
 from train.parallel.pool import mapped
+from train.parallel.progress import bar
 
 SILENT_PEAK = 2.0**-15  # the last bit of 16
 CONSTANT_RMS_SHARE = 0.05  # of the offset: filters ring at both ends of a constant
@@ -93,7 +93,7 @@ def hear_all(root: Path, clips: pl.DataFrame, workers: int) -> Heard:
     reasons: dict[str, str] = {}
     results = mapped(functools.partial(_hear_below, root), clips["path"], workers)
     with contextlib.closing(results):
-        progress = tqdm(results, "decoding", len(clips), unit="clip")
+        progress = bar(results, "decoding", len(clips), unit="clip")
         for index, (record, reason) in enumerate(progress):
             records[index] = record
             if reason and len(reasons) < REASONS:

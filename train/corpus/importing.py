@@ -33,6 +33,7 @@ from train.corpus.importers.languages import from_code
 from train.corpus.importers.row import Fault, LeftOut, NoLanguage, Row
 from train.corpus.importers.tree import is_text, shown
 from train.corpus.manifest import SCHEMA, SPLITS, TRAIN, check_output, write_parquet
+from train.parallel.progress import bar
 
 logger = logging.getLogger(__name__)
 
@@ -251,7 +252,7 @@ def _unpack(
     target: Path,
     wanted: set[str],
 ) -> bool:
-    with _progress(desc="unpacking", unit=" files") as progress:
+    with _progress("unpacking", " files") as progress:
         return unpack(root, target, wanted, progress.update)
 
 
@@ -282,13 +283,13 @@ def _keep_unpacked(loose: Path, folder: Path, parts: list[Path]) -> None:
 
 
 @contextlib.contextmanager
-def _progress(**options: Any) -> Iterator[tqdm[Any]]:
-    """A bar on standard error, if that is a terminal, also while libsndfile's words are caught."""
+def _progress(what: str, unit: str, total: int | None = None) -> Iterator[tqdm[Any]]:
+    """A bar on standard error, also while libsndfile's words are caught."""
     with (
         open(os.devnull if sys.__stderr__ is None else os.dup(2), "w") as stream,
-        tqdm(file=stream, disable=None, **options) as bar,
+        bar(None, what, total, file=stream, unit=unit) as progress,
     ):
-        yield bar
+        yield progress
 
 
 class _Read(NamedTuple):
@@ -317,7 +318,7 @@ def _read(
             for values in columns.values():
                 values.clear()
 
-    with _progress(desc=name, unit=" rows") as progress:
+    with _progress(name, " rows") as progress:
         for item in items:
             progress.update()
             if isinstance(item, NoLanguage) and item.language in wanted:
@@ -427,7 +428,7 @@ def _measure(parts: list[Path], root: Path, workers: int, faults: _Faults) -> No
                 faults.add(Fault(path, str(length)))
         return rows.with_columns(pl.Series("seconds", known, pl.Float64)).filter(~unknown)
 
-    with _progress(desc="lengths", total=count, unit=" files") as progress:
+    with _progress("lengths", " files", count) as progress:
         _rewrite(parts, change)
 
 

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from edge.audio.sources import AudioSource
 from edge.classifier import StreamingClassifier, filled, softmax
@@ -36,6 +35,7 @@ from train.corpus.manifest import Clip
 from train.evaluation.conditions import Sounds, disturb
 from train.evaluation.streams import Span, Stream, decode, make_stream, windows_of
 from train.features.noise import NoiseClip
+from train.parallel.progress import bar
 
 TINY = 1e-30  # whose logarithm stands for that of nothing
 CUTS_A_JOB = 64
@@ -448,7 +448,7 @@ class Workers:
         sizes = sizes or [1] * len(jobs)
         results: list[Result] = []
         try:
-            with tqdm(desc=what, total=sum(sizes)) as progress:
+            with bar(None, what, sum(sizes)) as progress:
                 for result, size in zip(self._run(function, jobs), sizes, strict=True):
                     results.append(result)
                     progress.update(size)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from edge.classifier import StreamingClassifier
 from edge.decoder import decoder_windows_s
@@ -37,6 +36,7 @@ from train.evaluation.streams import Stream, decode, make_stream, score_streams,
 from train.features.cache import seed_of
 from train.features.noise import read_noise
 from train.features.synthetic_noise import sounds_of
+from train.parallel.progress import bar
 
 PEAKS_DB = (0, -20, -30, -40, -50, -55)
 ROOM = "room"
@@ -326,7 +326,7 @@ def measure(levels: Levels) -> dict[str, Any]:
         | of_pieces(hearing, material, place, peak_db, model)
         | of_streams(hearing, material, place, peak_db)
         | of_noise(hearing, material, place, peak_db, model)
-        for place, peak_db in tqdm([(p, d) for p in PLACES for d in levels.peaks_db], "levels")
+        for place, peak_db in bar([(p, d) for p in PLACES for d in levels.peaks_db], "levels")
         for name, hearing in hearings.items()
     ]
     return {

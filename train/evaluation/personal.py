@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from edge.classifier import SPEECH
 from edge.errors import EdgelidError
@@ -50,6 +49,7 @@ from train.evaluation.voices import (
 from train.features.noise import read_noise
 from train.features.synthetic_noise import sounds_of
 from train.fit.training_data import check_sources, divide
+from train.parallel.progress import bar
 
 CACHE = Path("~/.cache/edgelid/heard")
 TAUGHT_S = (30.0, 60.0, 120.0)
@@ -218,7 +218,7 @@ class Evaluation:
         before, chance = Judge(self.model.labels), np.random.default_rng(SEED)
         rows: dict[str, list[list[float]]] = defaultdict(list)
         strengths = []
-        for home in tqdm(list(self._drawn(taught_s)), f"{taught_s:g} s taught"):
+        for home in bar(list(self._drawn(taught_s)), f"{taught_s:g} s taught"):
             lessons = [voice.lesson(voice.language, 0, taught_s) for voice in home]
             if wrong_share:
                 lessons = [*_mislabelled(lessons, self.model.languages, wrong_share, chance)]
@@ -285,7 +285,7 @@ class Evaluation:
             return []
         homes = [*self._drawn(able_s)][:3]
         per_round: list[dict[str, list[float]]] = [defaultdict(list) for _ in range(ROUNDS)]
-        for home in tqdm(homes, "rounds"):
+        for home in bar(homes, "rounds"):
             lessons: list[Lesson] = []
             for number in range(ROUNDS):
                 voice = home[number % len(home)]
@@ -308,7 +308,7 @@ class Evaluation:
         for voice in self.voices:
             if not voice.target and voice.language not in self.model.labels:
                 strangers[voice.language].append(voice)
-        for language, voices in tqdm(sorted(strangers.items()), "new languages"):
+        for language, voices in bar(sorted(strangers.items()), "new languages"):
             for taught_s in NEW_LANGUAGE_S:
                 row = self._new_language(language, voices, known, taught_s)
                 if row is not None:

@@ -45,6 +45,7 @@ from train.corpus.manifest import (
 )
 from train.fit.development import BATCH, DevelopmentSet
 from train.fit.training_data import Corpus, Place, open_corpus
+from train.parallel.progress import bar
 
 WINDOW_S = 3.0
 CHANNELS = (16, 32, 64, 64, 128)
@@ -123,7 +124,7 @@ def fit_network(config: RunConfig, corpus: Corpus, steps: int, partial: Path) ->
     first = int(network.optimizer.iterations)
     sampler = corpus.sampler(config)
     development = DevelopmentSet.of(config, corpus.rows, corpus.development, corpus.features)
-    progress = tqdm(sampler.batches(first, steps), "training", steps, initial=first, mininterval=5)
+    progress = bar(sampler.batches(first, steps), "training", steps, initial=first, mininterval=5)
     for step, (batch,) in enumerate(progress, start=first + 1):
         wanted = np.eye(len(labels), dtype=np.float32)[batch.labels]
         figures = network.train_on_batch(batch.frames[..., None], wanted, return_dict=True)

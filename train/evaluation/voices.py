@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from edge.classifier import StreamingClassifier
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
@@ -29,6 +28,7 @@ from edge.system.atomic import atomic_file
 from train.corpus.cuts import read_audio
 from train.corpus.manifest import TEST, Clip
 from train.evaluation.conditions import CLEAN, Sounds, disturb
+from train.parallel.progress import bar
 
 LENGTHS_S = (1.0, 3.0, 10.0)  # of windows
 MAIN_S = 3.0
@@ -237,7 +237,7 @@ def hear(
 def _heard(
     hearing: Hearing, speakers: Mapping[str, Sequence[Clip]], root: Path, needed_s: float
 ) -> Iterator[Voice]:
-    for name, clips in tqdm(speakers.items(), "hearing"):
+    for name, clips in bar(speakers.items(), "hearing"):
         own = list(clips)
         random.Random(f"{SEED}/{name}").shuffle(own)
         can_teach = sum(clip.duration_s for clip in own) >= needed_s

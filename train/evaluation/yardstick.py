@@ -192,11 +192,11 @@ def human_speech(corpus: Manifest, split: str) -> list[Clip]:
 
 def score_cuts(score: Score, todo: Sequence[Cut], corpus: Path, file: Path) -> Scores:
     """Score the cuts that `file` has no scores of, and keep them there."""
-    from tqdm import tqdm
+    from train.parallel.progress import bar
 
     scores = _read_scores(file)
     missing = [cut for cut in todo if cut_key(cut) not in scores]
-    for done, cut in enumerate(tqdm(missing, unit="cut", mininterval=5), start=1):
+    for done, cut in enumerate(bar(missing, unit="cut", mininterval=5), start=1):
         log_posteriors = score(load_cut(cut, corpus))
         scores[cut_key(cut)] = [round(float(value), 4) for value in log_posteriors]
         if done % SAVE_EVERY_CUTS == 0:

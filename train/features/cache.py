@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array, FrontEnd, FrontEndConfig, front_end_hash
@@ -32,6 +31,7 @@ from train.features.shards import CLIPS, ENDING, Frames, Index, Shards, read_ind
 from train.features.ticks import shown, ticking
 from train.parallel.cluster import spread
 from train.parallel.pool import mapped
+from train.parallel.progress import bar
 
 log = logging.getLogger(__name__)
 
@@ -298,7 +298,7 @@ def _make(
     total = sum(len(jobs[number].paths) for number in missing)
     with (
         contextlib.closing(made),
-        tqdm(desc="features", total=total, unit="clip") as progress,
+        bar(None, "features", total, unit="clip") as progress,
         shown(ticks, progress) if ticks else contextlib.nullcontext(),
     ):
         for turn, index in made:

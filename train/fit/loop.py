@@ -40,6 +40,7 @@ from train.model.checkpoint import (
     weights_of,
 )
 from train.model.precision import FLOAT32
+from train.parallel.progress import bar
 
 log = logging.getLogger(__name__)
 
@@ -186,8 +187,8 @@ class _Session:
             return self.best
         numbers = self.devices.part_numbers(plan.accumulation)
         batches = self.sampler.batches(self.first, plan.steps, numbers, trainer.parts, loaders)
-        progress = tqdm(
-            batches, str(self.run), plan.steps, initial=self.first, disable=not self.devices.chief
+        progress = bar(
+            batches, str(self.run), plan.steps, initial=self.first, is_shown=self.devices.chief
         )
         saved_s = began_s = time.monotonic()
         try:

@@ -277,7 +277,7 @@ def extract(batches: Sequence[Batch], corpus: Path, shards: Path, model: Callabl
     A shard is ``KEY.npy``, (frames, 512) float16. `model` is called only if there is something to
     do.
     """
-    from tqdm import tqdm
+    from train.parallel.progress import bar
 
     shards.mkdir(parents=True, exist_ok=True)
     todo = [batch for batch in batches if not _shard(shards, batch).is_file()]
@@ -287,7 +287,7 @@ def extract(batches: Sequence[Batch], corpus: Path, shards: Path, model: Callabl
         return
     whisper = model()
     done = len(batches) - len(todo)
-    for batch in tqdm(todo, unit="batch", initial=done, total=len(batches), mininterval=5):
+    for batch in bar(todo, unit="batch", initial=done, total=len(batches), mininterval=5):
         embeddings = encode_batch(whisper, batch, lambda path: read_audio(corpus / path))
         with atomic_file(_shard(shards, batch)) as file:
             np.save(file, embeddings.astype(np.float16), allow_pickle=False)

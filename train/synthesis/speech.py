@@ -267,9 +267,9 @@ def make_corpus(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EdgelidError(f"cannot make the folder {output}: {error.strerror}") from error
-    from tqdm import tqdm
+    from train.parallel.progress import bar
 
-    lengths = list(tqdm(_lengths(jobs, workers), f"{engine} speaks", len(jobs)))
+    lengths = list(bar(_lengths(jobs, workers), f"{engine} speaks", len(jobs)))
     rows = [
         (
             job.path, job.language, "train", "yes" if job.language in TARGETS else "no",

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from keras import ops
-from tqdm import tqdm
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
+from train.parallel.progress import bar
 from train.waveforms.bank import Segments
 from train.waveforms.draws import Drawer, development_windows
 from train.waveforms.judge import MOST_PER_SPEAKER
@@ -120,9 +120,9 @@ class Forward:
 
     def batches(self, windows: Windows, samples: int, what: str) -> Iterator[np.ndarray]:
         """The same, a batch at a time."""
-        for waves, count in tqdm(
+        for waves, count in bar(
             self._batches(windows.starts, samples),
-            desc=what,
+            what=what,
             total=-(-len(windows.starts) // BATCH),
             mininterval=5,
         ):

@@ -316,7 +316,9 @@ def test_the_command(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     tree.rows = [row for row in tree.rows if row["path"] != tree.path(2, "de", "test")]
     audio(lambda x: x + 0.3)(tree)
     assert main(["validate", str(tree.manifest().parent), "--workers", "1"]) == 0
-    assert "no errors" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "no errors" in told.out
+    assert told.err == ""  # no terminal, no bar
 
 
 @pytest.mark.parametrize(
