@@ -255,6 +255,15 @@ def test_large_learns_and_is_kept(large: Path) -> None:
     model = Large(1, 4)
     model.load_arrays(arrays)
     assert np.isfinite(np.asarray(model(np.zeros((1, 300, 80), np.float32)))).all()
+    # The encoder learnt, by less than half precision tells; its first convolution comes first.
+    with (
+        np.load(large.with_name("start.npz")) as start,
+        np.load(large.with_name("large.state.npz")) as state,
+    ):
+        begun, learnt = start["encoder/conv1/weight"].transpose(2, 1, 0), state["trained/0"]
+    moved = np.abs(learnt - begun)
+    assert 1e-7 < moved.max() < 1e-4
+    assert np.mean(moved > 0) > 0.5
 
 
 @pytest.mark.slow
@@ -507,6 +516,35 @@ def test_a_teacher_that_hears_along_says_what_it_kept(
     ours, theirs = (x[spoken] - x[spoken].mean(axis=0) for x in (along, kept))
     norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
     assert np.median(np.sum(ours * theirs, axis=1) / norms) > 0.9
+
+
+@pytest.mark.slow
+def test_a_teacher_that_hears_along_hears_company(large: Path, bank: Segments) -> None:
+    """Of one draw, its tokens are others where somebody else speaks, and the same elsewhere."""
+    from train.waveforms.compact_fit import run_config
+
+    model, _ = load_large(large)
+    told, found = run_config(compact_config()), []
+    teaching = Along(model, voices=False)
+    company, alone = (
+        Listening(Student.of(told, **shares), bank, teaching)
+        for shares in ({"second_voices": 0.5, "changes": 0.5}, {})
+    )
+    company.begin_at(0, 1)
+    draw = company.draw(32)
+    for heard in (company, alone):
+        constants = heard.constants | {"teacher": [v.value for v in model.variables]}
+        tokens, _ = heard.lesson(heard.wave(draw, constants), draw, constants)
+        found.append(np.asarray(tokens))
+    apart = np.abs(found[0] - found[1]).max(axis=-1) > 1e-3  # (clips, tokens)
+    # Behind a turn another clip is heard, before it the clip as it was, but for second voices.
+    token = np.arange(apart.shape[1])[None] // company.group
+    behind = (token >= draw["turn"][:, None]) & (draw["next"] != np.arange(32))[:, None]
+    assert behind.any() and apart[behind].mean() > 0.9
+    by_itself = ~behind & (draw["second_gain"] == 0)[:, None]
+    assert by_itself.any() and not apart[by_itself & (token < draw["turn"][:, None])].any()
+    beside = ~behind & (draw["second_gain"] > 0)[:, None]
+    assert apart[beside].any()
 
 
 @pytest.mark.slow
