@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,48 +23,68 @@ from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
 from edge.audio.sources import AudioSource, FileSource
 from edge.classifier import class_mask
 from edge.config import ListenSettings
+from edge.decoder import MAX_HOLD_S
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.correction import Correction
 from edge.listener import Heard
-from edge.model.interpreter import Graphs, WindowGraph, open_model, run_model
-from edge.model.modelfile import DEFAULT_MODEL, ModelFile, read_model
+from edge.model.interpreter import Graphs, OpenedModel, WindowGraph
+from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS
 from edge.offline import Classification, RecordingClassifier, classify_file
-from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
+from edge.opinion.shared import SharedFile
 
 Samples = npt.NDArray[Any]
 
 
 class Model:
-    """A model that runs here, from `load_model`; of one thread at a time.
+    """A model that runs here, from `load_model`.
 
     Attributes
     ----------
     file : ModelFile
-    threads : int
     graphs : Graphs or WindowGraph
         For recordings, one after another.
+    lock : Lock
+        Held by the thread whose recording that is.
     lessons : Correction or None
         What it has been taught.
     """
 
     def __init__(
-        self, file: ModelFile, threads: int, lessons: str | os.PathLike[str] | None = None
+        self, path: Path, threads: int, lessons: str | os.PathLike[str] | None = None
     ) -> None:
-        self.file = self._untaught = file
-        self.threads = threads
-        self.graphs = open_model(file, threads)
+        self._opened = OpenedModel(path, threads)
+        self.file = self._opened.model
+        self.graphs = self._opened.run()
+        self.lock = threading.Lock()
         self.lessons: Correction | None = None
         if lessons is not None:
             from edge.teaching import taught  # which others do without
 
-            learnt = taught(Path(lessons), file, self.graphs)
+            learnt = taught(Path(lessons), self.file, self.graphs)
             self.file, self.lessons = learnt.model, learnt.correction
+        self._experts: dict[Path, SharedFile] = {}
+        self._opening = threading.Lock()
+
+    def expert(self, name: str | os.PathLike[str]) -> SharedFile:
+        """A large model to ask about what this one hears, opened once for all who do.
+
+        Raises
+        ------
+        EdgelidError
+            If it cannot be used, or does not suit this one.
+        """
+        name = os.fspath(name)
+        path = SECOND_OPINIONS.get(name) or Path(name).absolute()
+        with self._opening:
+            if path not in self._experts:
+                self._experts[path] = SharedFile(name, self.labels)
+            return self._experts[path]
 
     def more_graphs(self) -> Graphs | WindowGraph:
         """Others of it, which remember what they hear apart from these."""
-        return run_model(self._untaught, self.threads)
+        return self._opened.run()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -96,7 +117,7 @@ def load_model(
     EdgelidError
         If there is no such file, it is damaged, or nothing here can run it.
     """
-    return Model(read_model(DEFAULT_MODEL if path is None else path), threads, lessons)
+    return Model(DEFAULT_MODEL if path is None else Path(path), threads, lessons)
 
 
 _default_model = functools.cache(load_model)
@@ -141,17 +162,19 @@ def classify(
     ------
     EdgelidError
         If there is no audio, it cannot be read, a language is not the model's, the second opinion
-        does not suit it, or the gain is out of all reason.
+        does not suit it, or the threshold or the gain is out of all reason.
     """
+    _check_threshold(threshold)
     model = model or _default_model()
-    second = None if second_opinion is None else _expert_file(second_opinion, model)
+    second = None if second_opinion is None else model.expert(second_opinion)
     ear = Ear(gain_db=gain_db)
-    classifier = RecordingClassifier(
-        model.file, model.graphs, languages, threshold, second, model.lessons, gain_db is None
-    )
-    if isinstance(samples_or_path, (str, os.PathLike)):
-        return classify_file(classifier, Path(samples_or_path), ear)
-    return classifier.classify(_Samples([samples_or_path], rate_hz, ear))
+    with model.lock:
+        classifier = RecordingClassifier(
+            model.file, model.graphs, languages, threshold, second, model.lessons, gain_db is None
+        )
+        if isinstance(samples_or_path, (str, os.PathLike)):
+            return classify_file(classifier, Path(samples_or_path), ear)
+        return classifier.classify(_Samples([samples_or_path], rate_hz, ear))
 
 
 class Listener:
@@ -181,8 +204,8 @@ class Listener:
     Raises
     ------
     EdgelidError
-        If a language is not the model's, the second opinion does not suit it, or the gain is out
-        of all reason.
+        If a language is not the model's, the second opinion does not suit it, or the threshold,
+        the hold or the gain is out of all reason.
     """
 
     def __init__(
@@ -196,6 +219,8 @@ class Listener:
         second_opinion_share: float = ListenSettings.second_opinion_share,
         gain_db: float | None = None,
     ) -> None:
+        _check_threshold(threshold)
+        _check_range("hold_s", hold_s, MAX_HOLD_S)
         model = model or _default_model()
         self._rate_hz = rate_hz
         self._ear = Ear(gain_db=gain_db)
@@ -209,7 +234,7 @@ class Listener:
             raise EdgelidError(
                 f"second_opinion_share must be above 0 and at most 1, not {second_opinion_share:g}."
             )
-        file = None if second_opinion is None else _expert_file(second_opinion, model)
+        file = None if second_opinion is None else model.expert(second_opinion)
 
         def opened(at_once: bool) -> listener.Listener:
             second = None
@@ -263,8 +288,14 @@ class Listener:
         return _Samples(audio, self._rate_hz, self._ear)
 
 
-def _expert_file(name: str | os.PathLike[str], model: Model) -> ExpertFile:
-    return ExpertFile(os.fspath(name), model.labels)
+def _check_threshold(threshold: float | None) -> None:
+    if threshold is not None:
+        _check_range("threshold", threshold, 1.0)
+
+
+def _check_range(name: str, value: float, most: float) -> None:
+    if not 0 <= value <= most:  # as no comparison with nan is true
+        raise EdgelidError(f"{name} must be from 0 to {most:g}, not {value:g}.")
 
 
 class _Samples(AudioSource):

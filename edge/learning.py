@@ -30,7 +30,7 @@ from edge.lessons.book import SECOND_OPINION, Book, Lesson, update_book
 from edge.lessons.correction import Correction
 from edge.lessons.telling import told
 from edge.listener import Heard, Listener
-from edge.model.interpreter import Graphs, Int8Array, run_model
+from edge.model.interpreter import Graphs, Int8Array, open_file
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
 
 log = logging.getLogger(__name__)
@@ -176,9 +176,7 @@ class Learner:
             for lesson in lessons:
                 following = following.with_lesson(lesson)
             if self._graphs is None:
-                graphs = run_model(self._model, 1)  # those of the stream are of its own thread
-                assert isinstance(graphs, Graphs)
-                self._graphs = graphs
+                self._graphs = self._own_graphs()
             adapted.append(adapt(self._model, self._graphs, following))
             return following
 
@@ -187,11 +185,20 @@ class Learner:
         except TooDear as error:
             log.info("what was heard is not learnt from: %s", error)
             return
-        except (EdgelidError, MemoryError) as error:
-            log.warning("nothing is learnt: %s", error or "no memory.")
+        except Exception as error:  # whatever it is, nobody else would hear of it
+            log.debug("learning has failed", exc_info=error)
+            log.warning("nothing is learnt: %s", str(error) or repr(error))
             return
         self.told = told(self._path, book, adapted[-1].brought)
         self._new = adapted[-1]
+
+    def _own_graphs(self) -> Graphs:
+        """Those of the stream are of its own thread, and what they are built from may be gone."""
+        model, graphs = open_file(self._model.path)
+        if model.sha256 != self._model.sha256:
+            raise EdgelidError(f"the model {str(model.path)!r} has changed meanwhile: start again.")
+        assert isinstance(graphs, Graphs)
+        return graphs
 
 
 def faded(book: Book, coming: int) -> Book:

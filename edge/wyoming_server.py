@@ -17,6 +17,7 @@ import functools
 import logging
 import queue
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,8 @@ from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.languages import language_name, meant
 from edge.listener import Listener
-from edge.model.interpreter import open_model
-from edge.model.modelfile import ModelFile, read_model
+from edge.model.interpreter import OpenedModel
+from edge.model.modelfile import ModelFile
 from edge.offline import RecordingClassifier, opinion_record
 from edge.opinion.second import SecondOpinion
 from edge.opinion.shared import SharedAsker, SharedFile
@@ -116,9 +117,9 @@ class Wyoming:
                 f"{uri!r} is no address: give tcp://HOST:PORT or unix:///PATH."
             ) from error
         self._uri = uri
-        self.model = read_model(model)
+        self._opened = OpenedModel(model, threads)
+        self.model = self._opened.model
         self.languages = None if languages is None else meant(languages, self.model.labels)
-        self.threads = threads
         self._threshold = threshold
         self._hold_s = hold_s
         self.ear = Ear(gain_db=gain_db)
@@ -138,18 +139,25 @@ class Wyoming:
             If the address cannot be had.
         """
         try:
-            asyncio.run(self._server.run(functools.partial(_Connection, self)))
+            asyncio.run(self._serve())
         except OSError as error:
             raise EdgelidError(
                 f"{self._uri} cannot be served ({error.strerror or error}): choose another address."
             ) from error
         finally:
+            self._opened.close()
             if self._large is not None:
                 self._asker.close()
 
+    async def _serve(self) -> None:
+        # By default there are as many as the device has cores, and four: fewer than may be needed.
+        workers = ThreadPoolExecutor(CONNECTIONS, "wyoming")
+        asyncio.get_running_loop().set_default_executor(workers)
+        await self._server.run(functools.partial(_Connection, self))
+
     def recordings(self) -> RecordingClassifier:
         """What answers for whole streams."""
-        graphs = open_model(self.model, self.threads)
+        graphs = self._opened.run()
         return RecordingClassifier(
             self.model,
             graphs,
@@ -161,7 +169,7 @@ class Wyoming:
 
     def listener(self) -> Listener:
         """What follows a stream; to be closed."""
-        graphs = open_model(self.model, self.threads)
+        graphs = self._opened.run()
         second = None
         if self._large is not None:
             second = SecondOpinion(self._large, self.model, self._asker.desk(), self.languages)
@@ -215,9 +223,9 @@ class _Stream(AudioSource):
         self._ear = ear
         self._chunks: queue.Queue[bytes | None] = queue.Queue(CHUNKS)
 
-    async def put(self, chunk: bytes | None) -> None:
-        """Hand over a chunk, or the end; waits while too many do."""
-        while not self._stopping:
+    async def put(self, chunk: bytes | None, work: asyncio.Future[Eventable]) -> None:
+        """Hand over a chunk, or the end; waits while too many do, and work on them goes on."""
+        while not (self._stopping or work.done()):
             if not self._chunks.full():  # which only we fill
                 self._chunks.put_nowait(chunk)
                 return
@@ -292,8 +300,9 @@ class _Connection(AsyncEventHandler):
                 self.writer.close()
                 return
             await super().run()
-        except (OSError, EOFError, KeyError, TypeError, AttributeError) as error:
-            # Of a connection that breaks, or an event that lacks something.
+        except Exception as error:
+            # Of a connection that breaks, or an event: what parsing that may raise is no closed
+            # list.
             logger.info("wyoming: a client has gone (%r)", error)
         finally:
             self._server.connections -= 1
@@ -330,16 +339,18 @@ class _Connection(AsyncEventHandler):
             begun = self._stream is not None or await self._begin(
                 chunk.rate, chunk.width, chunk.channels, chunk.timestamp
             )
-            if begun and self._stream is not None:
-                await self._stream.put(chunk.audio)
+            if begun and self._stream is not None and self._work is not None:
+                await self._stream.put(chunk.audio, self._work)
             return begun
         elif AudioStop.is_type(kind) and self._stream is not None and self._work is not None:
-            await self._stream.put(None)
+            await self._stream.put(None, self._work)
+            answer: Eventable
             try:
-                await self._tell(await self._work)
-            except EdgelidError as error:
-                await self._tell(Error(str(error)))
+                answer = await self._work
+            except Exception as error:  # whatever it is, a client waits to be told
+                answer = Error(str(error) or repr(error))
             self._stream = self._work = None
+            await self._tell(answer)
         return True
 
     async def _begin(self, rate_hz: int, width: int, channels: int, at_ms: int | None) -> bool:

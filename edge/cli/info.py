@@ -20,10 +20,10 @@ def add(commands: Any, common: Parser) -> None:
 def run_info(options: argparse.Namespace, output: Output) -> int:
     """``edgelid info``."""
     from edge.model.info import describe, table
-    from edge.model.modelfile import read_model
+    from edge.model.interpreter import open_file
 
-    model = read_model(model_path(options))
-    facts: dict[str, Any] = describe(model)
+    model, graphs = open_file(model_path(options))
+    facts: dict[str, Any] = describe(model, graphs.runtime)
     if options.lessons is not None:
         from edge.lessons.book import read_book
         from edge.lessons.telling import told

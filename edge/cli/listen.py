@@ -105,7 +105,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     from edge.outputs.settings import contradictions, read_settings
     from edge.outputs.sinks import Sinks
     from edge.outputs.systemd_notify import Notifier
-    from edge.service.reload import ReloadingListener
+    from edge.service.reload import ReloadingListener, learning_sentence
 
     file = options.config
     if file is None and os.environ.get(FILE_VARIABLE):
@@ -117,9 +117,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     for problem in contradictions(settings):
         raise EdgelidError(problem)
     if settings.learn:
-        complain(
-            f"learning from second opinions: statistics of what is heard go to {settings.lessons}."
-        )
+        complain(learning_sentence(settings))
     listener = ReloadingListener(settings, options.windows, options.realtime)
     with (
         contextlib.closing(listener),
@@ -135,7 +133,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
             monitor.taught = lambda: listener.taught
         with (
             _view(output, monitor if viewed else None) as view,
-            Sinks(settings, output, Notifier(), monitor) as sinks,
+            Sinks(settings, output, Notifier(), listener.model.labels, monitor) as sinks,
             reloaded_by_signal(
                 listener, sinks, read if file is not None or settings.lessons else None
             ),

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from edge.languages import language_name
-from edge.model.interpreter import open_model
+from edge.model.interpreter import Runtime
 from edge.model.modelfile import ModelFile
 
 
-def describe(model: ModelFile) -> dict[str, Any]:
-    """Facts of a model, after building it, so that they are true.
+def describe(model: ModelFile, runtime: Runtime) -> dict[str, Any]:
+    """Facts of a model, once it has been built, so that they are true.
 
-    Raises
-    ------
-    EdgelidError
-        If no interpreter can run it.
+    Parameters
+    ----------
+    model : ModelFile
+    runtime : Runtime
+        That could run it.
     """
-    runtime = open_model(model).runtime
     description = model.description
     front_end, stream = description.front_end, description.stream
     frame_s = front_end.hop_samples / front_end.sample_rate_hz

@@ -6,10 +6,11 @@ so each candidate has to build one from the very model before it is taken.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import importlib.metadata
 import logging
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -316,6 +317,9 @@ class WindowGraph:
             or any(d["dtype"] not in (np.int8, np.float32) for d in (self._input, self._output))
         ):
             raise _unfit(model, f"its graph {WINDOW_SIGNATURE!r} does not fit its metadata")
+        narrow = [d for d in (self._input, self._output) if d["dtype"] is np.int8]
+        if not all(0 < float(d["quantization"][0]) < math.inf for d in narrow):
+            raise _unfit(model, f"its graph {WINDOW_SIGNATURE!r} does not say how it is quantised")
         self._mels = mels
         self._first_scores = np.array(description.first_scores)
         if len(self._first_scores) not in (0, len(model.labels)):
@@ -449,7 +453,7 @@ def open_model(model: ModelFile, threads: int = 1) -> Graphs | WindowGraph:
 
 
 def open_file(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | WindowGraph]:
-    """Read a model file, and build an interpreter for it: for a large one as :func:`open_on_disk`.
+    """Read a model file, and build an interpreter for it, see :class:`OpenedModel`.
 
     Parameters
     ----------
@@ -467,31 +471,95 @@ def open_file(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | WindowG
     EdgelidError
         As :func:`edge.model.modelfile.read_model` and :func:`open_model`.
     """
-    if sum(file.stat().st_size for file in files_to_read(path)) > LARGE_BYTES:
-        return open_on_disk(path, threads)
-    model = read_model(path)
-    return model, open_model(model, threads)
+    with contextlib.closing(OpenedModel(path, threads)) as opened:
+        return opened.model, opened.run()
 
 
 def open_on_disk(path: Path, threads: int = 1) -> tuple[ModelFile, Graphs | WindowGraph]:
-    """The same for a large model, in less memory: its graph stays on disk.
+    """The same, with the graph on disk however large it is.
 
     Parameters, what is returned and what is raised are those of :func:`open_file`.
     """
-    _check_threads(threads)
-    try:
-        stored = StoredModel(files_to_read(path))
-    except OSError as error:
-        log.info("graph in memory, as there is no place on disk: %s", error.strerror)
-        model = read_model(path)
-        return model, open_model(model, threads)
-    with stored:
+    with contextlib.closing(OpenedModel(path, threads, large_bytes=0)) as opened:
+        return opened.model, opened.run()
+
+
+class OpenedModel:
+    """A model that is verified and admitted once, and run as often as is asked for.
+
+    The graph of a large one is in no memory but the interpreters', which pack its weights: they are
+    built from a copy of the file on disk, see :class:`edge.model.stored.StoredModel`.
+
+    Parameters
+    ----------
+    path : Path
+    threads : int
+        Of each interpreter.
+    large_bytes : int
+        Of a file, above which it is copied.
+
+    Attributes
+    ----------
+    model : ModelFile
+        Without its graph, where that is on disk.
+
+    Raises
+    ------
+    EdgelidError
+        As :func:`edge.model.modelfile.read_model`, and if the graph is not admitted.
+    """
+
+    def __init__(self, path: Path, threads: int = 1, large_bytes: int = LARGE_BYTES) -> None:
+        _check_threads(threads)
+        self._threads = threads
+        self._stored: StoredModel | None = None
+        files = files_to_read(path)
+        try:
+            if sum(file.stat().st_size for file in files) > large_bytes:
+                self._stored = StoredModel(files)
+        except OSError as error:
+            log.info("graph in memory, as there is no place on disk: %s", error.strerror)
+        if self._stored is None:
+            self.model = read_model(path)
+            admit(self.model, threads)
+            return
+        try:
+            self.model = self._verified(path, self._stored)
+        except BaseException:
+            self.close()
+            raise
+
+    def _verified(self, path: Path, stored: StoredModel) -> ModelFile:
         is_ours = comes_along(path)
-        model = verified(path, stored.file, has_graph=not is_ours)
-        if not is_ours:
-            admit(model, threads)
-            model = replace(model, graph=b"")  # before the interpreter packs the weights
-        return model, run_model(model, threads, stored=stored)
+        try:
+            model = verified(path, stored.file, has_graph=not is_ours)
+        except OSError as error:
+            raise EdgelidError(
+                f"the model {str(path)!r} cannot be read ({error.strerror})."
+            ) from error
+        if is_ours:
+            return model
+        admit(model, self._threads)
+        return replace(model, graph=b"")  # before an interpreter packs the weights
+
+    def run(self) -> Graphs | WindowGraph:
+        """A new interpreter of it; any thread may ask for one.
+
+        Raises
+        ------
+        EdgelidError
+            As :func:`open_model`.
+        """
+        try:
+            return run_model(self.model, self._threads, stored=self._stored)
+        finally:
+            if self._stored is not None:
+                self._stored.let_go()
+
+    def close(self) -> None:
+        """Run it no more; interpreters that there are stay as they are."""
+        if self._stored is not None:
+            self._stored.close()
 
 
 def _check_threads(threads: int) -> None:
@@ -590,18 +658,23 @@ def _build(
         built.allocate_tensors()
         return built
 
-    runtime = Runtime(
-        candidate.distribution, _version(candidate.distribution), candidate.delegate, threads
-    )
+    runtime = Runtime(candidate.distribution, _version(candidate), candidate.delegate, threads)
     graphs = kind(interpreter, model, runtime)
     graphs.warm_up()
     return graphs
 
 
-def _version(distribution: str) -> str:
+def _version(candidate: Candidate) -> str:
+    """That of a package which has been imported."""
+    package = sys.modules.get(candidate.module.partition(".")[0])
+    told = getattr(package, "__version__", None)
+    if isinstance(told, str):
+        return told
+    from importlib import metadata  # 37 modules, which a package that tells does without
+
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:  # the module came under another name
+        return metadata.version(candidate.distribution)
+    except metadata.PackageNotFoundError:  # the module came under another name
         return "of unknown version"
 
 

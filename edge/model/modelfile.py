@@ -354,6 +354,33 @@ class _Unfit(Exception):
     """What is wrong with the contents of a model file, and what to do."""
 
 
+class _Source:
+    """A file that keeps in mind that it could not be read: zipfile takes that for damage.
+
+    Parameters
+    ----------
+    data : file
+        Opened to read, in bytes.
+
+    Attributes
+    ----------
+    failure : OSError or None
+        Of the first read that failed. Places that do not exist are the archive's own fault.
+    """
+
+    def __init__(self, data: BinaryIO) -> None:
+        self.failure: OSError | None = None
+        self.seek, self.tell, self.seekable = data.seek, data.tell, data.seekable
+        self._data = data
+
+    def read(self, count: int = -1) -> bytes:
+        try:
+            return self._data.read(count)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+
+
 def _parse(file: Path, data: BinaryIO, has_graph: bool) -> ModelFile:
     size_bytes = data.seek(0, os.SEEK_END)
     if size_bytes == 0:
@@ -364,18 +391,22 @@ def _parse(file: Path, data: BinaryIO, has_graph: bool) -> ModelFile:
     # zipfile makes an object of every entry, and a file of this size has room for a million.
     if _occurrences(data, _DIRECTORY_ENTRY) > MAX_MEMBERS:
         raise _Unfit("its metadata have too many members: give a file that edgelid-convert wrote")
+    source = _Source(data)
     try:
-        archive = zipfile.ZipFile(data)
+        archive = zipfile.ZipFile(source)
         values = json.loads(read_member(archive, DESCRIPTION_MEMBER))
         json.dumps(values, allow_nan=False)  # `edgelid info --json` has to
         labels = tuple(read_member(archive, LABELS_MEMBER).decode().split())
         filterbank = read_array(read_member(archive, FILTERBANK_MEMBER))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise _Unfit("it is truncated, or carries no edgelid metadata: copy it again") from error
     except _Unfit:
         raise
     # Foreign bytes: what the parsers of ZIP, deflate, JSON and numpy may raise is no closed list.
     except Exception as error:
+        if source.failure is not None:
+            raise source.failure from None
+        if isinstance(error, (zipfile.BadZipFile, KeyError)):
+            reason = "it is truncated, or carries no edgelid metadata: copy it again"
+            raise _Unfit(reason) from error
         raise _Unfit("its metadata is damaged: copy it again") from error
     version = values.get("format_version") if isinstance(values, dict) else None
     if version not in range(FORMAT_VERSION, LENGTHS_FORMAT_VERSION + 1):

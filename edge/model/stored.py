@@ -14,10 +14,9 @@ import contextlib
 import ctypes
 import os
 import shutil
-import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from edge.model.parts import open_files
@@ -31,8 +30,7 @@ _MADV_DONTNEED = 4  # Linux, on every processor
 class StoredModel:
     """A copy in a file that has no name and belongs to this process alone: it goes with that.
 
-    In a ``with`` block it may be read, and an interpreter may be built from it, which keeps its own
-    hold on it. At the end of the block what has been mapped of it leaves this process's memory.
+    Interpreters may be built from it until it is closed; each keeps its own hold on it.
 
     Parameters
     ----------
@@ -44,7 +42,7 @@ class StoredModel:
     file : file
         To read in bytes.
     path : str
-        To open, within the block.
+        To open, until it is closed.
 
     Raises
     ------
@@ -53,6 +51,8 @@ class StoredModel:
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
+        import tempfile  # which small models do without
+
         folder = os.environ.get("TMPDIR") or FOLDER
         with contextlib.ExitStack() as stack:
             self.file: BinaryIO = stack.enter_context(tempfile.TemporaryFile(dir=folder))
@@ -61,22 +61,19 @@ class StoredModel:
             with open_files(files) as model:
                 shutil.copyfileobj(model, self.file)
             self.file.flush()
-            stack.pop_all()  # `__exit__` closes it
+            stack.pop_all()
+        self._closing = weakref.finalize(self, self.file.close)
 
-    def __enter__(self) -> StoredModel:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def let_go(self) -> None:
+        """Have what is mapped of it leave this process's memory; it comes back if it is read."""
         with contextlib.suppress(OSError):
             libc = ctypes.CDLL(None)
             for start, end in self._places():
                 libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
-        self.file.close()
+
+    def close(self) -> None:
+        """Build no more from it; it is gone with the last interpreter that holds it."""
+        self._closing()
 
     def _places(self) -> Iterator[tuple[int, int]]:
         """Where in memory it is mapped: addresses of the first byte, and behind the last."""

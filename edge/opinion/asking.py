@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.belief import Opinion
-from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.opinion.budget import SPAN_S, Budget
 from edge.opinion.expert import Expert, ExpertFile
@@ -208,8 +207,11 @@ class InBackground:
             while (question := self._next()) is not None:
                 opinion = expert.asked(question.samples, question.end_s, question.languages)
                 self._answered(question, opinion)
-        except (EdgelidError, MemoryError) as error:
-            log.warning("listening goes on without a second opinion: %s", error or "no memory.")
+        except Exception as error:  # whatever it is, nobody else would hear of it
+            # Where it is no sentence of ours, how it came about is for whoever looks for that.
+            log.debug("the second opinion has failed", exc_info=error)
+            words = str(error) or repr(error)
+            log.warning("listening goes on without a second opinion: %s", words)
             with self._changed:
                 self._is_gone, self._question = True, None
 

@@ -243,10 +243,16 @@ def _unwritable(path: Path, error: OSError) -> EdgelidError:
     )
 
 
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
+def read_records(path: Path, since: float = 0.0) -> Iterator[dict[str, Any]]:
     """Records of a log, the oldest first; what is torn or unreadable of it is left out.
 
     Nothing is needed of it but that it can be read, also while another process writes it.
+
+    Parameters
+    ----------
+    path : Path
+    since : float
+        Seconds since 1970, UTC; files that have not been written since then are passed over.
     """
     names = {0: path}
     with contextlib.suppress(OSError):
@@ -255,6 +261,8 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 names[int(match[1])] = entry
     for _, name in sorted(names.items(), reverse=True):
         with contextlib.suppress(OSError), name.open("rb") as file:
+            if os.fstat(file.fileno()).st_mtime < since:
+                continue
             for line in file:
                 with contextlib.suppress(ValueError):
                     record = json.loads(line)

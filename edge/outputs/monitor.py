@@ -141,6 +141,7 @@ class Monitor:
     Attributes
     ----------
     source : AudioSource or None
+    live : bool
     taught : callable
         Gives what there is to tell of lessons, or None; any thread may call it.
     """
@@ -151,7 +152,7 @@ class Monitor:
         source: AudioSource | None = None,
         live: bool = False,
     ) -> None:
-        self.source = source
+        self.source, self.live = source, live
         self.taught: Callable[[], dict[str, Any] | None] = lambda: None
         self._lock = threading.Lock()
         self._now = Now(time.time())

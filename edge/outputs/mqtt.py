@@ -142,7 +142,7 @@ def check(settings: MqttSettings) -> None:
 
 def open_outlet(settings: MqttSettings, surroundings: Surroundings) -> Mqtt:
     """Begin to send to the broker."""
-    return Mqtt(settings, surroundings.labels())
+    return Mqtt(settings, surroundings.labels)
 
 
 class Mqtt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
@@ -43,15 +43,15 @@ class Surroundings:
 
     Attributes
     ----------
-    labels : callable
-        Reads the model's classes.
+    labels : tuple of str
+        Classes of the model at the start, with languages that lessons have added.
     monitor : Monitor or None
         What those who look on read from.
     outlets : sequence of Running
         All that there are, as they come to be.
     """
 
-    labels: Callable[[], tuple[str, ...]]
+    labels: tuple[str, ...]
     monitor: Monitor | None
     outlets: Sequence[Running]
 

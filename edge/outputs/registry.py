@@ -14,7 +14,6 @@ from pathlib import Path
 
 from edge.audio.sources import AudioSource
 from edge.errors import EdgelidError
-from edge.model.modelfile import DEFAULT_MODEL, read_model
 from edge.outputs.eventlog import read_records
 from edge.outputs.monitor import Monitor
 from edge.outputs.outlet_settings import Running, Surroundings
@@ -33,8 +32,17 @@ def monitor_of(settings: Settings, source: AudioSource, viewed: bool) -> Monitor
     return Monitor(earlier, source, live=not settings.input)
 
 
-def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:
+def open_outlets(
+    settings: Settings, labels: tuple[str, ...], monitor: Monitor | None
+) -> list[Running]:
     """Set up what the settings ask for.
+
+    Parameters
+    ----------
+    settings : Settings
+    labels : tuple of str
+        Classes of the model.
+    monitor : Monitor or None
 
     Raises
     ------
@@ -42,9 +50,7 @@ def open_outlets(settings: Settings, monitor: Monitor | None) -> list[Running]:
         If one is configured wrongly, or needs a package that is missing.
     """
     outlets: list[Running] = []
-    surroundings = Surroundings(
-        lambda: read_model(settings.model or DEFAULT_MODEL).labels, monitor, outlets
-    )
+    surroundings = Surroundings(labels, monitor, outlets)
     try:
         for kind in OUTLETS:
             if kind.asked_for(settings) and (monitor is not None or not kind.looks_on):
@@ -67,7 +73,7 @@ def close_outlets(outlets: Sequence[Running]) -> None:
 def _earlier(log: Path) -> Iterator[Span]:
     """What an event log holds of the last day."""
     timeline, now = Timeline(), time.time()
-    for record in read_records(log):
+    for record in read_records(log, now - EARLIER_S):
         # Whoever has edited it has lost that record.
         with contextlib.suppress(KeyError, TypeError, ValueError):
             span = timeline.add(record)

@@ -161,10 +161,10 @@ def check_use(settings: Settings, where: str) -> None:
 
 def _check_model(settings: Settings) -> None:
     from edge.classifier import class_mask
-    from edge.model.modelfile import DEFAULT_MODEL, read_model
+    from edge.model.modelfile import DEFAULT_MODEL, read_without_graph
     from edge.opinion.expert import ExpertFile
 
-    model = read_model(Path(settings.model or DEFAULT_MODEL))
+    model = read_without_graph(Path(settings.model or DEFAULT_MODEL))
     labels = model.labels
     if settings.lessons and (not settings.learn or Path(settings.lessons).exists()):
         from edge.lessons.book import read_book

@@ -37,6 +37,8 @@ class Sinks:
     output : Output
         Where events go if ``output`` is ``json``.
     notifier : Notifier
+    labels : tuple of str
+        Classes of the model at the start, with languages that lessons have added.
     monitor : Monitor, optional
         For those who look on.
 
@@ -51,6 +53,7 @@ class Sinks:
         settings: Settings,
         output: Output,
         notifier: Notifier,
+        labels: tuple[str, ...],
         monitor: Monitor | None = None,
     ) -> None:
         self._output = output
@@ -62,7 +65,7 @@ class Sinks:
         self._reloading = False
         self._ready = False
         self._monitor = monitor
-        self._outlets = open_outlets(settings, monitor)
+        self._outlets = open_outlets(settings, labels, monitor)
         try:
             self.apply(settings)
         except EdgelidError:

@@ -24,7 +24,7 @@ from edge.model.interpreter import open_file
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile
 from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
-from edge.outputs.settings import NEED_RESTART, Settings
+from edge.outputs.settings import NEED_RESTART, Settings, contradictions
 
 S = TypeVar("S", Segment, Window, Lost)
 
@@ -145,6 +145,8 @@ class ReloadingListener:
             names = set(changed(before, wanted))
             later = {name: getattr(before, name) for name in names & NEED_RESTART}
             wanted = replace(wanted, **later)
+            for problem in contradictions(wanted):
+                raise EdgelidError(problem)
             other_lessons = _contents(wanted.lessons) != self._lessons
             if other_lessons or names & {"model", "threads", "second_opinion", "lessons", "learn"}:
                 following = self._open(wanted)
@@ -161,6 +163,8 @@ class ReloadingListener:
             self._listener.expect(_languages(wanted, self.model))
             self._listener.decide(_threshold(wanted, self.model), wanted.hold)
             self._listener.afford(wanted.second_opinion_share)
+        if wanted.learn and not before.learn:
+            logger.warning("%s", learning_sentence(wanted))
         if later:
             logger.warning("only a restart can change %s", ", ".join(sorted(later)))
 
@@ -224,6 +228,11 @@ def _contents(lessons: str) -> bytes | None:
         return hashlib.sha256(Path(lessons).read_bytes()).digest() if lessons else None
     except OSError:  # which is told where it is read
         return None
+
+
+def learning_sentence(settings: Settings) -> str:
+    """What people are told before anything is learnt from what is heard."""
+    return f"learning from second opinions: statistics of what is heard go to {settings.lessons}."
 
 
 def is_live(settings: Settings) -> bool:

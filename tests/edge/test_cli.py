@@ -26,7 +26,7 @@ import soundfile
 
 from edge import __version__
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.model.modelfile import DEFAULT_MODEL, MODELS, ModelFile
+from edge.model.modelfile import DEFAULT_MODEL, MODELS, SECOND_OPINIONS, ModelFile
 from edge.offline import LEAST_S
 
 Done = subprocess.CompletedProcess[str]
@@ -408,6 +408,17 @@ def test_info(edgelid: Edgelid, model: ModelFile) -> None:
     assert rows["sha256"] == model.sha256
     if by_duration:
         assert re.findall(r"(\S+) s: ", rows["macro accuracy"]) == list(by_duration)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /proc")
+def test_info_leaves_the_graph_of_a_large_model_on_disk(
+    edgelid: Edgelid, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Of which there is a word where there is no place for it."""
+    env = {**environment, "TMPDIR": str(tmp_path / "none")}
+    done = edgelid("info", "--verbose", SECOND_OPINIONS["large"], env=env)
+    assert done.returncode == 0
+    assert "graph in memory, as there is no place on disk" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tomllib
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from edge.config import ConfigError, ListenSettings, parsed, variable
 from edge.decoder import MAX_HOLD_S
 from edge.errors import EdgelidError
+from edge.model.modelfile import SECOND_OPINIONS
 from edge.outputs.eventlog import EventLog
 from edge.outputs.settings import (
     FIELDS,
@@ -296,6 +298,18 @@ def test_the_large_model_that_comes_along_is_no_path(file: Path) -> None:
 
 
 # --- the command -----------------------------------------------------------------------------
+
+
+def test_a_large_model_is_checked_without_its_graph_in_memory(file: Path) -> None:
+    path = SECOND_OPINIONS["large"]
+    check_use(Settings(), str(file))  # which imports what it needs
+    tracemalloc.start()
+    try:
+        check_use(Settings(model=str(path)), str(file))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < path.stat().st_size / 4
 
 
 def test_config_show_and_check(edgelid: Edgelid, file: Path) -> None:

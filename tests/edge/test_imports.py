@@ -56,6 +56,20 @@ assert main(["classify", "--json", {str(sample)!r}]) == 0
     assert loaded.isdisjoint(HEAVY | OUTLETS | {"sounddevice", "soxr"})  # the sample is at 16 kHz
 
 
+def test_nor_what_only_others_need(environment: dict[str, str], sample: Path) -> None:
+    """The version of a package that does not tell it, and a place for large models."""
+    script = f"""
+import sys
+before = set(sys.modules)  # of whatever the environment has imported at every start
+from edge.cli import main
+assert main(["info"]) == 0
+assert not {{"importlib.metadata", "tempfile"}} & (set(sys.modules) - before)
+assert main(["listen", "--json", "--input", {str(sample)!r}]) == 0
+assert "importlib.metadata" not in set(sys.modules) - before
+"""
+    loaded_by(script, environment)
+
+
 def test_the_command_line_alone_does_not_even_load_numpy(environment: dict[str, str]) -> None:
     assert "numpy" not in loaded_by("import edge.cli; edge.cli.parser()", environment)
 

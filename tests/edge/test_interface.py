@@ -21,7 +21,7 @@ import pytest
 import edge
 from edge.audio.sources import FileSource
 from edge.belief import COMPACT, SECOND_OPINION
-from edge.model.modelfile import DEFAULT_MODEL
+from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS
 from edge.offline import Classification
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +109,41 @@ def test_listeners_share_a_model_without_hearing_each_other(
         assert [w.probabilities.tolist() for w in one] == [w.probabilities.tolist() for w in other]
 
 
+def test_threads_that_share_a_model_wait_for_each_other(
+    model: edge.interface.Model, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = speech, speech[16_000 * 4 :]
+    alone = [edge.classify(clip, model) for clip in clips]
+    found: dict[int, Classification] = {}
+
+    def answer(number: int) -> None:
+        found[number] = edge.classify(clips[number], model)
+
+    other = threading.Thread(target=answer, args=[1])
+    entered, steps, step = threading.Event(), iter(range(1_000_000)), model.graphs.step
+
+    def hooked(*frames: Any) -> Any:
+        if threading.current_thread() is other:
+            entered.set()
+        elif next(steps) == 20:  # in the middle of the first one
+            other.start()
+            if entered.wait(0.5):  # as it must not
+                other.join()
+        return step(*frames)
+
+    monkeypatch.setattr(model.graphs, "step", hooked)
+    answer(0)
+    other.join()
+    assert [found[0], found[1]] == alone
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /proc")
+def test_the_graph_of_a_large_model_is_on_disk() -> None:
+    large = edge.load_model(SECOND_OPINIONS["large"])
+    assert large.file.graph == b""
+    assert edge.load_model().file.graph  # a small one is no matter
+
+
 # The compact model serves as its own large one.
 BOTH = {"second_opinion": DEFAULT_MODEL}
 
@@ -119,6 +154,23 @@ def test_a_recording_with_a_second_opinion(model: edge.interface.Model, speech: 
     assert both.opinions >= 3
     assert both.compact == (alone.language, alone.confidence)
     assert both.by in (COMPACT, SECOND_OPINION)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /proc")
+def test_a_second_opinion_is_opened_once(
+    speech: np.ndarray, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often, and under whichever name, it is asked for."""
+    model = edge.load_model()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.chdir(DEFAULT_MODEL.parent)
+    names = "edgelid-9-large.tflite", SECOND_OPINIONS["large"], "large", "large"
+    answers = [edge.classify(speech, model, second_opinion=name) for name in names]
+    heard = [*edge.Listener(model, second_opinion="large").hear(sample)]
+    assert len({(each.language, each.confidence, each.opinions) for each in answers}) == 1
+    assert answers[0].opinions and heard[-2].second and heard[-2].second.answers
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    assert len({line.split(maxsplit=5)[4] for line in maps if str(tmp_path) in line}) == 1
 
 
 def test_a_file_waits_for_second_opinions(model: edge.interface.Model, sample: Path) -> None:
@@ -163,6 +215,31 @@ def test_second_opinions_that_cannot_be_had(
 ) -> None:
     with pytest.raises(edge.EdgelidError, match=words):
         edge.Listener(model, **options)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, 60, math.nan])
+def test_a_threshold_that_is_none(
+    model: edge.interface.Model, speech: np.ndarray, threshold: float
+) -> None:
+    words = f"^threshold must be from 0 to 1, not {threshold:g}.$"
+    with pytest.raises(edge.EdgelidError, match=words):
+        edge.classify(speech, model, threshold=threshold)
+    with pytest.raises(edge.EdgelidError, match=words):
+        edge.Listener(model, threshold=threshold)
+
+
+@pytest.mark.parametrize("hold_s", [-1, 30.1, math.nan])
+def test_a_hold_that_is_none(model: edge.interface.Model, hold_s: float) -> None:
+    with pytest.raises(edge.EdgelidError, match=f"^hold_s must be from 0 to 30, not {hold_s:g}.$"):
+        edge.Listener(model, hold_s=hold_s)
+
+
+def test_thresholds_and_holds_at_their_ends(
+    model: edge.interface.Model, speech: np.ndarray
+) -> None:
+    for threshold in (0, 1):
+        assert edge.classify(speech, model, threshold=threshold).probabilities
+        assert edge.Listener(model, threshold=threshold, hold_s=30 * threshold)
 
 
 def test_a_gain(model: edge.interface.Model, speech: np.ndarray) -> None:

@@ -19,8 +19,8 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.learning import MAX_LEARNT, Learner, faded
 from edge.lessons.book import RECORDING, SECOND_OPINION, Book, Lesson, read_book
-from edge.model.interpreter import Graphs, Int8Array
-from edge.model.modelfile import ModelFile
+from edge.model.interpreter import Graphs, Int8Array, open_on_disk
+from edge.model.modelfile import DEFAULT_MODEL, ModelFile, with_members
 from edge.outputs.settings import Settings, contradictions
 from edge.service.reload import ReloadingListener
 
@@ -178,6 +178,56 @@ def test_a_lesson_that_costs_too_much_is_dropped(
     learner = Learner(tmp_path / "voices", model, model.labels, at_once=True)
     assert feed(learner, windows, lambda end_s: opinion(model, end_s, "pt")) == 0
     assert not (tmp_path / "voices").exists()
+
+
+def test_it_learns_with_a_model_whose_graph_is_on_disk(
+    windows: Windows, tmp_path: Path, soon: None
+) -> None:
+    """As that of a large one is."""
+    model, _ = open_on_disk(DEFAULT_MODEL)
+    learner = Learner(tmp_path / "voices", model, model.labels, at_once=True)
+    assert feed(learner, windows, lambda end_s: opinion(model, end_s, "en")) >= 1
+
+
+def test_nothing_is_learnt_with_another_model_in_the_place_of_the_one_that_is_heard(
+    model: ModelFile,
+    windows: Windows,
+    tmp_path: Path,
+    soon: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(with_members(DEFAULT_MODEL.read_bytes(), {"more": b""}))
+    learner = Learner(tmp_path / "voices", replace(model, path=path), model.labels, at_once=True)
+    assert feed(learner, windows, lambda end_s: opinion(model, end_s, "en")) == 0
+    assert caplog.messages[0].endswith("has changed meanwhile: start again.")
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (EdgelidError("the disk is full."), "the disk is full."),
+        (MemoryError(), "MemoryError()"),
+        (ZeroDivisionError("division by zero"), "division by zero"),
+    ],
+)
+def test_whatever_learning_fails_of_is_told(
+    model: ModelFile,
+    windows: Windows,
+    tmp_path: Path,
+    soon: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+    words: str,
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(learning, "adapt", broken)
+    learner = Learner(tmp_path / "voices", model, model.labels, at_once=True)
+    assert feed(learner, windows, lambda end_s: opinion(model, end_s, "en")) == 0
+    assert caplog.messages[0] == f"nothing is learnt: {words}"
 
 
 def test_it_learns_beside_the_audio(

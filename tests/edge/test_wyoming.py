@@ -31,7 +31,7 @@ from wyoming.wake import Detect, Detection, NotDetected
 from edge import wyoming_server
 from edge.audio.mixing import Ear
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.model.modelfile import DEFAULT_MODEL, ModelFile
+from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS, ModelFile
 from edge.wyoming_server import Wyoming
 from tests.broker import free_port
 
@@ -224,6 +224,19 @@ def test_streams_share_a_second_opinion(speech: Float32Array) -> None:
     assert len(answers) == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /proc")
+def test_the_graph_of_a_large_model_is_on_disk_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = Wyoming("tcp://127.0.0.1:0", SECOND_OPINIONS["large"])
+    assert server.model.graph == b""
+    both = server.recordings(), server.recordings()
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    copies = {line.split(maxsplit=5)[4] for line in maps if str(tmp_path) in line}
+    assert len(both) == 2 and len(copies) == 1
+
+
 BAD: list[tuple[Sequence[Event], str]] = [
     ([AudioStart(16_000, 4, 1).event()], "2 bytes a sample"),
     ([AudioStart(10, 2, 1).event()], "1000 to 384000 Hz"),
@@ -236,6 +249,20 @@ BAD: list[tuple[Sequence[Event], str]] = [
 def test_audio_that_does_not_do(uri: str, events: Sequence[Event], words: str) -> None:
     (answer,) = asked(uri, *events)
     assert words in Error.from_event(answer).text
+
+
+def test_a_long_stream_that_cannot_be_heard_is_answered(
+    environment: dict[str, str], speech: Float32Array, tmp_path: Path
+) -> None:
+    """With more of it than waits to be heard, when nobody listens any longer."""
+    (tmp_path / "soxr.py").write_text("raise ModuleNotFoundError('gone', name='soxr')")
+    path = f"{tmp_path}:{environment['PYTHONPATH']}"
+    events = audio(np.zeros(2 * wyoming_server.CHUNKS * 4_097, np.float32), 44_100)
+    assert len(events) > 2 * wyoming_server.CHUNKS
+    with answering({**environment, "PYTHONPATH": path}) as address:
+        for request in ([], [Detect().event()]):
+            (answer,) = asked(address, *request, *events)
+            assert "soxr" in Error.from_event(answer).text
 
 
 def test_quiet_audio_is_heard_as_if_it_were_louder(speech: Float32Array) -> None:
@@ -289,6 +316,24 @@ def test_what_is_no_event_ends_the_connection_and_nothing_else(uri: str, data: b
     assert asked(uri, Ping(text="x").event())
 
 
+def test_no_event_brings_a_traceback(environment: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with serving(environment, "--uri", f"unix://{path}") as process:
+        until_s = time.monotonic() + PATIENCE_S
+        while not path.exists():
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE_S)
+            client.connect(str(path))
+            client.sendall(b"[" * 60_000 + b"\n")
+            assert client.recv(1) == b""
+        assert asked(f"unix://{path}", Ping(text="x").event())
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
 def test_what_is_not_known_is_passed_over(uri: str) -> None:
     answers = asked(uri, Event("sing"), AudioStop().event(), Ping(text="x").event())
     assert [answer.type for answer in answers] == ["pong"]
@@ -302,6 +347,28 @@ def test_clients_that_leave_make_room(uri: str, speech: Float32Array) -> None:
     while [each.type for each in asked(uri, Ping(text="x").event())] != ["pong"]:
         assert time.monotonic() < until_s
         time.sleep(0.1)
+
+
+def test_as_many_as_may_connect_are_heard_at_once(
+    environment: dict[str, str], speech: Float32Array, tmp_path: Path
+) -> None:
+    """On one core, where as many threads as Python has by default are fewer."""
+    begin, *chunks, end = audio(part(speech, 2, 4))
+
+    async def ask(address: str) -> Event | None:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(wyoming_server.CONNECTIONS):
+                client = await stack.enter_async_context(AsyncClient.from_uri(address))
+                for event in (begin, *chunks):
+                    await client.write_event(event)
+            await client.write_event(end)  # of the last one, while the others are being heard
+            return await asyncio.wait_for(client.read_event(), PATIENCE_S)
+
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.cpu_count = lambda: 1\n")
+    path = f"{tmp_path}:{environment['PYTHONPATH']}"
+    with answering({**environment, "PYTHONPATH": path}) as address:
+        answer = asyncio.run(ask(address))
+    assert answer is not None and Transcript.is_type(answer.type)
 
 
 def test_too_many_at_once_are_told(uri: str) -> None:

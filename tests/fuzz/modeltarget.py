@@ -16,7 +16,7 @@ from edge.listener import Listener
 from edge.model import sandbox, trust
 from edge.model.graphcheck import UnfitGraph, check_graph
 from edge.model.info import describe, table
-from edge.model.interpreter import CANDIDATES, WindowGraph, run_model
+from edge.model.interpreter import CANDIDATES, WindowGraph, open_model, run_model
 from edge.model.modelfile import ModelFile, model_of_bytes
 from tests.fuzz.child import in_child
 
@@ -90,7 +90,7 @@ def _listened(model: ModelFile) -> str:
     """What `edgelid info` and `edgelid listen` do."""
     # No second trial, in a process that is itself a trial.
     trust._admitted.add((hashlib.sha256(model.graph).digest(), 1))
-    facts = describe(model)
+    facts = describe(model, open_model(model).runtime)
     table(facts)
     json.dumps(facts, allow_nan=False)
     rng = np.random.default_rng(0)

@@ -35,6 +35,8 @@ class Feed:
     Parameters
     ----------
     snapshots : Snapshots
+    live : bool
+        Whether the stream is heard as it comes, see `Timeline`.
 
     Attributes
     ----------
@@ -44,7 +46,7 @@ class Feed:
         that were cut off because they did not read.
     """
 
-    def __init__(self, snapshots: Snapshots) -> None:
+    def __init__(self, snapshots: Snapshots, live: bool) -> None:
         self.viewers = 0
         self.lost = 0
         self._snapshots = snapshots
@@ -52,7 +54,7 @@ class Feed:
         self._number = 0
         self._incoming: deque[dict[str, Any]] = deque(maxlen=EVENTS)
         self._events: deque[tuple[int, bytes]] = deque(maxlen=EVENTS)
-        self._timeline = Timeline()
+        self._timeline = Timeline(live)
         self._state: bytes | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -73,7 +73,7 @@ class WebServer:
         elif not self.address.is_loopback:
             self._token, self._token_is_new = new_token(), True
         snapshots = Snapshots(monitor)
-        self._feed = Feed(snapshots)
+        self._feed = Feed(snapshots, monitor.live)
         api = Api(monitor, snapshots, self._feed, Metrics(monitor, self._feed, outlets))
         self._app = Guard(api.router, self._token, self.address.is_loopback)
         # Whatever a stranger sends is no news, and our own faults are told by the guard.

@@ -24,6 +24,7 @@ from edge.model.interpreter import (
     open_model,
 )
 from edge.model.modelfile import ModelFile, read_model
+from tests.fuzz.hostile import edited
 from tests.fuzz.seeds import LENGTHS_SEED, WINDOW_SEED
 
 
@@ -69,11 +70,7 @@ def packages(monkeypatch: pytest.MonkeyPatch, graphs: Graphs) -> dict[str, Any]:
                 )
         raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])
 
-    monkeypatch.setattr(
-        interpreter,
-        "importlib",
-        SimpleNamespace(import_module=import_module, metadata=importlib.metadata),
-    )
+    monkeypatch.setattr(interpreter, "importlib", SimpleNamespace(import_module=import_module))
     return contents
 
 
@@ -163,8 +160,14 @@ def test_a_package_by_another_name_has_no_version(
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setitem(sys.modules, "tensorflow", ModuleType("tensorflow"))  # which tells none
     packages["tensorflow"] = packages["working"]
     assert "tensorflow of unknown version" in str(open_graphs(model).runtime)
+
+
+def test_the_version_is_that_of_the_distribution(graphs: Graphs) -> None:
+    """Which the package tells by itself."""
+    assert graphs.runtime.version == importlib.metadata.version(graphs.runtime.name)
 
 
 def test_it_says_which_it_took(
@@ -438,6 +441,19 @@ def test_a_graph_of_one_length_in_the_clothes_of_several() -> None:
     one, several = read_model(WINDOW_SEED), read_model(LENGTHS_SEED)
     assert "does not fit its metadata" in sentence_of(dataclasses.replace(several, graph=one.graph))
     assert "does not fit its metadata" in sentence_of(dataclasses.replace(one, graph=several.graph))
+
+
+@pytest.mark.parametrize("place", ["inputs", "outputs"])
+def test_a_window_that_does_not_say_how_it_is_quantised(place: str) -> None:
+    """Whose scores would be the same for all audio."""
+
+    def change(graph: Any) -> None:
+        part = graph.subgraphs[0]
+        part.tensors[getattr(part, place)[0]].quantization = None
+
+    model = read_model(WINDOW_SEED)
+    refused = sentence_of(dataclasses.replace(model, graph=edited(model.graph, change)))
+    assert "its graph 'window' does not say how it is quantised" in refused
 
 
 def sentence_of(model: ModelFile) -> str:

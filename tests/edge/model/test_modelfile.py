@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import io
 import json
@@ -30,6 +31,7 @@ from edge.model.modelfile import (
     model_of_bytes,
     pack_model,
     read_model,
+    verified,
 )
 
 WHOLE = DEFAULT_MODEL.read_bytes()
@@ -627,3 +629,58 @@ def test_a_flipped_bit_anywhere_is_refused_or_without_effect() -> None:
             assert position > metadata, position  # dates and such of the archive
             harmless += 1
     assert harmless < 300  # those of anchors in the directory among them
+
+
+# --- a card that fails -----------------------------------------------------------------------
+
+
+class FailingCard(io.RawIOBase):
+    """A file some of whose bytes cannot be read from the nth read of them on."""
+
+    def __init__(self, data: bytes, bad: range, reads: int) -> None:
+        self._file, self._bad, self._reads = io.BytesIO(data), bad, reads
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        place = self._file.tell()
+        if place < self._bad.stop and place + len(buffer) > self._bad.start:
+            self._reads -= 1
+            if self._reads < 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self._file.readinto(buffer)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        range(len(MODEL.graph), len(MODEL.graph) + 1),
+        range(len(WHOLE) - 1, len(WHOLE)),
+    ],
+    ids=["member", "directory"],
+)
+@pytest.mark.parametrize("reads", range(6))
+def test_what_cannot_be_read_is_not_called_damaged(bad: range, reads: int) -> None:
+    card = FailingCard(WHOLE, bad, reads)
+    try:
+        verified(DEFAULT_MODEL, io.BufferedReader(card), has_graph=False)
+    except OSError as error:
+        assert error.errno == errno.EIO
+    else:
+        assert card._reads >= 0  # it had been read by then
+
+
+def test_places_that_do_not_exist_are_damage() -> None:
+    """Files refuse to go there with the same kind of error."""
+    damaged = bytearray(WHOLE)
+    end = damaged.rfind(b"PK\5\6")
+    damaged[end + 16 : end + 20] = b"\xff\xff\xff\x7f"  # where the directory begins
+    with pytest.raises(EdgelidError, match="copy it again"):
+        verified(DEFAULT_MODEL, io.BufferedReader(FailingCard(bytes(damaged), range(0), 0)), False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import io
 import logging
 import mmap
 import os
@@ -15,7 +18,14 @@ import pytest
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.model import trust
-from edge.model.interpreter import Graphs, WindowGraph, open_file, open_model, open_on_disk
+from edge.model.interpreter import (
+    Graphs,
+    OpenedModel,
+    WindowGraph,
+    open_file,
+    open_model,
+    open_on_disk,
+)
 from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS, read_model
 from edge.model.stored import StoredModel
 from tests.fuzz.seeds import WINDOW_SEED
@@ -63,11 +73,14 @@ def test_what_was_read_leaves_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     parts = tmp_path / "0", tmp_path / "1"
     for part, half in zip(parts, (contents[:1000], contents[1000:]), strict=True):
         part.write_bytes(half)
-    with StoredModel(parts) as stored, Path(stored.path).open("rb") as file:
+    stored = StoredModel(parts)
+    with Path(stored.path).open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        assert mapped[:] == contents
-        assert list(mapped_kib(tmp_path).values()) == [1024]
+    assert mapped[:] == contents
+    assert list(mapped_kib(tmp_path).values()) == [1024]
+    stored.let_go()
     assert list(mapped_kib(tmp_path).values()) == [0]
+    stored.close()
     assert mapped[:] == contents  # it comes back when it is read
     mapped.close()
 
@@ -102,6 +115,34 @@ def test_only_a_large_file_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyP
         open_file(tmp_path / "none.tflite")
 
 
+@on_linux
+def test_one_copy_serves_several_interpreters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = len(os.listdir("/proc/self/fd"))
+    opened = OpenedModel(LARGE)
+    assert opened.model.graph == b""
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    first, second = opened.run(), opened.run()
+    (resident,) = mapped_kib(tmp_path).values()  # one file
+    assert resident < LARGE.stat().st_size / 1024 / 4
+    opened.close()
+    assert len(os.listdir("/proc/self/fd")) == before + 2  # their own
+    window = np.zeros((300, opened.model.description.front_end.mels), np.float32)
+    assert isinstance(first, WindowGraph) and isinstance(second, WindowGraph)
+    np.testing.assert_array_equal(first.scores(window), second.scores(window))
+
+
+@on_linux
+def test_a_copy_goes_with_whoever_forgets_to_close_it(recwarn: pytest.WarningsRecorder) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    OpenedModel(LARGE)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not [warning for warning in recwarn if warning.category is ResourceWarning]
+
+
 def test_without_a_place_it_stays_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -111,6 +152,25 @@ def test_without_a_place_it_stays_in_memory(
     assert len(model.graph) > 0
     assert isinstance(graph, WindowGraph)
     assert any(message.startswith("graph in memory") for message in caplog.messages)
+
+
+class Unreadable(io.BytesIO):
+    """A copy on a disk that fails once it is written."""
+
+    fileno = staticmethod(lambda: 0)
+
+    def read(self, count: int | None = -1) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@on_linux
+@pytest.mark.parametrize("name", ["large", "xlarge"])
+def test_a_copy_that_cannot_be_read_is_told_in_a_sentence(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: Unreadable())
+    with pytest.raises(EdgelidError, match=r"cannot be read \(Input/output error\)\.$"):
+        open_on_disk(SECOND_OPINIONS[name])
 
 
 @on_linux

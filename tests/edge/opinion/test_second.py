@@ -279,6 +279,26 @@ def until_gone(speech: Float32Array, second: SecondOpinion) -> Iterator[Float32A
         yield from blocks(speech[16_000:160_000])
 
 
+class Broken(ExpertFile):
+    """A file that fails in a way that nobody has thought of."""
+
+    def open(self) -> Expert:
+        raise RuntimeError("what was that?")
+
+
+def test_whatever_it_fails_of_is_told_and_it_is_gone(
+    model: ModelFile, expert_path: str, caplog: pytest.LogCaptureFixture, speech: Float32Array
+) -> None:
+    asker = asking.InBackground(Broken(expert_path, model.labels), 1.0)
+    question = asking.Question(speech[16_000:64_000], 3.0, None, 0)
+    with caplog.at_level(logging.WARNING, "edge.opinion"):
+        assert asker.ask(question, 0.0) == asking.ASKED
+        asker.close()  # waits for the thread
+    (record,) = caplog.records
+    assert "listening goes on without a second opinion: what was that?" in record.message
+    assert asker.ask(question, 3.0) == asking.GONE
+
+
 def test_a_machine_that_is_too_slow_is_told_once(
     model: ModelFile, expert_path: str, caplog: pytest.LogCaptureFixture, speech: Float32Array
 ) -> None:

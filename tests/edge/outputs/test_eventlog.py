@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import EdgelidError
-from edge.outputs.eventlog import EventLog
+from edge.outputs.eventlog import EventLog, read_records
 
 FILE_BYTES = 2_000
 FILES = 3
@@ -324,6 +324,17 @@ def test_a_place_that_is_none(tmp_path: Path, spoil: Callable[[Path], None]) -> 
     spoil(path)
     with pytest.raises(EdgelidError, match="cannot be written"):
         EventLog(path, FILE_BYTES, FILES)
+
+
+def test_files_of_long_ago_are_not_read_for_what_is_newer(path: Path) -> None:
+    write(path, range(200))
+    older = path.with_name(f"{path.name}.2")
+    assert [record["number"] for record in read_records(path)] == numbers(path)
+    os.utime(older, (1_000.0, 1_000.0))
+    found = [record["number"] for record in read_records(path, since=1_001.0)]
+    of_older = [json.loads(line)["number"] for line in older.read_text().splitlines()]
+    assert of_older and [*of_older, *found] == numbers(path)
+    assert len([*read_records(path, since=1_000.0)]) == len(numbers(path))
 
 
 def test_one_writer_at_a_time(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
 import subprocess
@@ -21,6 +22,9 @@ from edge.outputs.mqtt import Mqtt, broker_of, check, device_id, discovery, foll
 from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE
 from edge.outputs.outlet import CAPACITY
 from edge.outputs.settings import Settings
+from edge.outputs.sinks import Sinks
+from edge.outputs.stdout import Output
+from edge.outputs.systemd_notify import Notifier
 
 Edgelid = Callable[..., subprocess.CompletedProcess[str]]
 LABELS = ["de", "en", "other", "nonspeech", "unknown"]
@@ -291,6 +295,17 @@ def test_discovery_is_what_home_assistant_documents() -> None:
     assert language["options"] == ["German", "English", "other language", "no speech", "not sure"]
     assert language["state_topic"] == confidence["state_topic"] == "home/hall/state"
     assert language["availability_topic"] == availability["state_topic"] == "home/hall/availability"
+
+
+def test_home_assistant_is_offered_what_the_model_was_taught_from_the_start(
+    tmp_path: Path,
+) -> None:
+    """The model itself, which need not be there any more, is not read for that."""
+    settings = Settings(mqtt="mqtt://127.0.0.1:1/home", model=str(tmp_path / "none.tflite"))
+    with Sinks(settings, Output(io.StringIO()), Notifier(), ("de", "eo", "other")) as sinks:
+        (outlet,) = sinks._outlets
+        assert isinstance(outlet, Mqtt)
+        assert outlet._labels == ["de", "eo", "other", "unknown"]
 
 
 def test_the_identity_is_lasting_and_tells_nothing(

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,40 @@ def test_threshold_and_hold_apply_to_what_comes_next(speech: Float32Array) -> No
     segments = [segment for each in heard for segment in each.finished]
     assert (segments[0].start_s, segments[-1].end_s) == (0.0, 60.0)
     assert all(one.end_s == other.start_s for one, other in pairwise(segments))
+
+
+def test_what_a_start_refuses_is_refused_and_learning_is_told(
+    speech: Float32Array, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    book = str(tmp_path / "voices")
+    before = Settings(input="file.wav", lessons="")
+    model = str(DEFAULT_MODEL)
+    learning = replace(before, learn=True, lessons=book, second_opinion=model)
+    wanted = {
+        1: replace(before, learn=True),
+        3: replace(learning, second_opinion=""),
+        5: learning,
+        7: replace(learning, second_opinion_share=0.5),
+    }
+    applied: list[Settings] = []
+    listener = ReloadingListener(before)
+
+    def blocks() -> Iterator[Float32Array]:
+        for second, block in enumerate(np.split(speech[: 9 * SAMPLE_RATE_HZ], 9)):
+            if second in wanted:
+                listener.reload(functools.partial(wanted.__getitem__, second))
+            yield block
+
+    for _ in listener.hear(blocks(), applied.append):
+        pass
+    listener.close()
+    assert applied == [wanted[5], wanted[7]]
+    refused = (
+        "the configuration stays as it was: learn needs a second_opinion to learn from, and a file "
+        "of lessons to write to."
+    )
+    told = f"learning from second opinions: statistics of what is heard go to {book}."
+    assert caplog.messages == [refused, refused, told]
 
 
 def test_a_second_opinion_is_taken_up_and_left_without_losing_audio(speech: Float32Array) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from edge.outputs.monitor import Monitor
 from edge.outputs.timeline import time_of
 from edge.outputs.web import connection, feed
 from edge.outputs.web.snapshot import STATE_S
-from tests.edge.outputs.web.conftest import TIMEOUT_S, Served, events, rest_of
+from tests.edge.outputs.web.conftest import TIMEOUT_S, Served, events, rest_of, serving
 
 EVENTS_REQUEST = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -35,6 +36,19 @@ def wait_for(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
+
+
+def test_events_lie_where_the_api_has_them_behind_a_clock_that_was_set_back() -> None:
+    """As that of a board without a battery is when it has found the time."""
+    with serving(Monitor(live=True)) as served, served.viewer() as told:
+        next(told)
+        for heard_s, clock_s in ((10.0, 1_010.0), (50.0, 1_020.0)):
+            served.put({**change(0), "decided_s": heard_s, "time": time_of(clock_s)})
+        times = {"start_s": 10.0, "end_s": 58.0, "time": time_of(1_028.0)}
+        served.put({"type": "segment", "language": "de", "confidence": 0.5, **times})
+        span = next(data for _, kind, data in told if kind == "segment")
+        assert span == served.monitor.spans()[0].as_dict()
+        assert span["end"] == 1_028.0
 
 
 def test_state_and_events(served: Served) -> None:

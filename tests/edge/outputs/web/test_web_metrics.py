@@ -75,7 +75,7 @@ def test_what_source_and_outlets_have_lost() -> None:
     assert found["edgelid_queue_seconds",] == 0.25
     assert (health["input"], health["dropped_s"], health["overruns"]) == ("test", 1.5, 3)
     monitor = Monitor()
-    text = Metrics(monitor, Feed(Snapshots(monitor)), [Lossy()]).text().decode()  # type: ignore[list-item]
+    text = Metrics(monitor, Feed(Snapshots(monitor), monitor.live), [Lossy()]).text().decode()  # type: ignore[list-item]
     assert 'edgelid_outlet_lost_total{outlet="broker"} 7.0' in text
 
 
