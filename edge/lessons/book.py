@@ -370,8 +370,9 @@ def update_book(path: Path, model: ModelFile, change: Callable[[Book], Book]) ->
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep other writers away: of the folder, as writing replaces the file that is in it."""
+    folder_path = Path(os.path.realpath(path)).parent  # a link is written where it leads to
     try:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        folder = os.open(folder_path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise EdgelidError(f"cannot write {path}: {error.strerror}.") from error
     try:
