@@ -63,6 +63,5 @@ def run_wyoming(options: argparse.Namespace, output: Output) -> int:
         options.hold,
         gain_db(options.gain),
     )
-    complain(f"answering satellites at {options.uri}; Ctrl-C or SIGTERM ends it.")
-    server.run()
+    server.run(lambda uri: complain(f"answering satellites at {uri}; Ctrl-C or SIGTERM ends it."))
     return 0
