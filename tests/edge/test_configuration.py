@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tomllib
 import tracemalloc
@@ -111,6 +112,12 @@ def test_every_key_is_explained() -> None:
             "it is not valid TOML (a number is too long, or a list",
             id="a deep list",
         ),
+        pytest.param(
+            "threads" + ".threads" * 5_000 + " = 1",
+            "it is not valid TOML (a line has too many dots).",
+            id="a key of many parts",
+        ),
+        pytest.param("# long\n" * 10_000, "it is larger than 64 KiB.", id="a large file"),
         pytest.param(
             "threads = 0x" + "1" * 5_000,
             "threads must be from 1 to 64, not so long a number.",
@@ -221,9 +228,16 @@ def test_all_problems_are_told(file: Path) -> None:
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing.toml", tmp_path):
-        with pytest.raises(ConfigError, match="cannot be read"):
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path / "missing.toml", "it cannot be read (No such file or directory)."),
+        (tmp_path, "it is a folder."),
+        (tmp_path / "pipe", "it is no regular file."),
+        (Path("/dev/zero"), "it is no regular file."),
+    ):
+        with pytest.raises(ConfigError) as failure:
             read_settings(path, {}, {})
+        assert failure.value.problems == [f"{path}: {words}"]
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not valid TOML"):
         read_settings(tmp_path / "bytes.toml", {}, {})
