@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge.errors import EdgelidError
 from edge.system.atomic import write_atomically
+from edge.system.regular import other_kind
 
 TOKEN_BYTES = 32
 # As a value of a cookie or a header, and in a URL, as it is.
@@ -28,6 +29,8 @@ def token_of(path: Path) -> str:
         If it can be neither, or is too short to be worth anything.
     """
     try:
+        if (kind := other_kind(path.stat())) is not None:
+            raise EdgelidError(f"the token of the web page cannot be read: {path}: it is {kind}.")
         token = path.read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError:
         token = new_token()

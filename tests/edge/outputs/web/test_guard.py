@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import http.cookiejar
 import http.server
+import os
 import threading
 import urllib.request
 from pathlib import Path
@@ -210,6 +211,9 @@ def test_the_token_stays(tmp_path: Path) -> None:
             token_of(path)
     with pytest.raises(EdgelidError, match="cannot be read"):
         token_of(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(EdgelidError, match="it is no regular file"):
+        token_of(tmp_path / "pipe")
     with pytest.raises(EdgelidError, match="cannot write"):
         token_of(tmp_path / "missing" / "token")
 
