@@ -11,7 +11,6 @@ import io
 import json
 import math
 import os
-import stat
 import zipfile
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from edge.errors import EdgelidError
 from edge.features import ForeignConfig
 from edge.frontend import Float32Array, FrontEndConfig, front_end_hash
 from edge.model.parts import files_of, open_files
+from edge.system.regular import other_kind
 
 FORMAT_VERSION = 1  # of models that stream
 WINDOW_FORMAT_VERSION = 2  # of those that take a whole window, which older releases do not know
@@ -285,8 +285,7 @@ def files_to_read(path: Path) -> list[Path]:
     except OSError as error:
         raise EdgelidError(f"the model {name} cannot be read ({error.strerror}).") from error
     for status in found:
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        if (kind := other_kind(status)) is not None:
             raise EdgelidError(f"the model {name} is {kind}: give a .tflite file.")
     if sum(status.st_size for status in found) > MAX_FILE_BYTES:
         raise EdgelidError(

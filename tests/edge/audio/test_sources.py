@@ -213,7 +213,7 @@ def test_an_impossible_name() -> None:
 
 def test_no_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")  # opening one would wait for a writer, perhaps for ever
-    assert "no regular file" in message_of(tmp_path / "fifo")
+    assert "no regular file: copy it to a file, or follow it with" in message_of(tmp_path / "fifo")
 
 
 def test_no_permission(tmp_path: Path) -> None:
