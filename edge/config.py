@@ -275,7 +275,12 @@ def missing_folders(settings: ListenSettings) -> Iterator[str]:
         if not field.metadata["folder"] or not path:
             continue
         folder = Path(path) if field.metadata["folder"] == ITSELF else Path(path).parent
-        if not folder.is_dir() and folder != STATE_FOLDER:
+        try:
+            is_there = folder.is_dir()
+        except OSError as error:
+            yield f"{name}: {str(folder)!r} cannot be read ({error.strerror})."
+            continue
+        if not is_there and folder != STATE_FOLDER:
             yield f"{name}: there is no folder {str(folder)!r}: make it."
 
 

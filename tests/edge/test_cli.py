@@ -139,6 +139,18 @@ def test_standard_input(edgelid: Edgelid, speech: Float32Array, tmp_path: Path) 
     assert of_type("segment", records(done))[-1]["end_s"] == 6.0
 
 
+def test_lessons_that_could_not_be_kept_are_told_at_the_start(
+    edgelid: Edgelid, sample: Path, tmp_path: Path
+) -> None:
+    book = tmp_path / "no" / "book"
+    learning = ("--learn", "--second-opinion", "large", "--lessons", book)
+    done = edgelid("listen", *learning, "--input", sample)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[1:] == [
+        f"edgelid: cannot write {book}: No such file or directory."
+    ]
+
+
 # --- the other commands ----------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ from edge.outputs.settings import (
     reference,
 )
 from edge.service.unit import Service
+from tests.edge.permissions import closed
 
 Edgelid = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -225,6 +226,28 @@ def test_a_microphone_that_is_named_must_be_there(edgelid: Edgelid, file: Path) 
 def test_all_problems_are_told(file: Path) -> None:
     assert len(problems(file, 'threads = 0\nlogg = ""\nrate = 1\n')) == 3
     assert len(problems(file, 'languages = ["xx"]\nlog = "no/such"\nrecord_to = "no"')) == 3
+
+
+def test_lessons_that_could_not_be_kept_are_a_problem(file: Path, tmp_path: Path) -> None:
+    learning = 'learn = true\nsecond_opinion = "large"\n'
+    (message,) = problems(file, learning + 'lessons = "no/book"')
+    assert f"cannot write {tmp_path / 'no/book'}: No such file or directory." in message
+    with closed(tmp_path) as private:
+        settings = Settings(learn=True, second_opinion="large", lessons=str(private / "book"))
+        with pytest.raises(ConfigError) as failure:
+            check_use(settings, "here")
+    assert "here: cannot write private/book: Permission denied." in failure.value.problems
+
+
+def test_folders_that_may_not_be_read_are_a_problem(tmp_path: Path) -> None:
+    with closed(tmp_path) as private:
+        folder = str(private / "in")
+        settings = Settings(log=f"{folder}/events", record_to=folder)
+        with pytest.raises(ConfigError) as failure:
+            check_use(settings, "here")
+    for name in ("log", "record_to"):
+        problem = f"here: {name}: {folder!r} cannot be read (Permission denied)."
+        assert problem in failure.value.problems
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
