@@ -106,9 +106,9 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
     if language not in model.labels:
         language = code_of(language)
     check_language(language)
-    if book_path.exists():  # before anyone has spoken for a minute
+    check_writable(book_path)  # before anyone has spoken for a minute
+    if book_path.exists():
         read_book(book_path, model)
-    check_writable(book_path)
     graphs = open_model(model)
     ear = Ear(model, graphs, automatic_gain=gain_db(options.gain) is None)
     given = _of_files(ear, options) if options.files else [_of_microphone(ear, language, options)]
@@ -130,13 +130,14 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
 
 
 def _of_files(ear: Ear, options: argparse.Namespace) -> list[Given]:
-    from edge.audio.formats import find_recordings
+    from edge.audio.formats import check_no_folder, find_recordings
     from edge.audio.mixing import Ear as Mixing
     from edge.audio.sources import FileSource
     from edge.config import gain_db
 
     given = []
     for file in find_recordings(options.files):
+        check_no_folder(file)
         mixing = Mixing(options.channel or None, gain_db(options.gain), math.inf)
         with FileSource(file, mixing) as source:
             given.append(ear.hear(source))

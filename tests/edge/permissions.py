@@ -24,11 +24,16 @@ def without_root() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def closed(folder: Path) -> Iterator[None]:
-    """Nobody may enter the folder."""
-    folder.chmod(0)
-    try:
-        with without_root():
-            yield
-    finally:
-        folder.chmod(0o700)
+def closed(folder: Path) -> Iterator[Path]:
+    """A folder in this one that nobody may read; its path is relative to this one."""
+    with contextlib.chdir(folder):  # nobody may enter the folders above it, either
+        mode = folder.stat().st_mode
+        folder.chmod(0o755)
+        private = Path("private")
+        private.mkdir(0)
+        try:
+            with without_root():
+                yield private
+        finally:
+            private.chmod(0o700)
+            folder.chmod(mode)

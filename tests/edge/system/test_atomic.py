@@ -127,9 +127,7 @@ def test_what_a_link_leads_to_is_written_and_the_link_stays(
 
 
 def test_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
-    private = tmp_path / "private"
-    private.mkdir()
-    with closed(private):
+    with closed(tmp_path) as private:
         for write in (check_writable, lambda path: write_atomically(path, b"data")):
             with pytest.raises(EdgelidError, match=r"cannot write .*file: Permission denied\.$"):
                 write(private / "file")
