@@ -978,6 +978,23 @@ def assert_ended_properly(process: subprocess.Popen[bytes], number: int) -> dict
     return last
 
 
+def test_an_interrupt_of_the_imports_ends_it_without_a_word(environment: dict[str, str]) -> None:
+    script = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "edge.cli.listen":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from edge.cli import main
+sys.exit(main(["schema"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
