@@ -316,17 +316,17 @@ class PcmSource(AudioSource):
     def _frames(self) -> Iterator[Float32Array]:
         frame_bytes = PCM_BYTES * self._channels
         rest = b""  # the beginning of a frame whose end has not come yet
-        received_bytes = 0
+        is_empty = True
         for chunk in self._without_header(self._chunks(frame_bytes)):
-            received_bytes += len(chunk)
             data = rest + chunk
             whole_bytes = len(data) - len(data) % frame_bytes
             rest = data[whole_bytes:]
             if whole_bytes:
                 samples = np.frombuffer(data, dtype="<i2", count=whole_bytes // PCM_BYTES)
                 frames = samples.reshape(-1, self._channels)  # (n, channels)
+                is_empty = False
                 yield frames.astype(np.float32) / np.float32(PCM_FULL_SCALE)
-        if received_bytes == 0 and not self._stopping:
+        if is_empty and not self._stopping:
             raise EdgelidError(f"{self.name!r} ended without any audio: see what feeds it.")
         if rest and not self._stopping:
             logger.warning(
