@@ -70,6 +70,8 @@ def run_teach(options: argparse.Namespace, output: Output) -> int:
         raise EdgelidError(
             "give a language to teach, or one of --list, --forget and --undo, and not both."
         )
+    if options.files and options.device is not None:
+        raise EdgelidError("files and --device exclude each other: leave one out.")
     model_path, book_path = _places(options)
     model = read_model(model_path)
     if options.list:

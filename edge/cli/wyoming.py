@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from edge.cli.options import (
+    SHARE_ALONE,
     Parser,
     add_gain,
     add_hold,
@@ -34,13 +35,13 @@ def add(commands: Any, common: Parser) -> None:
     add_hold(serve, 0.0)
     add_gain(serve)
     add_second_opinion(serve)
-    add_second_opinion_share(serve, 0.25)
+    add_second_opinion_share(serve)
     serve.set_defaults(run=run_wyoming)
 
 
 def run_wyoming(options: argparse.Namespace, output: Output) -> int:
     """``edgelid wyoming``."""
-    from edge.config import gain_db
+    from edge.config import ListenSettings, gain_db
     from edge.model.modelfile import DEFAULT_MODEL
 
     try:
@@ -52,13 +53,17 @@ def run_wyoming(options: argparse.Namespace, output: Output) -> int:
             'the package wyoming is missing: pip install "edgelid[wyoming]".'
         ) from error
 
+    if options.json:
+        raise EdgelidError("satellites are answered over their protocol: leave out --json.")
+    if options.second_opinion_share is not None and not options.second_opinion:
+        raise EdgelidError(SHARE_ALONE)
     server = Wyoming(
         options.uri,
         options.model or DEFAULT_MODEL,
         options.languages,
         options.threads,
         options.second_opinion or "",
-        options.second_opinion_share,
+        options.second_opinion_share or ListenSettings.second_opinion_share,
         options.threshold or None,
         options.hold,
         gain_db(options.gain),

@@ -129,7 +129,10 @@ def contradictions(settings: Settings) -> Iterator[str]:
     if settings.input and settings.device:
         yield "input and device exclude each other: leave one out."
     if settings.learn and not (settings.lessons and settings.second_opinion):
-        yield "learn needs a second_opinion to learn from, and a file of lessons to write to."
+        yield (
+            "learn needs a second opinion to learn from, and lessons to write to: give "
+            "second_opinion and lessons (--second-opinion and --lessons)."
+        )
 
 
 def check_use(settings: Settings, where: str) -> None:

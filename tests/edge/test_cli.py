@@ -259,6 +259,13 @@ def test_classify_by_another_threshold(edgelid: Edgelid, recordings: Path) -> No
     good = recordings / "good.wav"
     (sure,) = records(edgelid("classify", "--json", "--threshold", "0.01", good))
     (unsure,) = records(edgelid("classify", "--json", "--threshold", "1", good))
+    clipped = recordings / "clipped.wav"
+    samples, rate_hz = soundfile.read(good)
+    soundfile.write(clipped, np.clip(1000 * samples, -1, 1), rate_hz)
+    (doubted,) = records(edgelid("classify", "--json", clipped))
+    (told,) = records(edgelid("classify", "--json", "--threshold", "0", clipped))
+    assert (doubted["language"] == "unknown") > (told["language"] == "unknown")
+    clipped.unlink()
     assert sure["language"] in sure["probabilities"]
     assert unsure["language"] == "unknown"
     assert unsure["probabilities"] == sure["probabilities"]
@@ -496,6 +503,7 @@ def test_a_damaged_mp3(edgelid: Edgelid, speech: Float32Array, tmp_path: Path) -
     ("data", "options", "words"),
     [
         (b"", [], "ended without any audio"),
+        (b"x", [], "ended without any audio"),
         (b"RIFF\x24\0\0\0WAVEfmt ", [], "carries WAV instead"),
         (b"FORM\0\0\0\x24AIFFCOMM", [], "carries AIFF instead"),
         (b"ID3\x03" + bytes(20), [], "carries MP3 instead"),
@@ -614,7 +622,12 @@ def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None
         (["--windows", "3,1e9"], "a window of 1e+09 s is not possible"),
         (["--languages", "de,xx"], "the model does not know xx: choose from"),
         (["--languages", ""], "--languages needs at least one language"),
+        (["--languages", ","], "--languages needs at least one language"),
         (["--device", "0"], "input and device exclude each other"),
+        (["--rate", "44100"], "--rate and --channels are those of raw PCM: add --input -"),
+        (["--channels", "1"], "--rate and --channels are those of raw PCM: add --input -"),
+        (["--second-opinion-share", "0.5"], "--second-opinion-share needs --second-opinion"),
+        (["--learn"], "give second_opinion and lessons (--second-opinion and --lessons)."),
         (["--channel", "2"], "has no channel 2: choose 1, or leave it out."),
     ],
 )
@@ -624,12 +637,19 @@ def test_impossible_options(edgelid: Edgelid, sample: Path, options: list[str], 
     assert done.stdout == ""
 
 
+def test_options_that_nothing_would_come_of(edgelid: Edgelid, sample: Path) -> None:
+    done = edgelid("teach", "en", sample, "--device", "0")
+    assert "files and --device exclude each other" in sentence(done)
+
+
 def test_windows_are_for_programs(edgelid: Edgelid, sample: Path) -> None:
     assert "add --json" in sentence(edgelid("listen", "--windows", "1", "--input", sample))
 
 
 def test_impossible_options_of_classify(edgelid: Edgelid, sample: Path) -> None:
     assert "does not know xx" in sentence(edgelid("classify", "--languages", "xx", sample))
+    done = edgelid("classify", "--languages", ",", sample)
+    assert "--languages needs at least one language" in sentence(done)
     assert "no channel 2" in sentence(edgelid("classify", "--channel", "2", sample))
 
 

@@ -421,6 +421,8 @@ def test_it_ends_with_a_stream_under_way(
         (["--uri", "tcp://localhost"], "give tcp://HOST:PORT or unix:///PATH"),
         (["--uri", "tcp://192.0.2.1:10700"], "cannot be served"),
         (["--languages", "xx"], "does not know xx"),
+        (["--json"], "over their protocol: leave out --json."),
+        (["--second-opinion-share", "0.5"], "--second-opinion-share needs --second-opinion"),
         (["--second-opinion", "none.tflite"], "does not exist"),
     ],
 )

@@ -75,8 +75,8 @@ def test_what_a_start_refuses_is_refused_and_learning_is_told(
     listener.close()
     assert applied == [wanted[5], wanted[7]]
     refused = (
-        "the configuration stays as it was: learn needs a second_opinion to learn from, and a file "
-        "of lessons to write to."
+        "the configuration stays as it was: learn needs a second opinion to learn from, and "
+        "lessons to write to: give second_opinion and lessons (--second-opinion and --lessons)."
     )
     told = f"learning from second opinions: statistics of what is heard go to {book}."
     assert caplog.messages == [refused, refused, told]
