@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import zipfile
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -277,6 +278,9 @@ def files_to_read(path: Path) -> list[Path]:
         If they are missing, no files, or too large.
     """
     name = repr(str(path))
+    if (part := re.fullmatch(r"(.+\.tflite)\.\d", path.name)) is not None:
+        whole = str(path.with_name(part[1]))
+        raise EdgelidError(f"{name} is a part of a model: give {whole!r}.")
     try:
         files = files_of(path)
         found = [part.stat() for part in files]
