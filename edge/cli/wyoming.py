@@ -14,6 +14,7 @@ from edge.cli.options import (
     add_second_opinion_share,
     complain,
     model_options,
+    model_path,
 )
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output
@@ -42,7 +43,7 @@ def add(commands: Any, common: Parser) -> None:
 def run_wyoming(options: argparse.Namespace, output: Output) -> int:
     """``edgelid wyoming``."""
     from edge.config import ListenSettings, gain_db
-    from edge.model.modelfile import DEFAULT_MODEL
+    from edge.opinion.expert import check_another
 
     try:
         from edge.wyoming_server import Wyoming
@@ -57,9 +58,11 @@ def run_wyoming(options: argparse.Namespace, output: Output) -> int:
         raise EdgelidError("satellites are answered over their protocol: leave out --json.")
     if options.second_opinion_share is not None and not options.second_opinion:
         raise EdgelidError(SHARE_ALONE)
+    if options.second_opinion:
+        check_another(options.second_opinion, model_path(options))
     server = Wyoming(
         options.uri,
-        options.model or DEFAULT_MODEL,
+        model_path(options),
         options.languages,
         options.threads,
         options.second_opinion or "",

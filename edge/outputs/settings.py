@@ -133,6 +133,14 @@ def contradictions(settings: Settings) -> Iterator[str]:
             "learn needs a second opinion to learn from, and lessons to write to: give "
             "second_opinion and lessons (--second-opinion and --lessons)."
         )
+    if settings.second_opinion:
+        from edge.model.modelfile import DEFAULT_MODEL
+        from edge.opinion.expert import check_another
+
+        try:
+            check_another(settings.second_opinion, Path(settings.model or DEFAULT_MODEL))
+        except EdgelidError as error:
+            yield str(error)
 
 
 def check_use(settings: Settings, where: str) -> None:

@@ -180,11 +180,10 @@ def test_channels_that_cancel_out(uri: str, speech: Float32Array) -> None:
 
 
 def test_a_second_opinion_of_commands(
-    environment: dict[str, str], speech: Float32Array, uri: str
+    environment: dict[str, str], speech: Float32Array, uri: str, own_second: Path
 ) -> None:
-    """The compact model serves as its own."""
     told = audio(part(speech, 2.0, 8.0))
-    with answering(environment, "--second-opinion", str(DEFAULT_MODEL)) as both:
+    with answering(environment, "--second-opinion", str(own_second)) as both:
         (answer,) = asked(both, *told)
         (again,) = asked(both, *told)
     (alone,) = (Transcript.from_event(answer).context for answer in asked(uri, *told))
@@ -424,6 +423,7 @@ def test_it_ends_with_a_stream_under_way(
         (["--json"], "over their protocol: leave out --json."),
         (["--second-opinion-share", "0.5"], "--second-opinion-share needs --second-opinion"),
         (["--second-opinion", "none.tflite"], "does not exist"),
+        (["--second-opinion", str(DEFAULT_MODEL)], "is the same model as the first"),
     ],
 )
 def test_what_cannot_be_served(edgelid: Edgelid, options: list[str], words: str) -> None:

@@ -49,11 +49,11 @@ def test_threshold_and_hold_apply_to_what_comes_next(speech: Float32Array) -> No
 
 
 def test_what_a_start_refuses_is_refused_and_learning_is_told(
-    speech: Float32Array, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    speech: Float32Array, tmp_path: Path, caplog: pytest.LogCaptureFixture, own_second: Path
 ) -> None:
     book = str(tmp_path / "voices")
     before = Settings(input="file.wav", lessons="")
-    model = str(DEFAULT_MODEL)
+    model = str(own_second)
     learning = replace(before, learn=True, lessons=book, second_opinion=model)
     wanted = {
         1: replace(before, learn=True),
@@ -82,10 +82,12 @@ def test_what_a_start_refuses_is_refused_and_learning_is_told(
     assert caplog.messages == [refused, refused, told]
 
 
-def test_a_second_opinion_is_taken_up_and_left_without_losing_audio(speech: Float32Array) -> None:
+def test_a_second_opinion_is_taken_up_and_left_without_losing_audio(
+    speech: Float32Array, own_second: Path
+) -> None:
     before = Settings(input="file.wav")
     listener = ReloadingListener(before)
-    model = str(DEFAULT_MODEL)  # it serves as its own
+    model = str(own_second)
     wanted = {
         10: replace(before, second_opinion=model),
         25: replace(before, second_opinion=model, second_opinion_share=0.5),
