@@ -96,6 +96,7 @@ def add(commands: Any, common: Parser) -> None:
         help="with --json, print the probabilities of every window; lengths in seconds "
         "(default: the model's)",
     )
+    listen.hint = "give a recording with --input FILE, or to `edgelid classify`"
     listen.set_defaults(run=run_listen)
 
 

@@ -17,7 +17,26 @@ SHARE_ALONE = "--second-opinion-share needs --second-opinion: add it, or leave t
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one sentence."""
+    """A parser whose complaints are one sentence.
+
+    Attributes
+    ----------
+    hint : str
+        What to do with words that it does not know; empty for nothing to say.
+    """
+
+    hint = ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Complain of what a command does not know as this command, which has help of its own."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            is_word = self.hint and not unknown[0].startswith("-")
+            self.error(
+                f"unrecognized arguments: {' '.join(unknown)}"
+                + (f": {self.hint}" if is_word else "")
+            )
+        return options, unknown
 
     def error(self, message: str) -> NoReturn:
         """End with the status of wrong usage."""

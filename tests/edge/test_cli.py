@@ -295,9 +295,11 @@ def without_times(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in each.items() if k not in ("time", "took_s")} for each in found]
 
 
-def test_listening_to_a_file_with_a_second_opinion(edgelid: Edgelid, sample: Path) -> None:
+def test_listening_to_a_file_with_a_second_opinion(
+    edgelid: Edgelid, sample: Path, own_second: Path
+) -> None:
     command = ["listen", "--json", "--windows", "--input", sample]
-    second = ["--second-opinion", DEFAULT_MODEL, "--second-opinion-share", "0.5"]
+    second = ["--second-opinion", own_second, "--second-opinion-share", "0.5"]
     plain = records(edgelid(*command))
     runs = [records(edgelid(*command, *second)) for _ in range(2)]
     assert without_times(runs[0]) == without_times(runs[1])
@@ -314,9 +316,9 @@ def test_listening_to_a_file_with_a_second_opinion(edgelid: Edgelid, sample: Pat
     assert "  by second opinion" in people.stdout
 
 
-def test_classify_with_a_second_opinion(edgelid: Edgelid, sample: Path) -> None:
+def test_classify_with_a_second_opinion(edgelid: Edgelid, sample: Path, own_second: Path) -> None:
     (plain,) = records(edgelid("classify", "--json", sample))
-    (record,) = records(edgelid("classify", "--json", "--second-opinion", DEFAULT_MODEL, sample))
+    (record,) = records(edgelid("classify", "--json", "--second-opinion", own_second, sample))
     assert list(record) == [*plain, "by", "compact", "second_opinions", "took_s"]
     assert record["compact"] == {key: plain[key] for key in ("language", "confidence")}
     assert record["second_opinions"] > 10
@@ -330,6 +332,21 @@ def test_a_second_opinion_that_cannot_be_had(
     done = edgelid(command, *inputs, "--second-opinion", tmp_path / "none.tflite")
     assert (done.returncode, done.stdout) == (1, "")
     assert "does not exist: check the path." in sentence(done)
+    done = edgelid(command, *inputs, "--second-opinion", "huge")
+    assert "there is no second opinion 'huge': choose large, xlarge or a file." in sentence(done)
+
+
+@pytest.mark.parametrize("model", [None, "large"])
+@pytest.mark.parametrize("command", ["listen", "classify"])
+def test_a_model_is_no_second_opinion_of_its_own(
+    edgelid: Edgelid, sample: Path, command: str, model: str | None
+) -> None:
+    inputs = ["--input", sample] if command == "listen" else [sample]
+    second: list[str | Path] = ["--second-opinion", model or DEFAULT_MODEL]
+    first = [] if model is None else ["--model", SECOND_OPINIONS[model]]
+    done = edgelid(command, *inputs, *first, *second)
+    assert done.stdout == ""
+    assert 'is the same model as the first: give a larger one, such as "large".' in sentence(done)
 
 
 def test_an_impossible_share(edgelid: Edgelid, sample: Path) -> None:
@@ -420,6 +437,8 @@ def test_info(edgelid: Edgelid, model: ModelFile) -> None:
     assert "delegate" in facts["interpreter"]
     by_duration = facts["metrics"].get("accuracy_by_duration", {})
     assert list(by_duration) == sorted(by_duration, key=float)
+    (large,) = records(edgelid("info", "--json", "large"))
+    assert large["path"] == str(SECOND_OPINIONS["large"])
     for_people = edgelid("info", DEFAULT_MODEL)
     assert for_people.stderr == ""
     rows = dict(re.split(r"  +", line, maxsplit=1) for line in for_people.stdout.splitlines())
@@ -603,7 +622,15 @@ def test_a_model_of_another_format_version(edgelid: Edgelid, tmp_path: Path) -> 
         (["report", "-o", "", "x"], "must not be empty: check the path"),
         (["listen", "--model", ""], "--model: must not be empty: check the path"),
         (["config", "check", ""], "FILE: must not be empty: check the path"),
-        (["listen", "--loud"], "unrecognized arguments: --loud"),
+        (["listen", "--loud"], "unrecognized arguments: --loud: see `edgelid listen --help`"),
+        (
+            ["listen", "a.wav"],
+            "unrecognized arguments: a.wav: give a recording with --input FILE, or to "
+            "`edgelid classify`: see `edgelid listen --help`",
+        ),
+        (["devices", "x"], "unrecognized arguments: x: see `edgelid devices --help`"),
+        (["config", "show", "x"], "unrecognized arguments: x: see `edgelid config show --help`"),
+        (["--loud", "devices"], "unrecognized arguments: --loud: see `edgelid --help`"),
     ],
 )
 def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None:
