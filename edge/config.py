@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 from edge.errors import EdgelidError
+from edge.system.regular import other_kind
 
 ENVIRONMENT_PREFIX = "EDGELID_"
 FILE_VARIABLE = "EDGELID_CONFIG"
@@ -28,6 +29,8 @@ FILE_VARIABLE = "EDGELID_CONFIG"
 _ALIKE = 0.75
 # No misspelt keys: no keys at all, or of other programs of this project.
 _OTHER_VARIABLES = frozenset({FILE_VARIABLE, "EDGELID_CORPUS"})
+_MAX_FILE_BYTES = 64 << 10  # the documented file has 4,000
+_MAX_DOTS = 1_000  # in a line
 STATE_FOLDER = Path("/var/lib/edgelid")  # which systemd makes when the service starts
 AUTO = "auto"  # a value that is left to the program
 # Which folder has to be there for a path: itself, or the one that it is in.
@@ -257,7 +260,7 @@ def parsed(kind: type[Keys], name: str, text: str) -> Any:
 
 def of_a_home(kind: type[Keys], file: Path) -> list[str]:
     """Names of the paths in a file of settings that begin with ``~``."""
-    table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    table = _table(file)
     return [
         name
         for name, field in _fields(kind).items()
@@ -272,7 +275,12 @@ def missing_folders(settings: ListenSettings) -> Iterator[str]:
         if not field.metadata["folder"] or not path:
             continue
         folder = Path(path) if field.metadata["folder"] == ITSELF else Path(path).parent
-        if not folder.is_dir() and folder != STATE_FOLDER:
+        try:
+            is_there = folder.is_dir()
+        except OSError as error:
+            yield f"{name}: {str(folder)!r} cannot be read ({error.strerror})."
+            continue
+        if not is_there and folder != STATE_FOLDER:
             yield f"{name}: there is no folder {str(folder)!r}: make it."
 
 
@@ -331,14 +339,9 @@ def nearest(name: str, known: list[str]) -> str:
 
 def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        problems.append(f"{file}: it cannot be read ({error.strerror}).")
-        return {}
-    except (ValueError, RecursionError) as error:
-        told = isinstance(error, (tomllib.TOMLDecodeError, UnicodeDecodeError))
-        words = " ".join(str(error).split()) if told else "a number is too long, or a list too deep"
-        problems.append(f"{file}: it is not valid TOML ({words}).")
+        table = _table(file)
+    except ConfigError as error:
+        problems += error.problems
         return {}
     values, fields, types = {}, _fields(kind), get_type_hints(kind)
     for name, value in table.items():
@@ -366,6 +369,35 @@ def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, A
         else:
             values[name] = value
     return values
+
+
+def _table(file: Path) -> dict[str, Any]:
+    """What a file of TOML holds.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
+    try:
+        if (kind := other_kind(file.stat())) is not None:
+            raise ConfigError([f"{file}: it is {kind}."])
+        with file.open("rb") as opened:
+            data = opened.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([f"{file}: it cannot be read ({error.strerror})."]) from error
+    if len(data) > _MAX_FILE_BYTES:
+        raise ConfigError([f"{file}: it is larger than {_MAX_FILE_BYTES >> 10} KiB."])
+    try:
+        text = data.decode("utf-8-sig")
+        # The time that a key of many parts takes grows with their square.
+        if any(line.count(".") > _MAX_DOTS for line in text.split("\n")):
+            raise ConfigError([f"{file}: it is not valid TOML (a line has too many dots)."])
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        told = isinstance(error, (tomllib.TOMLDecodeError, UnicodeDecodeError))
+        words = " ".join(str(error).split()) if told else "a number is too long, or a list too deep"
+        raise ConfigError([f"{file}: it is not valid TOML ({words})."]) from error
 
 
 def _from_environment(

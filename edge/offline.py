@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.audio.formats import check_no_folder
 from edge.audio.gain import MEMORY_S, decibels
 from edge.audio.mixing import Ear
 from edge.audio.sources import EVERYTHING, AudioSource, FileSource
@@ -377,8 +378,7 @@ def classify_file(
     EdgelidError
         If it cannot be read.
     """
-    if path.is_dir():
-        raise EdgelidError(f"{str(path)!r} is a folder without any audio files: check the path.")
+    check_no_folder(path)
     with FileSource(path, ear) as source:
         answer = classifier.classify(source)
         return replace(answer, shortfall=source.shortfall)

@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import queue
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -36,7 +39,7 @@ from wyoming.info import (
     WakeProgram,
 )
 from wyoming.ping import Ping, Pong
-from wyoming.server import AsyncEventHandler, AsyncServer
+from wyoming.server import AsyncEventHandler
 from wyoming.wake import Detect, Detection, NotDetected
 
 from edge import __version__
@@ -106,15 +109,7 @@ class Wyoming:
         hold_s: float = 0.0,
         gain_db: float | None = None,
     ) -> None:
-        if not uri.startswith(("tcp://", "unix://")):
-            raise EdgelidError(f"{uri!r} is no address: give tcp://HOST:PORT or unix:///PATH.")
-        try:
-            self._server = AsyncServer.from_uri(uri)
-        except ValueError as error:
-            raise EdgelidError(
-                f"{uri!r} is no address: give tcp://HOST:PORT or unix:///PATH."
-            ) from error
-        self._uri = uri
+        self._address = _Address.of(uri)
         self._opened = OpenedModel(model, threads)
         self.model = self._opened.model
         self.languages = None if languages is None else meant(languages, self.model.labels)
@@ -128,8 +123,13 @@ class Wyoming:
             self._asker = SharedAsker(self._large, share)
         self.recordings()  # or the first to ask would find out what is wrong
 
-    def run(self) -> None:
+    def run(self, tell: Callable[[str], None] = lambda uri: None) -> None:
         """Serve until a signal ends the program.
+
+        Parameters
+        ----------
+        tell : callable
+            Called with the address once clients can connect.
 
         Raises
         ------
@@ -137,21 +137,33 @@ class Wyoming:
             If the address cannot be had.
         """
         try:
-            asyncio.run(self._serve())
-        except OSError as error:
-            raise EdgelidError(
-                f"{self._uri} cannot be served ({error.strerror or error}): choose another address."
-            ) from error
+            asyncio.run(self._serve(tell))
         finally:
             self._opened.close()
             if self._large is not None:
                 self._asker.close()
 
-    async def _serve(self) -> None:
+    async def _serve(self, tell: Callable[[str], None]) -> None:
+        loop = asyncio.get_running_loop()
         # By default there are as many as the device has cores, and four: fewer than may be needed.
         workers = ThreadPoolExecutor(CONNECTIONS, "wyoming")
-        asyncio.get_running_loop().set_default_executor(workers)
-        await self._server.run(functools.partial(_Connection, self))
+        loop.set_default_executor(workers)
+        connections: set[asyncio.Task[None]] = set()  # which the loop itself does not keep
+
+        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = loop.create_task(_Connection(self, reader, writer).run())
+            connections.add(connection)
+            connection.add_done_callback(connections.discard)
+
+        ended = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, ended.set)
+        server, uri = await self._address.bound(begin)
+        try:
+            tell(uri)
+            await ended.wait()
+        finally:
+            server.close()
+            self._address.leave()
 
     def recordings(self) -> RecordingClassifier:
         """What answers for whole streams."""
@@ -209,6 +221,56 @@ class Wyoming:
             asr=[AsrProgram(name=NAME, description=about, models=[transcriber], **common)],
             wake=[WakeProgram(name=NAME, description=about, models=detectors, **common)],
         )
+
+
+@dataclass(frozen=True)
+class _Address:
+    """Where to serve: a host with a port, or the path of a socket."""
+
+    uri: str
+    host: str = ""
+    port: int = 0
+    path: Path | None = None
+
+    @classmethod
+    def of(cls, uri: str) -> _Address:
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(uri)
+            if parts.scheme == "tcp" and parts.hostname and parts.port is not None:
+                return cls(uri, parts.hostname, parts.port)
+            if parts.scheme == "unix" and not parts.netloc and parts.path:
+                return cls(uri, path=Path(parts.path))
+        raise EdgelidError(f"{uri!r} is no address: give tcp://HOST:PORT or unix:///PATH.")
+
+    async def bound(
+        self, begin: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
+    ) -> tuple[asyncio.Server, str]:
+        """Listen there; also gives the address, with the port where any will do."""
+        try:
+            if self.path is not None:
+                if self.path.exists() and not self.path.is_socket():
+                    raise EdgelidError(
+                        f"{str(self.path)!r} exists, and is no socket: give another path."
+                    )
+                # One that another server has left is replaced.
+                return await asyncio.start_unix_server(begin, self.path), self.uri
+            server = await asyncio.start_server(begin, self.host, self.port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                what = "path" if self.path else "port"
+                raise EdgelidError(f"{self.uri} is in use: choose another {what}.") from error
+            raise EdgelidError(
+                f"{self.uri} cannot be served ({error.strerror or error}): choose another address."
+            ) from error
+        if self.port:
+            return server, self.uri
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return server, f"tcp://{host}:{server.sockets[0].getsockname()[1]}"
+
+    def leave(self) -> None:
+        """Take the socket away."""
+        if self.path is not None and self.path.is_socket():
+            self.path.unlink(missing_ok=True)
 
 
 class _Stream(AudioSource):

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {
     "edge": """
         errors languages
-        system frontend config
-        features
+        system frontend
+        features config
         model audio
         lessons
         classifier

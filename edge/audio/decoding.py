@@ -415,7 +415,7 @@ def open_child(
     version = import_soundfile().__libsndfile_version__
     reason = f" ({refusal})" if refusal else ""
     if kind is None or (kind in SOUND_KINDS and not has_ffmpeg):
-        way_out = "convert it, as with `ffmpeg -i FILE FILE.wav`"
+        way_out = "check whether it is audio, or convert it, as with `ffmpeg -i FILE FILE.wav`"
         if kind in SOUND_KINDS:
             way_out = f"ffmpeg may: {INSTALL}"
         raise EdgelidError(

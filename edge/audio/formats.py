@@ -8,6 +8,8 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from edge.errors import EdgelidError
+
 logger = logging.getLogger(__name__)
 
 # What a file of each kind begins with, and at which byte: all of it, as RIFF and FORM hold many
@@ -183,9 +185,34 @@ def find_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        inside = sorted(_recordings_in(path)) if path.is_dir() else []
+        inside = sorted(_recordings_in(path)) if _is_folder(path) else []
         found.extend(inside or [path])
     return found
+
+
+def check_no_folder(path: Path) -> None:
+    """Refuse a folder that `find_recordings` let stand for itself.
+
+    Raises
+    ------
+    EdgelidError
+        If it is one.
+    """
+    if not _is_folder(path):
+        return
+    try:
+        os.scandir(path).close()
+    except PermissionError as error:
+        raise EdgelidError(
+            f"{str(path)!r} may not be read: ask its owner for permission."
+        ) from error
+    except OSError as error:
+        raise EdgelidError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
+    raise EdgelidError(f"{str(path)!r} is a folder without any audio files: check the path.")
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - no error where it may not be looked at
 
 
 def _recordings_in(folder: Path) -> Iterator[Path]:
@@ -202,6 +229,8 @@ def _recordings_in(folder: Path) -> Iterator[Path]:
             else:
                 others += 1
     for error in errors:
+        if error.filename == str(folder):  # whoever gave it is told
+            continue
         logger.warning("%r cannot be read (%s): it is left out", error.filename, error.strerror)
     if others:
         logger.info("%r has %d files that are no recordings", str(folder), others)

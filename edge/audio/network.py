@@ -54,8 +54,19 @@ STALLED: Final = "connection stalled"
 
 
 def is_url(text: str) -> bool:
-    """Whether an input is a stream of a network."""
-    return re.match(rf"(?:{'|'.join(SCHEMES)})://", text, re.IGNORECASE) is not None
+    """Whether an input is a stream of a network.
+
+    Raises
+    ------
+    EdgelidError
+        If it is of another kind than those that can be followed.
+    """
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
+    if found is None:
+        return False
+    if found[1].lower() not in SCHEMES:
+        raise EdgelidError(f"{found[0]} cannot be followed: give rtsp(s)://, http(s):// or a file.")
+    return True
 
 
 def shown_url(url: str) -> str:
@@ -68,9 +79,16 @@ def shown_url(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host = parts.hostname
     except ValueError as error:
         raise EdgelidError("the input is no URL: give one like rtsp://HOST/PATH.") from error
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        given = parts.netloc.rpartition("@")[2].rpartition(":")[2]
+        raise EdgelidError(f"the port {given!r:.40} is not possible: give one from 1 to 65535.")
     if not host or not url.isprintable():
         raise EdgelidError("the input has no host: give a URL like rtsp://HOST/PATH.")
     place = f"[{host}]" if ":" in host else host

@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import select
-import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator
@@ -31,6 +30,7 @@ from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from edge.audio.wakeup import WAKE_S, PipePace
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.system.regular import other_kind
 
 logger = logging.getLogger(__name__)
 
@@ -318,8 +318,10 @@ class PcmSource(AudioSource):
         frame_bytes = PCM_BYTES * self._channels
         chunks = self._without_header(self._chunks(frame_bytes))
         first = next(chunks, b"")
+        while len(first) < frame_bytes and (more := next(chunks, b"")):
+            first += more
         rest = yield from pcm_frames(itertools.chain([first], chunks), self._channels)
-        if not first and not self._stopping:
+        if len(first) < frame_bytes and not self._stopping:
             raise EdgelidError(f"{self.name!r} ended without any audio: see what feeds it.")
         if rest and not self._stopping:
             logger.warning(
@@ -441,10 +443,13 @@ def due_s(samples: int) -> float:
 def _open_file(name: str) -> BinaryIO:
     try:
         status = Path(name).stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise EdgelidError(f"{name!r} is a folder: give an audio file in it.")
-        if not stat.S_ISREG(status.st_mode):
-            raise EdgelidError(f"{name!r} is no regular file: pipe it in as raw audio instead.")
+        if (kind := other_kind(status)) is not None:
+            hint = (
+                "give an audio file in it"
+                if kind == "a folder"
+                else "copy it to a file, or follow it with `edgelid listen --input -`"
+            )
+            raise EdgelidError(f"{name!r} is {kind}: {hint}.")
         if status.st_size == 0:
             raise EdgelidError(f"{name!r} is empty (0 bytes): record or copy it again.")
         return Path(name).open("rb")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from edge.bench.measure import FORMAT, FORMAT_VERSION
 from edge.bench.table import STAGES, UNKNOWN, WIDTH, figure, run_name, table
 from edge.errors import EdgelidError
+from edge.system.regular import check_regular
 
 MAX_FILE_BYTES = 16 << 20
 NAME = 34  # columns of a figure's name
@@ -27,6 +29,7 @@ _DAMAGE = (
     AttributeError,
     LookupError,
     RecursionError,
+    StopIteration,
     TypeError,
     ValueError,
 )
@@ -64,6 +67,7 @@ def read_bench(path: Path) -> dict[str, Any]:
     """
     name = repr(str(path))
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
@@ -83,9 +87,7 @@ def read_bench(path: Path) -> dict[str, Any]:
             )
         # Whatever is looked at later is looked at once: a damaged file is found out here.
         table(document)
-        for run in document["runs"]:
-            rows(run, run)
-        _facts(document)
+        comparison_table(compare(document, document), (name, name))
     except _DAMAGE as error:
         raise EdgelidError(
             f"{name} is no output of a bench: make one with `edgelid bench --json > FILE`."
@@ -182,6 +184,8 @@ def rows(one: dict[str, Any], other: dict[str, Any]) -> list[Row]:
         if len(firsts) > 1 and len(seconds) > 1:
             beyond = max(firsts) < min(seconds) or max(seconds) < min(firsts)
         ratio = second / first if first and second is not None else None
+        if ratio is not None and not math.isfinite(ratio):  # of a figure next to nothing
+            ratio = None
         found.append(Row(name, first, second, ratio, beyond))
     return found
 

@@ -46,7 +46,10 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     from edge.config import gain_db
     from edge.model.interpreter import open_file
     from edge.offline import RecordingClassifier, classify_file, opinion_record, shares
-    from edge.opinion.expert import ExpertFile
+    from edge.opinion.expert import ExpertFile, check_another
+
+    if options.second_opinion:
+        check_another(options.second_opinion, model_path(options))
 
     model, graphs = open_file(model_path(options), options.threads)
     lessons = None

@@ -12,7 +12,9 @@ from edge.outputs.stdout import Output
 def add(commands: Any, common: Parser) -> None:
     """Add the command to the grammar."""
     tell = commands.add_parser("info", parents=[common], help="describe a model file")
-    tell.add_argument("model", nargs="?", type=path, metavar="MODEL")
+    tell.add_argument(
+        "model", nargs="?", type=path, metavar="MODEL", help="a file, or `large` or `xlarge`"
+    )
     add_lessons(tell)
     tell.set_defaults(run=run_info)
 
@@ -21,8 +23,9 @@ def run_info(options: argparse.Namespace, output: Output) -> int:
     """``edgelid info``."""
     from edge.model.info import describe, table
     from edge.model.interpreter import open_file
+    from edge.model.modelfile import SECOND_OPINIONS
 
-    model, graphs = open_file(model_path(options))
+    model, graphs = open_file(SECOND_OPINIONS.get(str(options.model)) or model_path(options))
     facts: dict[str, Any] = describe(model, graphs.runtime)
     if options.lessons is not None:
         from edge.lessons.book import read_book

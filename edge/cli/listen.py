@@ -9,10 +9,12 @@ import functools
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from edge.cli.options import (
+    SHARE_ALONE,
     Parser,
     add_ear,
     add_hold,
@@ -58,7 +60,7 @@ def add(commands: Any, common: Parser) -> None:
         )
     add_hold(listen, None)
     add_second_opinion(listen)
-    add_second_opinion_share(listen, None)
+    add_second_opinion_share(listen)
     add_lessons(listen)
     listen.add_argument(
         "--learn",
@@ -94,6 +96,7 @@ def add(commands: Any, common: Parser) -> None:
         help="with --json, print the probabilities of every window; lengths in seconds "
         "(default: the model's)",
     )
+    listen.hint = "give a recording with --input FILE, or to `edgelid classify`"
     listen.set_defaults(run=run_listen)
 
 
@@ -114,7 +117,7 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     settings = read()
     if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
-    for problem in contradictions(settings):
+    for problem in (*contradictions(settings), *_in_vain(options, settings)):
         raise EdgelidError(problem)
     if settings.learn:
         complain(learning_sentence(settings))
@@ -186,8 +189,6 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     """Settings of the command line."""
     from edge.outputs.settings import FIELDS
 
-    if options.languages == []:
-        raise EdgelidError("--languages needs at least one language: leave it out for all.")
     if options.input == "":  # which a script that lost a name must not take for the microphone
         raise EdgelidError("the input '' does not exist: check the path.")
     given = {name: getattr(options, name, None) for name in FIELDS}
@@ -197,6 +198,14 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     if given["languages"] is not None:
         given["languages"] = tuple(given["languages"])
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _in_vain(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
+    """What is wrong with options that nothing would come of."""
+    if (options.rate is not None or options.channels is not None) and settings.input != "-":
+        yield "--rate and --channels are those of raw PCM: add --input -, or leave them out."
+    if options.second_opinion_share is not None and not settings.second_opinion:
+        yield SHARE_ALONE
 
 
 def _source(settings: Settings) -> AudioSource:

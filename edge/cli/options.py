@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from edge.errors import EdgelidError
 from edge.outputs.stdout import printable
+
+SHARE_ALONE = "--second-opinion-share needs --second-opinion: add it, or leave this out."
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,9 +23,23 @@ class Parser(argparse.ArgumentParser):
     ----------
     program : str
         Before every complaint.
+    hint : str
+        What to do with words that it does not know; empty for nothing to say.
     """
 
     program = "edgelid"
+    hint = ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Complain of what a command does not know as this command, which has help of its own."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            is_word = self.hint and not unknown[0].startswith("-")
+            self.error(
+                f"unrecognized arguments: {' '.join(unknown)}"
+                + (f": {self.hint}" if is_word else "")
+            )
+        return options, unknown
 
     def error(self, message: str) -> NoReturn:
         """End with the status of wrong usage."""
@@ -42,7 +59,7 @@ def model_options(threads: int | None = None) -> Parser:
     )
     model.add_argument(
         "--threshold",
-        type=setting("threshold"),
+        type=_threshold,
         metavar="SHARE",
         help="how sure an answer has to be, from 0 to 1; below it is `unknown` (default: the "
         "model's)",
@@ -102,12 +119,11 @@ def add_second_opinion(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_second_opinion_share(command: argparse.ArgumentParser, default: float | None) -> None:
+def add_second_opinion_share(command: argparse.ArgumentParser) -> None:
     """Add the option of the commands that ask it while audio goes on."""
     command.add_argument(
         "--second-opinion-share",
         type=setting("second_opinion_share"),
-        default=default,
         metavar="SHARE",
         help="of one processor core, that second opinions may take (default 0.25)",
     )
@@ -166,9 +182,24 @@ def setting(name: str) -> Callable[[str], Any]:
     return value
 
 
+def _threshold(text: str) -> float:
+    """The setting; 0 is the least there is, as in a file of settings it is the model's own."""
+    value: float = setting("threshold")(text)
+    return value or sys.float_info.min
+
+
 def names(text: str) -> list[str]:
-    """A list of names, with commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """A list of names, with commas.
+
+    Raises
+    ------
+    EdgelidError
+        If it has none.
+    """
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise EdgelidError("--languages needs at least one language: leave it out for all.")
+    return found
 
 
 def lengths(text: str) -> tuple[float, ...]:

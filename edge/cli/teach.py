@@ -70,6 +70,8 @@ def run_teach(options: argparse.Namespace, output: Output) -> int:
         raise EdgelidError(
             "give a language to teach, or one of --list, --forget and --undo, and not both."
         )
+    if options.files and options.device is not None:
+        raise EdgelidError("files and --device exclude each other: leave one out.")
     model_path, book_path = _places(options)
     model = read_model(model_path)
     if options.list:
@@ -106,9 +108,9 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
     if language not in model.labels:
         language = code_of(language)
     check_language(language)
-    if book_path.exists():  # before anyone has spoken for a minute
+    check_writable(book_path)  # before anyone has spoken for a minute
+    if book_path.exists():
         read_book(book_path, model)
-    check_writable(book_path)
     graphs = open_model(model)
     extractor = LessonExtractor(model, graphs, automatic_gain=gain_db(options.gain) is None)
     given = (
@@ -134,13 +136,14 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
 
 
 def _of_files(extractor: LessonExtractor, options: argparse.Namespace) -> list[Given]:
-    from edge.audio.formats import find_recordings
+    from edge.audio.formats import check_no_folder, find_recordings
     from edge.audio.mixing import Ear
     from edge.audio.sources import FileSource
     from edge.config import gain_db
 
     given = []
     for file in find_recordings(options.files):
+        check_no_folder(file)
         ear = Ear(options.channel or None, gain_db(options.gain), math.inf)
         with FileSource(file, ear) as source:
             given.append(extractor.hear(source))

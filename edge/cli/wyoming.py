@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from edge.cli.options import (
+    SHARE_ALONE,
     Parser,
     add_gain,
     add_hold,
@@ -13,6 +14,7 @@ from edge.cli.options import (
     add_second_opinion_share,
     complain,
     model_options,
+    model_path,
 )
 from edge.errors import EdgelidError
 from edge.outputs.stdout import Output
@@ -34,14 +36,14 @@ def add(commands: Any, common: Parser) -> None:
     add_hold(serve, 0.0)
     add_gain(serve)
     add_second_opinion(serve)
-    add_second_opinion_share(serve, 0.25)
+    add_second_opinion_share(serve)
     serve.set_defaults(run=run_wyoming)
 
 
 def run_wyoming(options: argparse.Namespace, output: Output) -> int:
     """``edgelid wyoming``."""
-    from edge.config import gain_db
-    from edge.model.modelfile import DEFAULT_MODEL
+    from edge.config import ListenSettings, gain_db
+    from edge.opinion.expert import check_another
 
     try:
         from edge.wyoming_server import Wyoming
@@ -52,17 +54,22 @@ def run_wyoming(options: argparse.Namespace, output: Output) -> int:
             'the package wyoming is missing: pip install "edgelid[wyoming]".'
         ) from error
 
+    if options.json:
+        raise EdgelidError("satellites are answered over their protocol: leave out --json.")
+    if options.second_opinion_share is not None and not options.second_opinion:
+        raise EdgelidError(SHARE_ALONE)
+    if options.second_opinion:
+        check_another(options.second_opinion, model_path(options))
     server = Wyoming(
         options.uri,
-        options.model or DEFAULT_MODEL,
+        model_path(options),
         options.languages,
         options.threads,
         options.second_opinion or "",
-        options.second_opinion_share,
+        options.second_opinion_share or ListenSettings.second_opinion_share,
         options.threshold or None,
         options.hold,
         gain_db(options.gain),
     )
-    complain(f"answering satellites at {options.uri}; Ctrl-C or SIGTERM ends it.")
-    server.run()
+    server.run(lambda uri: complain(f"answering satellites at {uri}; Ctrl-C or SIGTERM ends it."))
     return 0

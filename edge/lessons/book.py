@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from edge.languages import UNKNOWN
 from edge.model.interpreter import Int8Array
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
 from edge.system.atomic import write_atomically
+from edge.system.regular import other_kind
 
 FORMAT_VERSION = 1
 MAGIC = b"edgelid lessons\n"
@@ -204,8 +204,7 @@ def _contents(file: Path) -> bytes:
     name = repr(str(file))
     try:
         status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        if (kind := other_kind(status)) is not None:
             raise EdgelidError(f"the lessons {name} are {kind}: give a file.")
         if status.st_size > MAX_FILE_BYTES:
             raise EdgelidError(
@@ -370,8 +369,9 @@ def update_book(path: Path, model: ModelFile, change: Callable[[Book], Book]) ->
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep other writers away: of the folder, as writing replaces the file that is in it."""
+    folder_path = Path(os.path.realpath(path)).parent  # a link is written where it leads to
     try:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        folder = os.open(folder_path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise EdgelidError(f"cannot write {path}: {error.strerror}.") from error
     try:

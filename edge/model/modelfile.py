@@ -11,7 +11,7 @@ import io
 import json
 import math
 import os
-import stat
+import re
 import zipfile
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from edge.errors import EdgelidError
 from edge.features import ForeignConfig
 from edge.frontend import Float32Array, FrontEndConfig, front_end_hash
 from edge.model.parts import files_of, open_files
+from edge.system.regular import other_kind
 
 FORMAT_VERSION = 1  # of models that stream
 WINDOW_FORMAT_VERSION = 2  # of those that take a whole window, which older releases do not know
@@ -277,6 +278,9 @@ def files_to_read(path: Path) -> list[Path]:
         If they are missing, no files, or too large.
     """
     name = repr(str(path))
+    if (part := re.fullmatch(r"(.+\.tflite)\.\d", path.name)) is not None:
+        whole = str(path.with_name(part[1]))
+        raise EdgelidError(f"{name} is a part of a model: give {whole!r}.")
     try:
         files = files_of(path)
         found = [part.stat() for part in files]
@@ -285,8 +289,7 @@ def files_to_read(path: Path) -> list[Path]:
     except OSError as error:
         raise EdgelidError(f"the model {name} cannot be read ({error.strerror}).") from error
     for status in found:
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        if (kind := other_kind(status)) is not None:
             raise EdgelidError(f"the model {name} is {kind}: give a .tflite file.")
     if sum(status.st_size for status in found) > MAX_FILE_BYTES:
         raise EdgelidError(

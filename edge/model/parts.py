@@ -15,6 +15,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from edge.errors import EdgelidError
+
 MAX_PARTS = 8
 
 
@@ -30,16 +32,22 @@ def files_of(path: Path) -> list[Path]:
     -------
     list of Path
         Itself, where there are no parts in its place.
+
+    Raises
+    ------
+    EdgelidError
+        If one between or before others is missing.
     """
     if path.exists():
         return [path]
-    parts: list[Path] = []
-    while len(parts) < MAX_PARTS:
-        part = path.with_name(f"{path.name}.{len(parts)}")
-        if not part.exists():
-            break
-        parts.append(part)
-    return parts or [path]
+    parts = [path.with_name(f"{path.name}.{number}") for number in range(MAX_PARTS)]
+    there = [part.exists() for part in parts]
+    count = there.index(False) if False in there else MAX_PARTS
+    if any(there[count:]):
+        raise EdgelidError(
+            f"the model {str(path)!r} lacks its part {parts[count].name}: copy it again."
+        )
+    return parts[:count] or [path]
 
 
 def open_files(files: Sequence[Path]) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -199,7 +200,10 @@ class ExpertFile:
     """
 
     def __init__(self, name: str, labels: Sequence[str]) -> None:
-        self.path = SECOND_OPINIONS.get(name) or Path(name)
+        self.path = path_of(name)
+        if "." not in name and os.sep not in name and not self.path.exists():
+            words = ", ".join(SECOND_OPINIONS)
+            raise EdgelidError(f"there is no second opinion {name!r}: choose {words} or a file.")
         self._labels = tuple(labels)
         model = read_without_graph(self.path)
         check_labels(model, labels)
@@ -216,6 +220,25 @@ class ExpertFile:
         """
         # One thread: its processor time is that of the thread which asks.
         return Expert(*open_on_disk(self.path), self._labels)
+
+
+def path_of(name: str) -> Path:
+    """Where a second opinion is: that of one of `SECOND_OPINIONS`, or what it is itself."""
+    return SECOND_OPINIONS.get(name) or Path(name)
+
+
+def check_another(name: str, model: Path) -> None:
+    """Refuse a second opinion that is the model itself, which costs time and says the same.
+
+    Raises
+    ------
+    EdgelidError
+        If it is.
+    """
+    if os.path.realpath(path_of(name)) == os.path.realpath(model):
+        raise EdgelidError(
+            'the second opinion is the same model as the first: give a larger one, such as "large".'
+        )
 
 
 def in_classes(

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from edge.errors import EdgelidError
 from edge.outputs.stdout import json_text, now
+from edge.system.regular import other_kind
 
 logger = logging.getLogger(__name__)
 
@@ -283,7 +284,10 @@ def _complete_bytes(descriptor: int, path: Path) -> int:
     EdgelidError
         If the file is something else than an event log.
     """
-    size_bytes = os.fstat(descriptor).st_size
+    status = os.fstat(descriptor)
+    if (kind := other_kind(status)) is not None:
+        raise EdgelidError(f"the event log {str(path)!r} is {kind}: give a file.")
+    size_bytes = status.st_size
     start = os.pread(descriptor, len(RECORD_START), 0)
     # After a power cut, a file system may have the length of a record and zeros for its bytes.
     if any(byte not in (0, wanted) for byte, wanted in zip(start, RECORD_START, strict=False)):

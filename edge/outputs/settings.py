@@ -21,6 +21,7 @@ from edge.outputs.hook_settings import HookSettings
 from edge.outputs.mqtt_settings import MqttSettings
 from edge.outputs.outlet_settings import OutletSettings
 from edge.outputs.web.settings import WebSettings
+from edge.system.atomic import check_writable
 
 OUTPUTS = ("text", "json", "none")
 
@@ -128,7 +129,18 @@ def contradictions(settings: Settings) -> Iterator[str]:
     if settings.input and settings.device:
         yield "input and device exclude each other: leave one out."
     if settings.learn and not (settings.lessons and settings.second_opinion):
-        yield "learn needs a second_opinion to learn from, and a file of lessons to write to."
+        yield (
+            "learn needs a second opinion to learn from, and lessons to write to: give "
+            "second_opinion and lessons (--second-opinion and --lessons)."
+        )
+    if settings.second_opinion:
+        from edge.model.modelfile import DEFAULT_MODEL
+        from edge.opinion.expert import check_another
+
+        try:
+            check_another(settings.second_opinion, Path(settings.model or DEFAULT_MODEL))
+        except EdgelidError as error:
+            yield str(error)
 
 
 def is_live(settings: Settings) -> bool:
@@ -153,7 +165,8 @@ def check_use(settings: Settings, where: str) -> None:
         fault with its own.
     """
     problems = [*contradictions(settings)]
-    for check in (_check_model, _check_input, _check_writing, *_outlet_checks(settings)):
+    checks = (_check_model, _check_lessons, _check_input, _check_writing)
+    for check in (*checks, *_outlet_checks(settings)):
         try:
             check(settings)
         except ConfigError as error:
@@ -171,7 +184,8 @@ def _check_model(settings: Settings) -> None:
 
     model = read_without_graph(Path(settings.model or DEFAULT_MODEL))
     labels = model.labels
-    if settings.lessons and (not settings.learn or Path(settings.lessons).exists()):
+    begun = os.path.exists(settings.lessons)  # noqa: PTH110 - no error where it may not be seen
+    if settings.lessons and (begun or not settings.learn):
         from edge.lessons.book import read_book
 
         new = read_book(settings.lessons, model).languages
@@ -179,6 +193,12 @@ def _check_model(settings: Settings) -> None:
     class_mask(labels, meant(settings.languages, labels) or None)
     if settings.second_opinion:
         ExpertFile(settings.second_opinion, labels)
+
+
+def _check_lessons(settings: Settings) -> None:
+    """Whether what is learnt can be kept; a book that is there is read with the model."""
+    if settings.learn and settings.lessons and not _is_of_a_service(settings.lessons):
+        check_writable(Path(settings.lessons))
 
 
 def _check_input(settings: Settings) -> None:
@@ -210,7 +230,7 @@ def _check_writing(settings: Settings) -> None:
         check_log(Path(settings.log))
     if settings.record_to and not _is_of_a_service(settings.record_to):
         folder = Path(settings.record_to)
-        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        if not problems and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
             problems.append(f"record_to: {str(folder)!r} cannot be written: check its permissions.")
     if problems:
         raise ConfigError(problems)

@@ -25,6 +25,7 @@ from edge.model.modelfile import DEFAULT_MODEL, ModelFile
 from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
 from edge.outputs.settings import NEED_RESTART, Settings, contradictions, is_live
+from edge.system.atomic import check_writable
 
 S = TypeVar("S", Segment, Window, Lost)
 
@@ -179,6 +180,8 @@ class ReloadingListener:
             from edge.teaching import taught  # which listening does without otherwise
 
             untaught, book = model, Path(settings.lessons)
+            if settings.learn:
+                check_writable(book)  # or nobody would hear of it before something is learnt
             if book.exists() or not settings.learn:
                 learnt = taught(book, model, graphs)
                 model, correction = learnt.model, learnt.correction

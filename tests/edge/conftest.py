@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -37,6 +38,12 @@ def speech() -> Float32Array:
 @pytest.fixture(scope="session")
 def model() -> ModelFile:
     return read_model(DEFAULT_MODEL)
+
+
+@pytest.fixture(scope="session")
+def own_second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the shipped model, which so can serve as its own second opinion."""
+    return Path(shutil.copy(DEFAULT_MODEL, tmp_path_factory.mktemp("second")))
 
 
 @pytest.fixture(scope="session")

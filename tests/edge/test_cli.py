@@ -139,6 +139,18 @@ def test_standard_input(edgelid: Edgelid, speech: Float32Array, tmp_path: Path) 
     assert of_type("segment", records(done))[-1]["end_s"] == 6.0
 
 
+def test_lessons_that_could_not_be_kept_are_told_at_the_start(
+    edgelid: Edgelid, sample: Path, tmp_path: Path
+) -> None:
+    book = tmp_path / "no" / "book"
+    learning = ("--learn", "--second-opinion", "large", "--lessons", book)
+    done = edgelid("listen", *learning, "--input", sample)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[1:] == [
+        f"edgelid: cannot write {book}: No such file or directory."
+    ]
+
+
 # --- the other commands ----------------------------------------------------------------------
 
 
@@ -247,6 +259,13 @@ def test_classify_by_another_threshold(edgelid: Edgelid, recordings: Path) -> No
     good = recordings / "good.wav"
     (sure,) = records(edgelid("classify", "--json", "--threshold", "0.01", good))
     (unsure,) = records(edgelid("classify", "--json", "--threshold", "1", good))
+    clipped = recordings / "clipped.wav"
+    samples, rate_hz = soundfile.read(good)
+    soundfile.write(clipped, np.clip(1000 * samples, -1, 1), rate_hz)
+    (doubted,) = records(edgelid("classify", "--json", clipped))
+    (told,) = records(edgelid("classify", "--json", "--threshold", "0", clipped))
+    assert (doubted["language"] == "unknown") > (told["language"] == "unknown")
+    clipped.unlink()
     assert sure["language"] in sure["probabilities"]
     assert unsure["language"] == "unknown"
     assert unsure["probabilities"] == sure["probabilities"]
@@ -276,9 +295,11 @@ def without_times(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in each.items() if k not in ("time", "took_s")} for each in found]
 
 
-def test_listening_to_a_file_with_a_second_opinion(edgelid: Edgelid, sample: Path) -> None:
+def test_listening_to_a_file_with_a_second_opinion(
+    edgelid: Edgelid, sample: Path, own_second: Path
+) -> None:
     command = ["listen", "--json", "--windows", "--input", sample]
-    second = ["--second-opinion", DEFAULT_MODEL, "--second-opinion-share", "0.5"]
+    second = ["--second-opinion", own_second, "--second-opinion-share", "0.5"]
     plain = records(edgelid(*command))
     runs = [records(edgelid(*command, *second)) for _ in range(2)]
     assert without_times(runs[0]) == without_times(runs[1])
@@ -295,9 +316,9 @@ def test_listening_to_a_file_with_a_second_opinion(edgelid: Edgelid, sample: Pat
     assert "  by second opinion" in people.stdout
 
 
-def test_classify_with_a_second_opinion(edgelid: Edgelid, sample: Path) -> None:
+def test_classify_with_a_second_opinion(edgelid: Edgelid, sample: Path, own_second: Path) -> None:
     (plain,) = records(edgelid("classify", "--json", sample))
-    (record,) = records(edgelid("classify", "--json", "--second-opinion", DEFAULT_MODEL, sample))
+    (record,) = records(edgelid("classify", "--json", "--second-opinion", own_second, sample))
     assert list(record) == [*plain, "by", "compact", "second_opinions", "took_s"]
     assert record["compact"] == {key: plain[key] for key in ("language", "confidence")}
     assert record["second_opinions"] > 10
@@ -311,6 +332,21 @@ def test_a_second_opinion_that_cannot_be_had(
     done = edgelid(command, *inputs, "--second-opinion", tmp_path / "none.tflite")
     assert (done.returncode, done.stdout) == (1, "")
     assert "does not exist: check the path." in sentence(done)
+    done = edgelid(command, *inputs, "--second-opinion", "huge")
+    assert "there is no second opinion 'huge': choose large, xlarge or a file." in sentence(done)
+
+
+@pytest.mark.parametrize("model", [None, "large"])
+@pytest.mark.parametrize("command", ["listen", "classify"])
+def test_a_model_is_no_second_opinion_of_its_own(
+    edgelid: Edgelid, sample: Path, command: str, model: str | None
+) -> None:
+    inputs = ["--input", sample] if command == "listen" else [sample]
+    second: list[str | Path] = ["--second-opinion", model or DEFAULT_MODEL]
+    first = [] if model is None else ["--model", SECOND_OPINIONS[model]]
+    done = edgelid(command, *inputs, *first, *second)
+    assert done.stdout == ""
+    assert 'is the same model as the first: give a larger one, such as "large".' in sentence(done)
 
 
 def test_an_impossible_share(edgelid: Edgelid, sample: Path) -> None:
@@ -401,6 +437,8 @@ def test_info(edgelid: Edgelid, model: ModelFile) -> None:
     assert "delegate" in facts["interpreter"]
     by_duration = facts["metrics"].get("accuracy_by_duration", {})
     assert list(by_duration) == sorted(by_duration, key=float)
+    (large,) = records(edgelid("info", "--json", "large"))
+    assert large["path"] == str(SECOND_OPINIONS["large"])
     for_people = edgelid("info", DEFAULT_MODEL)
     assert for_people.stderr == ""
     rows = dict(re.split(r"  +", line, maxsplit=1) for line in for_people.stdout.splitlines())
@@ -484,6 +522,7 @@ def test_a_damaged_mp3(edgelid: Edgelid, speech: Float32Array, tmp_path: Path) -
     ("data", "options", "words"),
     [
         (b"", [], "ended without any audio"),
+        (b"x", [], "ended without any audio"),
         (b"RIFF\x24\0\0\0WAVEfmt ", [], "carries WAV instead"),
         (b"FORM\0\0\0\x24AIFFCOMM", [], "carries AIFF instead"),
         (b"ID3\x03" + bytes(20), [], "carries MP3 instead"),
@@ -583,7 +622,15 @@ def test_a_model_of_another_format_version(edgelid: Edgelid, tmp_path: Path) -> 
         (["report", "-o", "", "x"], "must not be empty: check the path"),
         (["listen", "--model", ""], "--model: must not be empty: check the path"),
         (["config", "check", ""], "FILE: must not be empty: check the path"),
-        (["listen", "--loud"], "unrecognized arguments: --loud"),
+        (["listen", "--loud"], "unrecognized arguments: --loud: see `edgelid listen --help`"),
+        (
+            ["listen", "a.wav"],
+            "unrecognized arguments: a.wav: give a recording with --input FILE, or to "
+            "`edgelid classify`: see `edgelid listen --help`",
+        ),
+        (["devices", "x"], "unrecognized arguments: x: see `edgelid devices --help`"),
+        (["config", "show", "x"], "unrecognized arguments: x: see `edgelid config show --help`"),
+        (["--loud", "devices"], "unrecognized arguments: --loud: see `edgelid --help`"),
     ],
 )
 def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None:
@@ -602,7 +649,12 @@ def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None
         (["--windows", "3,1e9"], "a window of 1e+09 s is not possible"),
         (["--languages", "de,xx"], "the model does not know xx: choose from"),
         (["--languages", ""], "--languages needs at least one language"),
+        (["--languages", ","], "--languages needs at least one language"),
         (["--device", "0"], "input and device exclude each other"),
+        (["--rate", "44100"], "--rate and --channels are those of raw PCM: add --input -"),
+        (["--channels", "1"], "--rate and --channels are those of raw PCM: add --input -"),
+        (["--second-opinion-share", "0.5"], "--second-opinion-share needs --second-opinion"),
+        (["--learn"], "give second_opinion and lessons (--second-opinion and --lessons)."),
         (["--channel", "2"], "has no channel 2: choose 1, or leave it out."),
     ],
 )
@@ -612,12 +664,19 @@ def test_impossible_options(edgelid: Edgelid, sample: Path, options: list[str], 
     assert done.stdout == ""
 
 
+def test_options_that_nothing_would_come_of(edgelid: Edgelid, sample: Path) -> None:
+    done = edgelid("teach", "en", sample, "--device", "0")
+    assert "files and --device exclude each other" in sentence(done)
+
+
 def test_windows_are_for_programs(edgelid: Edgelid, sample: Path) -> None:
     assert "add --json" in sentence(edgelid("listen", "--windows", "1", "--input", sample))
 
 
 def test_impossible_options_of_classify(edgelid: Edgelid, sample: Path) -> None:
     assert "does not know xx" in sentence(edgelid("classify", "--languages", "xx", sample))
+    done = edgelid("classify", "--languages", ",", sample)
+    assert "--languages needs at least one language" in sentence(done)
     assert "no channel 2" in sentence(edgelid("classify", "--channel", "2", sample))
 
 
@@ -964,6 +1023,23 @@ def assert_ended_properly(process: subprocess.Popen[bytes], number: int) -> dict
     last: dict[str, Any] = rest[-1]
     assert last["type"] == "segment"
     return last
+
+
+def test_an_interrupt_of_the_imports_ends_it_without_a_word(environment: dict[str, str]) -> None:
+    script = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "edge.cli.listen":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from edge.cli import main
+sys.exit(main(["schema"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tomllib
 import tracemalloc
@@ -26,6 +27,7 @@ from edge.outputs.settings import (
     reference,
 )
 from edge.service.unit import Service
+from tests.edge.permissions import closed
 
 Edgelid = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -111,6 +113,12 @@ def test_every_key_is_explained() -> None:
             "it is not valid TOML (a number is too long, or a list",
             id="a deep list",
         ),
+        pytest.param(
+            "threads" + ".threads" * 5_000 + " = 1",
+            "it is not valid TOML (a line has too many dots).",
+            id="a key of many parts",
+        ),
+        pytest.param("# long\n" * 10_000, "it is larger than 64 KiB.", id="a large file"),
         pytest.param(
             "threads = 0x" + "1" * 5_000,
             "threads must be from 1 to 64, not so long a number.",
@@ -220,10 +228,39 @@ def test_all_problems_are_told(file: Path) -> None:
     assert len(problems(file, 'languages = ["xx"]\nlog = "no/such"\nrecord_to = "no"')) == 3
 
 
+def test_lessons_that_could_not_be_kept_are_a_problem(file: Path, tmp_path: Path) -> None:
+    learning = 'learn = true\nsecond_opinion = "large"\n'
+    (message,) = problems(file, learning + 'lessons = "no/book"')
+    assert f"cannot write {tmp_path / 'no/book'}: No such file or directory." in message
+    with closed(tmp_path) as private:
+        settings = Settings(learn=True, second_opinion="large", lessons=str(private / "book"))
+        with pytest.raises(ConfigError) as failure:
+            check_use(settings, "here")
+    assert "here: cannot write private/book: Permission denied." in failure.value.problems
+
+
+def test_folders_that_may_not_be_read_are_a_problem(tmp_path: Path) -> None:
+    with closed(tmp_path) as private:
+        folder = str(private / "in")
+        settings = Settings(log=f"{folder}/events", record_to=folder)
+        with pytest.raises(ConfigError) as failure:
+            check_use(settings, "here")
+    for name in ("log", "record_to"):
+        problem = f"here: {name}: {folder!r} cannot be read (Permission denied)."
+        assert problem in failure.value.problems
+
+
 def test_a_file_that_is_none(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing.toml", tmp_path):
-        with pytest.raises(ConfigError, match="cannot be read"):
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path / "missing.toml", "it cannot be read (No such file or directory)."),
+        (tmp_path, "it is a folder."),
+        (tmp_path / "pipe", "it is no regular file."),
+        (Path("/dev/zero"), "it is no regular file."),
+    ):
+        with pytest.raises(ConfigError) as failure:
             read_settings(path, {}, {})
+        assert failure.value.problems == [f"{path}: {words}"]
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not valid TOML"):
         read_settings(tmp_path / "bytes.toml", {}, {})

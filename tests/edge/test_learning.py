@@ -242,7 +242,8 @@ def test_it_needs_a_teacher_and_a_book() -> None:
     assert not [*contradictions(Settings())]
     for settings in (Settings(learn=True), Settings(learn=True, lessons="voices")):
         assert [*contradictions(settings)] == [
-            "learn needs a second_opinion to learn from, and a file of lessons to write to."
+            "learn needs a second opinion to learn from, and lessons to write to: give "
+            "second_opinion and lessons (--second-opinion and --lessons)."
         ]
 
 
@@ -276,4 +277,4 @@ def test_every_start_says_so(
     assert all(json.loads(line) for line in done.stdout.splitlines())
     done = edgelid(*words)
     assert done.returncode == 1
-    assert "learn needs a second_opinion" in done.stderr
+    assert "learn needs a second opinion" in done.stderr

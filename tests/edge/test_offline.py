@@ -23,6 +23,7 @@ from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
 from edge.offline import RecordingClassifier, classify_file, shares
+from tests.edge.permissions import closed
 
 
 class Audio(AudioSource):
@@ -159,6 +160,23 @@ def test_a_file_is_what_its_samples_are(
 def test_a_folder_is_no_recording(classifier: RecordingClassifier, tmp_path: Path) -> None:
     with pytest.raises(EdgelidError, match=r"is a folder without any audio files: .*\.$"):
         classify_file(classifier, tmp_path)
+
+
+def test_nor_is_a_folder_that_may_not_be_read(
+    classifier: RecordingClassifier, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closed(tmp_path) as private:
+        for path in (private, private / "a.wav"):
+            (found,) = find_recordings([path])
+            with pytest.raises(EdgelidError, match=r"may not be read: ask its owner"):
+                classify_file(classifier, found)
+    assert not caplog.messages  # it is told once
+
+
+def test_nor_is_a_name_that_is_too_long(classifier: RecordingClassifier) -> None:
+    (found,) = find_recordings(["x" * 500])
+    with pytest.raises(EdgelidError, match=r"cannot be opened \(File name too long\)"):
+        classify_file(classifier, found)
 
 
 # --- folders ---------------------------------------------------------------------------------

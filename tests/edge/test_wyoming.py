@@ -59,19 +59,17 @@ def uri(environment: dict[str, str]) -> Iterator[str]:
 @contextlib.contextmanager
 def answering(environment: dict[str, str], *options: str) -> Iterator[str]:
     """A server that listens; gives its address."""
-    address = f"tcp://127.0.0.1:{free_port()}"
-    with serving(environment, "--uri", address, *options) as process:
-        assert process.stderr is not None
-        assert "answering satellites at" in process.stderr.readline()
-        until_s = time.monotonic() + PATIENCE_S
-        while True:
-            with contextlib.suppress(ConnectionRefusedError):
-                asked(address, Ping(text="there?").event())
-                break
-            assert time.monotonic() < until_s
-            time.sleep(0.05)
-        yield address
+    with serving(environment, "--uri", "tcp://127.0.0.1:0", *options) as process:
+        yield told_address(process)
         assert process.poll() is None
+
+
+def told_address(process: subprocess.Popen[str]) -> str:
+    """What a server says once clients can connect."""
+    assert process.stderr is not None
+    found = re.search(r"answering satellites at (\S+); ", process.stderr.readline())
+    assert found is not None
+    return found[1]
 
 
 def audio(samples: Float32Array, rate_hz: int = SAMPLE_RATE_HZ, channels: int = 1) -> list[Event]:
@@ -182,11 +180,10 @@ def test_channels_that_cancel_out(uri: str, speech: Float32Array) -> None:
 
 
 def test_a_second_opinion_of_commands(
-    environment: dict[str, str], speech: Float32Array, uri: str
+    environment: dict[str, str], speech: Float32Array, uri: str, own_second: Path
 ) -> None:
-    """The compact model serves as its own."""
     told = audio(part(speech, 2.0, 8.0))
-    with answering(environment, "--second-opinion", str(DEFAULT_MODEL)) as both:
+    with answering(environment, "--second-opinion", str(own_second)) as both:
         (answer,) = asked(both, *told)
         (again,) = asked(both, *told)
     (alone,) = (Transcript.from_event(answer).context for answer in asked(uri, *told))
@@ -423,7 +420,10 @@ def test_it_ends_with_a_stream_under_way(
         (["--uri", "tcp://localhost"], "give tcp://HOST:PORT or unix:///PATH"),
         (["--uri", "tcp://192.0.2.1:10700"], "cannot be served"),
         (["--languages", "xx"], "does not know xx"),
+        (["--json"], "over their protocol: leave out --json."),
+        (["--second-opinion-share", "0.5"], "--second-opinion-share needs --second-opinion"),
         (["--second-opinion", "none.tflite"], "does not exist"),
+        (["--second-opinion", str(DEFAULT_MODEL)], "is the same model as the first"),
     ],
 )
 def test_what_cannot_be_served(edgelid: Edgelid, options: list[str], words: str) -> None:
@@ -431,6 +431,39 @@ def test_what_cannot_be_served(edgelid: Edgelid, options: list[str], words: str)
     assert done.returncode == 1
     assert words in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_is_in_use(edgelid: Edgelid, uri: str) -> None:
+    done = edgelid("wyoming", "--uri", uri)
+    assert done.returncode == 1
+    assert done.stderr == f"edgelid: {uri} is in use: choose another port.\n"
+
+
+def test_what_is_no_socket_stays(edgelid: Edgelid, tmp_path: Path) -> None:
+    file = tmp_path / "important.txt"
+    file.write_text("important")
+    done = edgelid("wyoming", "--uri", f"unix://{file}")
+    assert done.returncode == 1
+    assert done.stderr == (f"edgelid: {str(file)!r} exists, and is no socket: give another path.\n")
+    assert file.read_text() == "important"
+    done = edgelid("wyoming", "--uri", f"unix://{tmp_path}/none/socket")
+    assert done.returncode == 1
+    assert "No such file or directory" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_socket_that_was_left_is_replaced_and_goes_at_the_end(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with serving(environment, "--uri", f"unix://{path}") as process:
+        (pong,) = asked(told_address(process), Ping(text="there?").event())
+        assert Pong.from_event(pong).text == "there?"
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+    assert not path.exists()
 
 
 def test_the_package_is_missing(

@@ -30,6 +30,7 @@ from train.waveforms.large import load_large
 from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, standardised, targets, unlike
 from train.waveforms.listening import Listening, Student, stretch
 from train.waveforms.readouts import Readouts, unlike_rows
+from train.waveforms.settings import compact_settings
 from train.waveforms.sound import filterbank
 from train.waveforms.state import Course
 from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
@@ -51,25 +52,19 @@ def run_config(config: dict[str, Any]) -> RunConfig:
     EdgelidError
         If a key is missing, unknown or ill-typed.
     """
-    try:
-        settings = config["compact"]
-        told = {name: config[name] for name in ("seed", "data", "model")}
-        told["front_end"] = config.get("front_end", {})
-        told["optimiser"] = {
-            "steps": settings["steps"],
-            "warmup_steps": 0,
-            "batch_clips": settings["batch"],
-            "clip_s": settings["clip_s"],
-            "learning_rate": settings["rate"],
-            "weight_decay": settings["weight_decay"],
-            "label_smoothing": settings["label_smoothing"],
-            "average_decay": settings["average_decay"],
-        }
-    except (KeyError, TypeError) as error:
-        raise EdgelidError(
-            "the configuration is not one of the compact model: give train/configs/compact.toml "
-            "or one like it"
-        ) from error
+    settings = compact_settings(config)
+    told: dict[str, Any] = {k: config[k] for k in ("seed", "data", "model") if k in config}
+    told["front_end"] = config.get("front_end", {})
+    told["optimiser"] = {
+        "steps": settings.steps,
+        "warmup_steps": 0,
+        "batch_clips": settings.batch,
+        "clip_s": settings.clip_s,
+        "learning_rate": settings.rate,
+        "weight_decay": settings.weight_decay,
+        "label_smoothing": settings.label_smoothing,
+        "average_decay": settings.average_decay,
+    }
     return from_dict(RunConfig, told, "the configuration")
 
 
@@ -94,26 +89,27 @@ class _Distillation:
     def __init__(
         self, config: dict[str, Any], segments: Segments, given: argparse.Namespace
     ) -> None:
-        self._settings, self._given, self._told = config["compact"], given, run_config(config)
-        if bool(self._settings.get("languages_hidden")) != (
-            "languages" in self._settings["weights"]
-        ):
-            raise EdgelidError(
-                "languages_hidden of [compact] and languages of [compact.weights] belong together: "
-                "give both or neither"
-            )
+        self._settings, self._given = compact_settings(config), given
+        self._told = run_config(config)
         segments.check_held_out(self._told.data.development)
         self._shape, self._front_end = self._told.model, self._told.front_end
         self._labels = list(self._told.data.labels)
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         self._build()
-        student = Student.of(self._told, self._settings)
+        student = Student.of(
+            self._told,
+            tts_weight=self._settings.tts_weight,
+            other_voices=self._settings.other_voices,
+            other_spectra=self._settings.other_spectra,
+            second_voices=self._settings.second_voices,
+            changes=self._settings.changes,
+        )
         self._heard = Listening(student, segments, self._teaching(student, segments))
         stride = self._shape.stride
         self._count, self._group = self._heard.count, self._heard.group
         self._delay = round(self._shape.delay_frames / stride)
         self._windows = [
-            min(self._count, round(s * 100 / stride)) for s in self._settings["windows_s"]
+            min(self._count, round(s * 100 / stride)) for s in self._settings.windows_s
         ]
         self._judge = Judge(segments, self._labels, given.most)
         self._constants = self._heard.constants | {
@@ -133,7 +129,7 @@ class _Distillation:
         self._trunk = Trunk(shape)
         keras.config.set_dtype_policy("float32")
         self._trunk(np.zeros((1, 8 * shape.stride, 1, shape.mels), np.float32))
-        self._readouts = Readouts(shape, classes, self._settings.get("languages_hidden", 0))
+        self._readouts = Readouts(shape, classes, self._settings.languages_hidden)
         if self._readouts.languages is not None and self._teacher.decoder is None:
             raise EdgelidError(
                 f"{given.teacher} has no decoder that speaks of languages: give one that `graft` "
@@ -201,9 +197,8 @@ class _Distillation:
             for name in windows[0]
             if name != "hit"
         }
-        weights = self._settings["weights"]
-        total = sum(weights[name] * value for name, value in figures.items())
-        shares = zip(self._settings["windows_s"], windows, strict=True)
+        total = self._settings.weights.of(figures)
+        shares = zip(self._settings.windows_s, windows, strict=True)
         return total, figures | {f"hit{s:g}": window["hit"] for s, window in shares}
 
     def _per_embedding(self, tokens: Any) -> Any:
@@ -249,14 +244,14 @@ class _Distillation:
             theirs = self._teacher.judged(their_pooled, told)
             if self._readouts.languages is not None:
                 rows = self._teacher.languages(told)
-        temperature = settings.get("temperature", 2.0)
+        temperature = settings.temperature
         middle = first[:, 0] - self._delay + self._windows[k] // 2
         soft, labels = targets(theirs, labels_at(middle, draw), speaks, temperature)
         likely = ops.log_softmax(logits / temperature)
         weight = ops.cast(speaks, "float32")[:, None]
         wanted = ops.stop_gradient(standardised(their_pooled, (0,), weight))
         found = {
-            "classes": cross_entropy(logits, labels, settings["label_smoothing"]),
+            "classes": cross_entropy(logits, labels, settings.label_smoothing),
             "posteriors": -ops.mean(ops.sum(soft * likely, -1)) * temperature,
             "statistics": ops.mean(unlike(outs(STATISTICS, pooled), wanted) * weight[:, 0]),
             "hit": hits(logits, labels),
@@ -270,20 +265,20 @@ class _Distillation:
         """Distil until the steps or the time are over; a run that was stopped goes on."""
         settings, given = self._settings, self._given
         # The noise of a gradient falls with the root of the batch, and the rate may grow with it.
-        rate = settings["rate"] * given.batch_scale**0.5
+        rate = settings.rate * given.batch_scale**0.5
         models = [self._trunk, self._readouts.own, *self._helpers, self._readouts.languages]
         stepper = Stepper(
             [model for model in models if model is not None],
             self._loss,
             lambda _: rate,
-            settings["weight_decay"],
-            settings["average_decay"],
+            settings.weight_decay,
+            settings.average_decay,
             [v for layer in self._new for v in layer.trainable_variables],
             given.towers,
         )
-        size = max(8, int(settings["batch"] * given.batch_scale) // 8 * 8)
+        size = max(8, int(settings.batch * given.batch_scale) // 8 * 8)
         course = Course(given.output, stepper, given.limit_s)
-        clock, steps = course.clock, given.steps or settings["steps"]
+        clock, steps = course.clock, given.steps or settings.steps
         if given.start and not course.begun:
             for _ in range(NEW_STEPS):
                 if clock.over:

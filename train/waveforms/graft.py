@@ -20,7 +20,6 @@ from train.waveforms.decoder import DecoderShape
 from train.waveforms.grafting import SHARE, graft, hear, learn
 from train.waveforms.large import (
     Large,
-    decoder_shape,
     empty_large,
     labels_of,
     large_of,
@@ -30,6 +29,7 @@ from train.waveforms.large import (
 from train.waveforms.linear import Linear
 from train.waveforms.low_rank import ridge
 from train.waveforms.published import read_whisper
+from train.waveforms.settings import GraftedHead, Grafting, LargeSizes, large_settings
 from train.waveforms.stepper import batched
 from train.waveforms.whisper_languages import WhisperLanguages
 
@@ -53,18 +53,15 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     EdgelidError
         If the configuration asks for no decoder, or the weights do not fit.
     """
-    shape = decoder_shape(config)
+    shape = large_settings(LargeSizes, config).decoder
     if shape is None:
         raise EdgelidError("the configuration has no [large.decoder]: nothing to graft")
     labels = labels_of(config)
     segments.check_held_out(held_out_sources(config, "the configuration"))
     keras.utils.set_random_seed(config["seed"])
     bare, told = _begun(given.start, config, labels)
-    try:
-        epochs, rate = config["large"]["epochs"], config["large"]["decoder_rate"]
-        penalty = None if told else config["large"]["head_penalty"]
-    except KeyError as error:
-        raise EdgelidError(f"[large] lacks {error.args[0]}") from error
+    learning = large_settings(Grafting, config)
+    penalty = None if told else large_settings(GraftedHead, config).head_penalty
     whisper, *others = (_teacher(weights, labels) for weights in given.weights)
     if not isinstance(whisper, WhisperLanguages):
         raise EdgelidError(f"{given.weights[0]} is no Whisper: its weights come first")
@@ -76,7 +73,13 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     groups = [hear(whisper, layers, some.tokens[::FITTED]) for some in heard]
     decoder = graft(whisper, groups, shape, _say)
     del groups  # gigabytes
-    languages = learn(decoder, [(some.tokens, some.rows) for some in heard], epochs, rate, _say)
+    languages = learn(
+        decoder,
+        [(some.tokens, some.rows) for some in heard],
+        learning.epochs,
+        learning.decoder_rate,
+        _say,
+    )
     states = np.concatenate([batched(decoder, some.tokens) for some in heard])
     rows = np.concatenate([some.rows for some in heard])
     scores = np.asarray(ops.log_softmax(whisper.classes(rows)))

@@ -45,6 +45,7 @@ from train.waveforms.hearing import (
 )
 from train.waveforms.inheriting import Clips, inherit_layer
 from train.waveforms.large import HEAD_WIDTH, Large, large_front_end, load_large
+from train.waveforms.settings import compact_settings
 from train.waveforms.sound import filterbank, log_mel, samples_of
 from train.waveforms.stem_fit import begin_stem, fit_stem
 from train.waveforms.stream_basis import StreamBasis, fit_basis
@@ -96,7 +97,7 @@ def inherit(config: dict[str, Any], segments: Segments, given: argparse.Namespac
     whose = f"{fingerprint([teacher])} in {shape.width}"
     keep_tokens(segments, labels, first, shape.width, given.hearing, given.hear_limit_s, whose)
     hearing = Hearing.load(given.hearing, segments, whose)
-    tts_weight = config["compact"].get("tts_weight", 0.6)
+    tts_weight = compact_settings(config).tts_weight
     fit_stem(trunk, told, segments, hearing, tts_weight, given.limit_s, given.output, given.towers)
     tokens = np.concatenate(
         [

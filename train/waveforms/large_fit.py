@@ -20,7 +20,6 @@ from train.waveforms.detached import halved
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import (
-    decoder_shape,
     empty_large,
     labels_of,
     large_front_end,
@@ -34,6 +33,7 @@ from train.waveforms.lessons import (
     room_constants,
 )
 from train.waveforms.linear import Linear
+from train.waveforms.settings import LargeCourse, LargeHead, LargeSizes, large_settings
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
 from train.waveforms.state import Course, state_file
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
@@ -66,37 +66,23 @@ def fit_large(config: dict[str, Any], segments: Segments, given: argparse.Namesp
     run.fit()
 
 
-def _check(settings: dict[str, Any], is_fitted: bool) -> None:
-    """Raise EdgelidError unless there is all that a run needs."""
-    course = ["steps", "batch_s", "lengths_s", "encoder_rate", "head_rate"]
-    if not is_fitted:
-        course += ["head_batches", "head_penalty"]
-    tables = [("large", settings, course)]
-    if "adapters" in settings:
-        tables.append(("large.adapters", settings["adapters"], ["rank", "first"]))
-    for title, table, names in tables:
-        for name in names:
-            if name not in table:
-                raise EdgelidError(f"[{title}] lacks {name}")
-
-
 class _Run:
     """The state of a run."""
 
     def __init__(
         self, config: dict[str, Any], segments: Segments, given: argparse.Namespace
     ) -> None:
-        self._config, self._settings, self._given = config, config["large"], given
+        self._settings = large_settings(LargeCourse, config)
+        self._config, self._given, sizes = config, given, large_settings(LargeSizes, config)
         keras.utils.set_random_seed(config["seed"])
         labels = labels_of(config)
         segments.check_held_out(held_out_sources(config, "the configuration"))
         self._front_end = large_front_end()
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
-        dropout = self._settings.get("dropout", 0.1)
         arrays = starting_weights(given.start)
         try:
             self._model = empty_large(
-                config, width_of(arrays), decoder_shape(config), given.precision, dropout
+                config, width_of(arrays), sizes.decoder, given.precision, self._settings.dropout
             )
             self._model.load_arrays(arrays)
         except (KeyError, ValueError) as error:
@@ -104,9 +90,9 @@ class _Run:
                 f"{given.start} is not of the sizes that the configuration tells"
             ) from error
         self.is_fitted = "head/kernel" in arrays or "large/0" in arrays
-        _check(self._settings, self.is_fitted)
+        self._head = None if self.is_fitted else large_settings(LargeHead, config)
         self._told: dict[str, Any] = {"config": config}
-        if adapters := self._settings.get("adapters"):
+        if sizes.adapters is not None:
             if learnt_beside(arrays):
                 raise EdgelidError(
                     f"{given.start} has learnt beside its matrices already: start with what that "
@@ -116,28 +102,27 @@ class _Run:
             encoder = self._model.encoder
             encoder.set_weights([halved(weight) for weight in encoder.get_weights()])
             self._told["adapted"] = fingerprint([encoder])
-            adapt(encoder, adapters["rank"], adapters["first"], config["seed"])
-        tts_weight = self._settings.get("tts_weight", 0.6)
-        self._drawer = Drawer(segments, labels, config["seed"], tts_weight)
+            adapt(encoder, sizes.adapters.rank, sizes.adapters.first, config["seed"])
+        self._drawer = Drawer(segments, labels, config["seed"], self._settings.tts_weight)
         self._drawer.check(labels)
         self._judge = Judge(segments, labels, given.most)
         self._bank = ops.convert_to_tensor(np.asarray(segments.samples))
         self._constants = {
             s: room_constants(segments, self._drawer, samples_of(round(s * 100)))
             | {"bank": self._bank, "frames_like": np.zeros(round(s * 100), np.float32)}
-            for s in set(self._settings["lengths_s"])
+            for s in set(self._settings.lengths_s)
         }
-        self._other_voices = self._settings.get("other_voices", 0.0)
+        self._other_voices = self._settings.other_voices
         self._maps = voice_maps(self._front_end) if self._other_voices else None
         self._clock, self._clips = Clock(given.limit_s), 0
         self._best = -math.inf  # score of what is kept
 
     def _length_s(self, turn: int) -> float:
-        lengths_s = self._settings["lengths_s"]
-        return float(lengths_s[turn % len(lengths_s)])
+        lengths_s = self._settings.lengths_s
+        return lengths_s[turn % len(lengths_s)]
 
     def _size(self, windows_s: float) -> int:
-        audio_s = self._settings["batch_s"] * self._given.batch_scale
+        audio_s = self._settings.batch_s * self._given.batch_scale
         return max(8, int(audio_s / windows_s) // 8 * 8)
 
     def _draw(self, turn: int, windows_s: float | None = None) -> tuple[float, int, Draw]:
@@ -168,15 +153,16 @@ class _Run:
             with with_values(self._model, values):
                 return self._model.pool(self._model.tokens(self._features(draw, constants)))
 
+        assert self._head is not None
         pooled = compiled(pure)
         found, labels = [], []
-        for turn in range(self._settings["head_batches"]):
+        for turn in range(self._head.head_batches):
             s, _, draw = self._draw(turn, HEAD_BATCH_S)
             values = [v.value for v in self._model.variables]
             found.append(np.asarray(pooled(values, draw, self._constants[s])))
             labels.append(draw["labels"])
         x, y = np.concatenate(found), np.concatenate(labels)
-        head = Linear.fit(x, y, self._settings["head_penalty"])
+        head = Linear.fit(x, y, self._head.head_penalty)
         right = float(np.mean(head.scores(x).argmax(axis=1) == y))
         print(f"head fitted to {len(x)} windows: {right:.1%} right", flush=True)
         self._model.take_head(head)
@@ -184,7 +170,7 @@ class _Run:
     def _loss(self, outs: Any, draw: Any, constants: Any) -> Any:
         features = masked(self._features(draw, constants), draw["times"], draw["bands"])
         logits = outs(0, features, training=True, drop=draw["drop"])
-        smooth = self._settings.get("label_smoothing", 0.05)
+        smooth = self._settings.label_smoothing
         loss = cross_entropy(logits, draw["labels"], smooth)
         return loss, {"loss": loss, "hit": hits(logits, draw["labels"])}
 
@@ -195,9 +181,9 @@ class _Run:
         stepper = Stepper(
             [model],
             self._loss,
-            lambda v: settings["encoder_rate" if id(v) in encoder else "head_rate"],
-            settings.get("weight_decay", 0.01),
-            settings.get("average_decay", 0.998),
+            lambda v: settings.encoder_rate if id(v) in encoder else settings.head_rate,
+            settings.weight_decay,
+            settings.average_decay,
             towers=given.towers,
         )
         course = Course(given.output, stepper, given.limit_s)
@@ -207,7 +193,7 @@ class _Run:
                 self._best = select(load_parts(given.output)[1]["scores"])
             self._clips = sum(self._size(self._length_s(turn)) for turn in range(course.begun))
         course.best = self._best
-        steps = given.steps or settings["steps"]
+        steps = given.steps or settings.steps
         self._clock = clock = course.clock
         with course.kept():
             for step in range(course.begun, steps):

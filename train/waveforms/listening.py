@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,17 +55,15 @@ class Student:
     changes: float = 0.0
 
     @classmethod
-    def of(cls, config: RunConfig, settings: Mapping[str, float]) -> Student:
-        """That of a run, with those of its settings that are given."""
-        shares = ("tts_weight", "other_voices", "other_spectra", "second_voices", "changes")
-        told = {k: settings[k] for k in shares if k in settings}
+    def of(cls, config: RunConfig, **shares: float) -> Student:
+        """That of a run, with `tts_weight` and shares that are given by their names."""
         return cls(
             config.model.stride,
             config.optimiser.clip_s,
             config.front_end,
             tuple(config.data.labels),
             config.seed + 1,
-            **told,
+            **shares,
         )
 
 

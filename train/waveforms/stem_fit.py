@@ -124,7 +124,7 @@ def fit_stem(
     towers : int
         See `train.waveforms.stepper.Stepper`.
     """
-    student = Student.of(config, {"tts_weight": tts_weight, "other_voices": OTHER_VOICES})
+    student = Student.of(config, tts_weight=tts_weight, other_voices=OTHER_VOICES)
     heard = Listening(student, segments, Kept(hearing))
     convolutions = replace(config.model, attention=None)
     delay = round(convolutions.delay_frames / convolutions.stride)

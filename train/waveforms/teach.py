@@ -22,12 +22,11 @@ from train.waveforms.large import large_front_end, large_of
 from train.waveforms.large_lessons import FRAMES, LargeLessons
 from train.waveforms.listening import Student
 from train.waveforms.published import read_whisper
+from train.waveforms.settings import teach_settings
 from train.waveforms.sound import filterbank
 from train.waveforms.state import Course
 from train.waveforms.stepper import Stepper, rate_factor, report
 from train.waveforms.whisper_languages import WhisperLanguages
-
-LESSONS = {"frames", "languages", "posteriors"}  # of [teach.weights]
 
 
 def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace) -> None:
@@ -49,17 +48,8 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
     EdgelidError
         If the configuration, the checkpoint and the weights do not fit each other.
     """
-    try:
-        settings = config["teach"]
-        rates = settings["encoder_rate"], settings["decoder_rate"]
-        waits = settings["encoder_waits"]
-        sizes = settings["batch"], settings["clip_s"], settings["windows_s"], settings["steps"]
-        weights = settings["weights"]
-    except KeyError as error:
-        raise EdgelidError(f"[teach] of the configuration lacks {error.args[0]}") from error
-    if weights.keys() != LESSONS:
-        raise EdgelidError(f"[teach.weights] must have {', '.join(sorted(LESSONS))}")
-    batch, clip_s, windows_s, steps = sizes
+    settings = teach_settings(config)
+    rates, waits = (settings.encoder_rate, settings.decoder_rate), settings.encoder_waits
     segments.check_held_out(held_out_sources(config, "the configuration"))
     arrays, told = load_parts(given.start)
     if "large/0" not in arrays or "decoder" not in told["config"]["large"]:
@@ -72,15 +62,17 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
     front_end = large_front_end()
     student = Student(
         FRAMES,
-        clip_s,
+        settings.clip_s,
         front_end,
         tuple(labels),
         config["seed"] + 1,
-        other_voices=settings.get("other_voices", 0.0),
-        second_voices=settings.get("second_voices", 0.0),
+        other_voices=settings.other_voices,
+        second_voices=settings.second_voices,
     )
     whisper = WhisperLanguages(read_whisper(given.weights), labels[:-2], given.precision)
-    lessons = LargeLessons(model, whisper, student, windows_s, segments, weights)
+    lessons = LargeLessons(
+        model, whisper, student, settings.windows_s, segments, settings.weights.as_dict()
+    )
     judge = Judge(segments, labels, given.most)
     filters = ops.convert_to_tensor(filterbank(front_end))
     encoder = {id(v) for v in model.encoder.variables}
@@ -88,14 +80,14 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
         [model],
         lessons.loss,
         lambda v: rates[id(v) not in encoder],
-        settings.get("weight_decay", 0.0),
-        settings.get("average_decay", 0.998),
+        settings.weight_decay,
+        settings.average_decay,
         [v for v in model.trainable_variables if id(v) not in encoder],
     )
-    size = max(8, int(batch * given.batch_scale) // 8 * 8)
+    size = max(8, int(settings.batch * given.batch_scale) // 8 * 8)
     stepper.step(lessons.draw(size), lessons.constants, 0.0)  # compiles before the clock runs
     course = Course(given.output, stepper, given.limit_s)
-    steps, clock = given.steps or steps, course.clock
+    steps, clock = given.steps or settings.steps, course.clock
     with course.kept():
         for step in range(course.begun, steps):
             # A run that was stopped draws what it would have drawn.
@@ -119,7 +111,7 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
                 if select(score) > course.best:
                     course.best = select(score)
                     kept = {"steps": step + 1, "clips": (step + 1) * size, "scores": score}
-                    kept["config"] = told["config"] | {"teach": settings}
+                    kept["config"] = told["config"] | {"teach": config["teach"]}
                     save_parts(given.output, model.arrays(), told | kept)
                     course.save()
             course.save_if_due()

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from edge.errors import EdgelidError
 from edge.outputs.timeline import seconds_of
+from edge.system.regular import check_regular
 
 MAX_LINE_BYTES = 1 << 20
 MAX_SPAN_S = 366 * 86_400.0  # longer than any segment; a damaged number may be anything
@@ -70,6 +71,7 @@ def events(files: Sequence[Path], skipped: Skipped | None = None) -> Iterator[di
     """
     for path in files:
         try:
+            check_regular(path)
             with path.open("rb") as opened:
                 yield from _lines(opened, path, skipped or Skipped())
         except OSError as error:

@@ -9,7 +9,7 @@ from types import ModuleType
 from edge.errors import EdgelidError
 from edge.outputs.outlet_settings import Running, Surroundings
 from edge.outputs.web.address import parse_address
-from edge.outputs.web.secret import token_of
+from edge.outputs.web.secret import read_token
 from edge.outputs.web.settings import WebSettings
 
 
@@ -22,8 +22,8 @@ def check(settings: WebSettings) -> None:
         If a package is missing, the token is no good, or the port is not ours to have.
     """
     server = _server()
-    if settings.web_token_file and Path(settings.web_token_file).exists():
-        token_of(Path(settings.web_token_file))
+    if settings.web_token_file:
+        read_token(Path(settings.web_token_file))
     with contextlib.suppress(OSError), server.bound_socket(parse_address(settings.web)):
         pass
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge.errors import EdgelidError
 from edge.system.atomic import write_atomically
+from edge.system.regular import other_kind
 
 TOKEN_BYTES = 32
 # As a value of a cookie or a header, and in a URL, as it is.
@@ -27,12 +28,27 @@ def token_of(path: Path) -> str:
     EdgelidError
         If it can be neither, or is too short to be worth anything.
     """
-    try:
-        token = path.read_text(encoding="utf-8-sig").strip()
-    except FileNotFoundError:
+    token = read_token(path)
+    if token is None:
         token = new_token()
         write_atomically(path, f"{token}\n".encode(), mode=0o600)
-        return token
+    return token
+
+
+def read_token(path: Path) -> str | None:
+    """Read a token; None where there is no file.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read, or is too short to be worth anything.
+    """
+    try:
+        if (kind := other_kind(path.stat())) is not None:
+            raise EdgelidError(f"the token of the web page cannot be read: {path}: it is {kind}.")
+        token = path.read_text(encoding="utf-8-sig").strip()
+    except FileNotFoundError:
+        return None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise EdgelidError(

@@ -214,10 +214,22 @@ def test_a_playlist_leads_to_no_file_of_this_device(folder_url: str, tmp_path: P
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("rtsp://a/b", True), ("HTTPS://a", True), ("file:///a", False), ("a.wav", False)],
+    [("rtsp://a/b", True), ("HTTPS://a", True), ("./file:/a", False), ("a.wav", False)],
 )
 def test_what_is_a_url(text: str, expected: bool) -> None:
     assert is_url(text) is expected
+
+
+@pytest.mark.parametrize("url", ["ftp://a/b", "FILE:///a"])
+def test_what_cannot_be_followed(url: str) -> None:
+    with pytest.raises(EdgelidError, match=r"^(ftp|FILE):// cannot be followed: give rtsp"):
+        is_url(url)
+
+
+@pytest.mark.parametrize("port", ["0", "99999", "port"])
+def test_a_port_that_is_not_possible(port: str) -> None:
+    with pytest.raises(EdgelidError, match=rf"^the port '{port}' is not possible: give one from"):
+        shown_url(f"rtsp://me:secret@a:{port}/b")
 
 
 def test_a_url_for_messages() -> None:

@@ -14,7 +14,6 @@ import sys
 import threading
 import tracemalloc
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
@@ -28,6 +27,7 @@ from edge.audio.sources import AudioSource, FileSource, PcmSource, paced
 from edge.audio.wakeup import WAKE_S
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from tests.edge.permissions import without_root
 
 TONE_HZ = 1_000.0
 TONE_PEAK = 0.5
@@ -213,20 +213,7 @@ def test_an_impossible_name() -> None:
 
 def test_no_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")  # opening one would wait for a writer, perhaps for ever
-    assert "no regular file" in message_of(tmp_path / "fifo")
-
-
-@contextlib.contextmanager
-def without_root() -> Iterator[None]:
-    """Give up root's right to read everything, if it is there."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65_534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+    assert "no regular file: copy it to a file, or follow it with" in message_of(tmp_path / "fifo")
 
 
 def test_no_permission(tmp_path: Path) -> None:

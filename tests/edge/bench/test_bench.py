@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import json
+import math
+import os
 import signal
 import subprocess
 import sys
@@ -398,6 +401,16 @@ def damaged(document: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     yield "a word for a figure", json.dumps(nonsense).encode()
     nonsense["runs"][0]["whole"]["wall_ms_per_hop"]["p50"] = float("nan")
     yield "no number", json.dumps(nonsense).encode()
+    for place, value in (
+        ("start.peak_bytes", math.inf),
+        ("start.resident_bytes", math.inf),
+        ("paced.deadline_misses", math.inf),
+        ("recomputation.window_alone.times_the_stream", {}),
+    ):
+        incomplete = copy.deepcopy(document)
+        *way, last = place.split(".")
+        functools.reduce(dict.__getitem__, way, incomplete["runs"][0])[last] = value
+        yield f"{value} for {place}", json.dumps(incomplete).encode()
 
 
 def test_compare_refuses_what_is_no_bench(
@@ -420,7 +433,8 @@ def test_compare_refuses_what_is_no_bench(
     ("name", "words"),
     [
         ("missing.json", "does not exist: check the path."),
-        (".", "cannot be read (Is a directory)."),
+        (".", "is a folder: give a file."),
+        ("pipe", "is no regular file: give a file."),
         ("newer.json", "has format version 2, and this edgelid reads 1: measure again."),
     ],
 )
@@ -429,6 +443,7 @@ def test_compare_cannot_read(
 ) -> None:
     good = saved("good.json", document)
     saved("newer.json", {**document, "format_version": 2})
+    os.mkfifo(tmp_path / "pipe")
     assert words in sentence(edgelid("bench", "compare", good, tmp_path / name))
 
 

@@ -240,15 +240,29 @@ def test_two_writers_lose_nothing(model: ModelFile, tmp_path: Path) -> None:
     assert (languages.count("de"), languages.count("fr")) == (15, 15)
 
 
+def test_what_is_forgotten_through_a_link_is_gone(model: ModelFile, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    file, link = tmp_path / "there" / "voices", tmp_path / "link"
+    link.symlink_to(file)
+    update_book(link, model, lambda book: book.with_lesson(lesson("de", 4, book.channels)))
+    assert len(read_book(file, model).lessons) == 1
+    update_book(link, model, lambda book: book.without(None))
+    assert link.is_symlink()
+    assert not read_book(file, model).lessons
+
+
 def test_a_writer_that_does_not_get_done(
     model: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(book_module, "LOCK_S", 0.1)
-    file = tmp_path / "voices"
+    (tmp_path / "links").mkdir()
+    file, link = tmp_path / "voices", tmp_path / "links" / "voices"
+    link.symlink_to(file)
 
     def meanwhile(book: Book) -> Book:
-        with pytest.raises(EdgelidError, match="another edgelid is writing"):
-            update_book(file, model, lambda inner: inner)
+        for name in (file, link):
+            with pytest.raises(EdgelidError, match="another edgelid is writing"):
+                update_book(name, model, lambda inner: inner)
         return book
 
     update_book(file, model, meanwhile)

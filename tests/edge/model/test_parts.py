@@ -68,12 +68,27 @@ def test_a_whole_file_comes_first(tmp_path: Path) -> None:
         read_model(path)
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_part_that_is_missing_before_others_is_named(tmp_path: Path, missing: int) -> None:
+    path = split(tmp_path, [1_000_000, 1_000_000])
+    (tmp_path / f"m.tflite.{missing}").unlink()
+    with pytest.raises(EdgelidError, match=rf"lacks its part m\.tflite\.{missing}: copy it again"):
+        read_model(path)
+
+
+def test_a_part_is_not_taken_for_the_model(tmp_path: Path) -> None:
+    path = split(tmp_path, [1_000_000])
+    with pytest.raises(EdgelidError, match=r"is a part of a model: give '.*m\.tflite'\."):
+        read_model(path.with_name("m.tflite.0"))
+
+
 def test_a_part_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
     path = split(tmp_path, [1_000_000, 1_000_000])
     (tmp_path / "m.tflite.2").unlink()
     with pytest.raises(EdgelidError, match="it is truncated"):
         read_model(path)
-    (tmp_path / "m.tflite.0").unlink()
+    for part in tmp_path.iterdir():
+        part.unlink()
     with pytest.raises(EdgelidError, match="does not exist"):
         read_model(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import EdgelidError
-from edge.outputs.eventlog import EventLog, read_records
+from edge.outputs.eventlog import EventLog, check_log, read_records
 
 FILE_BYTES = 2_000
 FILES = 3
@@ -307,6 +308,14 @@ def test_a_file_that_is_no_log_stays_as_it_is(path: Path, content: bytes) -> Non
     with pytest.raises(EdgelidError, match="is no event log"):
         EventLog(path, FILE_BYTES, FILES)
     assert path.read_bytes() == content
+
+
+def test_a_pipe_or_a_device_is_no_log(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        for use in (check_log, functools.partial(EventLog, file_bytes=FILE_BYTES, files=FILES)):
+            with pytest.raises(EdgelidError, match=f"{path}' is no regular file: give a file"):
+                use(path)
 
 
 def make_folder(path: Path) -> None:

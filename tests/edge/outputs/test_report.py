@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -257,12 +258,15 @@ def test_a_clock_that_is_set_back_in_a_run(tmp_path: Path, told: dict[str, Any])
 
 def test_files_and_names_that_do_not_do(events: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
     write(tmp_path / "no-spans", [start()])
     (tmp_path / "bytes").write_bytes(bytes(range(256)) * 300)
     output = tmp_path / "report.html"
     for files, wanted, words in (
         ([tmp_path / "none"], output, "cannot be read (No such file"),
-        ([tmp_path], output, "cannot be read (Is a directory)"),
+        ([tmp_path], output, "is a folder: give a file."),
+        ([tmp_path / "pipe"], output, "is no regular file: give a file."),
+        ([Path("/dev/zero")], output, "'/dev/zero' is no regular file: give a file."),
         ([tmp_path / "empty"], output, "there are no events in it"),
         ([tmp_path / "no-spans"], output, "no segment is over in it"),
         ([tmp_path / "bytes"], output, "bytes:1: this is no event"),

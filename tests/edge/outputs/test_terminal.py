@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from edge.model.modelfile import DEFAULT_MODEL
 from edge.outputs.colours import colour_of
 from tests.edge.pseudo_terminal import PATIENCE_S, PseudoTerminal, pseudo_terminal
 
@@ -61,8 +60,8 @@ def test_now_stands_below_what_is_over() -> None:
         assert "  en        English " in lines[1]
 
 
-def test_the_second_opinion_stands_below() -> None:
-    command = [*LISTEN, "--realtime", "--second-opinion", str(DEFAULT_MODEL)]  # it is its own
+def test_the_second_opinion_stands_below(own_second: Path) -> None:
+    command = [*LISTEN, "--realtime", "--second-opinion", str(own_second)]
     with pseudo_terminal(command, columns=120) as terminal:
         pattern = r"load \d+\.\d%   second opinion: \w+ \d+% in \d\.\d\d s"
         terminal.wait_until(lambda: seen(terminal, pattern))

@@ -49,11 +49,11 @@ def test_threshold_and_hold_apply_to_what_comes_next(speech: Float32Array) -> No
 
 
 def test_what_a_start_refuses_is_refused_and_learning_is_told(
-    speech: Float32Array, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    speech: Float32Array, tmp_path: Path, caplog: pytest.LogCaptureFixture, own_second: Path
 ) -> None:
     book = str(tmp_path / "voices")
     before = Settings(input="file.wav", lessons="")
-    model = str(DEFAULT_MODEL)
+    model = str(own_second)
     learning = replace(before, learn=True, lessons=book, second_opinion=model)
     wanted = {
         1: replace(before, learn=True),
@@ -75,17 +75,19 @@ def test_what_a_start_refuses_is_refused_and_learning_is_told(
     listener.close()
     assert applied == [wanted[5], wanted[7]]
     refused = (
-        "the configuration stays as it was: learn needs a second_opinion to learn from, and a file "
-        "of lessons to write to."
+        "the configuration stays as it was: learn needs a second opinion to learn from, and "
+        "lessons to write to: give second_opinion and lessons (--second-opinion and --lessons)."
     )
     told = f"learning from second opinions: statistics of what is heard go to {book}."
     assert caplog.messages == [refused, refused, told]
 
 
-def test_a_second_opinion_is_taken_up_and_left_without_losing_audio(speech: Float32Array) -> None:
+def test_a_second_opinion_is_taken_up_and_left_without_losing_audio(
+    speech: Float32Array, own_second: Path
+) -> None:
     before = Settings(input="file.wav")
     listener = ReloadingListener(before)
-    model = str(DEFAULT_MODEL)  # it serves as its own
+    model = str(own_second)
     wanted = {
         10: replace(before, second_opinion=model),
         25: replace(before, second_opinion=model, second_opinion_share=0.5),
@@ -128,6 +130,7 @@ def test_audio_does_not_wait_for_an_answer_that_nobody_wants_any_longer(
     monkeypatch.setattr(asking, "LEAVE_S", 120.0)
     after = Settings()
     before = replace(after, second_opinion=str(DEFAULT_MODEL), second_opinion_share=1.0)
+    others = set(threading.enumerate())
     listener = ReloadingListener(before)
 
     def blocks() -> Iterator[Float32Array]:
@@ -143,4 +146,5 @@ def test_audio_does_not_wait_for_an_answer_that_nobody_wants_any_longer(
     listener.close()
     assert went_on == [True]
     assert heard[-1].current.end_s == 30.0
-    assert not {"leaving", "second-opinion"} & {thread.name for thread in threading.enumerate()}
+    started = {thread.name for thread in set(threading.enumerate()) - others}
+    assert not {"leaving", "second-opinion"} & started

@@ -294,10 +294,12 @@ def test_files_that_the_service_cannot_read(
 
 
 def test_each_part_of_a_model_has_to_be_readable(config: Path, tmp_path: Path) -> None:
-    data, parts = DEFAULT_MODEL.read_bytes(), [tmp_path / f"m.tflite.{i}" for i in range(2)]
-    parts[0].write_bytes(data[:1_000_000])
-    parts[1].write_bytes(data[1_000_000:])
-    config.write_text('model = "m.tflite"\nsecond_opinion = "m.tflite"\n')
+    data = DEFAULT_MODEL.read_bytes()
+    parts = [tmp_path / f"{name}.tflite.{i}" for name in ("one", "other") for i in range(2)]
+    for first, second in (parts[:2], parts[2:]):
+        first.write_bytes(data[:1_000_000])
+        second.write_bytes(data[1_000_000:])
+    config.write_text('model = "one.tflite"\nsecond_opinion = "other.tflite"\n')
     settings = read_settings(config, {}, {})
     Service("system").unit(config)
     assert set(service_module._needed(settings, config)) > set(parts)

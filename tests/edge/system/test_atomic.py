@@ -13,6 +13,7 @@ import pytest
 
 from edge.errors import EdgelidError
 from edge.system.atomic import atomic_file, check_writable, write_atomically
+from tests.edge.permissions import closed
 
 
 @contextmanager
@@ -70,15 +71,24 @@ def test_what_stops_the_writing_leaves_nothing(tmp_path: Path, stop: type[BaseEx
         ("file/file", "Not a directory"),
         ("folder", r"[Ii]s a (folder|directory)"),
         ("n" * 250, "File name too long"),
+        ("n" * 500, "File name too long"),
+        ("loop", "Too many levels of symbolic links"),
+        ("pipe", "it is no regular file"),
+        ("null", "it is no regular file"),
     ],
 )
 def test_where_nothing_can_be_written(tmp_path: Path, where: str, why: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to(os.devnull)
+    there = sorted(os.listdir(tmp_path))
     for write in (check_writable, lambda path: write_atomically(path, b"data")):
         with pytest.raises(EdgelidError, match=f"cannot write .*{where}: .*{why}"):
             write(tmp_path / where)
-    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    assert sorted(os.listdir(tmp_path)) == there
+    assert not Path(os.devnull).is_file()
 
 
 def test_the_check_leaves_things_as_they_are(tmp_path: Path) -> None:
@@ -98,3 +108,26 @@ def test_the_check_leaves_another_writer_at_work(tmp_path: Path) -> None:
         opened.write(b" and half")
     assert file.read_bytes() == b"half and half"
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("old", [b"old", None])
+def test_what_a_link_leads_to_is_written_and_the_link_stays(
+    tmp_path: Path, old: bytes | None
+) -> None:
+    (tmp_path / "there").mkdir()
+    file, link = tmp_path / "there" / "file", tmp_path / "link"
+    if old is not None:
+        file.write_bytes(old)
+    link.symlink_to("there/file")
+    check_writable(link)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert file.read_bytes() == b"new"
+    assert os.listdir(tmp_path / "there") == ["file"]
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+    with closed(tmp_path) as private:
+        for write in (check_writable, lambda path: write_atomically(path, b"data")):
+            with pytest.raises(EdgelidError, match=r"cannot write .*file: Permission denied\.$"):
+                write(private / "file")

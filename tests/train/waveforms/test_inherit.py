@@ -218,7 +218,11 @@ def test_what_cannot_inherit(teacher: Large, attention: dict[str, Any], words: s
     [
         (("[model.attention]", "[ignored]"), {}, "has no layers of attention"),
         (('["de", "en"]', '["en", "de"]'), {}, "differ in their languages"),
-        (("[compact]", "[other]"), {}, "not one of the compact model"),
+        (
+            ("[compact]", "[other]"),
+            {},
+            "compact: the setting 'steps' is missing",
+        ),
         (("", ""), {"limit_s": 0.0}, "must be above 0"),
         (("", ""), {"teacher": "none.npz"}, "there is no checkpoint none-0.npz"),
         (("", ""), {"hearing": "bank"}, "has another hearing: give a folder of its own"),

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import http.cookiejar
 import http.server
+import os
 import threading
 import urllib.request
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 from edge.errors import EdgelidError
 from edge.outputs.web.api import FILES
 from edge.outputs.web.guard import POLICY, PRIVATE_PATHS
-from edge.outputs.web.secret import token_of
+from edge.outputs.web.secret import read_token, token_of
 from tests.edge.outputs.web.conftest import Served, serving
+from tests.edge.permissions import closed
 
 
 def token(tmp_path: Path) -> str:
@@ -210,6 +212,14 @@ def test_the_token_stays(tmp_path: Path) -> None:
             token_of(path)
     with pytest.raises(EdgelidError, match="cannot be read"):
         token_of(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(EdgelidError, match="it is no regular file"):
+        token_of(tmp_path / "pipe")
+    with (
+        closed(tmp_path) as private,
+        pytest.raises(EdgelidError, match=r"cannot be read: .*Permission denied"),
+    ):
+        read_token(private / "token")
     with pytest.raises(EdgelidError, match="cannot write"):
         token_of(tmp_path / "missing" / "token")
 

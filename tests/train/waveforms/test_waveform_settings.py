@@ -1,0 +1,105 @@
+"""The tables of a configuration of a run from waveforms are checked."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import train
+from edge.errors import EdgelidError
+from train.waveforms.compact_fit import run_config
+from train.waveforms.settings import (
+    LARGE,
+    GraftedHead,
+    Grafting,
+    LargeCourse,
+    LargeHead,
+    LargeSizes,
+    compact_settings,
+    large_settings,
+    teach_settings,
+)
+
+CONFIGS = Path(train.__file__).parent / "configs"
+# Of the commands that each configuration is for.
+LARGE_ONES = {
+    "large.toml": (LargeSizes, LargeCourse, LargeHead),
+    "edgelid-9-large.toml": (LargeSizes, Grafting),
+    "edgelid-9-xlarge.toml": (LargeSizes, LargeCourse, GraftedHead, Grafting),
+    "edgelid-9-xlarge-second.toml": (LargeSizes, LargeCourse, GraftedHead, Grafting),
+}
+
+
+def shipped(name: str) -> dict[str, Any]:
+    return tomllib.loads((CONFIGS / name).read_text())
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.toml")), ids=lambda file: file.stem)
+def test_those_that_are_shipped_are_whole(file: Path) -> None:
+    config = shipped(file.name)
+    assert ("large" in config) == (file.name in LARGE_ONES)
+    for kind in LARGE_ONES.get(file.name, ()):
+        large_settings(kind, config)
+    if "compact" in config:
+        assert run_config(config).optimiser.steps == compact_settings(config).steps
+    if "teach" in config:
+        teach_settings(config)
+
+
+def test_what_is_not_given_is_usual() -> None:
+    large, compact = shipped("large.toml"), shipped("compact.toml")
+    assert large_settings(LargeSizes, large).decoder is None
+    assert large_settings(LargeCourse, large).other_voices == 0.0
+    assert compact_settings(compact).tts_weight == 0.6
+    assert compact_settings(compact).weights.of({"frames": 3.0, "classes": 1.0}) == 6.2
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_misspelt_key_is_refused(kind: type) -> None:
+    config = shipped("edgelid-9-xlarge.toml")
+    config["large"]["other_voice"] = 0.6
+    with pytest.raises(EdgelidError, match="the configuration, large: unknown setting 'other_v"):
+        large_settings(kind, config)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tempereture": 1.0}, "compact: unknown setting 'tempereture'"),
+        ({"rate": "fast"}, "compact, rate: 'fast' is not what belongs there"),
+        ({"rate": None}, "compact: the setting 'rate' is missing"),
+        ({"weights": {"frames": 1.0}}, "compact, weights: the setting 'evidence' is missing"),
+        ({"languages_hidden": 8}, "belong together: give both or neither"),
+        ({"windows_s": []}, "windows_s must be one or more"),
+    ],
+)
+def test_what_is_wrong_with_compact(change: dict[str, Any], words: str) -> None:
+    config = shipped("compact.toml")
+    config["compact"] |= change
+    config["compact"] = {k: v for k, v in config["compact"].items() if v is not None}
+    with pytest.raises(EdgelidError, match=words):
+        compact_settings(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 0}, "teach: steps must be at least 1"),
+        ({"encoder_waits": 1.0}, "encoder_waits must be at least 0 and below 1"),
+        ({"weights": {"frame": 1.0}}, "teach, weights: unknown setting 'frame'"),
+    ],
+)
+def test_what_is_wrong_with_teach(change: dict[str, Any], words: str) -> None:
+    config = shipped("edgelid-9-large.toml")
+    config["teach"] |= change
+    with pytest.raises(EdgelidError, match=words):
+        teach_settings(config)
+
+
+@pytest.mark.parametrize("config", [{}, {"seed": 1, "data": {}}, {"seed": 1, "large": {}}])
+def test_a_configuration_of_something_else_is_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(EdgelidError, match="is not one of this command"):
+        large_settings(LargeSizes, config)
