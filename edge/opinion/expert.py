@@ -201,8 +201,8 @@ class ExpertFile:
 
     def __init__(self, name: str, labels: Sequence[str]) -> None:
         self.path = path_of(name)
-        is_word = name not in SECOND_OPINIONS and "." not in name and os.sep not in name
-        if is_word and not self.path.exists():
+        is_unknown = name not in SECOND_OPINIONS and "." not in name and os.sep not in name
+        if is_unknown and not self.path.exists():
             words = ", ".join(SECOND_OPINIONS)
             raise EdgelidError(f"there is no second opinion {name!r}: choose {words} or a file.")
         self._labels = tuple(labels)
