@@ -33,7 +33,7 @@ from train.waveforms.readouts import Readouts, unlike_rows
 from train.waveforms.settings import compact_settings
 from train.waveforms.sound import filterbank
 from train.waveforms.state import Course
-from train.waveforms.stepper import Clock, Stepper, rate_factor, report, with_values
+from train.waveforms.stepper import Clock, Stepper, rate_factor, with_values
 from train.waveforms.teaching import Along, Kept, Teaching
 
 # A run that starts from weights learns what is new first, and faster, as what is learnt anew must
@@ -284,23 +284,17 @@ class _Distillation:
                 if clock.over:
                     break
                 stepper.step(self._draw(size), self._constants, 0.0, NEW_RATE / rate)
-        with course.kept():
-            for step in range(course.begun, steps):
-                # A run that was stopped draws what it would have drawn.
-                self._heard.begin_at(step, self._told.seed)
-                draw = self._draw(size)
-                share = rate_factor(clock.progress(step, steps))
-                figures = stepper.step(draw, self._constants, share)
-                last = step + 1 == steps or clock.over
-                if step % given.log_every == 0 or last:
-                    report(step + 1, clock, (step + 1) * size, figures)
-                if last or clock.due(given.evaluate_every_s):
-                    course.save()
-                    stepper.settle()
-                    self._save(step + 1, clock)
-                course.save_if_due()
-                if last:
-                    break
+
+        def take(step: int) -> tuple[int, dict[str, Any]]:
+            # A run that was stopped draws what it would have drawn.
+            self._heard.begin_at(step, self._told.seed)
+            share = rate_factor(clock.progress(step, steps))
+            return (step + 1) * size, stepper.step(self._draw(size), self._constants, share)
+
+        def look(step: int) -> None:
+            self._save(step, clock)
+
+        course.run(steps, take, look, given.log_every, given.evaluate_every_s)
 
     def _save(self, step: int, clock: Clock) -> None:
         models = (self._trunk, self._readouts.join())

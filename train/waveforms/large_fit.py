@@ -36,7 +36,7 @@ from train.waveforms.linear import Linear
 from train.waveforms.settings import LargeCourse, LargeHead, LargeSizes, large_settings
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
 from train.waveforms.state import Course, state_file
-from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, report, with_values
+from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, with_values
 from train.waveforms.voices import draw_voices, voice_maps, voiced
 
 HEAD_BATCH_S = 3.0  # a batch for the head has as many windows of any length as a step has of this
@@ -195,29 +195,23 @@ class _Run:
         course.best = self._best
         steps = given.steps or settings.steps
         self._clock = clock = course.clock
-        with course.kept():
-            for step in range(course.begun, steps):
-                # A run that was stopped draws what it would have drawn.
-                self._drawer.rng = np.random.default_rng([self._config["seed"], step])
-                s, size, draw = self._draw(step)
-                kept = self._drawer.rng.random((size, model.pooled)) > model.dropout
-                draw["drop"] = kept.astype(np.float32) / (1 - model.dropout)
-                share = rate_factor(clock.progress(step, steps))
-                figures = stepper.step(draw, self._constants[s], share)
-                self._clips += size
-                last = step + 1 == steps or clock.over
-                if step % given.log_every == 0 or last:
-                    told = {f"{name}{s:g}": v for name, v in figures.items()}
-                    report(step + 1, clock, self._clips, told)
-                if last or clock.due(given.evaluate_every_s):
-                    course.save()
-                    stepper.settle()
-                    self.evaluate(step + 1)
-                    course.best = self._best
-                    course.save()
-                course.save_if_due()
-                if last:
-                    break
+
+        def take(step: int) -> tuple[int, dict[str, Any]]:
+            # A run that was stopped draws what it would have drawn.
+            self._drawer.rng = np.random.default_rng([self._config["seed"], step])
+            s, size, draw = self._draw(step)
+            kept = self._drawer.rng.random((size, model.pooled)) > model.dropout
+            draw["drop"] = kept.astype(np.float32) / (1 - model.dropout)
+            share = rate_factor(clock.progress(step, steps))
+            figures = stepper.step(draw, self._constants[s], share)
+            self._clips += size
+            return self._clips, {f"{name}{s:g}": v for name, v in figures.items()}
+
+        def look(step: int) -> None:
+            self.evaluate(step)
+            course.best = self._best
+
+        course.run(steps, take, look, given.log_every, given.evaluate_every_s)
 
     def evaluate(self, step: int) -> None:
         """Score on development speech, and keep the model: what learns little as it is now, to be

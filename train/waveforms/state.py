@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from keras import ops
 from edge.errors import EdgelidError
 from edge.system.atomic import atomic_file
 from train.model.unreadable import UNREADABLE
-from train.waveforms.stepper import Clock, Stepper
+from train.waveforms.stepper import Clock, Stepper, report
 
 SAVE_EVERY_S = 300.0
 
@@ -25,7 +25,7 @@ def state_file(checkpoint: Path) -> Path:
 
 
 class Course:
-    """How far a run has come: kept beside its checkpoint every few minutes.
+    """The course of a run, whose state is kept beside its checkpoint every few minutes.
 
     A run that was stopped, from the keyboard or otherwise, goes on from there.
 
@@ -58,34 +58,71 @@ class Course:
         self.clock, self._saved_s = Clock(limit_s, spent_s), spent_s
         self._before = 0
 
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Take steps, whose state is kept if somebody stops the run from the keyboard."""
+    def run(
+        self,
+        steps: float,
+        take: Callable[[int], tuple[int, dict[str, Any]]],
+        look: Callable[[int], None],
+        log_every: int,
+        look_every_s: float = math.inf,
+    ) -> None:
+        """Take the steps that are left, and look at what was learnt, at the end at least.
+
+        Whoever stops it from the keyboard loses nothing.
+
+        Parameters
+        ----------
+        steps : float
+            Length of the run; infinite where its time alone ends it.
+        take : callable
+            Takes the step of a number, from 0 on, and tells how many clips were heard by then, and
+            figures.
+        look : callable
+            Scores and keeps the models, which have their averaged weights, after so many steps.
+        log_every : int
+            Steps.
+        look_every_s : float
+        """
         # Steps that do not count: what is new learns first, or a step compiles.
         self._before = self._steps - self.begun
+        # Who begins takes one at least, however short the time.
+        done, last = self.begun, self.begun >= steps or (self.begun > 0 and self.clock.over)
         try:
-            yield
+            while not last:
+                clips, figures = take(done)
+                done += 1
+                last = done >= steps or self.clock.over
+                if (done - 1) % log_every == 0 or last:
+                    report(done, self.clock, clips, figures)
+                if not last and self.clock.due(look_every_s):
+                    self._look(look, done)
+                self._save_if_due()
+            self._look(look, done)
         except KeyboardInterrupt:
             # JAX gives the memory of a state to the step that makes the next one: amid it there
             # is nothing to be kept.
             with contextlib.suppress(RuntimeError):
-                self.save()
+                self._save()
             raise
+
+    def _look(self, look: Callable[[int], None], done: int) -> None:
+        self._save()  # scoring takes a while
+        self._stepper.settle()
+        look(done)
+        self._save()  # with the best score
 
     @property
     def _steps(self) -> int:
         return int(self._stepper.state["step"])
 
-    def save(self) -> None:
-        """Keep the state."""
+    def _save(self) -> None:
         step = self._steps - self._before
         save_state(self._checkpoint, self._stepper, step, self.clock.spent_s, self.best)
         self._saved_s = self.clock.spent_s
 
-    def save_if_due(self) -> None:
-        """Keep the state if it was not for a while."""
+    def _save_if_due(self) -> None:
         if self.clock.spent_s - self._saved_s >= self._every_s:
-            self.save()
+            self._save()
 
 
 def save_state(

@@ -25,7 +25,7 @@ from train.waveforms.hearing import SAVE_EVERY_S, Hearing
 from train.waveforms.lessons import unlike
 from train.waveforms.listening import Listening, Student
 from train.waveforms.state import Course
-from train.waveforms.stepper import Stepper, rate_factor, report
+from train.waveforms.stepper import Stepper, rate_factor
 from train.waveforms.teaching import Kept
 
 BATCH = 64  # clips a step
@@ -146,18 +146,11 @@ def fit_stem(
         [Stem(trunk)], loss, lambda _: RATE, WEIGHT_DECAY, AVERAGE_DECAY, towers=towers
     )
     course = Course(output, stepper, limit_s, SAVE_EVERY_S)
-    step, clock = course.begun, course.clock
-    with course.kept():
-        over = clock.over
-        while not over:
-            # A run that was stopped draws what it would have drawn.
-            heard.begin_at(step, config.seed)
-            share = rate_factor(clock.progress(step, math.inf))
-            figures = stepper.step(heard.draw(BATCH), heard.constants, share)
-            step, over = step + 1, clock.over
-            if over or step % LOG_EVERY == 0:
-                report(step, clock, step * BATCH, figures)
-            if over:
-                course.save()
-            course.save_if_due()
-    stepper.settle()
+
+    def take(step: int) -> tuple[int, dict[str, Any]]:
+        # A run that was stopped draws what it would have drawn.
+        heard.begin_at(step, config.seed)
+        share = rate_factor(course.clock.progress(step, math.inf))
+        return (step + 1) * BATCH, stepper.step(heard.draw(BATCH), heard.constants, share)
+
+    course.run(math.inf, take, lambda _: None, LOG_EVERY)

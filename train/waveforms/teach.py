@@ -25,7 +25,7 @@ from train.waveforms.published import read_whisper
 from train.waveforms.settings import teach_settings
 from train.waveforms.sound import filterbank
 from train.waveforms.state import Course
-from train.waveforms.stepper import Stepper, rate_factor, report
+from train.waveforms.stepper import Stepper, rate_factor
 from train.waveforms.whisper_languages import WhisperLanguages
 
 
@@ -88,32 +88,22 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
     stepper.step(lessons.draw(size), lessons.constants, 0.0)  # compiles before the clock runs
     course = Course(given.output, stepper, given.limit_s)
     steps, clock = given.steps or settings.steps, course.clock
-    with course.kept():
-        for step in range(course.begun, steps):
-            # A run that was stopped draws what it would have drawn.
-            lessons.begin_at(step, config["seed"])
-            progress = clock.progress(step, steps)
-            late = (progress - waits) / (1 - waits)
-            figures = stepper.step(
-                lessons.draw(size),
-                lessons.constants,
-                rate_factor(late) if late > 0 else 0.0,
-                rate_factor(progress),
-            )
-            last = step + 1 == steps or clock.over
-            if step % given.log_every == 0 or last:
-                report(step + 1, clock, (step + 1) * size, figures)
-            if last or clock.due(given.evaluate_every_s):
-                course.save()
-                stepper.settle()
-                score = judge.large(model, filters, front_end, lessons.bank)
-                print(f"dev {step + 1} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
-                if select(score) > course.best:
-                    course.best = select(score)
-                    kept = {"steps": step + 1, "clips": (step + 1) * size, "scores": score}
-                    kept["config"] = told["config"] | {"teach": config["teach"]}
-                    save_parts(given.output, model.arrays(), told | kept)
-                    course.save()
-            course.save_if_due()
-            if last:
-                break
+
+    def take(step: int) -> tuple[int, dict[str, Any]]:
+        # A run that was stopped draws what it would have drawn.
+        lessons.begin_at(step, config["seed"])
+        progress = clock.progress(step, steps)
+        late = (progress - waits) / (1 - waits)
+        shares = rate_factor(late) if late > 0 else 0.0, rate_factor(progress)
+        return (step + 1) * size, stepper.step(lessons.draw(size), lessons.constants, *shares)
+
+    def look(step: int) -> None:
+        score = judge.large(model, filters, front_end, lessons.bank)
+        print(f"dev {step} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
+        if select(score) > course.best:
+            course.best = select(score)
+            kept = {"steps": step, "clips": step * size, "scores": score}
+            kept["config"] = told["config"] | {"teach": config["teach"]}
+            save_parts(given.output, model.arrays(), told | kept)
+
+    course.run(steps, take, look, given.log_every, given.evaluate_every_s)

@@ -28,17 +28,28 @@ def learner() -> Stepper:
     return Stepper([layer], loss, lambda _: 0.01, 0.0, 0.9)
 
 
-def step(stepper: Stepper, number: int) -> None:
+def step(stepper: Stepper, number: int) -> dict[str, Any]:
     draw = {"x": np.random.default_rng(number).normal(size=(8, 3)).astype(np.float32)}
-    stepper.step(draw, {}, 1.0)
+    figures: dict[str, Any] = stepper.step(draw, {}, 1.0)
+    return figures
+
+
+def run(course: Course, stepper: Stepper, steps: int, stopped_at: int | None = None) -> list[int]:
+    """Take steps, which somebody may stop from the keyboard; after how many it was looked."""
+    looked: list[int] = []
+
+    def take(number: int) -> tuple[int, dict[str, Any]]:
+        if number == stopped_at:
+            raise KeyboardInterrupt
+        return 8 * (number + 1), step(stepper, number)
+
+    course.run(steps, take, looked.append, log_every=100)
+    return looked
 
 
 def stop(course: Course, stepper: Stepper, after: int) -> None:
-    """From the keyboard."""
-    with pytest.raises(KeyboardInterrupt), course.kept():
-        for number in range(course.begun, after):
-            step(stepper, number)
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        run(course, stepper, 100, stopped_at=after)
 
 
 def test_who_stops_a_run_from_the_keyboard_loses_nothing(tmp_path: Path) -> None:
@@ -65,10 +76,31 @@ def test_who_stops_a_run_from_the_keyboard_loses_nothing(tmp_path: Path) -> None
 def test_a_state_is_kept_when_it_is_due(every_s: float, kept: bool, tmp_path: Path) -> None:
     stepper, file = learner(), tmp_path / "c.npz"
     course = Course(file, stepper, 1e9, every_s)
-    with course.kept():
-        step(stepper, 0)
-        course.save_if_due()
+
+    def take(number: int) -> tuple[int, dict[str, Any]]:
+        if number == 1:
+            raise EdgelidError("no more")  # as a kill, it keeps nothing
+        return 8, step(stepper, number)
+
+    with pytest.raises(EdgelidError):
+        course.run(100, take, lambda _: None, log_every=100)
     assert state_file(file).exists() == kept
+
+
+def test_a_run_is_looked_at_in_the_end_also_where_no_step_was_left(tmp_path: Path) -> None:
+    stepper, file = learner(), tmp_path / "c.npz"
+    assert run(Course(file, stepper, 1e9), stepper, 3) == [3]
+    again = learner()
+    course = Course(file, again, 1e9)
+    assert run(course, again, 3) == [3]
+    np.testing.assert_array_equal(*(np.asarray(x.state["trained"][0]) for x in (stepper, again)))
+
+
+def test_a_run_takes_a_step_at_least(tmp_path: Path) -> None:
+    stepper, file = learner(), tmp_path / "c.npz"
+    assert run(Course(file, stepper, 1e-9), stepper, 3) == [1]
+    again = learner()
+    assert run(Course(file, again, 1e-9), again, 3) == [1]
 
 
 def test_a_state_without_a_score_is_gone_on_with(tmp_path: Path) -> None:

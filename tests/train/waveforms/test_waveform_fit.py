@@ -1036,7 +1036,7 @@ def test_a_run_that_was_stopped_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """And comes to what it would have come to."""
-    from train.waveforms import compact_fit
+    from train.waveforms import compact_fit, state
 
     config = compact_config()
     given: dict[str, Any] = {"teacher": large, "hearing": hearing, "towers": 2, "steps": 4}
@@ -1048,7 +1048,7 @@ def test_a_run_that_was_stopped_goes_on(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(compact_fit, "report", stop)
+        patch.setattr(state, "report", stop)
         compact_fit.fit_compact(config, bank, stopped)
     capsys.readouterr()
     compact_fit.fit_compact(config, bank, stopped)
