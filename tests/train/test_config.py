@@ -18,7 +18,13 @@ FOLDER = Path(train.__file__).parent / "configs"
 STUDENTS = ("compact", "edgelid-9-taught", "edgelid-9-deep")
 # These have synthetic voices to learn from that the others hold out.
 NEWEST = ("edgelid-9-attention", "edgelid-9-company")
-LARGE = ("large", "edgelid-9-large", "edgelid-9-xlarge", "edgelid-9-xlarge-second")
+LARGE = (
+    "large",
+    "edgelid-9-large",
+    "edgelid-9-xlarge",
+    "edgelid-9-xlarge-second",
+    "edgelid-9-xlarge-speakers",
+)
 OF_WAVEFORMS = (*STUDENTS, *NEWEST, *LARGE)  # train.waveforms reads more in them
 OF_THE_CORPUS = ("own", "own-few")  # see tests/train/fit/test_configuring.py
 CONFIGS = sorted(
@@ -43,17 +49,19 @@ def test_configurations_of_waveforms_hold_out_the_same() -> None:
     from train.waveforms.compact_fit import run_config
     from train.waveforms.large import decoder_shape
 
-    *students, newest, last, large, grafted, xlarge, second = (
+    *students, newest, last, large, grafted, xlarge, second, third = (
         tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
         for name in (*STUDENTS, *NEWEST, *LARGE)
     )
     assert decoder_shape(large) is None and decoder_shape(grafted) is not None
     assert grafted["data"] == xlarge["data"] == newest["data"] == last["data"]
     assert decoder_shape(xlarge) is not None
-    # Two runs of one model are added up.
-    assert second["data"] == xlarge["data"] and second["seed"] != xlarge["seed"]
-    assert decoder_shape(second) == decoder_shape(xlarge)
-    assert second["large"]["layers"] == xlarge["large"]["layers"]
+    # Runs of one model are added up.
+    assert len({run["seed"] for run in (xlarge, second, third)}) == 3
+    for run in (second, third):
+        assert run["data"] == xlarge["data"]
+        assert decoder_shape(run) == decoder_shape(xlarge)
+        assert run["large"]["layers"] == xlarge["large"]["layers"]
     assert last["model"] == newest["model"]
     labels = (*large["data"]["languages"], "other", "nonspeech")
     for student in (*students, newest, last):
