@@ -389,15 +389,30 @@ def _table(file: Path) -> dict[str, Any]:
     if len(data) > _MAX_FILE_BYTES:
         raise ConfigError([f"{file}: it is larger than {_MAX_FILE_BYTES >> 10} KiB."])
     try:
-        text = data.decode("utf-8-sig")
-        # The time that a key of many parts takes grows with their square.
-        if any(line.count(".") > _MAX_DOTS for line in text.split("\n")):
-            raise ConfigError([f"{file}: it is not valid TOML (a line has too many dots)."])
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        told = isinstance(error, (tomllib.TOMLDecodeError, UnicodeDecodeError))
-        words = " ".join(str(error).split()) if told else "a number is too long, or a list too deep"
+        return parse_toml(data)
+    except ValueError as error:
+        words = " ".join(str(error).split())
         raise ConfigError([f"{file}: it is not valid TOML ({words})."]) from error
+
+
+def parse_toml(data: bytes) -> dict[str, Any]:
+    """What a file of TOML holds, whoever wrote it.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or more than the parser bears; its text says why.
+    """
+    text = data.decode("utf-8-sig")
+    # The time that a key of many parts takes grows with their square.
+    if any(line.count(".") > _MAX_DOTS for line in text.split("\n")):
+        raise ValueError("a line has too many dots")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ValueError("a number is too long, or a list too deep") from error
 
 
 def _from_environment(

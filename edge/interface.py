@@ -29,7 +29,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.correction import Correction
 from edge.listener import Heard
 from edge.model.interpreter import Graphs, OpenedModel, WindowGraph
-from edge.model.modelfile import DEFAULT_MODEL, SECOND_OPINIONS
+from edge.model.modelfile import DEFAULT_MODEL, path_of
 from edge.offline import Classification, RecordingClassifier, classify_file
 from edge.opinion.second import SecondOpinion
 from edge.opinion.shared import SharedFile
@@ -76,7 +76,7 @@ class Model:
             If it cannot be used, or does not suit this one.
         """
         name = os.fspath(name)
-        path = SECOND_OPINIONS.get(name) or Path(name).absolute()
+        path = path_of(name).absolute()
         with self._opening:
             if path not in self._experts:
                 self._experts[path] = SharedFile(name, self.labels)

@@ -8,10 +8,7 @@ does not is dropped.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import sys
 import threading
 import time
 from collections import deque
@@ -32,6 +29,7 @@ from edge.lessons.telling import told
 from edge.listener import Heard, Listener
 from edge.model.interpreter import Graphs, Int8Array, open_file
 from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
+from edge.opinion.asking import give_way
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +42,6 @@ LESSON_WINDOWS = 24  # that are enough to learn from, of all languages
 MOST_OF_ONE = 12  # windows of a language in a lesson, which are enough, too: some speak only one
 EVERY_S = 300.0  # of stream, at least between two times
 MAX_LEARNT = 600  # windows of this origin in a book
-NICENESS = 10
 LEAVE_S = 10.0
 
 
@@ -166,9 +163,8 @@ class Learner:
         self._thread.start()
 
     def _work(self, lessons: Sequence[Lesson]) -> None:
-        if not self._at_once and sys.platform == "linux":
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        if not self._at_once:
+            give_way()
         adapted: list[Adapted] = []
 
         def add(book: Book) -> Book:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edge.config import parse_toml
 from edge.errors import EdgelidError
 from edge.frontend import HOP_SAMPLES, SAMPLE_RATE_HZ, FrontEndConfig
 from edge.model.modelfile import NONSPEECH, OTHER
@@ -27,7 +27,6 @@ LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pt", "ru", "zh")
 MIN_CLIP_S = 2.0
 
 MAX_BYTES = 1 << 20  # of a file: those that come along have 2,000
-MAX_DOTS = 1_000  # in a line of it
 
 
 @dataclass(frozen=True)
@@ -207,17 +206,10 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise EdgelidError(f"cannot read the configuration {file}: {error.strerror}") from error
     if len(data) > MAX_BYTES:
         raise EdgelidError(f"the configuration {file} is larger than {MAX_BYTES >> 20} MiB")
-    said = f"the configuration {file} is not valid TOML"
     try:
-        text = data.decode("utf-8-sig")
-        # The time that a key of many parts takes grows with their square.
-        if any(line.count(".") > MAX_DOTS for line in text.split("\n")):
-            raise EdgelidError(f"{said}: a line has too many dots")
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EdgelidError(f"{said}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise EdgelidError(f"{said}: a number is too long, or a list too deep") from error
+        return parse_toml(data)
+    except ValueError as error:
+        raise EdgelidError(f"the configuration {file} is not valid TOML: {error}") from error
 
 
 def development_of(file: Path) -> dict[str, list[str]]:

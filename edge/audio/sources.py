@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import select
+import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator
@@ -446,7 +447,7 @@ def _open_file(name: str) -> BinaryIO:
         if (kind := other_kind(status)) is not None:
             hint = (
                 "give an audio file in it"
-                if kind == "a folder"
+                if stat.S_ISDIR(status.st_mode)
                 else "copy it to a file, or follow it with `edgelid listen --input -`"
             )
             raise EdgelidError(f"{name!r} is {kind}: {hint}.")

@@ -269,6 +269,11 @@ def _read(file: Path, has_graph: bool) -> ModelFile:
         raise EdgelidError(f"the model {str(file)!r} cannot be read ({error.strerror}).") from error
 
 
+def path_of(name: str) -> Path:
+    """Where a model is: one of `SECOND_OPINIONS`, or a file of that name."""
+    return SECOND_OPINIONS.get(name) or Path(name)
+
+
 def files_to_read(path: Path) -> list[Path]:
     """The files that a model file consists of.
 

@@ -197,7 +197,7 @@ class InBackground:
             self._thread.join(LEAVE_S)
 
     def _work(self) -> None:
-        _give_way()
+        give_way()
         began_s = time.thread_time()
         try:
             expert = self._file.open()
@@ -239,7 +239,7 @@ class InBackground:
             )
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """Let all other threads go first, where the system has priorities of threads."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

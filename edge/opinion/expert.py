@@ -23,6 +23,7 @@ from edge.model.modelfile import (
     SECOND_OPINIONS,
     Description,
     ModelFile,
+    path_of,
     read_without_graph,
 )
 
@@ -221,11 +222,6 @@ class ExpertFile:
         """
         # One thread: its processor time is that of the thread which asks.
         return Expert(*open_on_disk(self.path), self._labels)
-
-
-def path_of(name: str) -> Path:
-    """Where a second opinion is: that of one of `SECOND_OPINIONS`, or what it is itself."""
-    return SECOND_OPINIONS.get(name) or Path(name)
 
 
 def check_another(name: str, model: Path) -> None:

@@ -347,12 +347,12 @@ def run_hear(options: argparse.Namespace) -> None:
 
 def run_large(options: argparse.Namespace) -> None:
     """``large``."""
+    _check_course(options)
     import_keras()
     from train.waveforms.bank import Segments
     from train.waveforms.large_fit import fit_large
     from train.waveforms.stepper import share_processors
 
-    _check_course(options)
     if options.towers > 1:
         share_processors(options.towers)
     if options.start is None:
@@ -363,12 +363,12 @@ def run_large(options: argparse.Namespace) -> None:
 
 def run_compact(options: argparse.Namespace) -> None:
     """``compact``."""
+    _check_course(options)
     import_keras()
     from train.waveforms.bank import Segments
     from train.waveforms.compact_fit import fit_compact
     from train.waveforms.stepper import share_processors
 
-    _check_course(options)
     if options.towers > 1:
         share_processors(options.towers)
     _check_output(options.output)
@@ -387,11 +387,11 @@ def run_graft(options: argparse.Namespace) -> None:
 
 def run_teach(options: argparse.Namespace) -> None:
     """``teach``."""
+    _check_course(options)
     import_keras()
     from train.waveforms.bank import Segments
     from train.waveforms.teach import teach
 
-    _check_course(options)
     _check_output(options.output)
     teach(read_toml(options.config), Segments.load(options.bank), options)
 

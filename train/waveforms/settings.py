@@ -130,8 +130,7 @@ class LargeCourse:
 
     def __post_init__(self) -> None:
         _check_lengths("lengths_s", self.lengths_s)
-        if self.steps < 1:
-            raise ValueError("steps must be at least 1")
+        _check_count("steps", self.steps)
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,7 @@ class LargeHead:
     head_penalty: float
 
     def __post_init__(self) -> None:
-        if self.head_batches < 1:
-            raise ValueError("head_batches must be at least 1")
+        _check_count("head_batches", self.head_batches)
 
 
 @dataclass(frozen=True)
@@ -161,8 +159,7 @@ class Grafting:
     decoder_rate: float
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError("epochs must be at least 1")
+        _check_count("epochs", self.epochs)
 
 
 @dataclass(frozen=True)
@@ -214,14 +211,18 @@ class TeachSettings:
 
     def __post_init__(self) -> None:
         _check_lengths("windows_s", self.windows_s)
-        if self.steps < 1:
-            raise ValueError("steps must be at least 1")
+        _check_count("steps", self.steps)
         if not 0 <= self.encoder_waits < 1:
             raise ValueError("encoder_waits must be at least 0 and below 1")
 
 
 # Parts of one table.
 LARGE: tuple[Any, ...] = (LargeSizes, LargeCourse, LargeHead, GraftedHead, Grafting)
+
+
+def _check_count(name: str, count: int) -> None:
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1")
 
 
 def _check_lengths(name: str, lengths_s: tuple[float, ...]) -> None:
