@@ -97,7 +97,11 @@ def _of_languages(
 
 
 def fitted(sets: Sequence[Scored], penalty: float = PENALTY) -> Float64Array:
-    """Biases and a temperature for each set, by cross-entropy in which languages count alike."""
+    """What to add to the scores of each language, shape (languages,), without a common part.
+
+    By cross-entropy in which languages count alike, and with a temperature for each set, as
+    scores of a second of speech are not as sure as those of five.
+    """
     from scipy.optimize import minimize
 
     languages = sets[0][0].shape[1]
@@ -106,7 +110,7 @@ def fitted(sets: Sequence[Scored], penalty: float = PENALTY) -> Float64Array:
         biases, temperatures = values[:languages], np.exp(values[languages:])
         total = penalty * float(np.sum(biases**2))
         for (scores, wanted), temperature in zip(sets, temperatures, strict=True):
-            moved = scores / temperature + biases
+            moved = (scores + biases) / temperature
             likely = moved - np.logaddexp.reduce(moved, axis=1, keepdims=True)
             weights = 1 / np.bincount(wanted, minlength=languages).clip(1)
             told = likely[np.arange(len(wanted)), wanted]

@@ -29,3 +29,15 @@ def test_of_what_is_balanced_nothing_changes() -> None:
     scores = rng.normal(size=(1000, 2))
     scores[np.arange(1000), wanted] += 2.0
     assert np.abs(fitted([(scores, wanted)])).max() < 0.2
+
+
+def test_what_is_fitted_is_what_is_added() -> None:
+    """Whatever the temperature: a model that is half as sure needs half as much."""
+    rng = np.random.default_rng(2)
+    wanted = np.repeat([0, 1], 4000)
+    scores = rng.normal(size=(8000, 2))
+    scores[np.arange(8000), wanted] += 2.0
+    scores += np.array([1.0, -1.0])
+    sure, unsure = (fitted([(scale * scores, wanted)], penalty=0.0) for scale in (1.0, 0.5))
+    assert np.allclose(sure, [-1.0, 1.0], atol=0.1)
+    assert np.allclose(unsure, sure / 2, atol=0.01)
