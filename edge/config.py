@@ -126,7 +126,12 @@ class Keys:
 class ListenSettings(Keys):
     """What listening takes, wherever its answers go."""
 
-    model: str = key("", 'Model file; "" is the one that comes along.', path=True)
+    model: str = key(
+        "",
+        'Model: a file, or "large" or "xlarge" for one that comes along; "" is the compact one.',
+        path=True,
+        words=("large", "xlarge"),
+    )
     languages: tuple[str, ...] = key(
         (),
         'The only languages to expect, as in ["de", "en"], speech in others being told as "other"; '

@@ -29,7 +29,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.correction import Correction
 from edge.listener import Heard
 from edge.model.interpreter import Graphs, OpenedModel, WindowGraph
-from edge.model.modelfile import DEFAULT_MODEL, path_of
+from edge.model.modelfile import path_of
 from edge.offline import Classification, RecordingClassifier, classify_file
 from edge.opinion.second import SecondOpinion
 from edge.opinion.shared import SharedFile
@@ -102,7 +102,8 @@ def load_model(
     Parameters
     ----------
     path : path-like, optional
-        The model that comes along, unless given.
+        A file, or ``"large"`` or ``"xlarge"`` for one that comes along; the compact one, unless
+        given.
     threads : int
         Of the interpreter; one is best for models this small.
     lessons : path-like, optional
@@ -117,7 +118,7 @@ def load_model(
     EdgelidError
         If there is no such file, it is damaged, or nothing here can run it.
     """
-    return Model(DEFAULT_MODEL if path is None else Path(path), threads, lessons)
+    return Model(path_of("" if path is None else os.fspath(path)), threads, lessons)
 
 
 _default_model = functools.cache(load_model)
@@ -139,7 +140,7 @@ def classify(
     samples_or_path : ndarray, shape (n,) or (n, channels), or path-like
         Samples, int16 or floating point with full scale at 1; or an audio file.
     model : Model, optional
-        The one that comes along, unless given.
+        The compact one that comes along, unless given.
     languages : sequence of str, optional
         The only languages to expect.
     rate_hz : int
@@ -183,7 +184,7 @@ class Listener:
     Parameters
     ----------
     model : Model, optional
-        The one that comes along, unless given.
+        The compact one that comes along, unless given.
     languages : sequence of str, optional
         The only languages to expect.
     rate_hz : int

@@ -29,7 +29,11 @@ def add(commands: Any, common: Parser) -> None:
         epilog="`edgelid bench compare A.json B.json` sets two of them side by side.",
     )
     bench.add_argument(
-        "models", nargs="*", type=path, metavar="MODEL", help="model files, side by side"
+        "models",
+        nargs="*",
+        type=path,
+        metavar="MODEL",
+        help="files, or `large` or `xlarge`, side by side",
     )
     bench.add_argument("--input", type=path, metavar="FILE", help="audio file (default: a sample)")
     bench.add_argument(
@@ -74,12 +78,12 @@ def run_bench(options: argparse.Namespace, output: Output) -> int:
     from edge.bench.plot import check_plot, write_plot
     from edge.bench.progress import progress
     from edge.bench.table import table
-    from edge.model.modelfile import DEFAULT_MODEL
+    from edge.model.modelfile import path_of
 
     if options.plot is not None:
         check_plot(options.plot)
     wanted = Wanted(
-        options.models or [DEFAULT_MODEL],
+        [path_of(str(model)) for model in options.models or [""]],
         options.input or SAMPLE,
         options.seconds,
         options.threads,

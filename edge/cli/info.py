@@ -23,9 +23,8 @@ def run_info(options: argparse.Namespace, output: Output) -> int:
     """``edgelid info``."""
     from edge.model.info import describe, table
     from edge.model.interpreter import open_file
-    from edge.model.modelfile import path_of
 
-    model, graphs = open_file(path_of(str(model_path(options))))
+    model, graphs = open_file(model_path(options))
     facts: dict[str, Any] = describe(model, graphs.runtime)
     if options.lessons is not None:
         from edge.lessons.book import read_book

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from edge.errors import EdgelidError
 from edge.outputs.stdout import printable
 
+MODEL_HELP = "a file, or `large` or `xlarge` for one that comes along (default: the compact one)"
 SHARE_ALONE = "--second-opinion-share needs --second-opinion: add it, or leave this out."
 
 
@@ -50,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 def model_options(threads: int | None = None) -> Parser:
     """Options of the commands that run a model."""
     model = Parser(add_help=False)
-    model.add_argument("--model", type=path, help="model file (default: the one that comes along)")
+    model.add_argument("--model", type=path, help=MODEL_HELP)
     model.add_argument(
         "--languages",
         type=names,
@@ -138,9 +139,9 @@ def add_lessons(command: argparse.ArgumentParser) -> None:
 
 def model_path(options: argparse.Namespace) -> Path:
     """The model file that the options name."""
-    from edge.model.modelfile import DEFAULT_MODEL
+    from edge.model.modelfile import path_of
 
-    return options.model or DEFAULT_MODEL
+    return path_of(str(options.model or ""))
 
 
 def path(text: str) -> Path:

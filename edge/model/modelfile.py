@@ -270,8 +270,8 @@ def _read(file: Path, has_graph: bool) -> ModelFile:
 
 
 def path_of(name: str) -> Path:
-    """Where a model is: one of `SECOND_OPINIONS`, or a file of that name."""
-    return SECOND_OPINIONS.get(name) or Path(name)
+    """Where a model is: one of `SECOND_OPINIONS`, a file of that name, or `DEFAULT_MODEL`."""
+    return SECOND_OPINIONS.get(name) or (Path(name) if name else DEFAULT_MODEL)
 
 
 def files_to_read(path: Path) -> list[Path]:

@@ -134,11 +134,11 @@ def contradictions(settings: Settings) -> Iterator[str]:
             "second_opinion and lessons (--second-opinion and --lessons)."
         )
     if settings.second_opinion:
-        from edge.model.modelfile import DEFAULT_MODEL
+        from edge.model.modelfile import path_of
         from edge.opinion.expert import check_another
 
         try:
-            check_another(settings.second_opinion, Path(settings.model or DEFAULT_MODEL))
+            check_another(settings.second_opinion, path_of(settings.model))
         except EdgelidError as error:
             yield str(error)
 
@@ -179,10 +179,10 @@ def check_use(settings: Settings, where: str) -> None:
 
 def _check_model(settings: Settings) -> None:
     from edge.classifier import class_mask
-    from edge.model.modelfile import DEFAULT_MODEL, read_without_graph
+    from edge.model.modelfile import path_of, read_without_graph
     from edge.opinion.expert import ExpertFile
 
-    model = read_without_graph(Path(settings.model or DEFAULT_MODEL))
+    model = read_without_graph(path_of(settings.model))
     labels = model.labels
     begun = os.path.exists(settings.lessons)  # noqa: PTH110 - no error where it may not be seen
     if settings.lessons and (begun or not settings.learn):

@@ -21,7 +21,7 @@ from edge.languages import meant
 from edge.lessons.correction import Correction
 from edge.listener import Heard, Listener, Lost
 from edge.model.interpreter import open_file
-from edge.model.modelfile import DEFAULT_MODEL, ModelFile
+from edge.model.modelfile import ModelFile, path_of
 from edge.opinion.expert import ExpertFile
 from edge.opinion.second import SecondOpinion
 from edge.outputs.settings import NEED_RESTART, Settings, contradictions, is_live
@@ -170,7 +170,7 @@ class ReloadingListener:
             logger.warning("only a restart can change %s", ", ".join(sorted(later)))
 
     def _open(self, settings: Settings) -> tuple[ModelFile, Listener]:
-        model, graphs = open_file(Path(settings.model or DEFAULT_MODEL), settings.threads)
+        model, graphs = open_file(path_of(settings.model), settings.threads)
         windows_s = self._windows_s
         if windows_s is not None:
             windows_s = windows_s or model.description.stream.windows_s

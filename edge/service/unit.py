@@ -16,7 +16,7 @@ import edge
 from edge.audio.network import is_url
 from edge.config import STATE_FOLDER, of_a_home
 from edge.errors import EdgelidError
-from edge.model.modelfile import SECOND_OPINIONS
+from edge.model.modelfile import path_of
 from edge.model.parts import files_of
 from edge.outputs.mqtt import CREDENTIAL as MQTT_CREDENTIAL
 from edge.outputs.mqtt import broker_of
@@ -325,9 +325,9 @@ def default_scope() -> str:
 
 def _needed(settings: Settings, config: Path) -> list[Path]:
     """Files that the service reads."""
-    second = "" if settings.second_opinion in SECOND_OPINIONS else settings.second_opinion
     lessons = "" if settings.learn else settings.lessons  # which learning begins by itself
-    models = [part for name in (settings.model, second) if name for part in files_of(Path(name))]
+    names = [name for name in (settings.model, settings.second_opinion) if name]
+    models = [part for name in names for part in files_of(path_of(name))]
     others = [Path(name) for name in (lessons, settings.mqtt_ca_file) if name]
     return [Path(sys.executable), Path(edge.__file__), config, *models, *others]
 

@@ -343,7 +343,7 @@ def test_a_model_is_no_second_opinion_of_its_own(
 ) -> None:
     inputs = ["--input", sample] if command == "listen" else [sample]
     second: list[str | Path] = ["--second-opinion", model or DEFAULT_MODEL]
-    first = [] if model is None else ["--model", SECOND_OPINIONS[model]]
+    first = [] if model is None else ["--model", model]
     done = edgelid(command, *inputs, *first, *second)
     assert done.stdout == ""
     assert 'is the same model as the first: give a larger one, such as "large".' in sentence(done)

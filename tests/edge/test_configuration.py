@@ -334,6 +334,17 @@ def test_the_large_model_that_comes_along_is_no_path(file: Path) -> None:
     assert read_settings(file, {}, {}).second_opinion == str(file.parent / "other.tflite")
 
 
+def test_the_model_may_be_a_large_one_that_comes_along(file: Path) -> None:
+    file.write_text('model = "large"\n')
+    settings = read_settings(file, {}, {})
+    assert settings.model == "large"
+    check_use(settings, str(file))
+    assert read_settings(None, {variable("model"): "xlarge"}, {}).model == "xlarge"
+    file.write_text('model = "large"\nsecond_opinion = "large"\n')
+    with pytest.raises(ConfigError, match="the same model as the first"):
+        check_use(read_settings(file, {}, {}), str(file))
+
+
 # --- the command -----------------------------------------------------------------------------
 
 
