@@ -113,7 +113,7 @@ def test_the_readme_has_the_accuracy_that_info_prints() -> None:
     metrics = [read_model(path).description.metrics for path in models]
     figures = [each["accuracy_by_duration"] for each in metrics]
     of_3_s, of_10_s = figures[0]["3"], figures[0]["10"]
-    told = f"`edgelid info` prints {100 * of_3_s:.1f} % and {100 * of_10_s:.1f} %: of development"
+    told = f"`edgelid info` prints {100 * of_3_s:.1f} % (3 s) and {100 * of_10_s:.1f} % (10 s): "
     assert told in readme
     assert " | ".join(f"{100 * each['3']:.1f} %" for each in figures) in listening
     assert {each["measured_on"] for each in metrics} == {"development sources"}
