@@ -507,17 +507,32 @@ def _by_budget(
     return found
 
 
+def _by_language(scored: Scored, languages: Sequence[str]) -> Float64Array:
+    """Probabilities of the languages, all classes being possible, (cuts, languages)."""
+    columns = [scored.labels.index(language) for language in languages]
+    return np.asarray(scored.probabilities[:, columns])
+
+
 def _confidence(scored: Scored, languages: Sequence[str]) -> Float64Array:
     """Probability of the likeliest language, all classes being possible, (cuts,)."""
-    columns = [scored.labels.index(language) for language in languages]
-    return np.asarray(scored.probabilities[:, columns].max(axis=1))
+    return np.asarray(_by_language(scored, languages).max(axis=1))
+
+
+def _known(scored: Scored, languages: Sequence[str]) -> Float64Array:
+    """Probability that it is one of the languages, whichever, (cuts,)."""
+    return _by_language(scored, languages).sum(axis=1)
 
 
 def _open_set(
     known: Scored, strangers: Scored, languages: Sequence[str], threshold: float
 ) -> dict[str, Any]:
-    """How well the confidence keeps other languages out, at the decoder's threshold and others."""
+    """How well other languages are kept out, at the decoder's threshold and others.
+
+    By the confidence, as answers are, and by how likely it is that any of the languages is
+    spoken: a model may well know that without knowing which.
+    """
     inside, outside = (_confidence(some, languages) for some in (known, strangers))
+    any_inside, any_outside = (_known(some, languages) for some in (known, strangers))
     weights = draws_of(known.cuts), draws_of(strangers.cuts)
     accepted = outside >= threshold
     spoken = np.array([cut.language for cut in strangers.cuts])
@@ -527,6 +542,9 @@ def _open_set(
         "at_decoder_confidence": operating_point(threshold, inside, outside, *weights),
         "at_10_percent_rejected": operating_point(
             threshold_rejecting(inside), inside, outside, *weights
+        ),
+        "known_at_10_percent_rejected": operating_point(
+            threshold_rejecting(any_inside), any_inside, any_outside, *weights
         ),
         "equal_error_rate": strangers_error_rate(inside, outside),
         "by_language": {

@@ -478,13 +478,18 @@ def _strangers(report: dict[str, Any]) -> Iterator[str]:
             for title, point in (
                 ("the decoder's confidence", strangers["at_decoder_confidence"]),
                 ("10 % of known speech rejected", strangers["at_10_percent_rejected"]),
+                (
+                    "the same, all languages together",
+                    strangers["known_at_10_percent_rejected"],
+                ),
             )
         ]
         yield html_table(
-            ("threshold", "confidence", "other languages accepted", "known rejected"),
+            ("threshold", "at", "other languages accepted", "known rejected"),
             rows,
             f"{strangers['strangers']} cuts of {duration} s in other languages, "
-            f"{strangers['known']} in the model's.",
+            f"{strangers['known']} in the model's, by the confidence in the likeliest language, "
+            "and by how likely any of them is.",
         )
         yield html_table(
             ("language", "cuts", "accepted"),

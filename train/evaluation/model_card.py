@@ -173,13 +173,18 @@ def _conditions(report: Report) -> Iterator[str]:
 
 def _rejection(report: Report) -> Iterator[str]:
     found = report.get("open_set") or {}  # where the corpus has strangers
-    for where in ("at_decoder_confidence", "at_10_percent_rejected"):
+    for where, what in (
+        ("at_decoder_confidence", "at"),
+        ("at_10_percent_rejected", "at"),
+        ("known_at_10_percent_rejected", "all languages together at"),
+    ):
         point = found.get(where)
         if not point:
             continue
         yield (
-            f"- at {point['threshold']:.2f}: {_percent(point['strangers_accepted'])} of strangers "
-            f"accepted, {_percent(point['known_rejected'])} of known speech rejected"
+            f"- {what} {point['threshold']:.2f}: "
+            f"{_percent(point['strangers_accepted'])} of strangers accepted, "
+            f"{_percent(point['known_rejected'])} of known speech rejected"
         )
     if noise := report.get("noise"):
         accepted = _percent(noise["called_a_language"])

@@ -129,10 +129,14 @@ def _conditions(report: dict[str, Any]) -> Iterator[str]:
 def _open_set(report: dict[str, Any]) -> Iterator[str]:
     found = report.get("open_set")
     if found:
-        for name in ("at_decoder_confidence", "at_10_percent_rejected"):
+        for name, what in (
+            ("at_decoder_confidence", "at confidence"),
+            ("at_10_percent_rejected", "at confidence"),
+            ("known_at_10_percent_rejected", "all languages together at"),
+        ):
             point = found[name]
             yield (
-                f"at confidence {point['threshold']:.2f}: accepts "
+                f"{what} {point['threshold']:.2f}: accepts "
                 f"{share(point['strangers_accepted'], point['intervals']['strangers_accepted'])} "
                 f"of other languages, rejects "
                 f"{share(point['known_rejected'], point['intervals']['known_rejected'])} of known"

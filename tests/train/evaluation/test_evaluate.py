@@ -125,6 +125,21 @@ def test_evaluate_model(
     assert one["languages"]["cuts"] == 4  # of each speaker, one in each item of 10 s or less
 
 
+def test_other_languages_are_kept_out_in_two_ways(
+    report: dict[str, Any], tiny_conversion: Conversion, tiny_corpus: Path, test_cuts: list[Cut]
+) -> None:
+    cuts = [c for c in test_cuts if c.language in ("de", "en")]
+    cuts = balanced(cuts, per_language=3, seed=SEED)
+    columns = [LABELS.index("de"), LABELS.index("en")]
+    found = np.stack([stream(tiny_conversion, tiny_corpus, c, None)[columns] for c in cuts])
+    by_confidence = report["open_set"]["at_10_percent_rejected"]
+    together = report["open_set"]["known_at_10_percent_rejected"]
+    assert by_confidence["threshold"] == pytest.approx(found.max(axis=1).min(), abs=1e-4)
+    assert together["threshold"] == pytest.approx(found.sum(axis=1).min(), abs=1e-4)
+    assert together["known_rejected"] == 0
+    assert together["strangers_accepted"] in (0, 1)  # of one
+
+
 def test_what_else_is_measured(report: dict[str, Any], tiny_conversion: Conversion) -> None:
     assert list(report["conditions"]) == ["clean", "noise-0"]
     assert report["condition_duration_s"] == 10
