@@ -360,10 +360,11 @@ def _from_file(kind: type[Keys], file: Path, problems: list[str]) -> dict[str, A
             continue
         if isinstance(value, list):
             value = tuple(value)
+        written = value
         if types[name] is float and type(value) is int:
             value = float(value) if abs(value) < 1 << 63 else math.inf
         if (problem := _problem(types[name], fields[name], value)) is not None:
-            problems.append(f"{file}: {name} must be {problem}, not {_toml(value)}.")
+            problems.append(f"{file}: {name} must be {problem}, not {_toml(written)}.")
         elif (
             fields[name].metadata["path"]
             and value not in ("", "-", *fields[name].metadata["words"])

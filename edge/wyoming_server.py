@@ -18,6 +18,7 @@ import functools
 import logging
 import queue
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -61,6 +62,7 @@ logger = logging.getLogger(__name__)
 CONNECTIONS = 8  # each has an interpreter of its own
 CHUNKS = 64  # that wait to be heard
 LEAVE_S = 1.0  # for a client that is one too many
+CONNECT_S = 1.0  # to find out whether a socket is served
 POLL_S = 0.05  # between looks at a queue that is full
 MAX_EVENT_BYTES = 1 << 20  # half a minute of audio; satellites send a tenth of a second
 MAX_CHANNELS = 64
@@ -237,6 +239,7 @@ class _Address:
         with contextlib.suppress(ValueError):
             parts = urlsplit(uri)
             if parts.scheme == "tcp" and parts.hostname and parts.port is not None:
+                parts.hostname.encode("idna")  # as whoever looks it up does
                 return cls(uri, parts.hostname, parts.port)
             if parts.scheme == "unix" and not parts.netloc and parts.path:
                 return cls(uri, path=Path(parts.path))
@@ -252,7 +255,9 @@ class _Address:
                     raise EdgelidError(
                         f"{str(self.path)!r} exists, and is no socket: give another path."
                     )
-                # One that another server has left is replaced.
+                # One that another server has left is replaced, and none that one serves.
+                if _is_served(self.path):
+                    raise OSError(errno.EADDRINUSE, "in use")
                 return await asyncio.start_unix_server(begin, self.path), self.uri
             server = await asyncio.start_server(begin, self.host, self.port)
         except OSError as error:
@@ -268,9 +273,22 @@ class _Address:
         return server, f"tcp://{host}:{server.sockets[0].getsockname()[1]}"
 
     def leave(self) -> None:
-        """Take the socket away."""
-        if self.path is not None and self.path.is_socket():
+        """Take the socket away, if it is not another server's by now."""
+        if self.path is not None and self.path.is_socket() and not _is_served(self.path):
             self.path.unlink(missing_ok=True)
+
+
+def _is_served(path: Path) -> bool:
+    """Whether a server answers at a socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(CONNECT_S)
+        try:
+            client.connect(str(path))
+        except (TimeoutError, BlockingIOError):  # by one that is busy
+            return True
+        except OSError:
+            return False
+    return True
 
 
 class _Stream(AudioSource):
@@ -317,6 +335,7 @@ class _Bounded:
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self.readline = reader.readline  # bounded by itself
+        self.read = reader.read  # by its argument
         self.feed_eof = reader.feed_eof
         self._reader = reader
 
@@ -349,7 +368,6 @@ class _Connection(AsyncEventHandler):
                 self.writer.write_eof()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._until_it_leaves(), LEAVE_S)
-                self.writer.close()
                 return
             await super().run()
         except Exception as error:
@@ -358,6 +376,7 @@ class _Connection(AsyncEventHandler):
             logger.info("wyoming: a client has gone (%r)", error)
         finally:
             self._server.connections -= 1
+            self.writer.close()
 
     async def _until_it_leaves(self) -> None:
         while await self.reader.read(MAX_EVENT_BYTES):

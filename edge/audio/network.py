@@ -87,8 +87,11 @@ def shown_url(url: str) -> str:
     except ValueError:
         port = 0
     if port == 0:
-        given = parts.netloc.rpartition("@")[2].rpartition(":")[2]
-        raise EdgelidError(f"the port {given!r:.40} is not possible: give one from 1 to 65535.")
+        # Which may be the beginning of a password, cut off at one of these: it is not shown.
+        raise EdgelidError(
+            "the port of the input is not possible: give one from 1 to 65535, and write #, / and ? "
+            "of a password as %23, %2F and %3F."
+        )
     if not host or not url.isprintable():
         raise EdgelidError("the input has no host: give a URL like rtsp://HOST/PATH.")
     place = f"[{host}]" if ":" in host else host

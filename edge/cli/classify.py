@@ -14,7 +14,6 @@ from edge.cli.options import (
     complain,
     model_options,
     model_path,
-    path,
     recording,
 )
 from edge.errors import EdgelidError
@@ -56,7 +55,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     if options.lessons is not None:
         from edge.teaching import taught
 
-        learnt = taught(path(options.lessons), model, graphs)
+        learnt = taught(options.lessons, model, graphs)
         model, lessons = learnt.model, learnt.correction
     languages = options.languages
     if languages is not None:

@@ -30,7 +30,7 @@ def run_info(options: argparse.Namespace, output: Output) -> int:
         from edge.lessons.book import read_book
         from edge.lessons.telling import told
 
-        facts["lessons"] = told(path(options.lessons), read_book(options.lessons, model))
+        facts["lessons"] = told(options.lessons, read_book(options.lessons, model))
     if options.json:
         output.record(facts)
     else:

@@ -133,7 +133,10 @@ def add_second_opinion_share(command: argparse.ArgumentParser) -> None:
 def add_lessons(command: argparse.ArgumentParser) -> None:
     """Add the option of the commands that can be taught."""
     command.add_argument(
-        "--lessons", metavar="FILE", help="what the model was taught here, by `edgelid teach`"
+        "--lessons",
+        type=path,
+        metavar="FILE",
+        help="what the model was taught here, by `edgelid teach`",
     )
 
 

@@ -195,12 +195,19 @@ def read_book(path: str | os.PathLike[str], model: ModelFile) -> Book:
         If there is no such file, it is damaged, foreign, too large or of another version, or its
         lessons are for another model.
     """
-    book = book_of_bytes(str(path), _contents(Path(path)))
+    book = book_of_bytes(str(path), contents(Path(path)))
     book.check_model(model, str(path))
     return book
 
 
-def _contents(file: Path) -> bytes:
+def contents(file: Path) -> bytes:
+    """Bytes of a book, whatever they are.
+
+    Raises
+    ------
+    EdgelidError
+        If it is no file, cannot be read, or is too large for any.
+    """
     name = repr(str(file))
     try:
         status = file.stat()
@@ -360,7 +367,8 @@ def update_book(path: Path, model: ModelFile, change: Callable[[Book], Book]) ->
         If the file cannot be used or written, or another writer does not get done.
     """
     with _locked(path):
-        book = read_book(path, model) if path.exists() else Book.of_model(model)
+        is_there = os.path.exists(path)  # noqa: PTH110 - no error where it may not be seen
+        book = read_book(path, model) if is_there else Book.of_model(model)
         changed = change(book)
         write_atomically(path, pack_book(changed), PRIVATE)
         return changed
@@ -369,8 +377,8 @@ def update_book(path: Path, model: ModelFile, change: Callable[[Book], Book]) ->
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep other writers away: of the folder, as writing replaces the file that is in it."""
-    folder_path = Path(os.path.realpath(path)).parent  # a link is written where it leads to
     try:
+        folder_path = Path(os.path.realpath(path)).parent  # a link is written where it leads to
         folder = os.open(folder_path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise EdgelidError(f"cannot write {path}: {error.strerror}.") from error

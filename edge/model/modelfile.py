@@ -285,7 +285,9 @@ def files_to_read(path: Path) -> list[Path]:
     name = repr(str(path))
     if (part := re.fullmatch(r"(.+\.tflite)\.\d", path.name)) is not None:
         whole = str(path.with_name(part[1]))
-        raise EdgelidError(f"{name} is a part of a model: give {whole!r}.")
+        begins = os.path.exists(f"{whole}.0")  # noqa: PTH110 - no error where it may not be seen
+        if begins and not is_model_file(path):  # or it is a whole one of such a name
+            raise EdgelidError(f"{name} is a part of a model: give {whole!r}.")
     try:
         files = files_of(path)
         found = [part.stat() for part in files]

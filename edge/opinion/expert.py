@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -203,7 +204,7 @@ class ExpertFile:
     def __init__(self, name: str, labels: Sequence[str]) -> None:
         self.path = path_of(name)
         is_unknown = name not in SECOND_OPINIONS and "." not in name and os.sep not in name
-        if is_unknown and not self.path.exists():
+        if is_unknown and not os.path.exists(name):  # noqa: PTH110 - no error where it cannot be
             words = ", ".join(SECOND_OPINIONS)
             raise EdgelidError(f"there is no second opinion {name!r}: choose {words} or a file.")
         self._labels = tuple(labels)
@@ -232,7 +233,10 @@ def check_another(name: str, model: Path) -> None:
     EdgelidError
         If it is.
     """
-    if os.path.realpath(path_of(name)) == os.path.realpath(model):
+    is_same = False
+    with contextlib.suppress(OSError):  # where one is, relatively, may be nowhere any more
+        is_same = os.path.realpath(path_of(name)) == os.path.realpath(model)
+    if is_same:
         raise EdgelidError(
             'the second opinion is the same model as the first: give a larger one, such as "large".'
         )

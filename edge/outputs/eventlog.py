@@ -261,14 +261,17 @@ def read_records(path: Path, since: float = 0.0) -> Iterator[dict[str, Any]]:
             if (match := _numbered_name(path).fullmatch(entry.name)) is not None:
                 names[int(match[1])] = entry
     for _, name in sorted(names.items(), reverse=True):
-        with contextlib.suppress(OSError), name.open("rb") as file:
-            if os.fstat(file.fileno()).st_mtime < since:
+        with contextlib.suppress(OSError):
+            if other_kind(name.stat()) is not None:  # a pipe could keep one waiting for ever
                 continue
-            for line in file:
-                with contextlib.suppress(ValueError):
-                    record = json.loads(line)
-                    if isinstance(record, dict):
-                        yield record
+            with name.open("rb") as file:
+                if os.fstat(file.fileno()).st_mtime < since:
+                    continue
+                for line in file:
+                    with contextlib.suppress(ValueError):
+                        record = json.loads(line)
+                        if isinstance(record, dict):
+                            yield record
 
 
 def _numbered_name(path: Path) -> re.Pattern[str]:

@@ -31,6 +31,7 @@ from edge.outputs.outlet import Outlet
 from edge.outputs.outlet_settings import Surroundings
 from edge.outputs.stdout import json_text
 from edge.outputs.timeline import seconds_of, time_of
+from edge.system.regular import check_regular
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessageInfo
@@ -485,7 +486,11 @@ def _tls_context(settings: MqttSettings, broker: Broker) -> ssl.SSLContext | Non
             raise ConfigError(["mqtt_ca_file is for mqtts: leave it out, or use that."])
         return None
     try:
+        if file:
+            check_regular(Path(file))
         return ssl.create_default_context(cafile=file or None)
+    except EdgelidError as error:
+        raise ConfigError([f"mqtt_ca_file: {error}"]) from error
     except ssl.SSLError as error:
         raise ConfigError([f"mqtt_ca_file: {file!r} holds no certificate in PEM."]) from error
     except OSError as error:
@@ -505,8 +510,11 @@ def _password(settings: MqttSettings) -> str | None:
 
 def _read_password(file: Path) -> str:
     try:
+        check_regular(file)
         with file.open("rb") as opened:
             text = opened.read(MAX_FILE_BYTES).decode("utf-8-sig").rstrip("\r\n")
+    except EdgelidError as error:
+        raise ConfigError([f"mqtt_password_file: {error}"]) from error
     except OSError as error:
         raise ConfigError(
             [f"mqtt_password_file: {str(file)!r} cannot be read ({error.strerror})."]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -182,7 +183,7 @@ class ReloadingListener:
             untaught, book = model, Path(settings.lessons)
             if settings.learn:
                 check_writable(book)  # or nobody would hear of it before something is learnt
-            if book.exists() or not settings.learn:
+            if not settings.learn or os.path.exists(book):  # noqa: PTH110 - no error where denied
                 learnt = taught(book, model, graphs)
                 model, correction = learnt.model, learnt.correction
                 facts = told(book, learnt.book, learnt.brought)
@@ -227,9 +228,13 @@ class ReloadingListener:
 
 def _contents(lessons: str) -> bytes | None:
     """What tells whether a lesson book is as it was."""
+    if not lessons:
+        return None
+    from edge.lessons.book import contents
+
     try:
-        return hashlib.sha256(Path(lessons).read_bytes()).digest() if lessons else None
-    except OSError:  # which is told where it is read
+        return hashlib.sha256(contents(Path(lessons))).digest()
+    except EdgelidError:  # which is told where it is read
         return None
 
 

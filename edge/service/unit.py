@@ -338,10 +338,9 @@ def _written(settings: Settings) -> Iterator[Path]:
         yield Path(settings.log).parent
     if settings.record_to:
         yield Path(settings.record_to)
-    if settings.learn:
-        yield Path(settings.lessons).parent
-    if settings.web_token_file:
-        yield Path(settings.web_token_file).parent
+    replaced = [settings.lessons if settings.learn else "", settings.web_token_file]
+    for name in filter(None, replaced):
+        yield Path(os.path.realpath(name)).parent  # a link is written where it leads to
 
 
 def _network(settings: Settings) -> str:

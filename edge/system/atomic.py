@@ -92,12 +92,13 @@ def _led_to(path: Path) -> Path:
     EdgelidError
         If what is there must not be replaced, or cannot be looked at.
     """
-    file_path = Path(os.path.realpath(path))
     try:
-        mode = file_path.stat().st_mode
-    except FileNotFoundError:
-        return file_path
-    except OSError as error:
+        file_path = Path(os.path.realpath(path))
+        try:
+            mode = file_path.stat().st_mode
+        except FileNotFoundError:
+            return file_path
+    except OSError as error:  # of the folder that one is in, too, which may be gone
         raise EdgelidError(f"cannot write {path}: {error.strerror}.") from error
     if stat.S_ISDIR(mode):
         raise EdgelidError(f"cannot write {path}: it is a folder.")

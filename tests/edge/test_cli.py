@@ -334,6 +334,18 @@ def test_a_second_opinion_that_cannot_be_had(
     assert "does not exist: check the path." in sentence(done)
     done = edgelid(command, *inputs, "--second-opinion", "huge")
     assert "there is no second opinion 'huge': choose large, xlarge or a file." in sentence(done)
+    done = edgelid(command, *inputs, "--second-opinion", "h" * 300)
+    assert "choose large, xlarge or a file." in sentence(done)
+
+
+def test_lessons_that_are_none(edgelid: Edgelid, sample: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # reading it would wait for a writer, perhaps for ever
+    for lessons, words in (
+        (tmp_path / "pipe", "no regular file: give a file."),
+        ("l" * 300, "File name too long"),
+    ):
+        for command in (["listen", "--input", sample], ["classify", sample]):
+            assert words in sentence(edgelid(*command, "--lessons", lessons))
 
 
 @pytest.mark.parametrize("model", [None, "large"])
@@ -621,6 +633,9 @@ def test_a_model_of_another_format_version(edgelid: Edgelid, tmp_path: Path) -> 
         (["info", ""], "MODEL: must not be empty: check the path"),
         (["report", "-o", "", "x"], "must not be empty: check the path"),
         (["listen", "--model", ""], "--model: must not be empty: check the path"),
+        (["listen", "--lessons", ""], "--lessons: must not be empty: check the path"),
+        (["classify", "--lessons", "", "a"], "--lessons: must not be empty: check the path"),
+        (["info", "--lessons", ""], "--lessons: must not be empty: check the path"),
         (["config", "check", ""], "FILE: must not be empty: check the path"),
         (["listen", "--loud"], "unrecognized arguments: --loud: see `edgelid listen --help`"),
         (

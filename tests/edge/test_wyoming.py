@@ -388,6 +388,27 @@ def test_too_many_at_once_are_told(uri: str) -> None:
     assert kinds == ["pong"] * wyoming_server.CONNECTIONS + ["error"]
 
 
+def test_who_is_one_too_many_is_hung_up_on(environment: dict[str, str], tmp_path: Path) -> None:
+    """Though it stays: a client that ignores the answer must not hold a connection for ever."""
+    path = tmp_path / "socket"
+    with serving(environment, "--uri", f"unix://{path}") as process:
+        told_address(process)
+        with contextlib.ExitStack() as stack:
+            clients = []
+            for _ in range(wyoming_server.CONNECTIONS + 1):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.settimeout(PATIENCE_S)
+                client.connect(str(path))
+                clients.append(client)
+                client.sendall(b'{"type": "ping"}\n')
+                assert client.recv(1)
+            until_s = time.monotonic() + PATIENCE_S
+            with pytest.raises(BrokenPipeError):
+                while time.monotonic() < until_s:
+                    clients[-1].sendall(b'{"type": "ping"}\n')
+                    time.sleep(0.05)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_with_a_stream_under_way(
     environment: dict[str, str], speech: Float32Array, number: int, tmp_path: Path
@@ -418,6 +439,7 @@ def test_it_ends_with_a_stream_under_way(
     [
         (["--uri", "http://x"], "give tcp://HOST:PORT or unix:///PATH"),
         (["--uri", "tcp://localhost"], "give tcp://HOST:PORT or unix:///PATH"),
+        (["--uri", "tcp://a..b:10700"], "give tcp://HOST:PORT or unix:///PATH"),
         (["--uri", "tcp://192.0.2.1:10700"], "cannot be served"),
         (["--languages", "xx"], "does not know xx"),
         (["--json"], "over their protocol: leave out --json."),
@@ -437,6 +459,18 @@ def test_an_address_that_is_in_use(edgelid: Edgelid, uri: str) -> None:
     done = edgelid("wyoming", "--uri", uri)
     assert done.returncode == 1
     assert done.stderr == f"edgelid: {uri} is in use: choose another port.\n"
+
+
+def test_a_socket_that_is_served_stays(
+    edgelid: Edgelid, environment: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    with serving(environment, "--uri", f"unix://{path}") as process:
+        address = told_address(process)
+        done = edgelid("wyoming", "--uri", address)
+        assert done.returncode == 1
+        assert done.stderr == f"edgelid: {address} is in use: choose another path.\n"
+        assert [answer.type for answer in asked(address, Ping(text="x").event())] == ["pong"]
 
 
 def test_what_is_no_socket_stays(edgelid: Edgelid, tmp_path: Path) -> None:

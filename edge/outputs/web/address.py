@@ -59,7 +59,7 @@ def parse_address(text: str) -> Address:
     if ":" in host or bare != host:
         fits = host == f"[{bare}]" and _ip_address(bare) is not None
     else:
-        fits = bool(host) or not colon
+        fits = (bool(host) or not colon) and _may_be_a_name(host)
     is_number = port.isascii() and port.isdecimal() and len(port) <= 5
     if not (fits and is_number and int(port) <= 65_535):
         raise EdgelidError(f"{text!r} is no place for a web page: give {EXPECTED}.")
@@ -74,6 +74,15 @@ def problem(text: str) -> str | None:
     except EdgelidError:
         return EXPECTED
     return None
+
+
+def _may_be_a_name(host: str) -> bool:
+    """Whether it can be looked up at all."""
+    try:
+        host.encode("idna")
+    except UnicodeError:  # an empty label, or one that is too long
+        return False
+    return True
 
 
 def _name_for_others(version: int) -> str:

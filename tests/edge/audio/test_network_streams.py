@@ -228,8 +228,15 @@ def test_what_cannot_be_followed(url: str) -> None:
 
 @pytest.mark.parametrize("port", ["0", "99999", "port"])
 def test_a_port_that_is_not_possible(port: str) -> None:
-    with pytest.raises(EdgelidError, match=rf"^the port '{port}' is not possible: give one from"):
+    with pytest.raises(EdgelidError, match=r"^the port of the input is not possible: give one"):
         shown_url(f"rtsp://me:secret@a:{port}/b")
+
+
+@pytest.mark.parametrize("url", ["rtsp://me:Secret#1@a/b", "rtsp://me:Secret/1@a/b", "rtsp://a:Se"])
+def test_a_password_that_looks_like_a_port_is_not_shown(url: str) -> None:
+    with pytest.raises(EdgelidError, match="as %23, %2F and %3F") as failure:
+        shown_url(url)
+    assert "Se" not in str(failure.value)
 
 
 def test_a_url_for_messages() -> None:

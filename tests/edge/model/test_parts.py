@@ -82,6 +82,18 @@ def test_a_part_is_not_taken_for_the_model(tmp_path: Path) -> None:
         read_model(path.with_name("m.tflite.0"))
 
 
+def test_a_whole_model_may_be_called_like_a_part(tmp_path: Path) -> None:
+    """As copies of before are, by whoever numbers them."""
+    split(tmp_path, [1_000_000])
+    whole = read_model(DEFAULT_MODEL)
+    for name in ("m.tflite.7", "old.tflite.1"):
+        copy = tmp_path / name
+        copy.write_bytes(DEFAULT_MODEL.read_bytes())
+        assert read_model(copy).sha256 == whole.sha256
+    with pytest.raises(EdgelidError, match="does not exist"):
+        read_model(tmp_path / "none.tflite.1")
+
+
 def test_a_part_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
     path = split(tmp_path, [1_000_000, 1_000_000])
     (tmp_path / "m.tflite.2").unlink()

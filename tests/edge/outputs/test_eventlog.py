@@ -318,6 +318,16 @@ def test_a_pipe_or_a_device_is_no_log(tmp_path: Path) -> None:
                 use(path)
 
 
+def test_a_pipe_among_older_logs_is_passed_over(tmp_path: Path) -> None:
+    """Opening one would wait for a writer, perhaps for ever."""
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"type": "start", "number": 1}\n')
+    os.mkfifo(tmp_path / "events.jsonl.1")
+    assert [record["number"] for record in read_records(path)] == [1]
+    os.mkfifo(tmp_path / "pipe")
+    assert [*read_records(tmp_path / "pipe")] == []
+
+
 def make_folder(path: Path) -> None:
     path.mkdir()
 

@@ -101,8 +101,9 @@ def settings(tmp_path: Path) -> Settings:
     [
         ({"mqtt_user": ""}, "needs a user: set mqtt_user"),
         ({"mqtt_password_file": "/none"}, "mqtt_password_file: '/none' cannot be read"),
-        ({"mqtt_password_file": "/dev/null"}, "must hold one line, the password"),
-        ({"mqtt_password_file": "/dev/zero"}, "must hold one line, the password"),
+        ({"mqtt_password_file": "/dev/null"}, "mqtt_password_file: '/dev/null' is no regular"),
+        ({"mqtt_password_file": "/dev/zero"}, "mqtt_password_file: '/dev/zero' is no regular"),
+        ({"mqtt_ca_file": "/dev/zero"}, "mqtt_ca_file: '/dev/zero' is no regular file"),
         ({"mqtt_ca_file": "/none"}, "mqtt_ca_file: '/none' cannot be read"),
         ({"mqtt_ca_file": __file__}, "holds no certificate in PEM"),
         ({"mqtt": "mqtt://localhost", "mqtt_ca_file": "/none"}, "mqtt_ca_file is for mqtts"),

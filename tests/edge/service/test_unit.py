@@ -132,6 +132,14 @@ def test_where_the_token_is_written(config: Path, tmp_path: Path) -> None:
         Service("system").unit(config)
 
 
+def test_what_is_written_may_be_a_link(config: Path, tmp_path: Path) -> None:
+    """Writing leads where it leads: the unit has to let it."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "token").symlink_to(tmp_path / "elsewhere" / "token")
+    config.write_text('web = "8080"\nweb_token_file = "token"\n')
+    assert f"ReadWritePaths={tmp_path / 'elsewhere'}\n" in Service("user").unit(config)
+
+
 MQTT = """
 mqtt = "{scheme}://{host}"
 mqtt_user = "pi"

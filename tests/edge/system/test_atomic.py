@@ -91,6 +91,17 @@ def test_where_nothing_can_be_written(tmp_path: Path, where: str, why: str) -> N
     assert not Path(os.devnull).is_file()
 
 
+def test_a_folder_that_is_gone_from_under_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for write in (check_writable, lambda path: write_atomically(path, b"data")):
+        with pytest.raises(EdgelidError, match="cannot write file: No such file or directory"):
+            write(Path("file"))
+
+
 def test_the_check_leaves_things_as_they_are(tmp_path: Path) -> None:
     check_writable(tmp_path / "new")
     assert not os.listdir(tmp_path)

@@ -51,6 +51,8 @@ def test_what_is_an_address(text: str, host: str, port: int, loopback: bool) -> 
         "٨٠",
         "[]:80",
         "1.5",
+        "a..b:8080",
+        pytest.param("a" * 64 + ":8080", id="a long label"),
     ],
 )
 def test_what_is_none(text: str) -> None:
