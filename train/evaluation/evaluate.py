@@ -520,7 +520,7 @@ def _confidence(scored: Scored, languages: Sequence[str]) -> Float64Array:
 
 def _known(scored: Scored, languages: Sequence[str]) -> Float64Array:
     """Probability that it is one of the languages, whichever, (cuts,)."""
-    return _by_language(scored, languages).sum(axis=1)
+    return np.asarray(_by_language(scored, languages).sum(axis=1))
 
 
 def _open_set(
