@@ -251,6 +251,12 @@ class RevisableBelief(Belief):
         self._hops.append(hop)
         self._hear(hop)
 
+    def _take(self, expected: Expected) -> None:
+        if expected != self._expected:
+            # What opinions said of these hops has one number for all that was not expected then.
+            self._hops.clear()
+        super()._take(expected)
+
     def revise(self, opinion: Opinion) -> bool:
         """Take an opinion, whenever it comes: the same is believed as if it had come in time.
 

@@ -23,12 +23,20 @@ from edge.belief import Opinion
 from edge.classifier import Window
 from edge.errors import EdgelidError
 from edge.lessons.adapting import WINDOW_S, Adapted, TooDear, adapt
-from edge.lessons.book import SECOND_OPINION, Book, Lesson, update_book
+from edge.lessons.book import (
+    MAX_LESSONS,
+    MAX_WINDOWS,
+    SECOND_OPINION,
+    Book,
+    Lesson,
+    check_language,
+    update_book,
+)
 from edge.lessons.correction import Correction
 from edge.lessons.telling import told
 from edge.listener import Heard, Listener
 from edge.model.interpreter import Graphs, Int8Array, open_file
-from edge.model.modelfile import NONSPEECH, OTHER, ModelFile
+from edge.model.modelfile import ModelFile
 from edge.opinion.asking import give_way
 
 log = logging.getLogger(__name__)
@@ -87,6 +95,7 @@ class Learner:
         self._thread: threading.Thread | None = None
         self._learnt_s, self._heard_s = -EVERY_S, 0.0
         self._pending: dict[str, list[Int8Array]] = {}
+        self._why_not = ""
         self.reset()
 
     def reset(self) -> None:
@@ -128,7 +137,7 @@ class Learner:
     def _hear(self, opinion: Opinion) -> None:
         best = int(opinion.probabilities.argmax())
         language = self._labels[best]
-        if language in (OTHER, NONSPEECH) or opinion.probabilities[best] < SURE:
+        if not _can_be_taught(language) or opinion.probabilities[best] < SURE:
             self._unconfirmed = None
             return
         windows = [
@@ -168,7 +177,7 @@ class Learner:
         adapted: list[Adapted] = []
 
         def add(book: Book) -> Book:
-            following = faded(book, sum(len(each.windows) for each in lessons))
+            following = faded(book, sum(len(each.windows) for each in lessons), len(lessons))
             for lesson in lessons:
                 following = following.with_lesson(lesson)
             if self._graphs is None:
@@ -183,7 +192,9 @@ class Learner:
             return
         except Exception as error:  # whatever it is, nobody else would hear of it
             log.debug("learning has failed", exc_info=error)
-            log.warning("nothing is learnt: %s", str(error) or repr(error))
+            why, self._why_not = self._why_not, str(error) or repr(error)
+            if why != self._why_not:  # once, and not every few minutes
+                log.warning("nothing is learnt: %s", self._why_not)
             return
         self.told = told(self._path, book, adapted[-1].brought)
         self._new = adapted[-1]
@@ -197,18 +208,40 @@ class Learner:
         return graphs
 
 
-def faded(book: Book, coming: int) -> Book:
-    """A book with room for so many windows that were learnt while listening.
+def _can_be_taught(label: str) -> bool:
+    """Whether a book takes it: not ``other``, nor what another's model calls a language."""
+    try:
+        check_language(label)
+    except EdgelidError:
+        return False
+    return True
+
+
+def faded(book: Book, coming: int, lessons_coming: int = 1) -> Book:
+    """A book with room for so many windows that were learnt while listening, and their lessons.
 
     The oldest of them go, of the language that has most; what people taught stays.
+
+    Raises
+    ------
+    EdgelidError
+        If that leaves no room for so many.
     """
     lessons = list(book.lessons)
+    taught = [len(each.windows) for each in lessons if each.origin != SECOND_OPINION]
+    room = min(MAX_LEARNT, MAX_WINDOWS - sum(taught))
+    if coming > room or len(taught) + lessons_coming > MAX_LESSONS:
+        raise EdgelidError(
+            "the lessons are full of what people taught: `edgelid teach --forget LANGUAGE`, or "
+            "listen without --learn."
+        )
     while True:
         counts: dict[str, int] = {}
         for each in lessons:
             if each.origin == SECOND_OPINION:
                 counts[each.language] = counts.get(each.language, 0) + len(each.windows)
-        if not counts or sum(counts.values()) + coming <= MAX_LEARNT:
+        fits = sum(counts.values()) + coming <= room
+        if fits and len(lessons) + lessons_coming <= MAX_LESSONS:
             return replace(book, lessons=tuple(lessons))
         most = max(sorted(counts), key=lambda language: counts[language])
         del lessons[

@@ -20,6 +20,7 @@ MEMORY_S = 10.0  # people pause, and speak up again
 # The level is the loudest peak of a hop, when the loudest sixteenth of the hops is left out: doors
 # and keys are loud, and short.
 OUTLIERS = 16
+STRETCH_SAMPLES = 2_560  # 160 ms: about a hop, of what is not heard in hops
 PROBE_SAMPLES = 512  # 32 ms, of a hop that is loud enough: a few periods of any voice
 LEAST_HOPS = 8  # until there is a level
 AGAIN_HOPS = 24  # of a beginning that is heard once more: some have no pause for so long
@@ -131,6 +132,20 @@ class AutomaticGain:
         if not least <= level * self.gain < most:
             _, exponent = math.frexp(level)  # level < 2**exponent
             self.gain = min(MAX_GAIN, max(1.0, 2.0 ** (TARGET_EXPONENT - exponent)))
+
+
+def amplified(samples: Float32Array, gain: float) -> Float32Array:
+    """A stretch of a stream, shape (n,), with the gain that its level asks for, as a copy.
+
+    What is loud in it, such as a door, has less, as in a hop of its own.
+    """
+    if gain == 1.0:
+        return samples.copy()
+    parts = np.split(samples, range(STRETCH_SAMPLES, len(samples), STRETCH_SAMPLES))
+    return np.concatenate(
+        [_amplified(part, _below_ceiling(gain, _peak(part))) for part in parts if len(part)]
+        or [samples]
+    )
 
 
 def _peak(hop: Float32Array) -> float:

@@ -231,7 +231,7 @@ class InBackground:
             share = self._share
         if tell:
             log.warning(
-                "second opinions take %.1f s each, and %g of a core is %.0f of them a minute: it "
+                "second opinions take %.1f s each, and %g of a core is %.2g of them a minute: it "
                 "is asked less often than it should be",
                 opinion.took_s,
                 share,

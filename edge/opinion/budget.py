@@ -12,7 +12,9 @@ class Budget:
     """A share of one core, over any minute.
 
     What the next answer will take is not known: for what there is to compute, it is expected to
-    take as long as the longest so far.
+    take as long as the longest so far. One that is expected to take more than all of a minute's
+    share comes as seldom as keeps to the share, and what it takes is the new expectation: it may
+    have been slow only once.
 
     Parameters
     ----------
@@ -27,6 +29,8 @@ class Budget:
         self._expected_s = expected_s
         self._longest_s = 0.0
         self._spent: deque[tuple[float, float]] = deque()  # when, and how much
+        self._last_s: float | None = None  # when something was spent, or first asked for
+        self._is_seldom = False
 
     def change(self, share: float) -> None:
         """Go on with another share."""
@@ -48,14 +52,22 @@ class Budget:
         """
         while self._spent and self._spent[0][0] <= now_s - SPAN_S:
             self._spent.popleft()
-        spent_s = sum(took_s for _, took_s in self._spent)
-        return spent_s + work * self._next_s() <= self._share * SPAN_S
+        if self._last_s is None:
+            self._last_s = now_s
+        affordable_s, next_s = self._share * SPAN_S, work * self._next_s()
+        if next_s <= affordable_s:
+            self._is_seldom = False
+            return sum(took_s for _, took_s in self._spent) + next_s <= affordable_s
+        self._is_seldom = now_s - self._last_s >= next_s / self._share
+        return self._is_seldom
 
     def spend(self, now_s: float, took_s: float, work: float | None = 1.0) -> None:
         """Take note of what an answer took until now, or, where it has no work, something else."""
         self._spent.append((now_s, took_s))
+        self._last_s = now_s
         if work is not None:
-            self._longest_s = max(self._longest_s, took_s / work)
+            longest_s = 0.0 if self._is_seldom else self._longest_s
+            self._longest_s = max(longest_s, took_s / work)
 
     def _next_s(self) -> float:
         return self._longest_s or self._expected_s

@@ -101,7 +101,10 @@ class Moments:
         return None
 
     def _unheard(self, end_s: float) -> float | None:
-        """Where speech began that ends here, if it is enough and none of it was asked about."""
+        """Where speech began that ends here, if it is enough and none of it was asked about.
+
+        It is wanted this once: while the asker is busy, short speech goes without an opinion.
+        """
         if self._speech_s is None or self._asked_s > self._speech_s:
             return None
         return self._of_voice(end_s, self._least_s)

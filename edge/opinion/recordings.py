@@ -97,7 +97,11 @@ class Hearing:
         self._covered_s = max(self._covered_s, end_s - (short.end_s - short.start_s) / 2)
 
     def rest(self, decoder: Decoder, end_s: float) -> None:
-        """At the end: ask about what is left."""
+        """At the end: ask about what is left.
+
+        It counts for the recording. Of stretches nothing more is decided: what the answer says of
+        all of a short recording would be a change at its end.
+        """
         left_s = self._speech_s - self._covered_s
         if left_s >= LEAST_S or (left_s > 0 and not self._answers):
             self._ask(decoder, min(end_s, self._speech_s + TAIL_S))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge.audio.gain import amplified
 from edge.belief import Opinion
 from edge.classifier import Window
 from edge.decoder import Decoder
@@ -76,13 +77,13 @@ class SecondOpinion:
         window_s = file.span.window_s
         self._audio = RecentAudio(model.description.front_end, file.span, window_s)
         self._moments = Moments(window_s)
-        self._stream = 0
+        self._stream = 0  # of streams, and of languages to expect: what counts together
         self._before_samples = 0  # of streams that are over
         self._answers, self._took_s, self._late = 0, 0.0, 0
         self._refused: Counter[str] = Counter()
         self._refused_s = -UNSURE_S
         self._newest: Opinion | None = None
-        self.expect(languages)
+        self._languages = None if languages is None else tuple(languages)
 
     @classmethod
     def of(
@@ -114,7 +115,9 @@ class SecondOpinion:
 
     def expect(self, languages: Sequence[str] | None) -> None:
         """Go on with these as the only languages to expect."""
-        self._languages = None if languages is None else tuple(languages)
+        before, self._languages = self._languages, None if languages is None else tuple(languages)
+        if before != self._languages:  # what is being asked is of others
+            self._stream += 1
 
     def afford(self, share: float) -> None:
         """Go on with another share of a core."""
@@ -123,6 +126,7 @@ class SecondOpinion:
     def reset(self) -> None:
         """Start a new stream: nothing that was heard before counts."""
         self._stream += 1
+        self._newest = None
         self._before_samples += self._audio.total_samples
         self._audio.reset()
         self._moments.reset()
@@ -156,7 +160,7 @@ class SecondOpinion:
             self._moments.asked(moment.end_s)
         elif outcome == UNAFFORDABLE:
             decoder.stand_alone()
-        # It is wanted at every hop until it is asked.
+        # Speech that goes on is wanted at every hop until it is asked.
         if outcome != ASKED and now_s - self._refused_s >= UNSURE_S:
             self._refused[outcome] += 1
             self._refused_s = now_s
@@ -176,9 +180,11 @@ class SecondOpinion:
         for stream, opinion in self._asker.take():
             self._answers += 1
             self._took_s += opinion.took_s
-            self._newest = opinion
-            if stream != self._stream or not decoder.consider(opinion):
+            if stream != self._stream:  # whose times are others
                 self._late += 1
+                continue
+            self._newest = opinion
+            self._late += not decoder.consider(opinion)
 
     def _moment(self, decoder: Decoder, short: Window) -> Moment:
         labels = self._labels
@@ -239,4 +245,4 @@ class RecentAudio:
         wanted = self._span.samples(end_s - start_s)
         first = self.total_samples - len(self._samples)
         start = max(first, end - min(wanted, self._most_samples))
-        return self._samples[start - first : end - first] * np.float32(gain)
+        return amplified(self._samples[start - first : end - first], gain)

@@ -120,6 +120,24 @@ def test_what_is_too_old_does_not_count() -> None:
     assert belief.values == before
 
 
+def test_other_languages_to_expect_are_no_news_of_what_was_heard() -> None:
+    """Opinions have one number for all that was not expected: read otherwise, it would be news."""
+    belief = RevisableBelief(*FILTERING, HOP_S, other=3)
+    windows = stream(60)
+    for number, probabilities in enumerate(windows[:40], 1):
+        belief.update(probabilities, number * HOP_S, (True, False, False, True))
+    assert belief.revise(opinion(1.0, 4.0, favoured=3))
+    before = belief.values
+    belief.update(windows[40], 41 * HOP_S, (True, True, False, True))
+    states = list(belief._states)
+    # What was asked about the hops before, which are forgotten, changes nothing any more.
+    assert not belief.revise(opinion(1.0, 4.0, favoured=3))
+    assert belief._states == states
+    # Class 1 was part of `other`, and is what it was; only the last hop has spoken.
+    assert before[3] > 0.9
+    assert belief.values[1] + belief.values[3] == pytest.approx(before[3], abs=0.1)
+
+
 def test_masked_classes_stay_impossible() -> None:
     belief = RevisableBelief(*FILTERING, HOP_S)
     masked = np.array([0.5, 0.5, 0.0, 0.0])

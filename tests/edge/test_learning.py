@@ -18,7 +18,7 @@ from edge.classifier import StreamingClassifier, Window
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.learning import MAX_LEARNT, Learner, faded
-from edge.lessons.book import RECORDING, SECOND_OPINION, Book, Lesson, read_book
+from edge.lessons.book import MAX_LESSONS, RECORDING, SECOND_OPINION, Book, Lesson, read_book
 from edge.model.interpreter import Graphs, Int8Array, open_on_disk
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, with_members
 from edge.outputs.settings import Settings, contradictions
@@ -169,6 +169,38 @@ def test_old_ones_fade_and_what_people_taught_stays(model: ModelFile) -> None:
     assert after.lessons[0].language == "nl"
     assert sum(each.language == "fr" for each in learnt) == 20
     assert learnt[-2].taught_s == 19.0
+
+
+def test_no_room_is_made_of_what_people_taught(model: ModelFile) -> None:
+    book = Book.of_model(model)
+    values = np.zeros((100, book.channels), np.int8)
+    for number in range(19):
+        book = book.with_lesson(Lesson("nl", number, RECORDING, values))
+    for number in range(2):
+        book = book.with_lesson(Lesson("de", number, SECOND_OPINION, values[:50]))
+    after = faded(book, 24)
+    after = after.with_lesson(Lesson("fr", 99.0, SECOND_OPINION, values[:24]))
+    assert sum(len(each.windows) for each in after.lessons if each.origin == RECORDING) == 1_900
+    full = Book.of_model(model)
+    for number in range(20):
+        full = full.with_lesson(Lesson("nl", number, RECORDING, values))
+    with pytest.raises(EdgelidError, match="full of what people taught"):
+        faded(full, 24)
+    many = Book.of_model(model)
+    for number in range(MAX_LESSONS):
+        many = many.with_lesson(Lesson("nl", number, RECORDING, values[:1]))
+    with pytest.raises(EdgelidError, match="full of what people taught"):
+        faded(many, 2)
+
+
+def test_labels_that_no_book_takes_are_not_learnt(
+    model: ModelFile, windows: Windows, tmp_path: Path, soon: None
+) -> None:
+    labels = ["zh-CN" if label == "zh" else label for label in model.labels]
+    learner = Learner(tmp_path / "voices", model, labels, at_once=True)
+    assert feed(learner, windows, lambda end_s: opinion(model, end_s, "zh")) == 0
+    assert pending(learner) == {}
+    assert not (tmp_path / "voices").exists()
 
 
 def test_a_lesson_that_costs_too_much_is_dropped(

@@ -13,6 +13,7 @@ from edge.audio.gain import (
     LEAST_HOPS,
     MAX_GAIN,
     AutomaticGain,
+    amplified,
     decibels,
 )
 from edge.frontend import Float32Array
@@ -63,8 +64,8 @@ def test_what_is_loud_enough_stays_as_it_is(peak_db: float) -> None:
 )
 def test_what_is_too_quiet_is_amplified_to_the_last_bit(peak_db: float, gain: float) -> None:
     hops = speech(peak_db, 200)
-    for quiet, amplified in zip(hops, heard(hops), strict=True):
-        np.testing.assert_array_equal(amplified, quiet * np.float32(gain))
+    for quiet, louder in zip(hops, heard(hops), strict=True):
+        np.testing.assert_array_equal(louder, quiet * np.float32(gain))
     found = gains(hops)
     assert found[: LEAST_HOPS - 1] == [1.0] * (LEAST_HOPS - 1)
     assert found[LEAST_HOPS - 1 :] == [gain] * (200 - LEAST_HOPS + 1)
@@ -145,8 +146,8 @@ def test_a_recording_begins_with_what_its_first_seconds_ask_for() -> None:
         following.foresee(np.concatenate(hops))
         found = [following.applied(hop) for hop in hops]
         assert [earlier for earlier, _ in found] == [[]] * len(hops)
-        for hop, (_, amplified) in zip(hops[:20], found, strict=False):
-            np.testing.assert_array_equal(amplified, hop * np.float32(gain))
+        for hop, (_, louder) in zip(hops[:20], found, strict=False):
+            np.testing.assert_array_equal(louder, hop * np.float32(gain))
     following.foresee(np.zeros(0, np.float32))
     assert following.gain == 1.0
 
@@ -159,3 +160,18 @@ def test_any_length_of_hop() -> None:
     for hop_s, hops in ((0.08, [*halves()]), (0.5, speech(-55.0, 60))):
         following = AutomaticGain(hop_s)
         assert [following.of(hop) for hop in hops][-1] == 16.0
+
+
+def test_a_stretch_is_amplified_as_its_hops_are() -> None:
+    quiet = np.concatenate(speech(-55.0, 40))
+    np.testing.assert_array_equal(amplified(quiet, 16.0), quiet * np.float32(16.0))
+    slam = quiet.copy()
+    slam[30_000] = 0.3
+    found = amplified(slam, 16.0)
+    assert np.abs(found).max() <= 0.3
+    np.testing.assert_array_equal(found[:20_000], quiet[:20_000] * np.float32(16.0))
+    untouched = amplified(slam, 1.0)
+    np.testing.assert_array_equal(untouched, slam)
+    untouched[:] = 0  # a copy: what is kept stays as it is
+    assert slam[30_000] == np.float32(0.3)
+    assert amplified(np.empty(0, np.float32), 2.0).shape == (0,)

@@ -37,6 +37,27 @@ def test_the_next_answer_is_expected_to_take_as_long_as_the_longest() -> None:
         assert sum(s for at, s in spent if now_s - SPAN_S < at <= now_s) <= 0.25 * SPAN_S
 
 
+def test_what_takes_more_than_a_minutes_share_comes_seldom() -> None:
+    """As often as the share allows in the long run, and not never."""
+    budget = Budget(0.01, expected_s=1.8)
+    asked = []
+    for second in range(1_000):
+        if budget.allows(second):
+            budget.spend(second, 1.8)
+            asked.append(second)
+    assert asked == [180, 360, 540, 720, 900]
+
+
+def test_one_slow_answer_is_not_held_against_all_that_follow() -> None:
+    budget = Budget(0.05, expected_s=0.5)
+    assert budget.allows(0.0)
+    budget.spend(0.0, 3.2)  # as when the board was out of memory for a moment
+    assert not budget.allows(63.0)
+    assert budget.allows(64.0)
+    budget.spend(64.0, 0.5)
+    assert budget.allows(65.0)
+
+
 def test_another_share() -> None:
     budget = Budget(0.01, expected_s=1.0)
     assert not budget.allows(0.0)

@@ -318,6 +318,23 @@ def test_a_machine_that_is_too_slow_is_told_once(
     assert "less often than it should be" in record.message
 
 
+def test_an_answer_about_other_languages_counts_for_none(
+    model: ModelFile, expert_path: str, speech: Float32Array
+) -> None:
+    """Which it was asked about before they were changed."""
+    file = ExpertFile(expert_path, model.labels)
+    second = SecondOpinion.of(file, model, 1.0, ["en"], at_once=True)
+    decoder = Decoder(model.labels, HASTY, 0.16, second_opinion=True)
+    question = asking.Question(speech[:48_000], 3.0, ("en",), second._stream)
+    assert second._asker.ask(question, 3.0) == asking.ASKED
+    second.expect(["en"])
+    assert second._stream == question.stream
+    second.expect(["de", "en"])
+    second._consider(decoder)
+    told = second.told()
+    assert (told.answers, told.late, told.newest) == (1, 1, None)
+
+
 def test_an_answer_about_an_earlier_stream_counts_for_none(
     model: ModelFile, graphs: Graphs, speech: Float32Array, expert_path: str
 ) -> None:
