@@ -112,6 +112,8 @@ _LAYER, _KERNEL = 9, 1  # a linear layer, and which of its operands may have 4 b
 _MAX_SUBGRAPHS = 8
 _MAX_TENSORS = 10_000
 _MAX_AXES = 8
+_MAX_ENTRIES = 1_000  # of a vector
+_MAX_ENTRIES_READ = 1_000_000  # of all: tables may share one, and each of them reads it
 _MAX_TENSOR_BYTES = 64 << 20
 
 
@@ -128,6 +130,18 @@ class UnfitGraph(Exception):
     """Why a graph is not admitted, to follow "as it"."""
 
 
+class _Allowance:
+    """How many entries of vectors and tables may still be read of a graph."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_ENTRIES_READ
+
+    def spend(self, entries: int) -> None:
+        self._left -= entries
+        if self._left < 0:
+            raise UnfitGraph(f"takes more than {_MAX_ENTRIES_READ} entries to read")
+
+
 class _Table:
     """A table of a flatbuffer; what reading raises beside UnfitGraph is `struct.error`.
 
@@ -136,11 +150,14 @@ class _Table:
     data : bytes
     position : int
         Where in it the table begins.
+    allowance : _Allowance
+        That all tables of the flatbuffer share.
     """
 
-    def __init__(self, data: bytes, position: int) -> None:
+    def __init__(self, data: bytes, position: int, allowance: _Allowance) -> None:
         self._data = data
         self._position = position
+        self._allowance = allowance
         self._slots = position - self._read("<i", position)
         self._slots_bytes = self._read("<H", self._slots)
         self._end = position + self._read("<H", self._slots + 2)
@@ -203,12 +220,17 @@ class _Table:
 
     def check_numbers(self) -> None:
         """That all fields, whatever they are, begin within the table."""
-        for slot in range((self._slots_bytes - 4) // 2):
+        slots = (self._slots_bytes - 4) // 2
+        self._allowance.spend(max(0, slots))
+        for slot in range(slots):
             self._find(slot)
 
     def integers(self, slot: int) -> tuple[int, ...]:
         """A vector of int32."""
         start, length = self._vector(slot, 4)
+        if length > _MAX_ENTRIES:
+            raise UnfitGraph(f"has a list of more than {_MAX_ENTRIES} numbers")
+        self._allowance.spend(length)
         return struct.unpack_from(f"<{length}i", self._data, start)
 
     def table(self, slot: int) -> _Table | None:
@@ -216,7 +238,7 @@ class _Table:
         position = self._find(slot)
         if position is None:
             return None
-        return _Table(self._data, self._follow(position))
+        return _Table(self._data, self._follow(position), self._allowance)
 
     def tables(self, slot: int, most: int) -> list[_Table]:
         """A vector of tables."""
@@ -224,7 +246,7 @@ class _Table:
         if length > most:
             raise UnfitGraph(f"has more than {most} parts of one kind")
         positions = range(start, start + 4 * length, 4)
-        return [_Table(self._data, self._follow(at)) for at in positions]
+        return [_Table(self._data, self._follow(at), self._allowance) for at in positions]
 
 
 # Kinds of options that have a vector, in the union of the schema.
@@ -245,7 +267,7 @@ def check_graph(graph: bytes) -> None:
         If it is damaged, or has operators or sizes that are not admitted.
     """
     try:
-        model = _Table(graph, struct.unpack_from("<I", graph)[0])
+        model = _Table(graph, struct.unpack_from("<I", graph)[0], _Allowance())
         kinds = [_kind(code) for code in model.tables(1, _MAX_TENSORS)]
         buffers = [_constant_bytes(buffer) for buffer in model.tables(4, _MAX_TENSORS)]
         model.check_string(3)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edge.model import graphcheck
 from edge.model.graphcheck import UnfitGraph, check_graph
 from edge.model.modelfile import DEFAULT_MODEL, read_model
 from tests import four_bits
@@ -200,6 +202,44 @@ def test_lists_that_would_take_for_ever() -> None:
     assert "more than 8 parts" in refusal(settings("subgraphs", [part] * 9))
     code = schema.OperatorCodeT()
     assert "more than 10000 parts" in refusal(settings("operatorCodes", [code] * 10_001))
+
+
+def test_vectors_that_would_take_for_ever() -> None:
+    """A vector has room for millions, and tables by the thousand may share it."""
+    for path in ("inputs", "operators.0.inputs", "operators.0.outputs", "tensors.0.shape"):
+        assert "more than 1000 numbers" in refusal(settings(f"subgraphs.0.{path}", [0] * 1_001))
+
+
+def test_vectors_that_are_long_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphcheck, "_MAX_ENTRIES_READ", 10_000)
+
+    def change(model: Any) -> None:
+        part = model.subgraphs[0]
+        layer = operator(model, "FULLY_CONNECTED")
+        layer.inputs, layer.outputs = [part.inputs[0]] * 1_000, []
+        part.operators = [layer] * 11
+
+    assert "more than 10000 entries" in refusal(change)
+
+
+def test_a_list_of_fields_that_thousands_of_tables_share() -> None:
+    """It has room for 32,000, and would be gone through for each of them."""
+    fields = 32_000
+    of_fields = struct.pack("<HH", 4 + 2 * fields, 4) + bytes(2 * fields)
+    data = of_fields + struct.pack("<i", len(of_fields))
+    table = graphcheck._Table(data, len(of_fields), graphcheck._Allowance())
+    with pytest.raises(UnfitGraph, match="more than 1000000 entries"):
+        for _ in range(100):
+            table.check_numbers()
+
+
+@pytest.mark.parametrize("path", [DEFAULT_MODEL, STREAM_SEED, WINDOW_SEED, LENGTHS_SEED])
+def test_models_that_were_converted_are_far_from_the_limits(
+    path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphcheck, "_MAX_ENTRIES", graphcheck._MAX_ENTRIES // 20)
+    monkeypatch.setattr(graphcheck, "_MAX_ENTRIES_READ", graphcheck._MAX_ENTRIES_READ // 50)
+    check_graph(read_model(path).graph)
 
 
 def test_offsets_that_lead_out() -> None:
