@@ -135,6 +135,8 @@ def _count(frame: bytes, form: int) -> int | None:
         return None
     for at in COUNT_AT:
         if frame[at : at + 4] in COUNTS:
+            if len(frame) < at + 12:  # the file ends there
+                return None
             has_count = frame[at + 7] & 1
             return int.from_bytes(frame[at + 8 : at + 12], "big") if has_count else None
     return None

@@ -188,6 +188,16 @@ def test_an_mp3_that_counts_wrongly(tmp_path: Path, count: int) -> None:
     assert_are_the_tones(read(path), (500.0,))
 
 
+@pytest.mark.parametrize("left_bytes", range(9))
+@pytest.mark.parametrize("name", [b"Xing", b"Info"])
+def test_an_mp3_that_ends_where_it_counts(tmp_path: Path, name: bytes, left_bytes: int) -> None:
+    path = tmp_path / "cut.mp3"
+    count = b"\0\0\0\1\0\0\0\0"[:left_bytes]
+    path.write_bytes(b"\xff\xfb\x90\x00" + bytes(32) + name + count)
+    with pytest.raises(EdgelidError, match="cut.mp3"):
+        read(path)
+
+
 @pytest.mark.usefixtures("without_ffmpeg")
 @pytest.mark.parametrize("counts", [False, True])
 def test_an_mp3_that_is_damaged_in_the_middle_goes_on_behind(
