@@ -39,11 +39,14 @@ class Extent:
         What has to be in the header, by position in the file, as no decoder understands it.
     is_told : bool
         Whether the decoder finds out by itself that the recording is cut.
+    samples_at : int or None
+        The byte where its samples begin, where that is known: no other recording begins before.
     """
 
     end: int | None
     patches: dict[int, bytes] = field(default_factory=dict)
     is_told: bool = True
+    samples_at: int | None = None
 
 
 def recording(descriptor: int, begin: int, length: int) -> Section | None:
@@ -62,7 +65,7 @@ def recording(descriptor: int, begin: int, length: int) -> Section | None:
         return Section(begin, length)
     patches = {at - begin: new for at, new in found.patches.items()}
     if found.end is None:
-        following = _start_of_a_like(descriptor, begin, length)
+        following = _start_of_a_like(descriptor, begin, length, found.samples_at)
         return Section(begin, length if following is None else following, patches)
     if found.end >= length:
         return Section(begin, length, patches, cut=found.end > length and not found.is_told)
@@ -85,7 +88,9 @@ def _recording_behind(descriptor: int, end: int, length: int) -> int | None:
     return None
 
 
-def _start_of_a_like(descriptor: int, begin: int, length: int) -> int | None:
+def _start_of_a_like(
+    descriptor: int, begin: int, length: int, samples_at: int | None
+) -> int | None:
     """Where the next recording begins as this one does, which does not say how long it is."""
     mark = os.pread(descriptor, SIGNATURE_BYTES, begin)
     if mark[8:12] == b"WAVE":
@@ -94,7 +99,7 @@ def _start_of_a_like(descriptor: int, begin: int, length: int) -> int | None:
         first, rest = EBML, b""
     else:
         return None
-    at = begin + SIGNATURE_BYTES
+    at = begin + SIGNATURE_BYTES if samples_at is None else samples_at
     while at < length:
         data = os.pread(descriptor, CHUNK_BYTES + SIGNATURE_BYTES, at)
         place = data.find(first)
@@ -115,7 +120,7 @@ def _riff(descriptor: int, begin: int, length: int) -> Extent | None:
     order: Literal["little", "big"] = "little"
     if os.pread(descriptor, 4, begin) == b"RIFX":
         order = "big"
-    at, end, is_unknown = begin + 12, None, False
+    at, end, samples_at, is_unknown = begin + 12, None, None, False
     patches: dict[int, bytes] = {}
     for _ in range(MAX_CHUNKS):
         head = os.pread(descriptor, 8, at)
@@ -125,14 +130,16 @@ def _riff(descriptor: int, begin: int, length: int) -> Extent | None:
         behind = at + 8 + size
         if name == b"data" and end is None:
             is_unknown = size >= UNKNOWN_BYTES and behind > length
-            if size == 0 and not _are_chunks(descriptor, at + 8, length, order):
+            # Sizes of 32 bits have to reach from the beginning on.
+            reaches = at - begin < UNKNOWN_BYTES
+            if size == 0 and reaches and not _are_chunks(descriptor, at + 8, length, order):
                 is_unknown = True
-                following = _start_of_a_like(descriptor, begin, length)
+                following = _start_of_a_like(descriptor, begin, length, at + 8)
                 data_bytes = (length if following is None else following) - at - 8
                 data_bytes = min(data_bytes, 0xFFFFFFFF - 8 - (at - begin))
                 patches[begin + 4] = (at + data_bytes - begin).to_bytes(4, order)
                 patches[at + 4] = data_bytes.to_bytes(4, order)
-            end = behind
+            end, samples_at = behind, at + 8
             if is_unknown or behind > length:
                 break
         elif end is not None and behind > length:
@@ -144,7 +151,7 @@ def _riff(descriptor: int, begin: int, length: int) -> Extent | None:
             end = at
     if end is None:
         return None
-    return Extent(None if is_unknown else end, patches)
+    return Extent(None if is_unknown else end, patches, samples_at=samples_at)
 
 
 def _are_chunks(
@@ -172,6 +179,8 @@ def _rf64(descriptor: int, begin: int, length: int) -> Extent | None:
     for _ in range(64):
         head = os.pread(descriptor, 8, at)
         size = int.from_bytes(head[4:], "little")
+        if len(head) < 8:
+            return None
         if head[:4] == b"data":
             break
         at += 8 + size + size % 2
@@ -189,7 +198,7 @@ def _rf64(descriptor: int, begin: int, length: int) -> Extent | None:
         begin + 28: data_bytes.to_bytes(8, "little"),
         begin + 36: (data_bytes // block_bytes).to_bytes(8, "little"),
     }
-    return Extent(None, patches)
+    return Extent(None, patches, samples_at=at + 8)
 
 
 def _block_bytes(descriptor: int, at: int, end: int) -> int:
@@ -242,7 +251,7 @@ def _caf(descriptor: int, begin: int, length: int) -> Extent | None:
             patches[at + 4] = (length - at - 12).to_bytes(8, "big")
             behind = at + 12 + size if size > 4 else None
             return Extent(behind, patches, is_told=False)
-        if size < 0:
+        if not 0 <= size < 1 << 62:
             return None
         at = end = at + 12 + size
     return Extent(end, is_told=False)

@@ -310,6 +310,38 @@ def test_a_size_that_leads_nowhere_is_one_recording(
     assert (found.start, found.end) == (0, path.stat().st_size)
 
 
+FORMAT_CHUNK = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0" + bytes(28) + FORMAT_CHUNK + b"data",
+        b"caff\0\1\0\0desc" + bytes(7) + b"\x20" + bytes(32) + b"free\x7f" + b"\xff" * 7,
+    ],
+    ids=["RF64, cut behind the word data", "CAF, a chunk longer than any file"],
+)
+def test_a_header_that_is_cut_or_damaged_is_one_recording(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "damaged"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        (found,) = sections(file.fileno())
+    assert (found.start, found.end) == (0, len(data))
+    with pytest.raises(EdgelidError, match="damaged"):
+        read(path)
+
+
+def test_a_wav_whose_samples_lie_behind_what_its_sizes_can_say(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.wav"
+    junk_bytes = 0xFFFFFFF0
+    with path.open("wb") as file:
+        file.write(b"RIFF\0\0\0\0WAVEJUNK" + junk_bytes.to_bytes(4, "little"))
+        file.seek(junk_bytes, os.SEEK_CUR)  # takes no room on the disk
+        file.write(b"data\0\0\0\0" + bytes(range(256)))
+    with path.open("rb") as file:
+        assert sections(file.fileno())[0].start == 0
+
+
 def test_no_serial_number_is_needed_to_tell_links_apart(tmp_path: Path) -> None:
     data = encoded(tmp_path / "1.ogg", tone(500.0))
     path = tmp_path / "twice.ogg"
@@ -373,6 +405,20 @@ def test_wavs_from_streams_that_were_joined(
     path = tmp_path / "joined.wav"
     path.write_bytes(b"".join(parts))
     assert_are_the_tones(read(path))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_a_wav_from_a_stream_with_a_header_in_its_header(
+    tmp_path: Path, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing begins within what lies before the samples, whatever it looks like."""
+    path = tmp_path / "piped.wav"
+    start = b"RIFF\0\0\0\0WAVEJUNK"
+    samples = (tone(500.0) * 32_767).astype("<i2").tobytes()
+    junk = b"\x2c\0\0\0" + bytes(28) + start
+    path.write_bytes(start + junk + FORMAT_CHUNK + b"data" + size.to_bytes(4, "little") + samples)
+    assert_are_the_tones(read(path), (500.0,))
     assert caplog.messages == []
 
 
