@@ -28,6 +28,7 @@ RATES_HZ = (4_000, 96_000)  # the lowest and the highest
 HALF_TAPS = 96
 KAISER_BETA = 12.3
 PASSED = 0.9565  # the middle of the slope
+MAX_TAPS_BYTES = 4 << 20  # four times what rates of 11,025 Hz and its multiples need
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,12 @@ class ForeignConfig(FrontEndConfig):
                 raise ValueError(f"{name} must be one of {', '.join(known)}")
         if not RATES_HZ[0] <= self.sample_rate_hz <= RATES_HZ[1]:
             raise ValueError(f"the sample rate must be {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
+        up, _, half = _ratio(self.sample_rate_hz)
+        if up * 2 * half * 8 > MAX_TAPS_BYTES:  # of double precision
+            raise ValueError(
+                f"to resample to {self.sample_rate_hz} Hz takes too much memory: train with a "
+                "common rate, such as 16000, 22050 or 44100 Hz"
+            )
         if self.power not in (1.0, 2.0):
             raise ValueError("power must be 1 or 2")
         if not (self.reference > 0 and math.isfinite(self.reference)):
@@ -295,6 +302,13 @@ def _cosines(config: ForeignConfig) -> Float64Array:
     return transform
 
 
+def _ratio(rate_hz: int) -> tuple[int, int, int]:
+    """How many samples, at a rate, how many at 16 kHz become; and half the taps of each."""
+    common = math.gcd(rate_hz, SAMPLE_RATE_HZ)
+    half = math.ceil(HALF_TAPS / min(1.0, rate_hz / SAMPLE_RATE_HZ))
+    return rate_hz // common, SAMPLE_RATE_HZ // common, half
+
+
 class FeatureResampler:
     """Audio at 16 kHz, block by block, to another rate: a windowed sinc, one phase a sample.
 
@@ -304,10 +318,8 @@ class FeatureResampler:
     """
 
     def __init__(self, rate_hz: int) -> None:
-        common = math.gcd(rate_hz, SAMPLE_RATE_HZ)
-        self._up, self._down = rate_hz // common, SAMPLE_RATE_HZ // common
+        self._up, self._down, half = _ratio(rate_hz)
         passed = PASSED * min(1.0, rate_hz / SAMPLE_RATE_HZ)
-        half = math.ceil(HALF_TAPS / min(1.0, rate_hz / SAMPLE_RATE_HZ))
         self._half = half
         # Of phase p, weights of the samples from half - 1 before to half behind, (up, 2 half).
         offsets = np.arange(1 - half, half + 1) - np.arange(self._up)[:, None] / self._up
@@ -364,7 +376,9 @@ def audio_samples(config: FrontEndConfig, frames: int) -> int:
     wanted = config.window_samples + (frames - 1) * config.hop_samples - config.lead_samples
     if config.sample_rate_hz == SAMPLE_RATE_HZ:
         return max(0, wanted)
-    return FeatureResampler(config.sample_rate_hz).missing_samples(wanted)
+    # As its `missing_samples` says at the start, without its taps.
+    up, down, half = _ratio(config.sample_rate_hz)
+    return (wanted - 1) * down // up + half + 1 if wanted > 0 else 0
 
 
 def most_samples(config: FrontEndConfig, frames: int) -> int:

@@ -212,6 +212,32 @@ def test_impossible_files_are_refused() -> None:
             ForeignConfig(**wrong).check()
 
 
+COMMON_RATES_HZ = (4_000, 5_512, 6_000, 7_350, 8_000, 11_025, 12_000, 16_000, 22_050, 24_000,
+                   32_000, 37_800, 44_100, 48_000, 64_000, 88_200, 96_000)  # fmt: skip
+
+
+@pytest.mark.parametrize("rate_hz", COMMON_RATES_HZ)
+def test_rates_that_are_possible(rate_hz: int) -> None:
+    config = ForeignConfig(sample_rate_hz=rate_hz)
+    config.check()
+    if rate_hz != 16_000:
+        wanted = FeatureResampler(rate_hz).missing_samples(
+            config.window_samples + 3 * config.hop_samples - config.lead_samples
+        )
+        assert audio_samples(config, 4) == wanted
+
+
+@pytest.mark.parametrize("rate_hz", [95_999, 44_101, 16_001, 4_001])
+def test_rates_that_would_take_too_much_memory(
+    rate_hz: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FeatureResampler, "__init__", None)  # no table is made to find out
+    config = ForeignConfig(sample_rate_hz=rate_hz)
+    assert audio_samples(config, 1) > 0
+    with pytest.raises(ValueError, match="too much memory: train with a common rate"):
+        config.check()
+
+
 def packed(config: ForeignConfig) -> bytes:
     """A model file that says that its features are these."""
     shipped = read_model(DEFAULT_MODEL)
