@@ -309,12 +309,16 @@ def files_to_read(path: Path) -> list[Path]:
 def is_model_file(path: Path) -> bool:
     """Whether a file is one that edgelid wrote as a model file, whatever else is right or wrong."""
     try:
+        status = path.stat()
+        if other_kind(status) is not None or status.st_size > MAX_FILE_BYTES:
+            return False
         with open(path, "rb") as file:
             if file.read(8)[4:] != TFLITE_IDENTIFIER:
                 return False
-        with zipfile.ZipFile(path) as archive:
-            return DESCRIPTION_MEMBER in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+            if _occurrences(file, _DIRECTORY_ENTRY) > MAX_MEMBERS:
+                return False
+            return DESCRIPTION_MEMBER in zipfile.ZipFile(file).namelist()
+    except Exception:  # foreign bytes, as in `_parse`
         return False
 
 

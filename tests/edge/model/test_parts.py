@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from edge.errors import EdgelidError
 from edge.model import trust
-from edge.model.modelfile import BLOCK_BYTES, DEFAULT_MODEL, read_model, read_without_graph
+from edge.model.modelfile import (
+    BLOCK_BYTES,
+    DEFAULT_MODEL,
+    MAX_MEMBERS,
+    is_model_file,
+    read_model,
+    read_without_graph,
+)
 from edge.model.parts import MAX_PARTS, files_of, open_files
 
 
@@ -134,3 +142,31 @@ def test_what_comes_along_in_parts_needs_no_trial(
 
     monkeypatch.setattr(trust, "_try", refuse)
     trust.admit(read_model(path), 1)
+
+
+def test_a_pipe_that_is_called_like_a_part_keeps_nobody_waiting(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite.0").touch()
+    os.mkfifo(tmp_path / "m.tflite.1")
+    for name, words in (("m.tflite.1", "is a part of a model"), ("m.tflite", "no regular file")):
+        with pytest.raises(EdgelidError, match=words):
+            read_model(tmp_path / name)
+
+
+def test_a_part_with_a_directory_of_another_version_is_a_part(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite.0").touch()
+    path = tmp_path / "m.tflite.1"
+    data = bytearray(DEFAULT_MODEL.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 99  # the version of ZIP that it takes to read it
+    path.write_bytes(data)
+    with pytest.raises(EdgelidError, match="is a part of a model"):
+        read_model(path)
+
+
+def test_a_file_with_a_huge_directory_is_no_model_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(DEFAULT_MODEL.read_bytes())
+    assert is_model_file(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(MAX_MEMBERS):
+            archive.writestr(f"{number}", b"")
+    assert not is_model_file(path)
