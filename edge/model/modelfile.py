@@ -571,7 +571,11 @@ def _by_length(values: dict[str, Any]) -> dict[str, float]:
     """Figures by seconds, the shortest first: as strings, 10 would come before 3."""
     if not all(length.isprintable() for length in values):  # which numbers can be, with spaces
         raise ValueError("lengths that cannot be printed")
-    return {length: float(values[length]) for length in sorted(values, key=float)}
+    figures = {length: float(values[length]) for length in sorted(values, key=float)}
+    # As strings, they pass for JSON; as the floats that they become, they are none.
+    if not all(math.isfinite(figure) for figure in figures.values()):
+        raise ValueError("figures that are not finite")
+    return figures
 
 
 def _check(description: Description, labels: tuple[str, ...], filterbank: Float32Array) -> None:

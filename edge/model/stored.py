@@ -78,7 +78,7 @@ class StoredModel:
     def _places(self) -> Iterator[tuple[int, int]]:
         """Where in memory it is mapped: addresses of the first byte, and behind the last."""
         name = str(Path(self.path).readlink())
-        with open(_MAPS) as maps:
+        with open(_MAPS, errors="surrogateescape") as maps:  # names as those of `readlink` are
             for line in maps:
                 # Addresses, permissions, offset, device, inode, name.
                 fields = line.rstrip("\n").split(maxsplit=5)

@@ -346,6 +346,8 @@ def test_missing_values(key: str) -> None:
         ("decoder.more", 1.0),
         ("metrics.accuracy_by_duration", [1, 2]),
         ("metrics.accuracy_by_duration", {"1": "good"}),
+        ("metrics.accuracy_by_duration", {"1": "nan"}),
+        ("metrics.accuracy_by_duration", {"1": 0.5, "3": "-inf"}),
         ("metrics.accuracy_by_duration", {"long": 0.9}),
         ("metrics.accuracy_by_duration", {" 1\n": 0.9}),
         ("metrics.measured_on", "\x1b[2J"),

@@ -37,7 +37,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' /pro
 def mapped_kib(folder: Path) -> dict[str, int]:
     """How much of mapped files that were in a folder is resident, by their names."""
     found, name = {}, ""
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in Path("/proc/self/smaps").read_text(errors="surrogateescape").splitlines():
         if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
             name = line.partition(str(folder))[2]
         elif name and line.startswith("Rss:"):
@@ -67,7 +67,12 @@ def test_the_same_answers_from_disk(
 
 
 @on_linux
-def test_what_was_read_leaves_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["plain", os.fsdecode(b"\xff\xe9"), "Jos\u00e9"])
+def test_what_was_read_leaves_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    tmp_path /= name  # of any bytes: not every one is UTF-8
+    tmp_path.mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     contents = os.urandom(1 << 20)
     parts = tmp_path / "0", tmp_path / "1"
