@@ -17,6 +17,7 @@ from edge.frontend import Float32Array
 logger = logging.getLogger(__name__)
 
 MAX_GAIN_DB = 60  # one thousand times
+BAD_SAMPLES = "%r sends samples that are no numbers (NaN or infinite): silence is heard instead"
 
 # Channels cancel out where their mean has less than this share of the power that it has in
 # channels that are independent of one another, one n-th for n of them.
@@ -62,6 +63,12 @@ class Ear:
 def amplified(frames: Float32Array, gain_db: float | None) -> Float32Array:
     """Frames with a gain; they may leave [-1, 1], and are clipped behind the resampler."""
     return frames if not gain_db else frames * np.float32(10 ** (gain_db / 20))
+
+
+def finite(frames: Float32Array) -> Float32Array:
+    """Frames with silence in place of samples that are no numbers; the same ones if all are."""
+    fine = np.isfinite(frames)
+    return frames if fine.all() else np.where(fine, frames, np.float32(0))
 
 
 class Mixer:
@@ -170,7 +177,8 @@ class Mixer:
         self._mean_power += (1 - kept) * self._mean_sum / self._look_frames
         self._looked_frames, self._sums, self._mean_sum = 0, np.zeros(self._channels), 0.0
         limit = CANCELLED_SHARE / self._channels * float(self._powers.mean())
-        if float(powers.mean()) < AUDIBLE_POWER or self._mean_power >= limit:
+        # Said so that what is no number cancels out nothing.
+        if not (float(powers.mean()) >= AUDIBLE_POWER and self._mean_power < limit):
             return
         self._chosen = int(self._powers.argmax())
         logger.warning(

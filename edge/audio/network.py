@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from edge.audio.clock import Clock
 from edge.audio.ffmpeg import Ffmpeg, wait_ready
-from edge.audio.mixing import Ear, Mixer
+from edge.audio.mixing import BAD_SAMPLES, Ear, Mixer, finite
 from edge.audio.sources import BLOCK_S, MAX_BLOCK_VALUES, AudioSource, Gap, Sound, check_rate
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
@@ -173,6 +173,7 @@ class NetworkSource(AudioSource):
 
     def blocks(self) -> Iterator[Sound]:
         """Listen until `stop`, or the end of what has one, as `AudioSource.blocks` says."""
+        self._is_bad = False
         while self._goes_on() and self._child is not None:
             reason = yield from self._listen(self._child)
             if not self._goes_on():
@@ -216,7 +217,7 @@ class NetworkSource(AudioSource):
             if len(frames):
                 self._heard_s = self._clock.now_s()
                 heard_frames += len(frames)
-                yield from mixer.process(frames)
+                yield from mixer.process(self._checked(frames))
                 if self._is_lost and heard_frames >= STEADY_S * child.rate_hz:
                     self._is_lost, self._failures = False, 0
                     logger.warning("%r is heard again", self.name)
@@ -249,6 +250,14 @@ class NetworkSource(AudioSource):
                     break
                 self._clock.sleep(POLL_S)
                 yield from so_far()
+    def _checked(self, frames: Float32Array) -> Float32Array:
+        """Frames in which every sample is a number."""
+        checked = finite(frames)
+        if checked is not frames and not self._is_bad:
+            self._is_bad = True
+            logger.warning(BAD_SAMPLES, self.name)
+        return checked
+
             self._failures += 1
             if not self._goes_on():
                 break

@@ -263,6 +263,26 @@ def test_stop_ends_a_silent_microphone(clock: FakeClock) -> None:
         assert list(source.blocks()) == []
 
 
+@pytest.mark.filterwarnings("error")
+def test_samples_that_are_no_numbers_are_silence(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, stream = open_usb(clock)
+    frames = ramp(0, 1_600)
+    bad = frames.copy()
+    frames[[3, 7, 1_200]] = 0
+    bad[[3, 7, 1_200], 0] = np.nan, np.inf, -np.inf
+    clock.while_asleep = [
+        lambda: stream.deliver(bad[:800]),
+        lambda: stream.deliver(bad[800:]),
+        source.stop,
+    ]
+    (heard,) = joined(sounds(source))
+    np.testing.assert_array_equal(heard, frames[:, 0])
+    (message,) = [text for text in caplog.messages if "no numbers" in text]
+    assert message.startswith(f"{source.name!r} sends")
+
+
 def test_one_channel_of_several(clock: FakeClock) -> None:
     sounddevice = FakeSounddevice([ARRAY], 0, lambda rate_hz, channels: channels == 6)
     source = MicrophoneSource(channel=4, sounddevice=sounddevice, clock=clock)

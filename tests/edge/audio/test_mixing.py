@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.audio.level import Level
-from edge.audio.mixing import Ear, Mixer
+from edge.audio.mixing import Ear, Mixer, finite
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 
@@ -50,6 +50,24 @@ def test_an_inverted_channel_behind_silence_and_noise() -> None:
     before = np.stack([hiss, -hiss], 1)
     mono, _ = heard(np.concatenate([before, np.stack([sound, -sound], 1)]), Ear())
     np.testing.assert_array_equal(mono[2 * RATE_HZ + 8_000 :], sound[8_000:])
+
+
+def test_what_is_no_number_cancels_nothing_out(caplog: pytest.LogCaptureFixture) -> None:
+    frames = np.stack([noise(2)] * 2, 1)
+    frames[800, 0] = np.nan
+    heard(frames, Ear())
+    assert caplog.messages == []
+
+
+def test_silence_in_place_of_what_is_no_number() -> None:
+    frames = np.stack([noise(0.1), noise(0.1, 1)], 1)
+    assert finite(frames) is frames
+    bad = frames.copy()
+    frames[3, 0] = frames[7, 1] = frames[9, 0] = 0
+    bad[3, 0], bad[7, 1], bad[9, 0] = np.nan, np.inf, -np.inf
+    checked = finite(bad)
+    assert checked.dtype == np.float32
+    np.testing.assert_array_equal(checked, frames)
 
 
 @pytest.mark.parametrize("channels", [2, 3, 8, 40])

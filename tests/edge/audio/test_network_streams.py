@@ -169,6 +169,24 @@ def test_a_file_of_a_server_is_read_once_to_its_end(folder_url: str, tmp_path: P
 
 
 def test_a_password_is_told_to_no_other_host() -> None:
+@pytest.mark.filterwarnings("error")
+def test_samples_that_are_no_numbers_are_silence(
+    folder_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = np.stack([tone(3)] * 2, 1)
+    expected = frames[:, 0].copy()
+    for place, value in ((8_000, np.nan), (8_001, np.inf), (30_000, -np.inf)):
+        frames[place] = value
+        expected[place] = 0
+    soundfile.write(tmp_path / "tone.wav", frames, SAMPLE_RATE_HZ, subtype="FLOAT")
+    source = NetworkSource(f"{folder_url}/tone.wav", Ear())
+    with source:
+        heard = np.concatenate(list(source.samples()))
+    np.testing.assert_array_equal(heard, expected)
+    (message,) = caplog.messages
+    assert message.startswith(f"{source.name!r} sends samples that are no numbers")
+
+
     told: dict[str, str | None] = {}
     elsewhere: list[str] = []
 
