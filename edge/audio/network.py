@@ -12,7 +12,7 @@ import logging
 import math
 import re
 from base64 import b64encode
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -20,6 +20,8 @@ from edge.audio.clock import Clock
 from edge.audio.ffmpeg import Ffmpeg, wait_ready
 from edge.audio.mixing import BAD_SAMPLES, Ear, Mixer, finite
 from edge.audio.sources import BLOCK_S, MAX_BLOCK_VALUES, AudioSource, Gap, Sound, check_rate
+from edge.audio.timeouts import POLL_S as ANSWER_POLL_S
+from edge.audio.timeouts import Unanswered, patiently
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 
@@ -38,7 +40,8 @@ PLAYLISTS = (".m3u8", ".m3u", ".mpd", ".pls")  # whose own length says nothing
 
 POLL_S = 0.1
 CONNECT_S = 20.0  # to the first audio; radios and cameras take some seconds
-ASK_S = 10.0  # how long to wait for a server's word on the length of what it has
+ASK_S = 10.0  # how long to wait for a server's next word on the length of what it has
+ANSWER_S = 20.0  # and for all of them together
 STALL_S = 8.0  # without audio: the connection may be gone without a word. The page calls 10 s stuck
 RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_S = 10.0  # a stream that has come for so long is there again
@@ -99,11 +102,29 @@ def shown_url(url: str) -> str:
     return urlunsplit((parts.scheme.lower(), place, parts.path, "", ""))
 
 
-def _has_length(url: str) -> bool:
+def _has_length(url: str, goes_on: Callable[[], bool]) -> bool:
     """Whether a server has a file of some length there, and not a stream.
 
     ffmpeg does not say: for many formats it knows how long they last only from their end.
+
+    Parameters
+    ----------
+    url : str
+    goes_on : callable
+        Whether to wait any longer; for more than `ANSWER_S`, nobody does.
     """
+
+    def enough(polls: int) -> bool:
+        return not goes_on() or polls * ANSWER_POLL_S >= ANSWER_S
+
+    try:
+        return patiently(lambda: _tells_length(url), enough)
+    except Unanswered:
+        return False
+
+
+def _tells_length(url: str) -> bool:
+    """The same, for as long as the server takes."""
     parts = urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or parts.path.endswith(PLAYLISTS):
         return False
@@ -152,6 +173,7 @@ class NetworkSource(AudioSource):
         self._clock = clock or Clock()
         self._is_lost = False
         self._failures = 0
+        self._is_bad = False
         self._waited: list[Float32Array] = []  # frames that came in a burst
         self._child: Ffmpeg | None = self._connect()
         try:
@@ -162,7 +184,7 @@ class NetworkSource(AudioSource):
             raise
         self.rate_hz = self._child.rate_hz
         self.duration_s = self._child.duration_s
-        self._ends = self.duration_s is not None or _has_length(url)
+        self._ends = self.duration_s is not None or _has_length(url, self._goes_on)
         self._heard_s = self._clock.now_s()  # when audio has come last
 
     def close(self) -> None:
@@ -173,7 +195,6 @@ class NetworkSource(AudioSource):
 
     def blocks(self) -> Iterator[Sound]:
         """Listen until `stop`, or the end of what has one, as `AudioSource.blocks` says."""
-        self._is_bad = False
         while self._goes_on() and self._child is not None:
             reason = yield from self._listen(self._child)
             if not self._goes_on():
@@ -229,6 +250,14 @@ class NetworkSource(AudioSource):
         child.close()
         return reason
 
+    def _checked(self, frames: Float32Array) -> Float32Array:
+        """Frames in which every sample is a number."""
+        checked = finite(frames)
+        if checked is not frames and not self._is_bad:
+            self._is_bad = True
+            logger.warning(BAD_SAMPLES, self.name)
+        return checked
+
     def _recover(self, reason: str) -> Iterator[Sound]:
         """Connect again, for as long as it takes."""
         told_samples = 0
@@ -250,14 +279,6 @@ class NetworkSource(AudioSource):
                     break
                 self._clock.sleep(POLL_S)
                 yield from so_far()
-    def _checked(self, frames: Float32Array) -> Float32Array:
-        """Frames in which every sample is a number."""
-        checked = finite(frames)
-        if checked is not frames and not self._is_bad:
-            self._is_bad = True
-            logger.warning(BAD_SAMPLES, self.name)
-        return checked
-
             self._failures += 1
             if not self._goes_on():
                 break

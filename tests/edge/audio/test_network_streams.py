@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -168,7 +169,6 @@ def test_a_file_of_a_server_is_read_once_to_its_end(folder_url: str, tmp_path: P
     assert time.monotonic() - start_s < 10
 
 
-def test_a_password_is_told_to_no_other_host() -> None:
 @pytest.mark.filterwarnings("error")
 def test_samples_that_are_no_numbers_are_silence(
     folder_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -187,6 +187,7 @@ def test_samples_that_are_no_numbers_are_silence(
     assert message.startswith(f"{source.name!r} sends samples that are no numbers")
 
 
+def test_a_password_is_told_to_no_other_host() -> None:
     told: dict[str, str | None] = {}
     elsewhere: list[str] = []
 
@@ -207,11 +208,42 @@ def test_samples_that_are_no_numbers_are_silence(
         threading.Thread(target=server.serve_forever, daemon=True).start()
     asked, other = (server.server_port for server in servers)
     elsewhere.append(f"http://localhost:{other}/file")
-    assert network._has_length(f"http://user:geheim@127.0.0.1:{asked}/radio")
+    url = f"http://user:geheim@127.0.0.1:{asked}/radio"
+    assert network._has_length(url, lambda: True)
     for server in servers:
         server.shutdown()
         server.server_close()
     assert told == {"/radio": "Basic dXNlcjpnZWhlaW0=", "/file": None}
+
+
+@pytest.fixture
+def trickling_url() -> Iterator[str]:
+    """Of a server that says a byte now and then, and never comes to an end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    done = threading.Event()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while not done.wait(0.05):
+                    connection.sendall(b"x")
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/radio"
+    done.set()
+    listener.close()
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_server_that_never_comes_to_the_length_keeps_nobody_waiting(
+    trickling_url: str, stops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "ANSWER_S", 60.0 if stops else 0.5)
+    start_s = time.monotonic()
+    assert not network._has_length(trickling_url, lambda: not stops)
+    assert time.monotonic() - start_s < 5
 
 
 def test_a_file_that_the_server_does_not_have(folder_url: str) -> None:
