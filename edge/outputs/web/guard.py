@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edge.outputs.web.api import COLOURS, FILES
 from edge.outputs.web.connection import HEAD_BYTES
 
 logger = logging.getLogger(__name__)
@@ -21,8 +22,9 @@ TARGET_BYTES = 1_024
 _COOKIE_FLAGS = f"Max-Age={30 * 86_400}; HttpOnly; SameSite=Strict"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # What the page is made of tells nothing: anyone may have it, and a health check needs no secret.
-PRIVATE = ("/api/v1/state", "/api/v1/segments", "/api/v1/probabilities", "/api/v1/events")
-PRIVATE_PATHS = frozenset({*PRIVATE, "/metrics"})
+# These are listed, and not what is private: an address that is only nearly one of those might be
+# taken for it by what answers.
+PUBLIC_PATHS = frozenset({*FILES, COLOURS, "/healthz"})
 
 POLICY = "; ".join(
     (
@@ -78,7 +80,7 @@ class Guard:
             await _answer(send, *refusal)
         elif scope["query_string"] and scope["path"] == "/":
             await self._welcome(scope, headers, send)
-        elif scope["path"] in PRIVATE_PATHS and not self._knows_token(headers):
+        elif scope["path"] not in PUBLIC_PATHS and not self._knows_token(headers):
             more = [(b"www-authenticate", b"Bearer")]
             await _answer(send, 401, "this needs the token of the page", more)
         else:
@@ -97,6 +99,8 @@ class Guard:
         host = headers.get("host", "")
         if self._loopback and _without_port(host).lower() not in LOOPBACK_NAMES:
             return 421, "ask for localhost or 127.0.0.1", []
+        if not scope["path"].isprintable():  # a route leaves a line feed at its end unseen
+            return 404, "there is nothing here", []
         return None
 
     async def _welcome(self, scope: Scope, headers: dict[str, str], send: Send) -> None:

@@ -24,6 +24,8 @@ from edge.outputs.stdout import heard_records
 from edge.outputs.web.server import WebServer
 
 TIMEOUT_S = 20.0
+PRIVATE = ("/api/v1/state", "/api/v1/segments", "/api/v1/probabilities", "/api/v1/events")
+PRIVATE_PATHS = frozenset({*PRIVATE, "/metrics"})
 
 
 @dataclass

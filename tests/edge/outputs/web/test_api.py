@@ -17,8 +17,7 @@ from edge.audio.sources import Gap, Sound
 from edge.outputs.monitor import Monitor
 from edge.outputs.timeline import Span
 from edge.outputs.web import api, snapshot
-from edge.outputs.web.guard import PRIVATE_PATHS
-from tests.edge.outputs.web.conftest import Answer, Served, serving
+from tests.edge.outputs.web.conftest import PRIVATE_PATHS, Answer, Served, serving
 
 OPENAPI = json.loads((Path(edge.outputs.web.__file__).parent / "openapi.json").read_text())
 

@@ -16,9 +16,9 @@ import pytest
 
 from edge.errors import EdgelidError
 from edge.outputs.web.api import FILES
-from edge.outputs.web.guard import POLICY, PRIVATE_PATHS
+from edge.outputs.web.guard import POLICY, PUBLIC_PATHS
 from edge.outputs.web.secret import read_token, token_of
-from tests.edge.outputs.web.conftest import Served, serving
+from tests.edge.outputs.web.conftest import PRIVATE_PATHS, Served, serving
 from tests.edge.permissions import closed
 
 
@@ -63,6 +63,10 @@ TRICKS = [
     "/app.js/",
     "/app.js%00.css",
     "/app.js%0d%0aX-Header:%201",
+    "/app.js%0a",
+    "/%0a",
+    "/api/v1/state%0a",
+    "/api/v1/state%7f",
     "/APP.JS",
     "/openapi.json",
     "/server.py",
@@ -136,8 +140,21 @@ def test_token(locked: Served, tmp_path: Path) -> None:
         answer = locked.ask(path)
         assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert locked.ask(path, "HEAD", Authorization=f"Bearer {secret}").status == 200
-    for path in (*FILES, "/healthz"):
+    for path in (*FILES, "/colours.js", "/healthz"):
         assert locked.ask(path).status == 200
+
+
+@pytest.mark.parametrize("after", ["%0a", "%0A", "%0d", "%00", "%0a%0a", "/", "%20", ";", "%c2%85"])
+def test_addresses_that_are_nearly_those_of_secrets(locked: Served, after: str) -> None:
+    for path in PRIVATE_PATHS:
+        assert locked.ask(path + after).status in (401, 404)
+
+
+def test_what_is_not_known_to_be_public_is_private(locked: Served) -> None:
+    """Whatever the routes take an address for."""
+    assert not PUBLIC_PATHS & PRIVATE_PATHS
+    for path in ("/nothing", "/app.js/", "/healthz/x", "/api/v1/", "//metrics", "/Metrics"):
+        assert locked.ask(path).status == 401
 
 
 def test_bad_tokens(locked: Served, tmp_path: Path) -> None:
