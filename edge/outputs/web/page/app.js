@@ -270,6 +270,7 @@ function choice(id, options, chosen, choose) {
 }
 
 function tick() {
+  if ($("main").hidden) return; // locked: nothing is tried
   if (heardAt && Date.now() - heardAt > SILENT_MS) {
     gone();
     if (source?.readyState === EventSource.OPEN) connect();

@@ -20,7 +20,7 @@ from edge.outputs.report.write import report
 from edge.outputs.timeline import seconds_of, time_of
 from edge.outputs.web.guard import POLICY
 from tests.edge.outputs.test_colours import contrast
-from tests.edge.outputs.web.conftest import Served
+from tests.edge.outputs.web.conftest import Served, serving
 from tests.edge.outputs.web.viewers import listening
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
@@ -32,6 +32,7 @@ pytestmark = [
     ),
 ]
 PATIENCE_S = 60.0
+SILENT_S = 5.0  # after which the page takes a connection for dead
 # Notes when each language came to be on the page.
 NOTE = """
 window.noted = [];
@@ -272,3 +273,21 @@ def test_the_token_opens_the_page(locked: Served, tmp_path: Path) -> None:
         assert "token" not in browser.current_url
         assert "edgelid" not in browser.execute_script("return document.cookie")
         assert POLICY in locked.ask("/").headers["content-security-policy"]
+
+
+def test_a_page_that_a_restart_has_locked_says_so_for_good(tmp_path: Path) -> None:
+    """It asks for the new token, and does not claim that anything is tried meanwhile."""
+    for name in ("token", "another"):
+        (tmp_path / name).write_text(f"{name * 8}\n")
+    with contextlib.ExitStack() as stack:
+        browser = stack.enter_context(chromium())
+        with serving(web_token_file=str(tmp_path / "token")) as running:
+            port = running.port
+            browser.get(f"http://127.0.0.1:{port}/?token={'token' * 8}")
+            wait_for(lambda: text(browser, "link") == "live")
+        stack.enter_context(serving(web=str(port), web_token_file=str(tmp_path / "another")))
+        wait_for(lambda: text(browser, "link") == "locked")
+        until_s = time.monotonic() + SILENT_S + 3.0
+        while time.monotonic() < until_s:
+            assert text(browser, "link") == "locked"
+            time.sleep(0.2)
