@@ -37,13 +37,18 @@ class Address:
         address = _ip_address(self.host)
         return self.host == "localhost" if address is None else address.is_loopback
 
+    @property
+    def url_host(self) -> str:
+        """The host as it stands in an address of the web: IPv6 in brackets."""
+        return _in_brackets(self.host)
+
     def url(self) -> str:
         """Address of the page, as this device's neighbours would write it."""
         host = self.host
         address = _ip_address(host)
         if address is not None and address.is_unspecified:
             host = _name_for_others(address.version)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        return f"http://{_in_brackets(host)}:{self.port}/"
 
 
 def parse_address(text: str) -> Address:
@@ -83,6 +88,10 @@ def _may_be_a_name(host: str) -> bool:
     except UnicodeError:  # an empty label, or one that is too long
         return False
     return True
+
+
+def _in_brackets(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _name_for_others(version: int) -> str:

@@ -58,15 +58,16 @@ class Guard:
     app : ASGI application
     token : str or None
         What has to be known for anything but the page's own files; None asks for nothing.
-    loopback : bool
-        Whether the host that is asked for must be this one: a page of a stranger's, whose name
-        was made to point here, asks for that name.
+    host : str or None
+        The one that has to be asked for, or one of `LOOPBACK_NAMES`: a page of a stranger's, whose
+        name was made to point here, asks for that name. None lets any be asked for.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, loopback: bool) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, host: str | None) -> None:
         self._app = app
         self._token = None if token is None else token.encode()
-        self._loopback = loopback
+        self._host = host
+        self._hosts = None if host is None else LOOPBACK_NAMES | {host.lower()}
         self._failed = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,8 +98,8 @@ class Guard:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
             return 431, "the headers are too long", []
         host = headers.get("host", "")
-        if self._loopback and _without_port(host).lower() not in LOOPBACK_NAMES:
-            return 421, "ask for localhost or 127.0.0.1", []
+        if self._hosts is not None and _without_port(host).lower() not in self._hosts:
+            return 421, f"ask for {self._host}", []
         if not scope["path"].isprintable():  # a route leaves a line feed at its end unseen
             return 404, "there is nothing here", []
         return None

@@ -75,7 +75,8 @@ class WebServer:
         snapshots = Snapshots(monitor)
         self._feed = Feed(snapshots, monitor.live)
         api = Api(monitor, snapshots, self._feed, Metrics(monitor, self._feed, outlets))
-        self._app = Guard(api.router, self._token, self.address.is_loopback)
+        host = self.address.url_host if self.address.is_loopback else None
+        self._app = Guard(api.router, self._token, host)
         # Whatever a stranger sends is no news, and our own faults are told by the guard.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._ending = threading.Event()

@@ -64,6 +64,7 @@ def test_what_is_none(text: str) -> None:
 def test_urls() -> None:
     assert parse_address("8080").url() == "http://127.0.0.1:8080/"
     assert parse_address("[::1]:80").url() == "http://[::1]:80/"
+    assert parse_address("[::1]:80").url_host == "[::1]"
     assert parse_address("192.0.2.1:80").url() == "http://192.0.2.1:80/"
     assert problem("") is None
 

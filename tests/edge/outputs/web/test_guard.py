@@ -18,7 +18,7 @@ from edge.errors import EdgelidError
 from edge.outputs.web.api import FILES
 from edge.outputs.web.guard import POLICY, PUBLIC_PATHS
 from edge.outputs.web.secret import read_token, token_of
-from tests.edge.outputs.web.conftest import PRIVATE_PATHS, Served, serving
+from tests.edge.outputs.web.conftest import PRIVATE_PATHS, TIMEOUT_S, Served, serving
 from tests.edge.permissions import closed
 
 
@@ -126,6 +126,15 @@ def test_hosts_of_strangers(full: Served) -> None:
         "x y",
     ):
         assert full.ask("/api/v1/state", Host=host).status == 421
+
+
+def test_another_address_of_loopback_is_one_to_ask_for() -> None:
+    with serving(web="127.0.0.2:0") as running:
+        for host, status in (("127.0.0.2", 200), ("localhost", 200), ("127.0.0.3", 421)):
+            connection = http.client.HTTPConnection("127.0.0.2", running.port, timeout=TIMEOUT_S)
+            with contextlib.closing(connection):
+                connection.request("GET", "/", headers={"Host": f"{host}:{running.port}"})
+                assert connection.getresponse().status == status
 
 
 def test_upgrades_are_ignored(full: Served) -> None:
