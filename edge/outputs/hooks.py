@@ -27,6 +27,7 @@ FIELDS = ("language", "previous", "confidence", "start_s", "decided_s", "time")
 LIMIT_S = 10.0
 OUTPUT_BYTES = 2_000  # of what a run writes, for the log; the rest is dropped
 LEAVE_S = 0.2  # for a program that is just being started
+DIE_S = 5.0  # for one that was killed; one of another user's may not be
 
 
 def check(settings: HookSettings) -> None:
@@ -101,7 +102,12 @@ class Hook:
             with self._lock:
                 _kill(process)  # what it has left behind; until it is waited for, the id is its own
                 self._process = None
-        status = process.wait()
+        try:
+            status = process.wait(DIE_S)
+        except subprocess.TimeoutExpired:
+            raise EdgelidError(
+                f"{self._words[0]} runs on after {LIMIT_S:g} s and cannot be ended"
+            ) from None
         if output:
             logger.info("%s says: %s", self.name, " ".join(output.split()))
         if self._ending.is_set() and status:
@@ -211,6 +217,9 @@ def _read(pipe: int) -> bytes:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill its process group, as long as it has not been waited for."""
-    with contextlib.suppress(ProcessLookupError):
+    """Kill its process group, as long as it has not been waited for.
+
+    One that has become another user, as with sudo, may not be killed, even when it has ended.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

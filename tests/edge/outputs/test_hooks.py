@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -156,6 +157,50 @@ def test_what_a_program_leaves_behind_ends_with_it(tmp_path: Path) -> None:
         wait_until(file.exists)
         wait_until(lambda: not alive(int(file.read_text())))
         assert hook.lost == 0
+
+
+@pytest.fixture
+def of_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
+    """Groups that were to be killed and may not be, as of a program that became root."""
+    kill, asked = os.killpg, set()
+
+    def refused(leader: int, _: int) -> None:
+        asked.add(leader)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(hooks.os, "killpg", refused)
+    yield asked
+    for leader in asked:
+        with contextlib.suppress(ProcessLookupError):
+            kill(leader, signal.SIGKILL)
+
+
+def test_one_that_becomes_root_may_not_be_killed_and_is_not_lost(
+    note: Path, of_root: set[int]
+) -> None:
+    with running(str(note)) as hook:
+        hook.put(change())
+        hook.put(change())
+        wait_until(lambda: len(noted(note)) == 2)
+        wait_until(lambda: len(of_root) == 2)
+    assert hook.lost == 0
+
+
+def test_one_that_cannot_be_ended_does_not_hold_up_the_next(
+    tmp_path: Path,
+    of_root: set[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(hooks, "LIMIT_S", 0.2)
+    monkeypatch.setattr(hooks, "DIE_S", 0.1)
+    with running("sleep 600") as hook:
+        hook.put(change())
+        hook.put(change())
+        wait_until(lambda: hook.lost == 2)
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    told = "sleep runs on after 0.2 s and cannot be ended"
+    assert warning == f"on_change: events are lost ({told})"
 
 
 def test_failure_is_said_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
