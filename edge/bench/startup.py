@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import edge
+from edge.config import ENVIRONMENT_PREFIX
 from edge.errors import EdgelidError
 from edge.model.interpreter import CANDIDATES
 
@@ -70,8 +71,10 @@ def listen_once(path: Path, model: Path, threads: int, interpreter: str) -> Star
     modules = ",".join(["edge.cli", "edge.listener", "edge.audio.sources", "soundfile", module])
     options = ["--input", str(path), "--model", str(model), "--threads", str(threads)]
     home = str(Path(edge.__file__).parents[1])
+    # What its user has set would be measured too, and a hook, a log or a broker would be told.
+    others = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
     environment = {
-        **os.environ,
+        **others,
         "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")])),
     }
     # -P: as with the command, modules in the folder where it is called do not count.

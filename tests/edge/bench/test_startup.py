@@ -42,6 +42,21 @@ def test_modules_where_it_is_called_do_not_count(
     assert listen_once(SAMPLE, DEFAULT_MODEL, 1, graphs.runtime.name).first_decision_s
 
 
+def test_settings_of_the_user_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graphs: Graphs
+) -> None:
+    path = tmp_path / "moment.wav"
+    soundfile.write(path, np.zeros(4_000, np.float32), SAMPLE_RATE_HZ)
+    config = tmp_path / "edgelid.toml"
+    config.write_text('log = "of-the-file"\n')
+    monkeypatch.setenv("EDGELID_CONFIG", str(config))
+    listen_once(path, DEFAULT_MODEL, 1, graphs.runtime.name)
+    monkeypatch.delenv("EDGELID_CONFIG")
+    monkeypatch.setenv("EDGELID_LOG", str(tmp_path / "of-the-environment"))
+    listen_once(path, DEFAULT_MODEL, 1, graphs.runtime.name)
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, config.name}
+
+
 def test_a_command_that_fails(tmp_path: Path, graphs: Graphs) -> None:
     with pytest.raises(EdgelidError, match=r"ended with status 1, saying .*does not exist.*\.$"):
         listen_once(SAMPLE, tmp_path / "missing.tflite", 1, graphs.runtime.name)
