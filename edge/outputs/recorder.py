@@ -127,8 +127,7 @@ class Recorder:
     def _begin(self) -> None:
         self._left_samples = FILE_SAMPLES
         self._make_room()
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        path = self._folder / f"{PREFIX}{stamp}{SUFFIX}"
+        path = self._folder / _name_of_now()
         with open(path, "xb"):  # libsndfile would not say why it cannot
             path.chmod(0o600)
             self._sound = self._soundfile.SoundFile(
@@ -137,14 +136,27 @@ class Recorder:
         self._failed = False
 
     def _make_room(self) -> None:
-        """Delete the oldest recordings, so that a whole file more keeps to the bound."""
-        files = sorted(self._folder.glob(f"{PREFIX}*{SUFFIX}"))
+        """Delete the oldest recordings, so that a whole file more keeps to the bound.
+
+        Those of the future, from before a clock was set back, go first: they would stay the
+        newest, and each minute that ends would be deleted in their place.
+        """
+        newest = _name_of_now()
+        files = sorted(
+            self._folder.glob(f"{PREFIX}*{SUFFIX}"),
+            key=lambda file: (file.name <= newest, file.name),
+        )
         total_bytes = sum(file.stat().st_size for file in files)
         for file in files:
             if total_bytes + FILE_BYTES <= self._max_bytes:
                 return
             total_bytes -= file.stat().st_size
             file.unlink()
+
+
+def _name_of_now() -> str:
+    """Of a recording that begins now; in the order of their names, they are in that of time."""
+    return f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}{SUFFIX}"
 
 
 def _reason(error: Exception) -> str:

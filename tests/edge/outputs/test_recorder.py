@@ -62,6 +62,23 @@ def test_the_oldest_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(kept, heard[-len(kept) :])
 
 
+def test_recordings_of_the_future_are_deleted_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a clock that ran ahead, and was set right."""
+    monkeypatch.setattr(module, "FILE_SAMPLES", 1_000)
+    monkeypatch.setattr(module, "FILE_BYTES", 4_000 + module.HEADER_BYTES)
+    for minute in range(4):
+        (tmp_path / f"edgelid-heard-29991231T235{minute}00.000000Z.wav").write_bytes(b"x" * 4_500)
+    heard = noise(2_500)
+    with Recorder(tmp_path, 20_000) as recorder:
+        for at in range(0, len(heard), 500):
+            recorder.write(heard[at : at + 500])
+    for left in tmp_path.glob("edgelid-heard-2999*"):
+        left.unlink()
+    np.testing.assert_array_equal(np.concatenate(recorded(tmp_path)), heard)
+
+
 def test_a_full_disk_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
