@@ -111,6 +111,7 @@ def broker_of(url: str) -> Broker:
         port = parts.port
         host = parts.hostname or ""
         host.encode("idna")
+        url.encode()  # the command line and the environment may hold any bytes
     except ValueError:  # of which UnicodeError is one
         parts, host, port = urlsplit(""), "", None
     prefix = unquote(parts.path).strip("/")
@@ -505,6 +506,12 @@ def _password(settings: MqttSettings) -> str | None:
         given = _read_password(handed if handed.exists() else Path(settings.mqtt_password_file))
     if given is not None and not settings.mqtt_user:
         raise ConfigError(["a password for MQTT needs a user: set mqtt_user."])
+    # A file of either is UTF-8 already.
+    for name, text in (("mqtt_user", settings.mqtt_user), (MQTT_PASSWORD_VARIABLE, given or "")):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ConfigError([f"{name} is no text in UTF-8: check how it was typed."]) from None
     return given
 
 

@@ -67,6 +67,7 @@ def test_urls(url: str, host: str, port: int, tls: bool, prefix: str | None) -> 
         "mqtt://[::1",
         f"mqtt://{'x' * 64}",
         f"mqtt://broker/{'x' * 201}",
+        "mqtt://broker/caf\udce9",  # Latin-1, as the command line hands it over
     ],
 )
 def test_urls_that_are_none(url: str) -> None:
@@ -100,6 +101,7 @@ def settings(tmp_path: Path) -> Settings:
     ("others", "words"),
     [
         ({"mqtt_user": ""}, "needs a user: set mqtt_user"),
+        ({"mqtt_user": "caf\udce9"}, "mqtt_user is no text in UTF-8"),
         ({"mqtt_password_file": "/none"}, "mqtt_password_file: '/none' cannot be read"),
         ({"mqtt_password_file": "/dev/null"}, "mqtt_password_file: '/dev/null' is no regular"),
         ({"mqtt_password_file": "/dev/zero"}, "mqtt_password_file: '/dev/zero' is no regular"),
@@ -127,6 +129,16 @@ def test_the_password_comes_from_the_service_manager_the_file_or_the_environment
     assert mqtt._password(settings) == "geheim"
     (handed / mqtt.CREDENTIAL).write_text("handed over")
     assert mqtt._password(replace(settings, mqtt_password_file="/closed")) == "handed over"
+
+
+def test_a_password_of_the_environment_may_be_any_bytes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MQTT_PASSWORD_VARIABLE, "gehe\udcefm")
+    check(settings)  # as a file has it
+    with pytest.raises(ConfigError, match=f"{MQTT_PASSWORD_VARIABLE} is no text") as failure:
+        check(replace(settings, mqtt_password_file=""))
+    assert "gehe" not in str(failure.value)
 
 
 def test_the_package_is_missing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
