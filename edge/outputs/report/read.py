@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,22 @@ def in_order(paths: Sequence[Path], skip_bad: bool = False) -> list[Path]:
     EdgelidError
         If one cannot be read, or holds no events.
     """
-    unique = {path.resolve(): path for path in paths}.values()
+    unique = {real_path(path): path for path in paths}.values()
     return sorted(unique, key=lambda path: _first(path, skip_bad)["time"])
+
+
+def real_path(path: Path) -> str:
+    """Where a path leads to, to tell whether two are the same; a loop of links leads nowhere.
+
+    Raises
+    ------
+    EdgelidError
+        If that cannot be found out, as where the folder that one is in is gone.
+    """
+    try:
+        return os.path.realpath(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def events(files: Sequence[Path], skipped: Skipped | None = None) -> Iterator[dict[str, Any]]:
@@ -75,9 +90,11 @@ def events(files: Sequence[Path], skipped: Skipped | None = None) -> Iterator[di
             with path.open("rb") as opened:
                 yield from _lines(opened, path, skipped or Skipped())
         except OSError as error:
-            raise EdgelidError(
-                f"{path} cannot be read ({error.strerror}): check the path."
-            ) from error
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> EdgelidError:
+    return EdgelidError(f"{path} cannot be read ({error.strerror}): check the path.")
 
 
 def _first(path: Path, skip_bad: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from edge.errors import EdgelidError
 from edge.outputs.plotstyle import check_matplotlib
 from edge.outputs.report.page import page
 from edge.outputs.report.picture import picture
+from edge.outputs.report.read import real_path
 from edge.outputs.report.tally import Tally, tally
 from edge.outputs.timeline import time_of
 from edge.system.atomic import check_writable, write_atomically
@@ -33,7 +34,7 @@ def report(files: Sequence[Path], output: Path, skip_bad: bool = False) -> Tally
     kind = output.suffix.lower()
     if kind not in (".html", ".png"):
         raise EdgelidError(f"a report is .html or .png, and {str(output)!r} is neither.")
-    if output.resolve() in {file.resolve() for file in files}:
+    if real_path(output) in {real_path(file) for file in files}:
         raise EdgelidError(f"{output} is both read and written: choose another name for one.")
     if kind == ".png":
         check_matplotlib("a report in PNG", ", or ask for .html")

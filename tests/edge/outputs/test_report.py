@@ -259,6 +259,8 @@ def test_a_clock_that_is_set_back_in_a_run(tmp_path: Path, told: dict[str, Any])
 def test_files_and_names_that_do_not_do(events: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "loop.html").symlink_to("loop.html")
     write(tmp_path / "no-spans", [start()])
     (tmp_path / "bytes").write_bytes(bytes(range(256)) * 300)
     output = tmp_path / "report.html"
@@ -267,6 +269,8 @@ def test_files_and_names_that_do_not_do(events: Path, tmp_path: Path) -> None:
         ([tmp_path], output, "is a folder: give a file."),
         ([tmp_path / "pipe"], output, "is no regular file: give a file."),
         ([Path("/dev/zero")], output, "'/dev/zero' is no regular file: give a file."),
+        ([tmp_path / "loop"], output, "cannot be read (Too many levels of symbolic links)"),
+        ([events], tmp_path / "loop.html", "cannot write"),
         ([tmp_path / "empty"], output, "there are no events in it"),
         ([tmp_path / "no-spans"], output, "no segment is over in it"),
         ([tmp_path / "bytes"], output, "bytes:1: this is no event"),
@@ -278,6 +282,16 @@ def test_files_and_names_that_do_not_do(events: Path, tmp_path: Path) -> None:
     same = events.rename(tmp_path / "events.html")
     with pytest.raises(EdgelidError, match="both read and written"):
         report([same], same)
+
+
+def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths lead nowhere from there."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(EdgelidError, match="cannot be read"):
+        report([Path("events")], Path("report.html"))
 
 
 def test_a_clock_gone_wild_does_not_take_all_memory(tmp_path: Path) -> None:
