@@ -21,7 +21,7 @@ from edge.cli import (
     teach,
     wyoming,
 )
-from edge.cli.options import Messages, Parser, complain
+from edge.cli.options import Log, Messages, Parser, complain
 from edge.cli.signals import Stopped, die_of
 from edge.errors import EdgelidError
 from edge.outputs.stdout import standard_output
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with standard_output() as output:
             words = sys.argv[1:] if arguments is None else arguments
             options = parser().parse_args(bench.joined(words))
-            log = logging.StreamHandler(log_stream())
+            log = Log(log_stream())
             log.setFormatter(Messages())
             level = logging.INFO if options.verbose else logging.WARNING
             logging.basicConfig(level=level, handlers=[log])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from edge.errors import EdgelidError
 from edge.outputs.stdout import printable
@@ -230,9 +231,40 @@ def counts(highest: int) -> Callable[[str], tuple[int, ...]]:
 
 
 def complain(sentence: str) -> None:
-    """Tell a person what is wrong, on standard error."""
-    if sys.stderr is not None:  # which `print` would take for standard output
+    """Tell a person what is wrong, on standard error.
+
+    Raises
+    ------
+    BrokenPipeError
+        If its reader has gone. Whatever else it cannot be written for, such as a full disk, changes
+        neither what is done nor how it ends.
+    """
+    if sys.stderr is None:  # which `print` would take for standard output
+        return
+    try:
         print(f"edgelid: {printable(sentence)}", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        _forget(sys.stderr)
+
+
+def _forget(stream: TextIO) -> None:
+    """Let what could not be written go nowhere, or the end would fail of trying it once more."""
+    kept, null = os.dup(stream.fileno()), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    stream.flush()
+    os.dup2(kept, stream.fileno())
+    os.close(null)
+    os.close(kept)
+
+
+class Log(logging.StreamHandler[TextIO]):
+    """Where messages go; one that cannot be written, as on a full disk, is no fault of ours."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - a name of logging's
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 class Messages(logging.Formatter):

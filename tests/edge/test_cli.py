@@ -993,6 +993,33 @@ def test_a_complaint_without_standard_error(edgelid: Edgelid) -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
+def test_a_full_disk_behind_standard_error(edgelid: Edgelid, recordings: Path) -> None:
+    """What cannot be complained of changes neither the answers nor the exit status."""
+    with open("/dev/full", "w") as full:
+        streams = {"stdout": subprocess.PIPE, "stderr": full, "capture_output": False}
+        done = edgelid("classify", "missing.wav", recordings / "good.wav", **streams)
+        assert (done.returncode, done.stdout.count("good.wav")) == (1, 1)
+        assert edgelid("config", "check", "missing.toml", **streams).returncode == 78
+        listen = ("listen", "--input", recordings / "good.wav", "--web", "0")  # which is logged
+        assert edgelid(*listen, **streams).returncode == 0
+
+
+def test_a_full_disk_behind_standard_error_at_the_microphone(with_sounddevice: Any) -> None:
+    with open("/dev/full", "w") as full:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge.cli", "listen", "--json", "--windows", "1"],
+            env=with_sounddevice(sounddevice(DEVICES)),
+            stdout=subprocess.PIPE,
+            stderr=full,
+        )
+    with process:
+        assert process.stdout is not None
+        json.loads(process.stdout.readline())
+        process.terminate()
+        process.stdout.read()
+    assert process.returncode == -signal.SIGTERM
+
+
 # --- signals ---------------------------------------------------------------------------------
 
 
