@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import EdgelidError
+from edge.system.regular import check_regular
 
 # Recordings of public places hold intelligible speech: good noise, but no example of nonspeech.
 KINDS_WITH_SPEECH = frozenset({"babble_places"})
+COLUMNS = ("path", "kind", "split")  # of a manifest; others do not matter
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,19 @@ def read_noise(folder: Path, split: str) -> list[NoiseClip]:
     EdgelidError
         If it cannot be read, has nothing of that split, or its files are missing.
     """
-    file = folder / "manifest.tsv"
+    file, clips = folder / "manifest.tsv", []
     try:
-        with open(file, encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-        clips = [NoiseClip(row["path"], row["kind"], row["split"]) for row in rows]
+        check_regular(file)
+        with open(file, encoding="utf-8-sig", newline="") as lines:
+            rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+            for row in rows:
+                values = [row[name] for name in COLUMNS]
+                if None in values:  # the line ends before the column
+                    name = COLUMNS[values.index(None)]
+                    raise EdgelidError(
+                        f"line {rows.line_num} of the noise manifest {file} has no {name}"
+                    )
+                clips.append(NoiseClip(*values))
     except OSError as error:
         raise EdgelidError(f"cannot read the noise manifest {file}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

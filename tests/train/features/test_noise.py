@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,19 @@ def test_a_missing_column(tmp_path: Path, missing: str) -> None:
         read_noise(tmp_path, "train")
 
 
+def test_a_line_that_ends_too_soon(tmp_path: Path) -> None:
+    """Also one of another split: who can tell what it should have said."""
+    write(tmp_path, "split\tkind\tpath", "train\train\ta.wav", "test\train")
+    with pytest.raises(EdgelidError, match=r"line 3 of the noise manifest .* has no path$"):
+        read_noise(tmp_path, "train")
+
+
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    """As spreadsheets write it."""
+    folder = write(tmp_path, "\ufeffpath\tkind\tsplit", "a.wav\train\ttrain")
+    assert read_noise(folder, "train") == [NoiseClip("a.wav", "rain", "train")]
+
+
 def test_nothing_of_a_split(tmp_path: Path) -> None:
     write(tmp_path, "path\tkind\tsplit", "a.wav\train\ttest")
     with pytest.raises(EdgelidError, match="nothing of split train"):
@@ -44,6 +58,12 @@ def test_nothing_of_a_split(tmp_path: Path) -> None:
 
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(EdgelidError, match="cannot read the noise manifest"):
+        read_noise(tmp_path, "train")
+
+
+def test_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.tsv")  # opening one would wait for a writer, perhaps for ever
+    with pytest.raises(EdgelidError, match=r"manifest\.tsv' is no regular file"):
         read_noise(tmp_path, "train")
 
 
