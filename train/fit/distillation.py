@@ -18,6 +18,7 @@ import polars as pl
 
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
+from edge.system.regular import check_regular
 from train.fit.teacher import check_version, frames_of
 
 FRAMES_PER_TEACHER_FRAME = 4  # 40 ms of the teacher against 10 ms of the front end
@@ -163,6 +164,7 @@ class _Archive:
     @classmethod
     def read(cls, path: Path) -> _Archive:
         try:
+            check_regular(path)  # a pipe would be waited for
             with np.load(path, allow_pickle=False) as archive:
                 scale = archive["scale"] * archive["gain"]
                 paths = pl.Series(archive["paths"], dtype=pl.String)

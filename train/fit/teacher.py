@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.system.atomic import atomic_file, write_atomically
+from edge.system.regular import check_regular
 from train.command import run
 from train.corpus.cuts import read_audio
 from train.corpus.manifest import TRAIN, Clip, check_files, corpus_dir, open_manifest
@@ -437,6 +438,7 @@ def read_projection(path: Path) -> Projection:
     """
     names = ("mean", "std", "components", "eigenvalues")
     try:
+        check_regular(path)  # a pipe would be waited for
         with np.load(path, allow_pickle=False) as archive:
             found = Projection(*(np.asarray(archive[name], np.float32) for name in names))
             check_version(archive, path)

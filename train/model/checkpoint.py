@@ -12,6 +12,7 @@ import numpy as np
 
 from edge.errors import EdgelidError
 from edge.system.atomic import atomic_file
+from edge.system.regular import check_regular
 from train.config import RunConfig, from_dict
 from train.model.network import Head, Trunk
 from train.model.precision import FLOAT32, policy
@@ -102,6 +103,8 @@ def read_checkpoint(file: Path | BinaryIO, name: str) -> Checkpoint:
         As :func:`load_checkpoint`.
     """
     try:
+        if isinstance(file, Path):
+            check_regular(file)  # a pipe would be waited for
         with np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         description = json.loads(str(arrays.pop(DESCRIPTION)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,12 @@ def test_a_damaged_file(archives: list[Path], tmp_path: Path, damage: str) -> No
         path.write_bytes({"empty": b"", "cut": data[:-40], "text": b"no archive"}[damage])
     with pytest.raises(EdgelidError, match=r"cannot read the teacher's embeddings .*damaged"):
         Teacher.load([archives[0], path], rows("a.wav"))
+
+
+def test_a_pipe(archives: list[Path], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")  # opening one would wait for a writer, perhaps for ever
+    with pytest.raises(EdgelidError, match=r"pipe\.npz' is no regular file"):
+        Teacher.load([archives[0], tmp_path / "pipe.npz"], rows("a.wav"))
 
 
 def test_a_file_that_was_made_in_packs(archives: list[Path], tmp_path: Path) -> None:

@@ -393,6 +393,9 @@ def test_read_projection(tmp_path: Path, projection: Projection) -> None:
         read_projection(tmp_path / "packs.npz")
     with pytest.raises(EdgelidError, match=r"newer.npz were made by a newer edgelid"):
         read_projection(tmp_path / "newer.npz")
+    os.mkfifo(tmp_path / "pipe.npz")  # opening one would wait for a writer, perhaps for ever
+    with pytest.raises(EdgelidError, match=r"pipe\.npz' is no regular file"):
+        read_projection(tmp_path / "pipe.npz")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,13 @@ def test_nothing_there(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "none.npz")
 
 
+def test_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "best.npz")  # opening one would wait for a writer, perhaps for ever
+    for path in (tmp_path, tmp_path / "best.npz"):
+        with pytest.raises(EdgelidError, match=r"best\.npz' is no regular file"):
+            load_checkpoint(path)
+
+
 def npy() -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.zeros(3))
