@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from edge.classifier import StreamingClassifier
+from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.lessons.book import RECORDING, Lesson
 from edge.model.interpreter import Graphs, Int8Array
 from edge.model.modelfile import ModelFile
-from edge.system.atomic import atomic_file
+from edge.system.atomic import atomic_file, check_writable
 from train.corpus.cuts import read_audio
 from train.corpus.manifest import TEST, Clip
 from train.evaluation.conditions import CLEAN, Sounds, disturb
@@ -225,10 +226,15 @@ def hear(
         sort_keys=True,
     )
     file = cache / f"{hashlib.sha256(told.encode()).hexdigest()[:20]}.npz"
-    if file.exists():
+    try:  # before the work, which takes long
+        cache.mkdir(parents=True, exist_ok=True)
+        is_heard = file.exists()
+    except OSError as error:
+        raise EdgelidError(f"cannot make the folder {cache}: {error.strerror}") from error
+    if is_heard:
         return _read(file)
+    check_writable(file)
     voices = [*_heard(hearing, speakers, root, needed_s)]
-    cache.mkdir(parents=True, exist_ok=True)
     with atomic_file(file) as written:
         np.savez(written, **_arrays(voices))  # type: ignore[arg-type]
     return voices

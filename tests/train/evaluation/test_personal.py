@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edge.audio.sources import FileSource
+from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.lessons.correction import Correction
 from edge.model.interpreter import open_graphs
@@ -160,6 +161,26 @@ def test_speech_is_heard_once(
             one, other = (getattr(each, field.name) for each in (windows, again[0].heard[key]))
             assert one.dtype == other.dtype
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [("taken/heard", "cannot make the folder .*heard"), ("/proc", "cannot write /proc/")],
+)
+def test_nothing_is_heard_that_cannot_be_kept(
+    evaluation: Evaluation,
+    folder: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "taken").touch()
+    hearing = Hearing(evaluation.model, evaluation._graphs, Sounds((), (), ()))
+    monkeypatch.setattr(hearing, "voice", None)  # which would be called
+    samples = DEFAULT_MODEL.parents[1] / "samples"
+    clips = [clip("languages.opus", "en", "sample", "one", "test", 72.0)]
+    with pytest.raises(EdgelidError, match=message):
+        hear(hearing, clips, samples, 90.0, tmp_path / folder)
 
 
 def report_of(taught: float, same: float, others: float, spoilt: float) -> dict[str, Any]:
