@@ -411,6 +411,8 @@ def _evaluate_personal(options: argparse.Namespace) -> None:
     from train.evaluation.personal import Personal, evaluate_personal
     from train.evaluation.report import write_json
 
+    if options.households < 1:
+        raise EdgelidError("--households must be at least 1")
     for file in filter(None, (options.json, options.html)):
         check_writable(file)
     # Before the work: should the package that plots be missing, that is said at once.

@@ -195,6 +195,8 @@ def test_no_plots_is_said_before_the_work(tmp_path: Path) -> None:
         (["--workers", "0"], "--workers must be at least 1"),
         (["--conditions", "clean,storm"], "there is no condition storm"),
         (["--yardstick", "none.json"], "cannot read the yardstick none.json"),
+        (["--personal", "--households", "0"], "--households must be at least 1"),
+        (["--personal", "--households", "-1"], "--households must be at least 1"),
     ],
 )
 def test_evaluate_in_one_sentence(
