@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from edge.errors import EdgelidError
 from edge.model.modelfile import OTHER
 from train.command import run
 from train.corpus.manifest import corpus_dir, open_manifest
@@ -63,7 +64,13 @@ def answers(checkpoint: Checkpoint, stretches: DevelopmentSet) -> dict[str, Answ
 def stretches_of(
     checkpoint: Checkpoint, corpus: Path, cache: Path, split: str, workers: int
 ) -> DevelopmentSet:
-    """Held-out speech: development sources, or the test split, with the checkpoint's classes."""
+    """Held-out speech: development sources, or the test split, with the checkpoint's classes.
+
+    Raises
+    ------
+    EdgelidError
+        If there is none, or its features cannot be computed.
+    """
     config = checkpoint.config
     if split == "dev":
         plan = replace(config.optimiser, teacher_weight=0.0)
@@ -72,6 +79,8 @@ def stretches_of(
         return DevelopmentSet.of(config, opened.rows, opened.development, opened.features)
     manifest = open_manifest(corpus).where(pl.col("split") == split)
     paths = manifest.rows["path"]
+    if paths.is_empty():
+        raise EdgelidError(f"the corpus {corpus} has no clips in its split {split}")
     features = prepare(manifest.root, paths, cache, config.front_end, 0, [], workers)
     return DevelopmentSet.of(config, manifest.rows, np.arange(len(paths)), features)
 
@@ -89,6 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         before, after = load_checkpoint(options.before), load_checkpoint(options.after)
+        if before.config.front_end != after.config.front_end:  # both are given the same features
+            raise EdgelidError(
+                f"{options.before} and {options.after} cannot be compared: their front ends differ"
+            )
         stretches = stretches_of(
             after, options.corpus, options.cache, options.split, options.workers
         )

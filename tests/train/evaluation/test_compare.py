@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
+from train.corpus.manifest import open_manifest, write_parquet
 from train.evaluation.compare import main
 from train.fit.finetune import initial_weights
 from train.model.checkpoint import Checkpoint, build_model, load_checkpoint, weights_of
@@ -52,6 +54,34 @@ def test_a_new_language_and_the_others(
     assert mean > 50
     assert shares["mean"] == [pytest.approx(mean, abs=0.1), 0]
     assert shares["speech"] == [100]
+
+
+def test_no_test_split(
+    tiny_run: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = open_manifest(tiny_corpus).where(pl.col("split") != "test").rows
+    file = tmp_path / "manifest.parquet"
+    write_parquet(rows.lazy(), file, tiny_corpus)
+    arguments = [str(tiny_run), str(tiny_run), "--corpus", str(file), "--split", "test"]
+    assert main([*arguments, "--cache", str(tmp_path / "cache")]) == 1
+    error = capsys.readouterr().err
+    assert "has no clips in its split test" in error
+    assert error.count("\n") == 1
+
+
+def test_front_ends_that_differ(
+    tiny_run: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The features of one would mean something else to the other."""
+    before = load_checkpoint(tiny_run)
+    front_end = dataclasses.replace(before.config.front_end, low_hz=120.0)
+    other = dataclasses.replace(before.config, front_end=front_end)
+    dataclasses.replace(before, config=other).save(tmp_path / "other.npz")
+    arguments = [str(tiny_run), str(tmp_path / "other.npz"), "--corpus", str(tiny_corpus)]
+    assert main([*arguments, "--cache", str(tmp_path / "cache")]) == 1
+    error = capsys.readouterr().err
+    assert "cannot be compared: their front ends differ" in error
+    assert error.count("\n") == 1
 
 
 def test_no_run(tmp_path: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
