@@ -185,6 +185,21 @@ def _check(own: Own) -> None:
         )
     Selection(hours=own.hours)
     check_model_output(own.output)
+    written = {"-o": own.output, "--work": own.work, "--cache": own.cache}
+    for option, path in written.items():
+        # It would be taken for a recording, and for one that came after the work was begun.
+        if path is not None and _is_within(path, own.recordings):
+            raise EdgelidError(
+                f"{option} {path} would lie among the recordings in {own.recordings}: name a place "
+                "outside that folder"
+            )
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether it is in a folder, or is it: itself, or what it leads to where it is a link."""
+    root = os.path.realpath(folder)
+    beside = os.path.realpath(Path(os.path.abspath(path)).parent)  # noqa: PTH100 keeps links
+    return any(Path(each).is_relative_to(root) for each in (os.path.realpath(path), beside))
 
 
 # --- steps ------------------------------------------------------------------------------------

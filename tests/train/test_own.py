@@ -66,7 +66,12 @@ def test_one_language(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("home", ["--hours", "0"], "--hours must be above zero"),
         ("home", ["--hours", "nan", "--dry-run"], "--hours must be above zero"),
         ("home", ["-o", "none/m.tflite", "--dry-run"], "cannot write none/m.tflite"),
-        ("home", ["--work", "home"], "home holds other things already"),
+        ("home", ["--work", "."], ". holds other things already"),
+        ("home", ["--work", "home"], "--work home would lie among the recordings in home"),
+        ("home", ["--work", "home/de/../steps"], "steps would lie among the recordings in home"),
+        ("home", ["-o", "home/m.tflite"], "-o home/m.tflite would lie among the recordings"),
+        ("home", ["-o", "home/m.tflite", "--dry-run"], "name a place outside that folder"),
+        ("home", ["--cache", "home/cache"], "--cache home/cache would lie among the recordings"),
         ("home", ["-o", "home/diary.tflite"], "exists, and is no model file of edgelid"),
     ],
 )
@@ -87,6 +92,27 @@ def test_in_one_sentence(
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert Path("home/diary.tflite").read_text() == "dear diary"
+
+
+def test_a_model_among_the_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder of the steps would be taken for that of a language; also where links hide it."""
+    write_audio(tmp_path / "home" / "de" / "1.wav", speech("de", "a", 0, 1.0))
+    (tmp_path / "link").symlink_to("home")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "home" / "out").symlink_to("../elsewhere")
+    monkeypatch.chdir(tmp_path / "home")
+    for root, output, *more in (
+        (".", "model.tflite"),
+        ("../link", "model.tflite"),
+        (".", "../link/model.tflite"),
+        (".", "../model.tflite", "--work", "out"),
+    ):
+        assert own(Path(root), Path(output), *more) == 1
+        assert f"would lie among the recordings in {root}:" in capsys.readouterr().err
+    assert sorted(os.listdir()) == ["de", "out"]
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "home", "link"]
 
 
 def test_no_recordings_leave_no_folder(tmp_path: Path) -> None:
