@@ -511,10 +511,12 @@ def _spread(clips: Float32Array, count: int) -> Float32Array:
 def _metrics(
     scores: Float64Array, held: HeldOut, temperature: float, labels: Sequence[str]
 ) -> dict[str, float]:
-    """Accuracy among the languages, and calibration over all classes."""
-    languages = np.array([i for i, label in enumerate(labels) if label not in (OTHER, NONSPEECH)])
+    """Accuracy among the languages (of a single one, all classes), calibration over all classes."""
+    answers = np.array([i for i, label in enumerate(labels) if label not in (OTHER, NONSPEECH)])
+    if len(answers) < 2:  # among which any answer would be right
+        answers = np.arange(len(labels))
     truth = held.wanted[held.spoken]
-    hit = languages[scores[held.spoken][:, languages].argmax(axis=1)] == truth
+    hit = answers[scores[held.spoken][:, answers].argmax(axis=1)] == truth
     by_language = [float(hit[truth == k].mean()) for k in np.unique(truth)]
     probabilities = softmax(scores / temperature)
     return {

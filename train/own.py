@@ -24,6 +24,7 @@ import polars as pl
 
 import train
 from edge.errors import EdgelidError
+from edge.model.modelfile import NONSPEECH, OTHER
 from edge.system.atomic import check_writable, write_atomically
 from train.command import check_model_output
 from train.config import read_toml
@@ -420,10 +421,16 @@ def _speakers(own: Own, split: str) -> int:
 
 def _verdict(own: Own, tested: str) -> Iterator[str]:
     """How good the model is, and how sure that is."""
-    durations = json.loads(own.report.read_bytes())["durations"]
+    report = json.loads(own.report.read_bytes())
+    durations, labels = report["durations"], set(report["labels"])
     length = min(durations, key=lambda each: abs(float(each) - WANTED_S))
-    row = durations[length]["languages"]
-    accuracy, speakers = row["balanced_accuracy"], row["speakers"]
+    told = durations[length]["languages"]
+    languages, speakers = told["by_language"], told["speakers"]
+    # Among one language any answer is right: there `other` and `nonspeech` must be possible.
+    is_alone = len(labels - {OTHER, NONSPEECH}) < 2
+    row = durations[length]["open"] if is_alone else told
+    accuracy = row["balanced_accuracy"]
+    chance = f"chance {1 / len(languages):.0%}"
     # The cuts of a speaker are alike. So the interval is no narrower than if each speaker had
     # been asked once; a bootstrap of answers that are all right would have no width at all.
     few = wilson(accuracy, speakers)
@@ -432,16 +439,19 @@ def _verdict(own: Own, tested: str) -> Iterator[str]:
     yield ""
     yield (
         f"right for {share(accuracy, ends)} of {length} s of speech (95 % interval), "
-        f"{row['cuts']} stretches of {speakers} speakers whom it has not learnt from, chance "
-        f"{1 / len(row['by_language']):.0%}"
+        f"{row['cuts']} stretches of {speakers} speakers whom it has not learnt from, "
+        + (f"`{OTHER}` and `{NONSPEECH}` being possible answers" if is_alone else chance)
     )
-    for language, found in row["by_language"].items():
-        yield f"  {language}: {found['accuracy']:.0%}"
+    if not is_alone:
+        for language, found in languages.items():
+            yield f"  {language}: {found['accuracy']:.0%}"
+    elif strangers := report.get("open_set"):
+        taken = strangers["at_decoder_confidence"]["strangers_accepted"]
+        yield f"  speech in other languages that is taken for {', '.join(languages)}: {taken:.0%}"
     if tested == DEV:
         yield "  The same speech has picked the checkpoint, so this is a little too good."
     if speakers < FEW_SPEAKERS:
         yield f"  {speakers} speakers are few: more of them would tell more."
-    labels = set(json.loads(own.report.read_bytes())["labels"])
     others = set(read_rows(own.divided).rows["language"].cast(pl.String).unique()) - labels
     if not others:
         yield (

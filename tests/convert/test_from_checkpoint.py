@@ -17,8 +17,8 @@ from tensorflow.lite.python import schema_py_generated as schema
 import convert.cli
 import convert.from_checkpoint
 import convert.streaming_graph
+from convert.from_checkpoint import _metrics, temperature_of
 from convert.from_checkpoint import convert as convert_checkpoint
-from convert.from_checkpoint import temperature_of
 from convert.held_out_audio import HeldOut, held_out_audio
 from convert.parity import Parity
 from convert.proof import Limits, NotProven, Proof
@@ -503,6 +503,17 @@ def test_held_out_audio(tiny_corpus: Path) -> None:
     # Of the noises without speech, one lasts ten seconds.
     assert (sets[1.0].wanted == 3).sum() == 2
     assert (sets[10.0].wanted == 3).sum() == 1
+
+
+def test_one_language_is_not_always_right() -> None:
+    """Among one any answer would be: all classes are possible then."""
+    scores = np.log([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.5, 0.2, 0.3], [0.8, 0.1, 0.1]])
+    wanted, is_german = np.array([0, 0, 0, 1]), np.array([True, True, True, False])
+    held = HeldOut(np.zeros((4, 1), np.float32), wanted, is_german, is_german, ("",) * 4)
+    alone = _metrics(scores, held, 1.0, ["de", OTHER, NONSPEECH])
+    assert alone["macro_accuracy"] == pytest.approx(2 / 3, abs=1e-4)
+    both = _metrics(scores, held, 1.0, ["de", NONSPEECH, "en"])
+    assert both["macro_accuracy"] == 1.0  # `nonspeech` is no answer then
 
 
 def test_sentences_calibrate_where_there_are_enough() -> None:

@@ -162,6 +162,63 @@ def test_how_much_speech_decides_what_learns(
     assert (Path(plan[0]).name, plan[1:]) == (config, ["--init", "shipped", *more])
 
 
+def rows_in(*languages: str) -> pl.DataFrame:
+    """A clip of each language."""
+    fixed = {"split": "test", "target": True, "source": "home", "kind": "human"}
+    return pl.DataFrame(
+        [
+            {"path": f"{each}.wav", "language": each, "speaker": each, "seconds": 3.0, **fixed}
+            | {"licence": "", "origin": ""}
+            for each in languages
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "said", "other"),
+    [
+        (
+            ["da", "other", "nonspeech"],
+            "right for 50.0% (15.0–85.0) of 3 s of speech (95 % interval), 8 stretches of 4 "
+            "speakers whom it has not learnt from, `other` and `nonspeech` being possible answers",
+            "  speech in other languages that is taken for da: 25%",
+        ),
+        (
+            ["da", "sv", "other", "nonspeech"],
+            "right for 100.0% (51.0–100.0) of 3 s of speech (95 % interval), 8 stretches of 4 "
+            "speakers whom it has not learnt from, chance 50%",
+            "  da: 100%",
+        ),
+    ],
+)
+def test_one_language_is_not_always_right(
+    labels: list[str], said: str, other: str, tmp_path: Path
+) -> None:
+    """Among one any answer would be: all classes are possible then."""
+    work = Own(tmp_path, tmp_path / "m.tflite", tmp_path)
+    write_parquet(rows_in("da", "sv").lazy(), work.divided, tmp_path)
+    closed = {
+        "balanced_accuracy": 1.0,
+        "intervals": {"balanced_accuracy": [1.0, 1.0]},
+        "speakers": 4,
+        "cuts": 8,
+        "by_language": {language: {"accuracy": 1.0} for language in labels[:-2]},
+    }
+    opened = {
+        "balanced_accuracy": 0.5,
+        "intervals": {"balanced_accuracy": [0.25, 0.75]},
+        "cuts": 8,
+    }
+    report = {
+        "labels": labels,
+        "durations": {"3": {"languages": closed, "open": opened}},
+        "open_set": {"at_decoder_confidence": {"strangers_accepted": 0.25}},
+    }
+    work.report.write_text(json.dumps(report))
+    told = list(train.own._verdict(work, "test"))
+    assert told[1:3] == [said, other]
+
+
 @pytest.mark.slow
 def test_from_phones_to_a_model(tmp_path: Path) -> None:
     """It is stopped on its way, goes on, tells how good it is, and runs."""

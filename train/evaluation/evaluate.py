@@ -176,7 +176,8 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         languages), ``open`` (all classes possible) and ``yardstick`` (on the cuts that it
         has), ``pairs`` (of languages) and ``synthetic`` (speech made by machines, which no other
         figure is of). ``conditions``, ``open_set``, ``noise`` and ``streams`` are of one duration
-        each. ``ceiling`` has the large model alone, where one gives second opinions.
+        each. ``detection_curve`` is about which of several languages is spoken. ``ceiling`` has
+        the large model alone, where one gives second opinions.
 
     Raises
     ------
@@ -221,8 +222,9 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
             name: _condition(name, scored[name, base], clean, model.languages)
             for name in material.conditions
         },
-        "detection_curve": trial_curve(among(clean, model.languages)),
     }
+    if len(model.languages) > 1:
+        report["detection_curve"] = trial_curve(among(clean, model.languages))
     threshold = model.description.decoder.confidence
     if strangers is not None:
         report["open_set"] = _open_set(clean, strangers, model.languages, threshold)

@@ -10,7 +10,7 @@ from typing import Any
 from edge.system.atomic import write_atomically
 from train.evaluation import plots
 from train.evaluation.conditions import CLEAN, SNR_DB
-from train.evaluation.report import balanced, share, stream_title
+from train.evaluation.report import balanced, share, shown, stream_title
 
 STYLE = """
 :root { color-scheme: light; }
@@ -174,8 +174,8 @@ def _durations(report: dict[str, Any]) -> Iterator[str]:
             balanced(row),
             share(row["accuracy"]),
             share(row["macro_f1"]),
-            f"{row['cavg']:.3f}",
-            share(row["eer"]),
+            shown(row, "cavg", ".3f"),
+            shown(row, "eer", ".1%"),
             f"{row['ece']:.3f}",
             share(entry["open"]["balanced_accuracy"]),
             f"{entry['open']['ece']:.3f}",
@@ -198,7 +198,11 @@ def _durations(report: dict[str, Any]) -> Iterator[str]:
                 *(
                     text
                     for row in (both["model"], both["yardstick"])
-                    for text in (balanced(row), f"{row['cavg']:.3f}", share(row["eer"]))
+                    for text in (
+                        balanced(row),
+                        shown(row, "cavg", ".3f"),
+                        shown(row, "eer", ".1%"),
+                    )
                 ),
             )
             for duration, both in compared.items()
@@ -358,7 +362,8 @@ def _sources(report: dict[str, Any]) -> Iterator[str]:
     rows = []
     for name, row in entry["languages"]["by_source"].items():
         line = [name, " ".join(row["languages"]), str(row["cuts"]), str(row["speakers"])]
-        line += [balanced(row), f"{row['cavg']:.3f}", share(row["eer"]), f"{row['ece']:.3f}"]
+        line += [balanced(row), shown(row, "cavg", ".3f"), shown(row, "eer", ".1%")]
+        line.append(f"{row['ece']:.3f}")
         if both:
             line += _on_same_cuts(both, "by_source", name)
         rows.append(line)
@@ -398,8 +403,8 @@ def _conditions(report: dict[str, Any]) -> Iterator[str]:
             balanced(row),
             "" if name == CLEAN else _points(row["from_clean"]),
             share(row["macro_f1"]),
-            f"{row['cavg']:.3f}",
-            share(row["eer"]),
+            shown(row, "cavg", ".3f"),
+            shown(row, "eer", ".1%"),
             f"{row['ece']:.3f}",
             share(row["open"]["balanced_accuracy"]),
         )
@@ -432,8 +437,9 @@ def _confidence(report: dict[str, Any]) -> Iterator[str]:
         f"Reliability at {duration} s. Above the diagonal it is better than it says, below it "
         "worse; the larger a point, the more cuts.",
     )
-    curves_det = {f"which language, EER {row['eer']:.1%}": report["detection_curve"]}
-    points = {}
+    curves_det, points = {}, {}
+    if "detection_curve" in report:  # not of one language
+        curves_det[f"which language, EER {row['eer']:.1%}"] = report["detection_curve"]
     strangers = report.get("open_set")
     if strangers:
         rate = strangers["equal_error_rate"]
@@ -452,11 +458,12 @@ def _confidence(report: dict[str, Any]) -> Iterator[str]:
     if noise:
         rate = noise["equal_error_rate"]
         curves_det[f"speech or noise, EER {rate:.1%}"] = noise["curve"]
-    yield figure(
-        plots.draw(plots.detection_trade_off(curves_det, points), 5, 4.4),
-        f"Detection-error trade-off at {duration} s: what each threshold keeps out wrongly "
-        "against what it takes in wrongly. Lower left is better.",
-    )
+    if curves_det:
+        yield figure(
+            plots.draw(plots.detection_trade_off(curves_det, points), 5, 4.4),
+            f"Detection-error trade-off at {duration} s: what each threshold keeps out wrongly "
+            "against what it takes in wrongly. Lower left is better.",
+        )
     yield "</div>"
 
 

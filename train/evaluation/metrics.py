@@ -43,12 +43,16 @@ def measures(
     dict of str to ndarray, shape (draws,)
         ``accuracy`` over cuts, ``balanced_accuracy`` (mean of the languages' recalls),
         ``macro_f1``, ``cavg``, ``eer`` (of detection trials pooled over the languages: every cut
-        is a trial of every language) and ``ece``.
+        is a trial of every language) and ``ece``. Without ``cavg`` and ``eer`` where there is one
+        language, which there is nothing to tell from.
     """
+    found = accuracies(probabilities, wanted, weights)
+    if probabilities.shape[1] < 2:
+        return found
     ratios = log_likelihood_ratios(probabilities)
     trials = wanted[:, None] == np.arange(probabilities.shape[1])  # (cuts, languages)
     return {
-        **accuracies(probabilities, wanted, weights),
+        **found,
         "cavg": average_cost(ratios, wanted, weights),
         "eer": equal_error_rate(
             ratios.ravel(), trials.ravel(), (np.repeat(row, trials.shape[1]) for row in weights)
@@ -93,6 +97,7 @@ def log_likelihood_ratios(probabilities: Float64Array) -> Float64Array:
     Parameters
     ----------
     probabilities : ndarray, shape (cuts, languages)
+        Of two languages at least.
 
     Returns
     -------

@@ -57,8 +57,9 @@ def _by_duration(report: Report) -> Iterator[str]:
             f"**{_percent(told['balanced_accuracy'])}** {_interval(told)}",
             _percent(told["accuracy"]),
             _percent(told["macro_f1"]),
-            f"{told['cavg']:.3f}",
-            _percent(told["eer"]),
+            # Of one language there are none.
+            f"{told['cavg']:.3f}" if "cavg" in told else "–",
+            _percent(told["eer"]) if "eer" in told else "–",
             f"{told['ece']:.3f}",
             _percent(others["balanced_accuracy"]),
             f"{others['ece']:.3f}",

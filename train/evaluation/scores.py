@@ -189,7 +189,7 @@ def _confusion(scored: Scored) -> dict[str, dict[str, int]]:
 
 
 def trial_curve(scored: Scored) -> list[list[float]]:
-    """Detection-error trade-off of the trials of all languages, pooled."""
+    """Detection-error trade-off of the trials of all languages, two at least, pooled."""
     ratios = log_likelihood_ratios(scored.probabilities)
     trials = scored.wanted[:, None] == np.arange(len(scored.labels))
     return detection_curve(ratios[trials], ratios[~trials])

@@ -17,7 +17,7 @@ from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float64Array
 from edge.model.interpreter import open_graphs
-from edge.model.modelfile import read_model
+from edge.model.modelfile import ModelFile, read_model
 from edge.offline import RecordingClassifier, classify_file
 from edge.opinion.expert import ExpertFile
 from tests.conftest import Conversion
@@ -318,6 +318,23 @@ def test_table(report: dict[str, Any]) -> None:
     for word in ("de", "noise, 0 dB", "other languages", "delay"):
         assert word in text
     assert max(map(len, lines)) <= 100
+
+
+def test_one_language(
+    tiny_conversion: Conversion, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any answer is right among one: what tells are all classes, and JSON has no NaN."""
+    monkeypatch.setattr(ModelFile, "languages", ("de",))
+    report = evaluate_model(evaluation(tiny_conversion, tiny_corpus, streams=0))
+    json.dumps(report, allow_nan=False)
+    assert "detection_curve" not in report
+    row = report["durations"]["1"]
+    assert not {"cavg", "eer"} & {*row["languages"], *row["languages"]["intervals"]}
+    lines = table(report)
+    (line,) = (line for line in lines if line.startswith("all classes possible, 1 s: "))
+    assert f"{row['open']['balanced_accuracy']:.1%}" in line
+    assert any(line.split().count("–") == 2 for line in lines)
+    assert page(report)
 
 
 def test_json(report: dict[str, Any], tmp_path: Path) -> None:

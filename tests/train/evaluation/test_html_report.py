@@ -234,6 +234,29 @@ def test_what_was_not_measured_is_left_out(report: dict[str, Any]) -> None:
     assert len(found.images) == 4
 
 
+def test_one_language(report: dict[str, Any]) -> None:
+    """There is no other to tell it from: no cost, no error rate, no curve of these."""
+    left_out = ("open_set", "noise", "detection_curve", "ceiling")
+    less = {k: v for k, v in report.items() if k not in left_out}
+    some = answers(1)
+    german = some.take([i for i, cut in enumerate(some.cuts) if cut.language == "de"])
+    closed = among(german, ["de"])
+    told = {"languages": languages_report(closed), "open": open_report(german)}
+    less["durations"] = {"3": told}
+    less["conditions"] = {
+        name: {**row, **told["languages"], "open": told["open"]}
+        for name, row in report["conditions"].items()
+    }
+    for row in less["conditions"].values():
+        del row["cavg"], row["eer"]
+    found = Page(page(less))
+    text = " ".join(found.text)
+    # A duration, two conditions and two sources have two each.
+    assert [part.strip() for part in found.text].count("–") == 10
+    assert "nan" not in text.lower()
+    assert "Detection-error" not in text
+
+
 def test_written_the_same_every_time(report: dict[str, Any], text: str, tmp_path: Path) -> None:
     write_html(tmp_path / "report.html", report)
     assert (tmp_path / "report.html").read_text("utf-8") == text

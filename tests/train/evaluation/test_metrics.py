@@ -70,6 +70,13 @@ def test_languages_without_cuts_are_left_out_of_means() -> None:
     assert found["balanced_accuracy"][0] == pytest.approx(np.mean(recalls))
 
 
+def test_one_language_has_no_trials() -> None:
+    """And nothing is divided by the number of the others."""
+    with np.errstate(all="raise"):
+        found = measures(np.ones((5, 1)), np.zeros(5, int), np.ones((2, 5)))
+    assert sorted(found) == ["accuracy", "balanced_accuracy", "ece", "macro_f1"]
+
+
 def test_error_rate_is_where_the_roc_crosses() -> None:
     probabilities, wanted = some(200)
     scores = np.round(log_likelihood_ratios(probabilities), 1).ravel()  # many are the same

@@ -71,6 +71,16 @@ def test_what_a_report_may_lack() -> None:
     assert row.startswith(f"| {longest} s | ") and row.count(" – ") == 1
 
 
+def test_one_language() -> None:
+    report = json.loads((ROOT / "docs/results/edgelid-9-test.json").read_text())
+    whole = list(tables(report))
+    for entry in report["durations"].values():
+        del entry["languages"]["cavg"], entry["languages"]["eer"]
+    changed = [line for line in tables(report) if line not in whole]
+    assert len(changed) == len(report["durations"])
+    assert all(line.count("| – | – |") == 1 for line in changed)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"durations": {"3": 1}}'])
 def test_what_is_no_report(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "report.json"
