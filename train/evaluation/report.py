@@ -140,7 +140,7 @@ def _open_set(report: dict[str, Any]) -> Iterator[str]:
         for name, what in (
             ("at_decoder_confidence", "at confidence"),
             ("at_10_percent_rejected", "at confidence"),
-            ("known_at_10_percent_rejected", "all languages together at"),
+            ("known_at_10_percent_rejected", "any language at"),
         ):
             point = found[name]
             yield (
