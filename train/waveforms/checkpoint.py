@@ -27,7 +27,8 @@ def save_parts(
 ) -> None:
     """Write arrays as ``NAME-0.npz``, ``NAME-1.npz`` ..., each of at most `PART_BYTES`.
 
-    Further parts, of a larger checkpoint that had the name, are removed.
+    Further parts of the checkpoint that had the name are removed, and no other file: one may have
+    a number at the end of its own name.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ def save_parts(
         That the numbers are kept in.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
+    older = _parts_of(file)
     parts: list[dict[str, np.ndarray]] = [{}]
     size = 0
     for name, value in arrays.items():
@@ -57,9 +59,31 @@ def save_parts(
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **part, set=np.array(whose))
         write_atomically(file.with_name(f"{stem}-{i}.npz"), buffer.getvalue())
-    for old in _numbered(file.parent, stem):
-        if int(old.stem.removeprefix(f"{stem}-")) >= len(parts):
+    for old, before in older[len(parts) :]:
+        if _set_of(old) == before:
             old.unlink()
+
+
+def _parts_of(file: Path) -> list[tuple[Path, str]]:
+    """The parts of a checkpoint, and whose they are to be, as its first one tells.
+
+    There are none where it does not tell: a file that only has the name must not be taken for one.
+    """
+    try:
+        with np.load(file.with_name(f"{file.stem}-0.npz"), allow_pickle=False) as archive:
+            count, whose = json.loads(str(archive["description"]))["parts"], str(archive["set"])
+            return [(file.with_name(f"{file.stem}-{i}.npz"), whose) for i in range(count)]
+    except UNREADABLE:
+        return []
+
+
+def _set_of(part: Path) -> str | None:
+    """Whose a part is, if it tells."""
+    try:
+        with np.load(part, allow_pickle=False) as archive:
+            return str(archive["set"])
+    except UNREADABLE:
+        return None
 
 
 def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

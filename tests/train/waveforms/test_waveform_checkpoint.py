@@ -1,0 +1,51 @@
+"""Checkpoints in parts are whole, and touch no other file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.waveforms.checkpoint import load_parts, save_parts
+
+
+def save(file: Path, count: int, value: float = 1.0) -> None:
+    """A checkpoint of so many parts, all of whose numbers are the same."""
+    arrays = {f"large/{i}": np.full(30, value, np.float32) for i in range(count)}
+    save_parts(file, arrays, {"config": {"data": {"languages": ["de"]}}})
+
+
+@pytest.fixture(autouse=True)
+def one_array_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.waveforms.checkpoint.PART_BYTES", 100)
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_file_that_only_has_a_number_at_its_end_stays(before: int, tmp_path: Path) -> None:
+    """Whether or not there was a checkpoint of the name."""
+    for name in ("x-2.npz", "x-9.npz", "x-12.npz"):
+        (tmp_path / name).write_bytes(b"of somebody else")
+    if before:
+        (tmp_path / "x-2.npz").unlink()
+        save(tmp_path / "x.npz", before)
+        (tmp_path / "x-2.npz").write_bytes(b"of somebody else")
+    save(tmp_path / "x.npz", 2, 2.0)
+    names = {"x-0.npz", "x-1.npz", "x-2.npz", "x-9.npz", "x-12.npz"}
+    assert {file.name for file in tmp_path.iterdir()} == names
+    assert (tmp_path / "x-2.npz").read_bytes() == b"of somebody else"
+    assert load_parts(tmp_path / "x.npz")[0].keys() == {"large/0", "large/1"}
+
+
+def test_a_part_of_another_checkpoint_stays(tmp_path: Path) -> None:
+    save(tmp_path / "x.npz", 3)
+    save(tmp_path / "y.npz", 3)
+    (tmp_path / "y-2.npz").replace(tmp_path / "x-2.npz")
+    save(tmp_path / "x.npz", 2)
+    assert (tmp_path / "x-2.npz").exists()
+
+
+def test_the_parts_of_a_larger_checkpoint_go(tmp_path: Path) -> None:
+    save(tmp_path / "x.npz", 12)
+    save(tmp_path / "x.npz", 1)
+    assert [file.name for file in tmp_path.iterdir()] == ["x-0.npz"]
