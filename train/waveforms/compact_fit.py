@@ -22,9 +22,11 @@ from train.config import RunConfig, from_dict
 from train.model.checkpoint import Checkpoint, load_checkpoint, restore_model, weights_of
 from train.model.network import Trunk, pool
 from train.waveforms.bank import Segments
+from train.waveforms.checkpoint import fingerprint, fingerprint_of
 from train.waveforms.company import labels_at
 from train.waveforms.draws import Draw
 from train.waveforms.hearing import Hearing, teacher_of
+from train.waveforms.hearing import fingerprint as bank_fingerprint
 from train.waveforms.judge import Judge
 from train.waveforms.large import load_large
 from train.waveforms.lessons import LEAST_TOKENS, cross_entropy, hits, standardised, targets, unlike
@@ -32,7 +34,7 @@ from train.waveforms.listening import Listening, Student, stretch
 from train.waveforms.readouts import Readouts, unlike_rows
 from train.waveforms.settings import compact_settings
 from train.waveforms.sound import filterbank
-from train.waveforms.state import Course
+from train.waveforms.state import Course, digest
 from train.waveforms.stepper import Clock, Stepper, rate_factor, with_values
 from train.waveforms.teaching import Along, Kept, Teaching
 
@@ -95,7 +97,9 @@ class _Distillation:
         self._shape, self._front_end = self._told.model, self._told.front_end
         self._labels = list(self._told.data.labels)
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
-        self._build()
+        begun = self._build()
+        taught = fingerprint([self._teacher]), bank_fingerprint(segments)
+        self._whose = digest(config, begun, *taught, given.batch_scale)
         student = Student.of(
             self._told,
             tts_weight=self._settings.tts_weight,
@@ -117,8 +121,14 @@ class _Distillation:
             "evidence": ops.convert_to_tensor(self._teacher.evidence()),
         }
 
-    def _build(self) -> None:
-        """The teacher, what learns, and what only training has."""
+    def _build(self) -> str | None:
+        """Make the teacher, what learns, and what only training has.
+
+        Returns
+        -------
+        str or None
+            What tells the weights that it begins with from others, if there are any.
+        """
         given, shape, classes = self._given, self._shape, len(self._labels)
         keras.utils.set_random_seed(self._told.seed)
         self._teacher, labels = load_large(given.teacher, given.precision)
@@ -159,6 +169,8 @@ class _Distillation:
                 self._new.append(self._readouts.languages)
             if begun.step == 0:
                 self._new += [self._trunk.embedding, self._trunk.weight, self._readouts.own]
+            return fingerprint_of(begun.arrays)
+        return None
 
     def _teaching(self, student: Student, segments: Segments) -> Teaching:
         if self._given.hearing is None:
@@ -277,7 +289,7 @@ class _Distillation:
             given.towers,
         )
         size = max(8, int(settings.batch * given.batch_scale) // 8 * 8)
-        course = Course(given.output, stepper, given.limit_s)
+        course = Course(given.output, stepper, given.limit_s, self._whose)
         clock, steps = course.clock, given.steps or settings.steps
         if given.start and not course.begun:
             for _ in range(NEW_STEPS):

@@ -34,7 +34,7 @@ from train.config import RunConfig
 from train.model.checkpoint import Checkpoint, build_model, load_checkpoint, weights_of
 from train.model.network import Trunk
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import fingerprint
+from train.waveforms.checkpoint import fingerprint, fingerprint_of
 from train.waveforms.compact_fit import run_config
 from train.waveforms.hearing import (
     BATCH,
@@ -43,10 +43,12 @@ from train.waveforms.hearing import (
     keep_tokens,
     levelled,
 )
+from train.waveforms.hearing import fingerprint as bank_fingerprint
 from train.waveforms.inheriting import Clips, inherit_layer
 from train.waveforms.large import HEAD_WIDTH, Large, large_front_end, load_large
 from train.waveforms.settings import compact_settings
 from train.waveforms.sound import filterbank, log_mel, samples_of
+from train.waveforms.state import digest
 from train.waveforms.stem_fit import begin_stem, fit_stem
 from train.waveforms.stream_basis import StreamBasis, fit_basis
 from train.waveforms.whisper import normalised
@@ -85,8 +87,10 @@ def inherit(config: dict[str, Any], segments: Segments, given: argparse.Namespac
     shape = attention_for(told, teacher)
     keras.utils.set_random_seed(told.seed)
     trunk, head = build_model(told)
+    begun = None
     if given.start:
-        taken = begin_stem(trunk, load_checkpoint(given.start))
+        start = load_checkpoint(given.start)
+        taken, begun = begin_stem(trunk, start), fingerprint_of(start.arrays)
         print(f"{taken} of {len(trunk.temporal)} convolutions taken over", flush=True)
     windows = training_windows(segments, labels, SAMPLES, PER_LANGUAGE, told.seed, OTHERS)
     group = told.model.stride // 2  # tokens of the teacher for a frame of the student's stream
@@ -98,7 +102,9 @@ def inherit(config: dict[str, Any], segments: Segments, given: argparse.Namespac
     keep_tokens(segments, labels, first, shape.width, given.hearing, given.hear_limit_s, whose)
     hearing = Hearing.load(given.hearing, segments, whose)
     tts_weight = compact_settings(config).tts_weight
-    fit_stem(trunk, told, segments, hearing, tts_weight, given.limit_s, given.output, given.towers)
+    run = digest(config, begun, fingerprint([teacher]), bank_fingerprint(segments))
+    length = given.limit_s, given.output, given.towers
+    fit_stem(trunk, told, segments, hearing, tts_weight, *length, run)
     tokens = np.concatenate(
         [
             batch.reshape(len(batch), -1, group, teacher.dim).mean(axis=2)

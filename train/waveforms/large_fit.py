@@ -15,9 +15,10 @@ from edge.errors import EdgelidError
 from train.config import held_out_sources
 from train.waveforms.adapters import adapt, learnt_beside
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import fingerprint, load_parts, save_parts, starting_weights
+from train.waveforms.checkpoint import fingerprint, fingerprint_of, save_parts, starting_weights
 from train.waveforms.detached import halved
 from train.waveforms.draws import Draw, Drawer
+from train.waveforms.hearing import fingerprint as bank_fingerprint
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import (
     empty_large,
@@ -35,7 +36,7 @@ from train.waveforms.lessons import (
 from train.waveforms.linear import Linear
 from train.waveforms.settings import LargeCourse, LargeHead, LargeSizes, large_settings
 from train.waveforms.sound import filterbank, log_mel, masked, samples_of
-from train.waveforms.state import Course, state_file
+from train.waveforms.state import Course, digest, state_file
 from train.waveforms.stepper import Clock, Stepper, compiled, rate_factor, with_values
 from train.waveforms.voices import draw_voices, voice_maps, voiced
 
@@ -80,6 +81,8 @@ class _Run:
         self._front_end = large_front_end()
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         arrays = starting_weights(given.start)
+        begun = fingerprint_of(arrays)
+        self._whose = digest(config, begun, bank_fingerprint(segments), given.batch_scale)
         try:
             self._model = empty_large(
                 config, width_of(arrays), sizes.decoder, given.precision, self._settings.dropout
@@ -186,11 +189,9 @@ class _Run:
             settings.average_decay,
             towers=given.towers,
         )
-        course = Course(given.output, stepper, given.limit_s)
+        course = Course(given.output, stepper, given.limit_s, self._whose)
         if course.begun:
             self._best = course.best
-            if math.isnan(self._best):
-                self._best = select(load_parts(given.output)[1]["scores"])
             self._clips = sum(self._size(self._length_s(turn)) for turn in range(course.begun))
         course.best = self._best
         steps = given.steps or settings.steps

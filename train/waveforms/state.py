@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,22 @@ def state_file(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".state.npz")
 
 
+def digest(config: Mapping[str, Any], *others: Any) -> str:
+    """What tells a run from others, whose state it must not take over.
+
+    Parameters
+    ----------
+    config : mapping
+        Its configuration.
+    *others : str, float or None
+        What it depends on besides: fingerprints of the weights that it begins with, of who
+        teaches, and of the bank; the scale of its batches. Not its length: a run may be given
+        more time.
+    """
+    told = json.dumps([config, *others], sort_keys=True, default=str)  # TOML has dates
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
 class Course:
     """The course of a run, whose state is kept beside its checkpoint every few minutes.
 
@@ -37,6 +55,8 @@ class Course:
         Takes over the state that is there.
     limit_s : float
         Length of the run, with what it had of it before.
+    run : str
+        What tells it from others, see :func:`digest`.
     every_s : float
         After which the state is kept again.
 
@@ -46,15 +66,20 @@ class Course:
         Steps that were done before.
     clock : Clock
     best : float
-        Score of the checkpoint; minus infinity if there is none yet, not a number if a state of
-        older programs does not tell.
+        Score of the checkpoint; minus infinity if there is none yet.
     """
 
     def __init__(
-        self, checkpoint: Path, stepper: Stepper, limit_s: float, every_s: float = SAVE_EVERY_S
+        self,
+        checkpoint: Path,
+        stepper: Stepper,
+        limit_s: float,
+        run: str,
+        every_s: float = SAVE_EVERY_S,
     ) -> None:
         self._checkpoint, self._stepper, self._every_s = checkpoint, stepper, every_s
-        self.begun, spent_s, self.best = load_state(checkpoint, stepper)
+        self._run = run
+        self.begun, spent_s, self.best = load_state(checkpoint, stepper, run)
         self.clock, self._saved_s = Clock(limit_s, spent_s), spent_s
         self._before = 0
 
@@ -117,7 +142,8 @@ class Course:
 
     def _save(self) -> None:
         step = self._steps - self._before
-        save_state(self._checkpoint, self._stepper, step, self.clock.spent_s, self.best)
+        spent_s = self.clock.spent_s
+        save_state(self._checkpoint, self._stepper, self._run, step, spent_s, self.best)
         self._saved_s = self.clock.spent_s
 
     def _save_if_due(self) -> None:
@@ -126,19 +152,20 @@ class Course:
 
 
 def save_state(
-    checkpoint: Path, stepper: Stepper, step: int, spent_s: float, best: float = -math.inf
+    checkpoint: Path, stepper: Stepper, run: str, step: int, spent_s: float, best: float
 ) -> None:
-    """Write weights, moments and averages, how far the run has come, and the best score."""
+    """Write weights, moments and averages, whose they are, how far it has come, and its best."""
     arrays = {
         f"{name}/{i}": ops.convert_to_numpy(value)
         for name, values in stepper.state.items()
         for i, value in enumerate(values if isinstance(values, list) else [values])
     }
     with atomic_file(state_file(checkpoint)) as file:
-        np.savez(file, allow_pickle=False, run=np.array([step, spent_s, best]), **arrays)
+        told = {"run": np.array([step, spent_s, best]), "whose": np.array(run)}
+        np.savez(file, allow_pickle=False, **told, **arrays)
 
 
-def load_state(checkpoint: Path, stepper: Stepper) -> tuple[int, float, float]:
+def load_state(checkpoint: Path, stepper: Stepper, run: str) -> tuple[int, float, float]:
     """Take over what :func:`save_state` wrote, if there is any.
 
     Returns
@@ -152,23 +179,30 @@ def load_state(checkpoint: Path, stepper: Stepper) -> tuple[int, float, float]:
     Raises
     ------
     EdgelidError
-        If it is damaged, or of another model.
+        If it is damaged, or of another run.
     """
     file = state_file(checkpoint)
     if not file.exists():
         return 0, 0.0, -math.inf
     try:
         with np.load(file, allow_pickle=False) as archive:
+            if "whose" not in archive.files:
+                raise EdgelidError(
+                    f"{file} does not tell of which run it is, as older versions wrote it: remove "
+                    "it to begin anew"
+                )
+            if str(archive["whose"]) != run:
+                raise ValueError("another run")
             state: dict[str, Any] = {}
             for name, values in stepper.state.items():
                 if isinstance(values, list):
                     state[name] = [_like(v, archive[f"{name}/{i}"]) for i, v in enumerate(values)]
                 else:
                     state[name] = _like(values, archive[f"{name}/0"])
-            step, spent_s, best = [*archive["run"].tolist(), math.nan][:3]
+            step, spent_s, best = archive["run"].tolist()
     except UNREADABLE as error:
         raise EdgelidError(
-            f"{file} is damaged or of another model: remove it to begin anew"
+            f"{file} is damaged or of another run: remove it to begin anew"
         ) from error
     stepper.state = state
     return int(step), float(spent_s), float(best)

@@ -105,6 +105,7 @@ def fit_stem(
     limit_s: float,
     output: Path,
     towers: int,
+    run: str,
 ) -> None:
     """Teach the convolutions; a run that was stopped goes on.
 
@@ -123,6 +124,8 @@ def fit_stem(
         Checkpoint beside which the state of the run is kept.
     towers : int
         See `train.waveforms.stepper.Stepper`.
+    run : str
+        See `train.waveforms.state.Course`.
     """
     student = Student.of(config, tts_weight=tts_weight, other_voices=OTHER_VOICES)
     heard = Listening(student, segments, Kept(hearing))
@@ -145,7 +148,7 @@ def fit_stem(
     stepper = Stepper(
         [Stem(trunk)], loss, lambda _: RATE, WEIGHT_DECAY, AVERAGE_DECAY, towers=towers
     )
-    course = Course(output, stepper, limit_s, SAVE_EVERY_S)
+    course = Course(output, stepper, limit_s, run, SAVE_EVERY_S)
 
     def take(step: int) -> tuple[int, dict[str, Any]]:
         # A run that was stopped draws what it would have drawn.

@@ -16,7 +16,8 @@ from keras import ops
 from edge.errors import EdgelidError
 from train.config import held_out_sources
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import load_parts, save_parts
+from train.waveforms.checkpoint import fingerprint, fingerprint_of, load_parts, save_parts
+from train.waveforms.hearing import fingerprint as bank_fingerprint
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import large_front_end, large_of
 from train.waveforms.large_lessons import FRAMES, LargeLessons
@@ -24,7 +25,7 @@ from train.waveforms.listening import Student
 from train.waveforms.published import read_whisper
 from train.waveforms.settings import teach_settings
 from train.waveforms.sound import filterbank
-from train.waveforms.state import Course
+from train.waveforms.state import Course, digest
 from train.waveforms.stepper import Stepper, rate_factor
 from train.waveforms.whisper_languages import WhisperLanguages
 
@@ -86,7 +87,9 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
     )
     size = max(8, int(settings.batch * given.batch_scale) // 8 * 8)
     stepper.step(lessons.draw(size), lessons.constants, 0.0)  # compiles before the clock runs
-    course = Course(given.output, stepper, given.limit_s)
+    learnt = fingerprint_of(arrays), fingerprint([whisper]), bank_fingerprint(segments)
+    whose = digest(config, *learnt, given.batch_scale)
+    course = Course(given.output, stepper, given.limit_s, whose)
     steps, clock = given.steps or settings.steps, course.clock
 
     def take(step: int) -> tuple[int, dict[str, Any]]:

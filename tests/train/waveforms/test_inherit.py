@@ -156,6 +156,11 @@ def test_the_command(
     again = load_checkpoint(Path("start.npz")).arrays
     for name, value in checkpoint.arrays.items():
         np.testing.assert_allclose(again[name], value, atol=1e-4, err_msg=name)
+    # With other convolutions, or whatever else, it would not be the same run.
+    config = Path("c.toml")
+    config.write_text(config.read_text().replace("rate = 1e-3", "rate = 2e-3"))
+    assert main() == 1
+    assert "start.state.npz is damaged or of another run" in capsys.readouterr().err
 
 
 @pytest.mark.slow

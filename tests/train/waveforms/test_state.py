@@ -12,7 +12,7 @@ import pytest
 from keras import ops
 
 from edge.errors import EdgelidError
-from train.waveforms.state import Course, state_file
+from train.waveforms.state import Course, digest, state_file
 from train.waveforms.stepper import Stepper
 
 
@@ -54,16 +54,16 @@ def stop(course: Course, stepper: Stepper, after: int) -> None:
 
 def test_who_stops_a_run_from_the_keyboard_loses_nothing(tmp_path: Path) -> None:
     stepper, file = learner(), tmp_path / "c.npz"
-    course = Course(file, stepper, 1e9)
+    course = Course(file, stepper, 1e9, "this")
     assert (course.begun, course.best) == (0, -math.inf)
     step(stepper, 77)  # of what is new, before the first one that counts
     course.best = 0.5
     stop(course, stepper, 3)
     again = learner()
-    course = Course(file, again, 1e9)
+    course = Course(file, again, 1e9, "this")
     assert (course.begun, course.best) == (3, 0.5)
     stop(course, again, 5)
-    assert Course(file, learner(), 1e9).begun == 5
+    assert Course(file, learner(), 1e9, "this").begun == 5
     whole = learner()
     for number in (77, *range(5)):
         step(whole, number)
@@ -75,7 +75,7 @@ def test_who_stops_a_run_from_the_keyboard_loses_nothing(tmp_path: Path) -> None
 @pytest.mark.parametrize(("every_s", "kept"), [(0.0, True), (1e9, False)])
 def test_a_state_is_kept_when_it_is_due(every_s: float, kept: bool, tmp_path: Path) -> None:
     stepper, file = learner(), tmp_path / "c.npz"
-    course = Course(file, stepper, 1e9, every_s)
+    course = Course(file, stepper, 1e9, "this", every_s)
 
     def take(number: int) -> tuple[int, dict[str, Any]]:
         if number == 1:
@@ -89,29 +89,54 @@ def test_a_state_is_kept_when_it_is_due(every_s: float, kept: bool, tmp_path: Pa
 
 def test_a_run_is_looked_at_in_the_end_also_where_no_step_was_left(tmp_path: Path) -> None:
     stepper, file = learner(), tmp_path / "c.npz"
-    assert run(Course(file, stepper, 1e9), stepper, 3) == [3]
+    assert run(Course(file, stepper, 1e9, "this"), stepper, 3) == [3]
     again = learner()
-    course = Course(file, again, 1e9)
+    course = Course(file, again, 1e9, "this")
     assert run(course, again, 3) == [3]
     np.testing.assert_array_equal(*(np.asarray(x.state["trained"][0]) for x in (stepper, again)))
 
 
 def test_a_run_takes_a_step_at_least(tmp_path: Path) -> None:
     stepper, file = learner(), tmp_path / "c.npz"
-    assert run(Course(file, stepper, 1e-9), stepper, 3) == [1]
+    assert run(Course(file, stepper, 1e-9, "this"), stepper, 3) == [1]
     again = learner()
-    assert run(Course(file, again, 1e-9), again, 3) == [1]
+    assert run(Course(file, again, 1e-9, "this"), again, 3) == [1]
 
 
-def test_a_state_without_a_score_is_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["another", "older", "nothing"])
+def test_a_state_that_is_not_of_the_run_is_refused(change: str, tmp_path: Path) -> None:
     stepper, file = learner(), tmp_path / "c.npz"
-    course = Course(file, stepper, 1e9)
-    stop(course, stepper, 2)
-    with np.load(state_file(file)) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    np.savez(state_file(file), **arrays | {"run": arrays["run"][:2]})
-    course = Course(file, learner(), 1e9)
-    assert course.begun == 2 and math.isnan(course.best)
-    state_file(file).write_bytes(b"nothing")
-    with pytest.raises(EdgelidError, match="damaged or of another model"):
-        Course(file, learner(), 1e9)
+    stop(Course(file, stepper, 1e9, "this"), stepper, 2)
+    run, words = "this", "damaged or of another run: remove it"
+    if change == "another":
+        run = "that"
+    elif change == "older":
+        with np.load(state_file(file)) as archive:
+            arrays = {name: archive[name] for name in archive.files if name != "whose"}
+        np.savez(state_file(file), **arrays)
+        words = "does not tell of which run it is"
+    else:
+        state_file(file).write_bytes(b"nothing")
+    before = learner()
+    with pytest.raises(EdgelidError, match=words):
+        Course(file, before, 1e9, run)
+    assert int(before.state["step"]) == 0
+
+
+def test_a_run_may_be_given_more_time(tmp_path: Path) -> None:
+    stepper, file = learner(), tmp_path / "c.npz"
+    assert run(Course(file, stepper, 1e-9, "this"), stepper, 3) == [1]
+    again = learner()
+    assert run(Course(file, again, 1e9, "this"), again, 3) == [3]
+
+
+def test_a_run_is_told_from_others() -> None:
+    config = {"seed": 1, "compact": {"rate": 1e-3, "steps": 3}}
+    one = digest(config, "start", None, 1.0)
+    assert one == digest({"compact": {"steps": 3, "rate": 1e-3}, "seed": 1}, "start", None, 1.0)
+    others = [
+        digest(config | {"seed": 2}, "start", None, 1.0),
+        digest(config, None, "start", 1.0),
+        digest(config, "start", None, 0.5),
+    ]
+    assert len({one, *others}) == 4

@@ -755,6 +755,13 @@ def test_whisper_teaches_the_large_model(
     said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("step")]
     assert [line.split()[1] for line in said] == ["13"]
 
+    # With another Whisper, or whatever else, it would not be the same run.
+    other = tmp_path / "other.bin"
+    other.write_bytes(ctranslate2(tiny_arrays(1)))
+    for change in ({"weights": other}, {"batch_scale": 2.0}):
+        with pytest.raises(EdgelidError, match="damaged or of another run"):
+            teach(teach_config(), bank, options(**vars(given) | change))
+
     still = teach_config()
     still["teach"] |= {"encoder_rate": 0.0, "steps": 2}
     teach(still, bank, options(**vars(given) | {"output": tmp_path / "still.npz"}))
@@ -1057,12 +1064,19 @@ def test_a_run_that_was_stopped_goes_on(
     with np.load(tmp_path / "w.state.npz") as ours, np.load(tmp_path / "c.state.npz") as theirs:
         assert ours.files == theirs.files
         assert ours["run"][0] == theirs["run"][0] == 4
+        assert ours["whose"] == theirs["whose"]
         for name in ours.files:
-            if name != "run":  # which has the time, too
+            if name not in ("run", "whose"):  # the former has the time, too
                 np.testing.assert_allclose(ours[name], theirs[name], 1e-3, 1e-5, err_msg=name)
-    (tmp_path / "c.state.npz").write_bytes(b"nothing")
-    with pytest.raises(EdgelidError, match="damaged or of another model"):
-        compact_fit.fit_compact(config, bank, stopped)
+    # With another teacher, or whatever else, it would not be the same run.
+    other, (arrays, told) = tmp_path / "other.npz", load_parts(large)
+    save_parts(other, arrays | {"large/0": arrays["large/0"] * 1.1}, told)
+    again = vars(stopped) | {"hearing": None}
+    for change in ({"teacher": other}, {"batch_scale": 0.5}):
+        with pytest.raises(EdgelidError, match="damaged or of another run"):
+            compact_fit.fit_compact(config, bank, options(**again | change))
+    with pytest.raises(EdgelidError, match="damaged or of another run"):
+        compact_fit.fit_compact(config | {"seed": 4}, bank, stopped)
 
 
 @pytest.mark.slow
@@ -1084,6 +1098,26 @@ def test_the_time_of_a_run_is_that_of_what_is_new_as_well(
     monkeypatch.setattr(Stepper, "step", step)
     fit_compact(compact_config(), bank, given)
     assert len(steps) == 1
+
+
+@pytest.mark.slow
+def test_the_state_of_another_run_is_not_gone_on_with(bank: Segments, tmp_path: Path) -> None:
+    """Or it would be written under the new configuration, over weights of the old one."""
+    from train.waveforms.large_fit import fit_large
+
+    (_, start), config = whispers_own(tmp_path), graft_config()
+    given: dict[str, Any] = {"start": start, "output": tmp_path / "l.npz"}
+    fit_large(config, bank, options(steps=1, **given))
+    kept = (tmp_path / "l-0.npz").read_bytes()
+    changed = config | {"large": config["large"] | {"head_rate": 1e-3}}
+    with pytest.raises(EdgelidError, match="damaged or of another run"):
+        fit_large(changed, bank, options(steps=1, **given))
+    with np.load(start) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(start, **arrays | {"encoder/conv1/bias": arrays["encoder/conv1/bias"] + 1})
+    with pytest.raises(EdgelidError, match="damaged or of another run"):
+        fit_large(config, bank, options(steps=1, **given))
+    assert (tmp_path / "l-0.npz").read_bytes() == kept
 
 
 def test_the_seed_is_of_the_weights_as_well(bank: Segments, tmp_path: Path) -> None:
