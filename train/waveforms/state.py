@@ -142,6 +142,8 @@ class Course:
 
     def _save(self) -> None:
         step = self._steps - self._before
+        if not step:
+            return  # it would be taken for a run that begins: without the time that it had spent
         spent_s = self.clock.spent_s
         save_state(self._checkpoint, self._stepper, self._run, step, spent_s, self.best)
         self._saved_s = self.clock.spent_s

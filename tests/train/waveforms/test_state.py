@@ -72,6 +72,15 @@ def test_who_stops_a_run_from_the_keyboard_loses_nothing(tmp_path: Path) -> None
             np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-5)
 
 
+def test_a_run_that_took_no_step_yet_begins_anew(tmp_path: Path) -> None:
+    """What was done before its first step is not known to be done."""
+    stepper, file = learner(), tmp_path / "c.npz"
+    course = Course(file, stepper, 1e9, "this")
+    step(stepper, 77)  # of what is new
+    stop(course, stepper, 0)
+    assert not state_file(file).exists()
+
+
 @pytest.mark.parametrize(("every_s", "kept"), [(0.0, True), (1e9, False)])
 def test_a_state_is_kept_when_it_is_due(every_s: float, kept: bool, tmp_path: Path) -> None:
     stepper, file = learner(), tmp_path / "c.npz"
