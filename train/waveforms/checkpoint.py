@@ -128,6 +128,15 @@ def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, description
 
 
+def is_whole(file: Path) -> bool:
+    """Whether there is a checkpoint that :func:`load_parts` can read."""
+    try:
+        load_parts(file)
+    except EdgelidError:
+        return False
+    return True
+
+
 def _numbered(folder: Path, stem: str) -> list[Path]:
     """The parts that lie there, in their order."""
     numbers = (f"{glob.escape(stem)}-{digits}.npz" for digits in ("[0-9]", "[0-9][0-9]"))

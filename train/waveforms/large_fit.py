@@ -15,7 +15,13 @@ from edge.errors import EdgelidError
 from train.config import held_out_sources
 from train.waveforms.adapters import adapt, learnt_beside
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import fingerprint, fingerprint_of, save_parts, starting_weights
+from train.waveforms.checkpoint import (
+    fingerprint,
+    fingerprint_of,
+    is_whole,
+    save_parts,
+    starting_weights,
+)
 from train.waveforms.detached import halved
 from train.waveforms.draws import Draw, Drawer
 from train.waveforms.hearing import fingerprint as bank_fingerprint
@@ -191,7 +197,8 @@ class _Run:
         )
         course = Course(given.output, stepper, given.limit_s, self._whose)
         if course.begun:
-            self._best = course.best
+            # What was best may be gone.
+            self._best = course.best if is_whole(given.output) else -math.inf
             self._clips = sum(self._size(self._length_s(turn)) for turn in range(course.begun))
         course.best = self._best
         steps = given.steps or settings.steps
@@ -222,6 +229,6 @@ class _Run:
         print(f"dev {step} {self._clock.spent_s:.0f} s", json.dumps(score), flush=True)
         adapted = "adapted" in self._told
         if adapted or select(score) > self._best:
-            self._best = select(score)
             told = self._told | {"steps": step, "clips": self._clips, "scores": score}
             save_parts(self._given.output, self._model.arrays(), told)
+            self._best = select(score)  # now that it is kept

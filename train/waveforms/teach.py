@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import Any
 
 from keras import ops
@@ -16,7 +17,13 @@ from keras import ops
 from edge.errors import EdgelidError
 from train.config import held_out_sources
 from train.waveforms.bank import Segments
-from train.waveforms.checkpoint import fingerprint, fingerprint_of, load_parts, save_parts
+from train.waveforms.checkpoint import (
+    fingerprint,
+    fingerprint_of,
+    is_whole,
+    load_parts,
+    save_parts,
+)
 from train.waveforms.hearing import fingerprint as bank_fingerprint
 from train.waveforms.judge import Judge, select
 from train.waveforms.large import large_front_end, large_of
@@ -90,6 +97,8 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
     learnt = fingerprint_of(arrays), fingerprint([whisper]), bank_fingerprint(segments)
     whose = digest(config, *learnt, given.batch_scale)
     course = Course(given.output, stepper, given.limit_s, whose)
+    if not is_whole(given.output):
+        course.best = -math.inf  # whatever was best is gone
     steps, clock = given.steps or settings.steps, course.clock
 
     def take(step: int) -> tuple[int, dict[str, Any]]:
@@ -104,9 +113,9 @@ def teach(config: dict[str, Any], segments: Segments, given: argparse.Namespace)
         score = judge.large(model, filters, front_end, lessons.bank)
         print(f"dev {step} {clock.spent_s:.0f} s", json.dumps(score), flush=True)
         if select(score) > course.best:
-            course.best = select(score)
             kept = {"steps": step, "clips": step * size, "scores": score}
             kept["config"] = told["config"] | {"teach": config["teach"]}
             save_parts(given.output, model.arrays(), told | kept)
+            course.best = select(score)  # now that it is kept
 
     course.run(steps, take, look, given.log_every, given.evaluate_every_s)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.waveforms.checkpoint import load_parts, save_parts
+from train.waveforms.checkpoint import is_whole, load_parts, save_parts
 
 
 def save(file: Path, count: int, value: float = 1.0) -> None:
@@ -49,3 +49,11 @@ def test_the_parts_of_a_larger_checkpoint_go(tmp_path: Path) -> None:
     save(tmp_path / "x.npz", 12)
     save(tmp_path / "x.npz", 1)
     assert [file.name for file in tmp_path.iterdir()] == ["x-0.npz"]
+
+
+def test_a_checkpoint_is_whole_or_not(tmp_path: Path) -> None:
+    assert not is_whole(tmp_path / "x.npz")
+    save(tmp_path / "x.npz", 3)
+    assert is_whole(tmp_path / "x.npz")
+    (tmp_path / "x-1.npz").write_bytes(b"torn")
+    assert not is_whole(tmp_path / "x.npz")

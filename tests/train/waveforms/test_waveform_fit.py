@@ -754,6 +754,10 @@ def test_whisper_teaches_the_large_model(
     teach(teach_config(), bank, options(**vars(given) | {"steps": 13}))
     said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("step")]
     assert [line.split()[1] for line in said] == ["13"]
+    # What was lost is made again, though it scores no better.
+    (tmp_path / "taught-0.npz").unlink()
+    teach(teach_config(), bank, options(**vars(given) | {"steps": 13}))
+    assert load_parts(tmp_path / "taught.npz")[1]["steps"] == 13
 
     # With another Whisper, or whatever else, it would not be the same run.
     other = tmp_path / "other.bin"
@@ -1118,6 +1122,19 @@ def test_the_state_of_another_run_is_not_gone_on_with(bank: Segments, tmp_path: 
     with pytest.raises(EdgelidError, match="damaged or of another run"):
         fit_large(config, bank, options(steps=1, **given))
     assert (tmp_path / "l-0.npz").read_bytes() == kept
+
+
+@pytest.mark.slow
+def test_a_large_model_that_was_lost_is_made_again(bank: Segments, tmp_path: Path) -> None:
+    """Though it scores no better than what was lost."""
+    from train.waveforms.large_fit import fit_large
+
+    (_, start), config, first = whispers_own(tmp_path), graft_config(), tmp_path / "l-0.npz"
+    given = options(start=start, output=tmp_path / "l.npz", steps=1)
+    fit_large(config, bank, given)
+    first.write_bytes(first.read_bytes()[:-1000])
+    fit_large(config, bank, given)
+    assert load_parts(given.output)[1]["steps"] == 1
 
 
 def test_the_seed_is_of_the_weights_as_well(bank: Segments, tmp_path: Path) -> None:
