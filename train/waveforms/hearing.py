@@ -48,11 +48,14 @@ class Hearing:
     tokens : ndarray, shape (n, dim), float16
     starts, counts : ndarray, shape (segments,), int64
         Where each segment's tokens begin, and how many of them were heard.
+    teacher : str or None
+        What tells who heard it from others, see :func:`teacher_of`; None if it does not tell.
     """
 
     tokens: NDArray[np.float16]
     starts: Int64Array
     counts: Int64Array
+    teacher: str | None = None
 
     @property
     def samples(self) -> Int64Array:
@@ -89,7 +92,7 @@ class Hearing:
             raise EdgelidError(f"{folder} was heard in another bank: make it again with `hear`")
         if None not in (whose, teacher) and whose != teacher:
             raise EdgelidError(f"{folder} was heard by another teacher: give another folder")
-        return cls(tokens, places(segments), counts)
+        return cls(tokens, places(segments), counts, whose)
 
 
 def _played(draw: Any, count: int) -> tuple[Any, Any]:
@@ -207,12 +210,13 @@ def keep_tokens(
     limit_s : float
         As of :func:`hear`.
     teacher : str
-        What tells the model from others, kept with the tokens.
+        What tells the model from others, kept with the tokens. A hearing that does not tell who
+        heard it stays anybody's, whoever goes on with it.
     """
     front_end = large_front_end()
     filters = ops.convert_to_tensor(filterbank(front_end))
     fast = compiled(lambda wave: tokens_of_features(log_mel(levelled(wave), front_end, filters)))
-    tokens, counts = _begun(segments, folder, dim, teacher)
+    tokens, counts, whose = _begun(segments, folder, dim, teacher)
     waiting, begun = _Waiting(tokens, fast), time.monotonic()
     latest = begun
     starts, order = places(segments), _order(segments, Drawer(segments, labels, 1))
@@ -228,14 +232,14 @@ def keep_tokens(
             late = now - begun > limit_s
             if late or now - latest > SAVE_EVERY_S:
                 waiting.flush()
-                _save(segments, folder, counts, tokens, teacher)
+                _save(segments, folder, counts, tokens, whose)
                 latest = now
                 share = int(counts.sum()) * TOKEN_SAMPLES / SAMPLE_RATE_HZ / 3600
                 print(f"{now - begun:.0f} s: {share:.1f} h heard", flush=True)
             if late:
                 return
     waiting.flush()
-    _save(segments, folder, counts, tokens, teacher)
+    _save(segments, folder, counts, tokens, whose)
 
 
 class _Waiting:
@@ -293,20 +297,29 @@ def _order(segments: Segments, drawer: Drawer) -> list[int]:
     return [i for _, i in sorted(found)]
 
 
-def _begun(segments: Segments, folder: Path, dim: int, teacher: str) -> tuple[Any, Int64Array]:
+def _begun(
+    segments: Segments, folder: Path, dim: int, teacher: str
+) -> tuple[Any, Int64Array, str | None]:
+    """Tokens, how many of each segment were heard, and who heard them."""
+    total = int(tokens_of(segments.lengths).sum())
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "progress.json").exists():
         before = Hearing.load(folder, segments, teacher)
+        if before.tokens.shape != (total, dim):
+            raise EdgelidError(
+                f"{folder} was heard by another teacher, or is damaged: give another folder"
+            )
         tokens = np.load(folder / "tokens.npy", mmap_mode="r+", allow_pickle=False)
-        return tokens, before.counts
-    total = int(tokens_of(segments.lengths).sum())
+        return tokens, before.counts, before.teacher
     tokens = np.lib.format.open_memmap(
         folder / "tokens.npy", mode="w+", dtype=np.float16, shape=(total, dim)
     )
-    return tokens, np.zeros(len(segments.lengths), np.int64)
+    return tokens, np.zeros(len(segments.lengths), np.int64), teacher
 
 
-def _save(segments: Segments, folder: Path, counts: Int64Array, tokens: Any, teacher: str) -> None:
+def _save(
+    segments: Segments, folder: Path, counts: Int64Array, tokens: Any, teacher: str | None
+) -> None:
     tokens.flush()
     told = {"bank": fingerprint(segments), "teacher": teacher, "counts": counts.tolist()}
     write_atomically(folder / "progress.json", json.dumps(told).encode())
