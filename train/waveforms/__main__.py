@@ -234,11 +234,16 @@ def run_pack(options: argparse.Namespace) -> None:
 
 def run_decode(options: argparse.Namespace) -> None:
     """``decode``."""
-    from train.waveforms.bank import decode_bank
+    from edge.system.atomic import check_writable
+    from train.waveforms.bank import check_parts, decode_bank
+    from train.waveforms.folder import make_folder
 
     files = sorted(options.parts.glob("part-*.npz"))
     if not files:
         raise EdgelidError(f"there are no parts of a bank in {options.parts}")
+    check_parts(files)  # where there is no bank, no folder is left
+    make_folder(options.output)
+    check_writable(options.output / "samples.npy")
     segments = decode_bank(files, options.coded_share)
     segments.save(options.output)
     print(f"{len(segments.samples) / 16_000 / 3600:.1f} hours in {options.output}")
@@ -264,8 +269,9 @@ def _check_output(file: Path, ending: str = ".npz") -> None:
     if file.suffix != ending:
         raise EdgelidError(f"{file} must end in {ending}")
     from edge.system.atomic import check_writable
+    from train.waveforms.folder import make_folder
 
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     check_writable(file)
 
 

@@ -21,6 +21,7 @@ from train.model.unreadable import UNREADABLE
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint
 from train.waveforms.draws import Drawer
+from train.waveforms.folder import make_folder
 from train.waveforms.hearing import fingerprint as bank_fingerprint
 from train.waveforms.large import Large, large_front_end
 from train.waveforms.lessons import augmented_waves, clean_waves, room_constants
@@ -111,6 +112,8 @@ def ask(
     -------
     list of Asked
     """
+    if folder is not None:
+        make_folder(folder)
     asked = fingerprint([model.encoder, whisper, *others])
     bank, found = None, []
     for turn, (s, count) in enumerate(WINDOWS.items()):
@@ -126,7 +129,6 @@ def ask(
             drawer.check(labels)
             found.append(_asked(model, whisper, others, segments, drawer, bank, s, count))
             if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
                 found[-1].save(file, name)
         told(f"{len(found[-1].labels)} windows of {s:g} s")
     return found

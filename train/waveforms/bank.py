@@ -26,6 +26,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.system.atomic import atomic_file, write_atomically
 from train.features import codecs
 from train.model.unreadable import UNREADABLE
+from train.waveforms.folder import make_folder
 
 if TYPE_CHECKING:
     from train.corpus.manifest import Manifest
@@ -80,10 +81,7 @@ def write_bank(entries: Iterable[Entry], folder: Path, part_bytes: int = PART_BY
     def flush(**told: Any) -> None:
         nonlocal size
         # Only now: where the first entry cannot be had, no folder is left.
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EdgelidError(f"cannot make the folder {folder}: {error.strerror}") from error
+        make_folder(folder)
         rows = [[e.role, e.language, e.source, e.speaker, e.kind] for e in held]
         sizes = np.array([len(e.data) for e in held], np.int64)
         sound = np.frombuffer(b"".join(e.data for e in held), np.uint8)
@@ -261,7 +259,7 @@ class Segments:
 
     def save(self, folder: Path) -> None:
         """Write as two files that can be mapped into memory."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         table = folder / "segments.json"
         # Without it there is no bank: one of other samples must not stand beside these.
         table.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ import numpy as np
 from edge.errors import EdgelidError
 from edge.system.atomic import write_atomically
 from train.model.unreadable import UNREADABLE
+from train.waveforms.folder import make_folder
 
 PART_BYTES = 15_000_000
 DETACHED = "beside/"  # begins the names of arrays of a large model whose encoder is not there
@@ -40,7 +41,7 @@ def save_parts(
     kind : dtype
         That the numbers are kept in.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     older = _parts_of(file)
     parts: list[dict[str, np.ndarray]] = [{}]
     size = 0

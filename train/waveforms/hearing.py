@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.system.atomic import write_atomically
+from edge.system.atomic import check_writable, write_atomically
 from train.waveforms.bank import Int16Array, Segments
 from train.waveforms.checkpoint import fingerprint as weights_fingerprint
 from train.waveforms.draws import Drawer
+from train.waveforms.folder import make_folder
 from train.waveforms.large import Large, large_front_end, load_large
 from train.waveforms.sound import filterbank, log_mel, samples_of
 from train.waveforms.stepper import compiled
@@ -302,7 +303,8 @@ def _begun(
 ) -> tuple[Any, Int64Array, str | None]:
     """Tokens, how many of each segment were heard, and who heard them."""
     total = int(tokens_of(segments.lengths).sum())
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    check_writable(folder / "tokens.npy")
     if (folder / "progress.json").exists():
         before = Hearing.load(folder, segments, teacher)
         if before.tokens.shape != (total, dim):

@@ -36,6 +36,7 @@ from train.model.network import Trunk
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint, fingerprint_of
 from train.waveforms.compact_fit import run_config
+from train.waveforms.folder import make_folder
 from train.waveforms.hearing import (
     BATCH,
     WINDOW_TOKENS,
@@ -194,10 +195,10 @@ def _basis(
         return StreamBasis.load(file, name, width)
     if (folder / "progress.json").exists():
         raise EdgelidError(f"{folder} has another hearing: give a folder of its own as --hearing")
+    make_folder(folder)
     layers = len(teacher.encoder.stack)
     outputs = _outputs(teacher, layers, segments, windows, "calibration")
     basis = fit_basis(outputs, group, width, np.random.default_rng(seed))
-    folder.mkdir(parents=True, exist_ok=True)
     basis.save(file, name)
     return basis
 

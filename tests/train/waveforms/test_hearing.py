@@ -50,6 +50,15 @@ def test_who_heard_is_not_made_up(bank: Segments, tmp_path: Path) -> None:
     assert (found.tokens == 1.0).all()
 
 
+def test_a_hearing_that_cannot_be_kept_is_not_begun(bank: Segments, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgelidError, match=r"cannot make the folder .*file: File exists"):
+        hear(bank, tmp_path / "file", 4, "one")
+    (tmp_path / "h" / "tokens.npy").mkdir(parents=True)
+    with pytest.raises(EdgelidError, match=r"cannot write .*tokens.npy: it is a folder"):
+        hear(bank, tmp_path / "h", 4, "one")
+
+
 @pytest.mark.parametrize("whose", ["one", None])
 def test_tokens_of_another_width_are_refused(
     whose: str | None, bank: Segments, tmp_path: Path

@@ -231,6 +231,7 @@ def test_what_cannot_inherit(teacher: Large, attention: dict[str, Any], words: s
         (("", ""), {"limit_s": 0.0}, "must be above 0"),
         (("", ""), {"teacher": "none.npz"}, "there is no checkpoint none-0.npz"),
         (("", ""), {"hearing": "bank"}, "has another hearing: give a folder of its own"),
+        (("", ""), {"hearing": "c.toml"}, "cannot make the folder c.toml: File exists"),
         (("", ""), {"start": "none.npz"}, "there is no checkpoint none.npz"),
     ],
 )

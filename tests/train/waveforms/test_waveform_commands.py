@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from train.waveforms.__main__ import main
+from train.waveforms.bank import TRAIN, Entry, write_bank
 
 NEEDS_LITTLE = """
 import sys
@@ -50,6 +51,7 @@ def said(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
             "--share must be a number",
         ),
         (["detach", "{0}/a.npz", "--output", "{0}/b.txt"], "b.txt must end in .npz"),
+        (["detach", "{0}/a.npz", "--output", "{0}/bad.toml/b.npz"], "cannot make the folder"),
     ],
 )
 def test_one_sentence(
@@ -64,6 +66,26 @@ def test_one_sentence(
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [("file", "cannot make the folder"), ("bank", "samples.npy: it is a folder")],
+)
+def test_a_bank_that_cannot_be_kept_is_not_decoded(
+    output: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "bank" / "samples.npy").mkdir(parents=True)
+    write_bank([Entry(TRAIN, "de", "attic", "p", "human", b"no sound")], tmp_path / "parts")
+    given = ["decode", str(tmp_path / "parts"), "--output", str(tmp_path / output)]
+    assert said(given, monkeypatch) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
 
 
 def test_wrong_usage_is_one_sentence(
