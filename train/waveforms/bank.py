@@ -424,10 +424,11 @@ def entries_of(
     ------
     EdgelidError
         If the corpora do not fit each other, or have nothing of a source that is held out: see
-        `train.fit.training_data`.
+        `train.fit.training_data`; or if recordings are missing.
     """
     import polars as pl
 
+    from train.corpus.manifest import file_sizes, refuse_missing
     from train.features.noise import read_noise
     from train.fit.training_data import check_sources, divide, read_manifests
 
@@ -437,14 +438,19 @@ def entries_of(
     check_sources(rows, development)
     held_out = np.zeros(len(rows), bool)
     held_out[divide(rows, development)[1]] = True
+    # All of them before the first entry: what is written of it may replace an older bank.
+    for part in parts:
+        paths = part.rows["path"]
+        refuse_missing(paths, file_sizes(paths, part.root), part.root)
+    found = [(role, sounds / name) for role, name in ((NOISE, "noise"), (ROOM, "rir"))]
+    noises = [(role, folder, read_noise(folder, "train")) for role, folder in found]
     first = 0
     for part in parts:
         yield from _speech(part, held_out[first : first + len(part.rows)])
         first += len(part.rows)
-    for role, name in ((NOISE, "noise"), (ROOM, "rir")):
-        for sound in read_noise(sounds / name, "train"):
-            data = (sounds / name / sound.path).read_bytes()
-            yield Entry(role, "", "", "", sound.kind, data)
+    for role, folder, clips in noises:
+        for sound in clips:
+            yield Entry(role, "", "", "", sound.kind, _read(folder / sound.path))
 
 
 def _speech(part: Manifest, held_out: NDArray[np.bool_]) -> Iterator[Entry]:
@@ -453,5 +459,12 @@ def _speech(part: Manifest, held_out: NDArray[np.bool_]) -> Iterator[Entry]:
     for i in np.random.default_rng(3).permutation(len(clips)).tolist():
         clip = clips[i]
         role = DEVELOPMENT if held_out[i] else TRAIN
-        data = (part.root / clip.path).read_bytes()
+        data = _read(part.root / clip.path)
         yield Entry(role, clip.language, clip.source, clip.speaker, clip.kind, data)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise EdgelidError(f"cannot read the audio file {file}: {error.strerror}") from error

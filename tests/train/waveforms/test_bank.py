@@ -356,6 +356,28 @@ def test_another_corpus_brings_more_speech_and_no_noise(tiny_corpus: Path, tmp_p
         assert both.count(role) == roles.count(role) + added
 
 
+@pytest.mark.parametrize("lacking", ["corpus", "also", "noise"])
+def test_a_corpus_that_lacks_a_recording_replaces_no_bank(
+    lacking: str, entries: list[Entry], tiny_corpus: Path, tmp_path: Path
+) -> None:
+    """Whichever of them it is, an older bank stays as it was."""
+    write_bank(entries, tmp_path / "parts")
+    kept = (tmp_path / "parts" / "part-00.npz").read_bytes()
+    more, sounds = another_corpus(tmp_path / "more"), tiny_corpus.parent
+    if lacking == "noise":
+        sounds = tmp_path / "sounds"
+        (sounds / "noise").mkdir(parents=True)
+        (sounds / "noise" / "manifest.tsv").write_text("path\tkind\tsplit\nx.wav\train\ttrain\n")
+    else:
+        (more / "more" / "0.flac").unlink()
+    corpora = (more, tiny_corpus) if lacking == "corpus" else (tiny_corpus, more)
+    found = entries_of(corpora[0], {"de": ["attic"]}, sounds, corpora[1:])
+    with pytest.raises(EdgelidError, match=r"the audio file \S+ is not in .*files missing: 1"):
+        write_bank(found, tmp_path / "parts", part_bytes=1)
+    assert [file.name for file in (tmp_path / "parts").iterdir()] == ["part-00.npz"]
+    assert (tmp_path / "parts" / "part-00.npz").read_bytes() == kept
+
+
 def test_who_is_held_out_in_one_corpus_is_in_no_other_trained_on(
     tiny_corpus: Path, tmp_path: Path
 ) -> None:
