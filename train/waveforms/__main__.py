@@ -227,6 +227,7 @@ def run_pack(options: argparse.Namespace) -> None:
     from train.features.synthetic_noise import sounds_of
     from train.waveforms.bank import entries_of, write_bank
 
+    _check_above_0("part_mb", options.part_mb)
     sounds = sounds_of(options.corpus)
     found = entries_of(options.corpus, development_of(options.config), sounds, options.also)
     print(f"{write_bank(found, options.output, round(options.part_mb * 1e6))} parts written")
@@ -238,6 +239,8 @@ def run_decode(options: argparse.Namespace) -> None:
     from train.waveforms.bank import check_parts, decode_bank
     from train.waveforms.folder import make_folder
 
+    if not 0 <= options.coded_share <= 1:
+        raise EdgelidError("--coded-share must be between 0 and 1")
     files = sorted(options.parts.glob("part-*.npz"))
     if not files:
         raise EdgelidError(f"there are no parts of a bank in {options.parts}")
@@ -275,11 +278,16 @@ def _check_output(file: Path, ending: str = ".npz") -> None:
     check_writable(file)
 
 
+def _check_above_0(name: str, number: float) -> None:
+    """Raise EdgelidError unless an option is a number above 0, and a finite one."""
+    if not 0 < number < math.inf:
+        raise EdgelidError(f"--{name.replace('_', '-')} must be above 0 and finite")
+
+
 def _check_course(options: argparse.Namespace) -> None:
     """Raise EdgelidError unless the options of `_add_course` make a run."""
     for name in ("limit_s", "batch_scale", "evaluate_every_s"):
-        if not getattr(options, name) > 0:
-            raise EdgelidError(f"--{name.replace('_', '-')} must be above 0")
+        _check_above_0(name, getattr(options, name))
     for name in ("steps", "log_every", "most", "towers"):
         number = getattr(options, name, None)
         if number is not None and number < 1:
@@ -325,6 +333,8 @@ def run_grow(options: argparse.Namespace) -> None:
 
 def run_balance(options: argparse.Namespace) -> None:
     """``balance``."""
+    if not math.isfinite(options.other):
+        raise EdgelidError("--other must be a finite number")
     import_keras()
     from train.model.checkpoint import load_checkpoint
     from train.waveforms.balance import balance_large, balanced
@@ -343,6 +353,7 @@ def run_balance(options: argparse.Namespace) -> None:
 
 def run_hear(options: argparse.Namespace) -> None:
     """``hear``."""
+    _check_above_0("limit_s", options.limit_s)
     import_keras()
     from train.waveforms.bank import Segments
     from train.waveforms.hearing import hear

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,9 @@ def inherit(config: dict[str, Any], segments: Segments, given: argparse.Namespac
     """
     told = run_config(config)
     segments.check_held_out(told.data.development)
-    if min(given.limit_s, given.hear_limit_s, given.towers) <= 0:
-        raise EdgelidError("--limit-s, --hear-limit-s and --towers must be above 0")
+    # The convolutions' time alone ends their learning: without an end, they would learn for ever.
+    if not all(0 < x < math.inf for x in (given.limit_s, given.hear_limit_s, given.towers)):
+        raise EdgelidError("--limit-s, --hear-limit-s and --towers must be above 0 and finite")
     teacher, labels = load_large(given.teacher)
     if labels != list(told.data.labels):
         raise EdgelidError(f"{given.teacher} and the configuration differ in their languages")

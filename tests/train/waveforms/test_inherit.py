@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tomllib
 from dataclasses import replace
@@ -229,6 +230,9 @@ def test_what_cannot_inherit(teacher: Large, attention: dict[str, Any], words: s
             "compact: the setting 'steps' is missing",
         ),
         (("", ""), {"limit_s": 0.0}, "must be above 0"),
+        (("", ""), {"limit_s": math.nan}, "must be above 0 and finite"),
+        (("", ""), {"limit_s": math.inf}, "must be above 0 and finite"),
+        (("", ""), {"hear_limit_s": math.nan}, "must be above 0 and finite"),
         (("", ""), {"teacher": "none.npz"}, "there is no checkpoint none-0.npz"),
         (("", ""), {"hearing": "bank"}, "has another hearing: give a folder of its own"),
         (("", ""), {"hearing": "c.toml"}, "cannot make the folder c.toml: File exists"),

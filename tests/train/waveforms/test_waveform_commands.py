@@ -22,6 +22,9 @@ import train.waveforms.teach
 """
 
 COURSE = ["{0}/none.toml", "--bank", "{0}", "--start", "{0}/s.npz", "--output", "{0}/l.npz"]
+PACK = ["pack", "{0}/none.toml", "--corpus", "{0}", "--output", "{0}/p"]
+BALANCE = ["balance", "{0}/a.npz", "--bank", "{0}", "--output", "{0}/l.npz"]
+HEAR = ["hear", "--bank", "{0}", "--teacher", "{0}/a.npz", "--output", "{0}/h"]
 
 
 def said(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -40,6 +43,14 @@ def said(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
         (["large", "{0}/none.toml", "--bank", "{0}", "--output", "{0}/l.npz"], "give --start"),
         (["large", *COURSE, "--limit-s", "0"], "--limit-s must be above 0"),
         (["large", *COURSE, "--batch-scale", "nan"], "--batch-scale must be above 0"),
+        (["large", *COURSE, "--batch-scale", "inf"], "--batch-scale must be above 0 and finite"),
+        ([*PACK, "--part-mb", "nan"], "--part-mb must be above 0 and finite"),
+        ([*PACK, "--part-mb", "inf"], "--part-mb must be above 0 and finite"),
+        ([*PACK, "--part-mb", "0"], "--part-mb must be above 0 and finite"),
+        (["decode", "{0}", "--output", "{0}/b", "--coded-share", "nan"], "--coded-share must be b"),
+        (["decode", "{0}", "--output", "{0}/b", "--coded-share=-3"], "between 0 and 1"),
+        ([*BALANCE, "--other", "nan"], "--other must be a finite number"),
+        ([*HEAR, "--limit-s", "nan"], "--limit-s must be above 0 and finite"),
         (["compact", *COURSE, "--teacher", "{0}", "--steps", "0"], "--steps must be at least 1"),
         (["teach", *COURSE, "--weights", "{0}", "--log-every", "0"], "--log-every must be at"),
         (
