@@ -29,6 +29,7 @@ from edge.cli.options import Parser
 from edge.errors import EdgelidError
 from train.command import import_keras, run_program
 from train.config import development_of, read_toml
+from train.model.precision import AUTO, BFLOAT16, PRECISIONS
 from train.waveforms.bank import CODED_SHARE
 
 LAYERS = 4  # of Whisper base's encoder that the large model has
@@ -76,9 +77,7 @@ def parser() -> Parser:
     hear.add_argument("--teacher", type=Path, required=True, metavar="LARGE.npz")
     hear.add_argument("--output", type=Path, required=True, metavar="HEARING")
     hear.add_argument("--limit-s", type=float, default=1e9, help="stop after so long")
-    hear.add_argument(
-        "--precision", default="mixed_bfloat16", help="float32 where a processor lacks bfloat16"
-    )
+    _add_precision(hear, "float32 where a processor lacks bfloat16")
     hear.set_defaults(run_command=run_hear)
     average = commands.add_parser("average", help="weights between those of checkpoints")
     average.add_argument("before", type=Path, help="with which the runs began")
@@ -217,8 +216,14 @@ def _add_course(command: argparse.ArgumentParser) -> None:
     command.add_argument("--evaluate-every-s", type=float, default=1e9)
     command.add_argument("--log-every", type=int, default=50, help="steps (default 50)")
     command.add_argument("--most", type=int, default=60, help="development windows a source")
+    _add_precision(command, "float32 where there is no GPU")
+
+
+def _add_precision(command: argparse.ArgumentParser, advice: str) -> None:
+    # What suits a machine, AUTO, only TensorFlow can be asked.
+    known = [name for name in PRECISIONS if name != AUTO]
     command.add_argument(
-        "--precision", default="mixed_bfloat16", help="float32 where there is no GPU"
+        "--precision", choices=known, default=BFLOAT16, help=f"{advice} (default {BFLOAT16})"
     )
 
 

@@ -111,6 +111,24 @@ def test_wrong_usage_is_one_sentence(
     )
 
 
+@pytest.mark.parametrize(
+    "arguments", [["teach", *COURSE, "--weights", "{0}"], ["hear", *COURSE[1:3], *COURSE[5:]]]
+)
+def test_a_precision_that_nobody_knows_is_one_sentence(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for unknown in ("bf16", "auto"):
+        given = [text.format(tmp_path) for text in [*arguments, "--precision", unknown]]
+        with pytest.raises(SystemExit):
+            said(given, monkeypatch)
+        error = capsys.readouterr().err
+        assert f"--precision: invalid choice: '{unknown}'" in error and "mixed_bfloat16" in error
+        assert error.count("\n") == 1
+
+
 def test_tensorflow_says_nothing_of_the_machine(tmp_path: Path) -> None:
     """Nor of libraries of GPUs: the sentence stands alone in a process of its own, too."""
     command = ["-m", "train.waveforms", "detach", "none", "--output", str(tmp_path / "x.npz")]
