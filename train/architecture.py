@@ -106,6 +106,10 @@ class ModelConfig:
     dropout: float = 0.2
     attention: Attention | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError("dropout must be at least 0 and below 1")
+
     @property
     def stride(self) -> int:
         """Feature frames an embedding advances by."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import types
 import typing
@@ -25,6 +26,8 @@ LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pt", "ru", "zh")
 
 # Each clip of a batch is also scored by its first second and by random parts of up to two.
 MIN_CLIP_S = 2.0
+
+SEEDS = 2**32  # that Keras takes, from 0 on
 
 MAX_BYTES = 1 << 20  # of a file: those that come along have 2,000
 
@@ -165,6 +168,7 @@ class RunConfig:
     optimiser: OptimiserConfig
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         front_end = self.front_end
         if front_end.mels != self.model.mels:
             raise ValueError(
@@ -175,6 +179,12 @@ class RunConfig:
                 f"the front end's sample_rate_hz and hop_samples are always {SAMPLE_RATE_HZ} "
                 f"and {HOP_SAMPLES}"
             )
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError unless Keras takes it."""
+    if not 0 <= seed < SEEDS:
+        raise ValueError(f"seed must be at least 0 and below {SEEDS}")
 
 
 def read_config(path: str | os.PathLike[str]) -> RunConfig:
@@ -267,6 +277,17 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
         raise EdgelidError(f"{where}: {error}") from error
 
 
+def _finite(value: float, where: str) -> float:
+    """A number that can be computed with: TOML has nan and inf, and integers beyond any float."""
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise EdgelidError(f"{where}: must be a finite number")
+    return number
+
+
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
 
@@ -284,7 +305,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return {str(k): _convert(arguments[1], v, f"{where}, {k}") for k, v in value.items()}
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return _finite(value, where)
     if isinstance(hint, type) and isinstance(value, hint) and type(value) is hint:
         return value
     raise EdgelidError(f"{where}: {value!r} is not what belongs there ({hint})")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from edge.errors import EdgelidError
-from train.config import from_dict
+from train.config import MIN_CLIP_S, check_seed, from_dict
 from train.waveforms.decoder import DecoderShape
 
 T = TypeVar("T")
@@ -72,6 +72,15 @@ class CompactSettings:
 
     def __post_init__(self) -> None:
         _check_lengths("windows_s", self.windows_s)
+        for name in ("steps", "batch"):
+            _check_count(name, getattr(self, name))
+        # All that `train.config.OptimiserConfig` asks for, which has other names for these.
+        if self.clip_s < MIN_CLIP_S:
+            raise ValueError(f"clip_s must be at least {MIN_CLIP_S:g}")
+        _check_above_0(self, "rate", "temperature")
+        _check_least_0(self, "weight_decay", "tts_weight", "languages_hidden")
+        _check_below_1(self, "label_smoothing", "average_decay")
+        _check_shares(self, "other_voices", "other_spectra", "second_voices", "changes")
         if bool(self.languages_hidden) != (self.weights.languages is not None):
             raise ValueError(
                 "languages_hidden, and languages of the weights, belong together: give both or "
@@ -131,6 +140,10 @@ class LargeCourse:
     def __post_init__(self) -> None:
         _check_lengths("lengths_s", self.lengths_s)
         _check_count("steps", self.steps)
+        _check_above_0(self, "batch_s")
+        _check_least_0(self, "encoder_rate", "head_rate", "weight_decay", "tts_weight")
+        _check_below_1(self, "dropout", "label_smoothing", "average_decay")
+        _check_shares(self, "other_voices")
 
 
 @dataclass(frozen=True)
@@ -211,7 +224,12 @@ class TeachSettings:
 
     def __post_init__(self) -> None:
         _check_lengths("windows_s", self.windows_s)
-        _check_count("steps", self.steps)
+        for name in ("steps", "batch"):
+            _check_count(name, getattr(self, name))
+        _check_above_0(self, "clip_s")
+        _check_least_0(self, "encoder_rate", "decoder_rate", "weight_decay")
+        _check_below_1(self, "average_decay")
+        _check_shares(self, "other_voices", "second_voices")
         if not 0 <= self.encoder_waits < 1:
             raise ValueError("encoder_waits must be at least 0 and below 1")
 
@@ -223,6 +241,30 @@ LARGE: tuple[Any, ...] = (LargeSizes, LargeCourse, LargeHead, GraftedHead, Graft
 def _check_count(name: str, count: int) -> None:
     if count < 1:
         raise ValueError(f"{name} must be at least 1")
+
+
+def _check_above_0(settings: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise ValueError(f"{name} must be above 0")
+
+
+def _check_least_0(settings: Any, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 0:
+            raise ValueError(f"{name} must be at least 0")
+
+
+def _check_below_1(settings: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 0 and below 1")
+
+
+def _check_shares(settings: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(settings, name) <= 1:
+            raise ValueError(f"{name} must be between 0 and 1")
 
 
 def _check_lengths(name: str, lengths_s: tuple[float, ...]) -> None:
@@ -265,11 +307,15 @@ def large_settings(kind: type[T], config: Mapping[str, Any]) -> T:
 
 def _table(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A table of a configuration of a run from waveforms."""
-    if not {"seed", "data", name} <= config.keys() or not isinstance(config["seed"], int):
+    if not {"seed", "data", name} <= config.keys() or type(config["seed"]) is not int:
         raise EdgelidError(
             f"the configuration is not one of this command: it needs seed, [data] and [{name}], as "
             f"those of train/configs with [{name}] have"
         )
+    try:
+        check_seed(config["seed"])
+    except ValueError as error:
+        raise EdgelidError(f"{WHERE}: {error}") from error
     told: Mapping[str, Any] = config[name]
     if not isinstance(told, Mapping):
         raise EdgelidError(f"the configuration has {name}, but no table [{name}]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,16 @@ def test_a_misspelt_key_is_refused(kind: type) -> None:
         ({"weights": {"frames": 1.0}}, "compact, weights: the setting 'evidence' is missing"),
         ({"languages_hidden": 8}, "belong together: give both or neither"),
         ({"windows_s": []}, "windows_s must be one or more"),
+        ({"windows_s": [math.nan]}, "compact, windows_s: must be a finite number"),
+        ({"steps": 0}, "compact: steps must be at least 1"),
+        ({"batch": 0}, "compact: batch must be at least 1"),
+        ({"clip_s": math.nan}, "compact, clip_s: must be a finite number"),
+        ({"clip_s": 1.0}, "compact: clip_s must be at least 2"),
+        ({"rate": 0}, "compact: rate must be above 0"),
+        ({"temperature": 0.0}, "compact: temperature must be above 0"),
+        ({"weight_decay": -0.1}, "compact: weight_decay must be at least 0"),
+        ({"average_decay": 1.0}, "compact: average_decay must be at least 0 and below 1"),
+        ({"other_voices": 1.5}, "compact: other_voices must be between 0 and 1"),
     ],
 )
 def test_what_is_wrong_with_compact(change: dict[str, Any], words: str) -> None:
@@ -88,6 +99,35 @@ def test_what_is_wrong_with_compact(change: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"lengths_s": [math.nan]}, "large, lengths_s: must be a finite number"),
+        ({"batch_s": 0.0}, "large: batch_s must be above 0"),
+        ({"encoder_rate": -1.0}, "large: encoder_rate must be at least 0"),
+        ({"dropout": 1.0}, "large: dropout must be at least 0 and below 1"),
+        ({"other_voices": -0.1}, "large: other_voices must be between 0 and 1"),
+    ],
+)
+def test_what_is_wrong_with_large(change: dict[str, Any], words: str) -> None:
+    config = shipped("edgelid-9-xlarge.toml")
+    config["large"] |= change
+    with pytest.raises(EdgelidError, match=words):
+        large_settings(LargeCourse, config)
+
+
+@pytest.mark.parametrize(
+    ("seed", "words"),
+    [(-1, "seed must be at least 0"), (2**32, "and below 4294967296"), (True, "is not one of")],
+)
+def test_a_seed_that_keras_does_not_take_is_refused(seed: Any, words: str) -> None:
+    with pytest.raises(EdgelidError, match=words):
+        large_settings(LargeSizes, shipped("edgelid-9-xlarge.toml") | {"seed": seed})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"batch": 0}, "teach: batch must be at least 1"),
+        ({"clip_s": 0.0}, "teach: clip_s must be above 0"),
+        ({"decoder_rate": -1.0}, "teach: decoder_rate must be at least 0"),
         ({"steps": 0}, "teach: steps must be at least 1"),
         ({"encoder_waits": 1.0}, "encoder_waits must be at least 0 and below 1"),
         ({"weights": {"frame": 1.0}}, "teach, weights: unknown setting 'frame'"),
