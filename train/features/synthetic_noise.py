@@ -35,7 +35,7 @@ def sounds_of(root: Path, given: Path | None = None, cache: Path = CACHE) -> Pat
     Parameters
     ----------
     root : Path
-        Folder of the corpus; they may lie beside it.
+        Folder of the corpus, where a link leads to; they may lie beside it.
     given : Path, optional
         What the user names instead.
     cache : Path
@@ -50,7 +50,7 @@ def sounds_of(root: Path, given: Path | None = None, cache: Path = CACHE) -> Pat
         return given
     beside = root.resolve().parent
     if any((beside / name).is_dir() for name in ("noise", "rir")):
-        return root.parent
+        return beside
     folder = cache.expanduser() / f"sounds-{VERSION}"
     if not folder.is_dir():
         make_sounds(folder)

@@ -229,12 +229,10 @@ def _add_precision(command: argparse.ArgumentParser, advice: str) -> None:
 
 def run_pack(options: argparse.Namespace) -> None:
     """``pack``."""
-    from train.features.synthetic_noise import sounds_of
     from train.waveforms.bank import entries_of, write_bank
 
     _check_above_0("part_mb", options.part_mb)
-    sounds = sounds_of(options.corpus)
-    found = entries_of(options.corpus, development_of(options.config), sounds, options.also)
+    found = entries_of(options.corpus, development_of(options.config), None, options.also)
     print(f"{write_bank(found, options.output, round(options.part_mb * 1e6))} parts written")
 
 

@@ -405,18 +405,19 @@ def decode_bank(
 
 
 def entries_of(
-    corpus: Path, development: dict[str, list[str]], sounds: Path, also: Sequence[Path] = ()
+    corpus: Path, development: dict[str, list[str]], sounds: Path | None, also: Sequence[Path] = ()
 ) -> Iterator[Entry]:
     """Entries for a bank: speech of a corpus to train on and to decide on, noise and rooms.
 
     Parameters
     ----------
     corpus : Path
-        Folder of the corpus.
+        Folder of the corpus, or its manifest.
     development : dict of str to list of str
         Sources held out for decisions, by language, besides the split ``dev``.
-    sounds : Path
-        Folder that holds ``noise`` and ``rir``.
+    sounds : Path or None
+        Folder that holds ``noise`` and ``rir``; None for the one beside the corpus, or a synthetic
+        one, see `train.features.synthetic_noise.sounds_of`.
     also : sequence of Path
         More corpora, say of synthetic speech, of which the same is taken.
 
@@ -430,6 +431,7 @@ def entries_of(
 
     from train.corpus.manifest import file_sizes, refuse_missing
     from train.features.noise import read_noise
+    from train.features.synthetic_noise import sounds_of
     from train.fit.training_data import check_sources, divide, read_manifests
 
     parts = read_manifests((corpus, *also))
@@ -442,6 +444,7 @@ def entries_of(
     for part in parts:
         paths = part.rows["path"]
         refuse_missing(paths, file_sizes(paths, part.root), part.root)
+    sounds = sounds_of(parts[0].root, sounds)
     found = [(role, sounds / name) for role, name in ((NOISE, "noise"), (ROOM, "rir"))]
     noises = [(role, folder, read_noise(folder, "train")) for role, folder in found]
     first = 0

@@ -79,6 +79,11 @@ def test_where_they_are_looked_for(
     assert ["synthetic" in text for text in caplog.messages] == [True]
     (tmp_path / "data" / "noise").mkdir()
     assert sounds_of(corpus, None, cache) == tmp_path / "data"
+    # However the corpus is named.
+    (tmp_path / "link").symlink_to(corpus)
+    assert sounds_of(tmp_path / "link", None, cache) == tmp_path / "data"
+    monkeypatch.chdir(corpus)
+    assert sounds_of(Path(), None, cache) == tmp_path / "data"
 
 
 def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:

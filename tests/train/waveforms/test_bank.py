@@ -331,6 +331,12 @@ def test_a_corpus_becomes_entries(tiny_corpus: Path) -> None:
     assert not speakers[TRAIN] & speakers[DEVELOPMENT]
 
 
+def test_noise_is_looked_for_beside_the_corpus_that_a_manifest_is_of(tiny_corpus: Path) -> None:
+    held = {"de": ["attic"], "en": ["attic"]}
+    wanted = list(entries_of(tiny_corpus, held, tiny_corpus.parent))
+    assert list(entries_of(tiny_corpus / "manifest.tsv", held, None)) == wanted
+
+
 def another_corpus(folder: Path, *clips: tuple[str, str, str, str]) -> Path:
     """With a clip of each (speaker, language, split, source), and one to train on."""
     rows: list[Sequence[str]] = [COLUMNS]
