@@ -16,6 +16,7 @@ from edge.system.atomic import check_writable
 from edge.system.native_stderr import stderr_to_log
 
 DEFAULT_CACHE = Path("~/.cache/edgelid/features")
+BACKENDS = ("tensorflow", "jax")  # that `train.waveforms` computes with
 
 
 def run_program(grammar: Parser, arguments: Sequence[str] | None, stopped: str) -> int:
@@ -128,9 +129,25 @@ def import_tensorflow() -> None:
 
 
 def import_keras() -> None:
-    """The same, but TensorFlow only where Keras computes with it."""
-    with stderr_to_log("Keras"):
-        import keras
+    """The same, but TensorFlow only where Keras computes with it.
+
+    Raises
+    ------
+    EdgelidError
+        If Keras is to compute with something that is not there, or that no command knows.
+    """
+    wanted = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if wanted not in BACKENDS:
+        raise EdgelidError(f"KERAS_BACKEND is {wanted}: it must be {' or '.join(BACKENDS)}")
+    try:
+        with stderr_to_log("Keras"):
+            import keras
+    except ImportError as error:
+        if wanted != "jax" or (error.name or "").partition(".")[0] not in ("jax", "jaxlib"):
+            raise
+        raise EdgelidError(
+            f"KERAS_BACKEND is jax, and {error.name} is missing: pip install jax"
+        ) from error
     if keras.backend.backend() == "tensorflow":
         import_tensorflow()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,28 @@ def test_help_that_cannot_be_written_is_an_error(module: str) -> None:
     assert done.returncode == 1
     assert "standard output cannot be written" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [
+        ("foo", "KERAS_BACKEND is foo: it must be tensorflow or jax"),
+        ("torch", "KERAS_BACKEND is torch: it must be tensorflow or jax"),
+        ("jax", "KERAS_BACKEND is jax, and jax is missing: pip install jax"),
+    ],
+)
+def test_what_keras_cannot_compute_with_is_one_sentence(backend: str, words: str) -> None:
+    program = "import sys; sys.modules['jax'] = None; from train.command import import_keras, run"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; sys.exit(run('it', import_keras, ''))"],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"it: {words}\n"
 
 
 def interrupted(_: argparse.Namespace) -> None:

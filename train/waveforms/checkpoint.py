@@ -102,10 +102,13 @@ def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     stem = file.stem.removesuffix("-0")
     parts = _numbered(file.parent, stem)
+    first = file.with_name(f"{stem}-0.npz")
     if not parts:
-        raise EdgelidError(f"there is no checkpoint {file.parent / stem}-0.npz")
+        raise EdgelidError(f"there is no checkpoint {first}")
+    if not first.exists():
+        raise EdgelidError(f"{first} is missing: it is the first part of the checkpoint, copy it")
     try:
-        arrays, whose = _arrays(parts[0])
+        arrays, whose = _arrays(first)
         description: dict[str, Any] = json.loads(str(arrays.pop("description")))
         _ = description["config"]["data"]["languages"]
         # Checkpoints that were written without a count have all that lies there.
@@ -119,12 +122,12 @@ def load_parts(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             more, other = _arrays(part)
             if other != whose:
                 raise EdgelidError(
-                    f"{part} is of another checkpoint than {parts[0]}: copy all parts of one"
+                    f"{part} is of another checkpoint than {first}: copy all parts of one"
                 )
             arrays |= more
     except UNREADABLE as error:
         raise EdgelidError(
-            f"{parts[0]} is not a checkpoint of train.waveforms, or is damaged"
+            f"{first} is not a checkpoint of train.waveforms, or is damaged"
         ) from error
     return arrays, description
 
@@ -186,7 +189,7 @@ def fingerprint_of(arrays: Mapping[str, np.ndarray]) -> str:
     total = 0
     for name in sorted(arrays):
         total = zlib.crc32(name.encode(), total)
-        total = zlib.crc32(np.ascontiguousarray(arrays[name]), total)
+        total = zlib.crc32(arrays[name].tobytes(), total)
     return f"{total:08x}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.errors import EdgelidError
 from train.waveforms.checkpoint import is_whole, load_parts, save_parts
 
 
@@ -49,6 +50,13 @@ def test_the_parts_of_a_larger_checkpoint_go(tmp_path: Path) -> None:
     save(tmp_path / "x.npz", 12)
     save(tmp_path / "x.npz", 1)
     assert [file.name for file in tmp_path.iterdir()] == ["x-0.npz"]
+
+
+def test_a_first_part_that_is_missing_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "x.npz", 3)
+    (tmp_path / "x-0.npz").unlink()
+    with pytest.raises(EdgelidError, match=r"x-0.npz is missing: it is the first part"):
+        load_parts(tmp_path / "x.npz")
 
 
 def test_a_checkpoint_is_whole_or_not(tmp_path: Path) -> None:
