@@ -31,6 +31,7 @@ _ALIKE = 0.75
 _OTHER_VARIABLES = frozenset({FILE_VARIABLE, "EDGELID_CORPUS"})
 _MAX_FILE_BYTES = 64 << 10  # the documented file has 4,000
 _MAX_DOTS = 1_000  # in a line
+LARGE_MODELS = "large", "xlarge"  # words for models that come along
 STATE_FOLDER = Path("/var/lib/edgelid")  # which systemd makes when the service starts
 AUTO = "auto"  # a value that is left to the program
 # Which folder has to be there for a path: itself, or the one that it is in.
@@ -130,7 +131,7 @@ class ListenSettings(Keys):
         "",
         'Model: a file, or "large" or "xlarge" for one that comes along; "" is the compact one.',
         path=True,
-        words=("large", "xlarge"),
+        words=LARGE_MODELS,
     )
     languages: tuple[str, ...] = key(
         (),
@@ -155,7 +156,7 @@ class ListenSettings(Keys):
         'Large model to ask where the answer is not sure: a model file, or "large" or "xlarge" for '
         'one that comes along; "" asks none.',
         path=True,
-        words=("large", "xlarge"),
+        words=LARGE_MODELS,
     )
     second_opinion_share: float = key(
         0.25,

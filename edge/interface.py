@@ -75,7 +75,7 @@ class Model:
         EdgelidError
             If it cannot be used, or does not suit this one.
         """
-        name = os.fspath(name)
+        name = _named(name)
         path = path_of(name).absolute()
         with self._opening:
             if path not in self._experts:
@@ -118,7 +118,14 @@ def load_model(
     EdgelidError
         If there is no such file, it is damaged, or nothing here can run it.
     """
-    return Model(path_of("" if path is None else os.fspath(path)), threads, lessons)
+    if path is not None and not os.fspath(path):  # as of a program that lost a name
+        raise EdgelidError("the path of the model is empty: check it.")
+    return Model(path_of("" if path is None else _named(path)), threads, lessons)
+
+
+def _named(path: str | os.PathLike[str]) -> str:
+    """A model as `path_of` takes it: only text may be the word for one that comes along."""
+    return path if isinstance(path, str) else str(Path(path).absolute())
 
 
 _default_model = functools.cache(load_model)

@@ -187,6 +187,7 @@ class Learner:
 
         try:
             book = update_book(self._path, self._model, add)
+            self._why_not = ""
         except TooDear as error:
             log.info("what was heard is not learnt from: %s", error)
             return

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from edge.cli.options import Parser, counts, large_model, path
+from edge.cli.options import Parser, counts, large_model, named_model, path
 from edge.outputs.stdout import Output
 
 # One command of two words: argparse could not tell a command within `bench` from a model file.
@@ -31,7 +31,7 @@ def add(commands: Any, common: Parser) -> None:
     bench.add_argument(
         "models",
         nargs="*",
-        type=path,
+        type=named_model,
         metavar="MODEL",
         help="files, or `large` or `xlarge`, side by side",
     )
@@ -83,7 +83,7 @@ def run_bench(options: argparse.Namespace, output: Output) -> int:
     if options.plot is not None:
         check_plot(options.plot)
     wanted = Wanted(
-        [path_of(str(model)) for model in options.models or [""]],
+        [path_of(model) for model in options.models or [""]],
         options.input or SAMPLE,
         options.seconds,
         options.threads,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from edge.cli.options import Parser, add_lessons, model_path, path
+from edge.cli.options import Parser, add_lessons, model_path, named_model
 from edge.outputs.stdout import Output
 
 
@@ -13,7 +13,7 @@ def add(commands: Any, common: Parser) -> None:
     """Add the command to the grammar."""
     tell = commands.add_parser("info", parents=[common], help="describe a model file")
     tell.add_argument(
-        "model", nargs="?", type=path, metavar="MODEL", help="a file, or `large` or `xlarge`"
+        "model", nargs="?", type=named_model, metavar="MODEL", help="a file, or `large` or `xlarge`"
     )
     add_lessons(tell)
     tell.set_defaults(run=run_info)

@@ -193,9 +193,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         raise EdgelidError("the input '' does not exist: check the path.")
     given = {name: getattr(options, name, None) for name in FIELDS}
     given["output"] = "json" if options.json else None
-    for name in ("model", "lessons"):
-        if given[name] is not None:
-            given[name] = str(given[name])
+    if given["lessons"] is not None:
+        given["lessons"] = str(given["lessons"])
     if given["languages"] is not None:
         given["languages"] = tuple(given["languages"])
     return {name: value for name, value in given.items() if value is not None}

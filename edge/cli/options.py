@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
 def model_options(threads: int | None = None) -> Parser:
     """Options of the commands that run a model."""
     model = Parser(add_help=False)
-    model.add_argument("--model", type=path, help=MODEL_HELP)
+    model.add_argument("--model", type=named_model, help=MODEL_HELP)
     model.add_argument(
         "--languages",
         type=names,
@@ -141,11 +141,19 @@ def add_lessons(command: argparse.ArgumentParser) -> None:
     )
 
 
+def named_model(text: str) -> str:
+    """The word for a model that comes along, or a path; ``./large`` is a path."""
+    from edge.config import LARGE_MODELS
+
+    name = str(path(text))
+    return f"./{name}" if name in LARGE_MODELS and text != name else name
+
+
 def model_path(options: argparse.Namespace) -> Path:
     """The model file that the options name."""
     from edge.model.modelfile import path_of
 
-    return path_of(str(options.model or ""))
+    return path_of(options.model or "")
 
 
 def path(text: str) -> Path:
@@ -169,7 +177,7 @@ def recording(text: str) -> Path:
 
 def large_model(text: str) -> str:
     """The path of a model to ask, or the word for the one that comes along."""
-    return str(path(text)) if text else text
+    return named_model(text) if text else text
 
 
 def setting(name: str) -> Callable[[str], Any]:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.cli.options import MODEL_HELP, Parser, add_ear, complain, path, recording
+from edge.cli.options import MODEL_HELP, Parser, add_ear, complain, named_model, path, recording
 from edge.cli.signals import stopped_by_signals
 from edge.errors import EdgelidError
 from edge.languages import code_of, language_name, meant
@@ -46,7 +46,7 @@ def add(commands: Any, common: Parser) -> None:
         metavar="FILE",
         help=f"to write to (default: what the configuration says, or {DEFAULT_LESSONS})",
     )
-    teach.add_argument("--model", type=path, help=MODEL_HELP)
+    teach.add_argument("--model", type=named_model, help=MODEL_HELP)
     teach.add_argument(
         "--config", type=path, metavar="FILE", help="settings, of which model and lessons are taken"
     )
@@ -91,7 +91,7 @@ def _places(options: argparse.Namespace) -> tuple[Path, Path]:
     if file is None and os.environ.get(FILE_VARIABLE):
         file = path(os.environ[FILE_VARIABLE])
     settings = read_settings(file, os.environ, {})
-    model = path_of(str(options.model or settings.model))
+    model = path_of(options.model or settings.model)
     beside = Path() if file is None else file.parent
     return model, options.lessons or Path(settings.lessons or beside / DEFAULT_LESSONS)
 

@@ -122,6 +122,10 @@ class Moments:
             return DISPUTE_S
         return CONFIRM_S
 
+    def forget(self) -> None:
+        """Take note that what opinions have heard counts no more."""
+        self._asked_s = 0.0
+
     def asked(self, end_s: float) -> None:
         """Take note that an opinion has been asked for."""
         self._asked_s = end_s

@@ -116,8 +116,9 @@ class SecondOpinion:
     def expect(self, languages: Sequence[str] | None) -> None:
         """Go on with these as the only languages to expect."""
         before, self._languages = self._languages, None if languages is None else tuple(languages)
-        if before != self._languages:  # what is being asked is of others
+        if before != self._languages:  # what was asked, and what is being asked, is of others
             self._stream += 1
+            self._moments.forget()
 
     def afford(self, share: float) -> None:
         """Go on with another share of a core."""

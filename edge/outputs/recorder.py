@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ FILE_SAMPLES = FILE_S * SAMPLE_RATE_HZ
 HEADER_BYTES = 1024  # more than a WAV file has
 FILE_BYTES = FILE_SAMPLES * SAMPLE_BYTES + HEADER_BYTES
 _FAILURES = (OSError, RuntimeError)  # soundfile's errors are of the latter kind
+CLOCK_ERROR = timedelta(days=1)  # more than boards are behind that have only seen the network late
 PREFIX, SUFFIX = "edgelid-heard-", ".wav"
 
 
@@ -127,7 +128,7 @@ class Recorder:
     def _begin(self) -> None:
         self._left_samples = FILE_SAMPLES
         self._make_room()
-        path = self._folder / _name_of_now()
+        path = self._folder / _name_of(datetime.now(UTC))
         with open(path, "xb"):  # libsndfile would not say why it cannot
             path.chmod(0o600)
             self._sound = self._soundfile.SoundFile(
@@ -139,9 +140,10 @@ class Recorder:
         """Delete the oldest recordings, so that a whole file more keeps to the bound.
 
         Those of the future, from before a clock was set back, go first: they would stay the
-        newest, and each minute that ends would be deleted in their place.
+        newest, and each minute that ends would be deleted in their place. Only those of days to
+        come: a board without a clock begins some time behind what it has just recorded.
         """
-        newest = _name_of_now()
+        newest = _name_of(datetime.now(UTC) + CLOCK_ERROR)
         files = sorted(
             self._folder.glob(f"{PREFIX}*{SUFFIX}"),
             key=lambda file: (file.name <= newest, file.name),
@@ -154,9 +156,9 @@ class Recorder:
             file.unlink()
 
 
-def _name_of_now() -> str:
-    """Of a recording that begins now; in the order of their names, they are in that of time."""
-    return f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}{SUFFIX}"
+def _name_of(when: datetime) -> str:
+    """Of a recording that begins then; in the order of their names, they are in that of time."""
+    return f"{PREFIX}{when:%Y%m%dT%H%M%S.%fZ}{SUFFIX}"
 
 
 def _reason(error: Exception) -> str:

@@ -276,7 +276,9 @@ class Service:
                 "the password to a file, and name it as mqtt_password_file."
             )
         for folder in _written(settings):
-            if self.scope == "system" and not _is_below(folder, STATE_FOLDER):
+            # Which is a link itself, once the service has run.
+            places = STATE_FOLDER, Path(os.path.realpath(STATE_FOLDER))
+            if self.scope == "system" and not any(_is_below(folder, place) for place in places):
                 raise EdgelidError(
                     f"{config}: the system service can write nowhere but in {STATE_FOLDER}: "
                     f"put log, record_to and web_token_file there instead of {str(folder)!r}."

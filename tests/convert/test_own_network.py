@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -243,23 +242,36 @@ def test_a_reason_that_is_given_is_passed_on(monkeypatch: pytest.MonkeyPatch) ->
 def test_no_child_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What ends the wait ends the child."""
     told = tmp_path / "pid"
-    child(monkeypatch, f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid()));"
-          "time.sleep(60)")  # fmt: skip
+    child(
+        monkeypatch,
+        "import os, pathlib, time\n"
+        f"part = pathlib.Path({str(told) + '.part'!r})\n"
+        "part.write_text(str(os.getpid()))\n"
+        f"part.rename({str(told)!r})\n"
+        "time.sleep(600)",
+    )
 
     def interrupted(_: int, __: object) -> None:
         raise KeyboardInterrupt
 
+    def interrupt() -> None:
+        until_s = time.monotonic() + 120
+        while not told.exists() and time.monotonic() < until_s:
+            time.sleep(0.01)
+        time.sleep(0.2)  # it is being waited for
+        os.kill(os.getpid(), signal.SIGALRM)
+
     before = signal.signal(signal.SIGALRM, interrupted)
-    signal.setitimer(signal.ITIMER_REAL, 3)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             convert_apart(lambda folder: None, plan(), WINDOWS, np.zeros((8, 3)))
     finally:
+        thread.join()
         signal.signal(signal.SIGALRM, before)
-    if told.exists():
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(told.read_text()), 0)
-    assert sys.exc_info() == (None, None, None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
 
 
 def test_layers_tell_themselves_apart() -> None:

@@ -48,3 +48,11 @@ def test_a_pause_between_languages() -> None:
     )
     assert found.old_end_s == pytest.approx(30 * HOP_S)
     assert found.pause_end_s == found.new_start_s == pytest.approx(FINE_S + 49 * HOP_S)
+
+
+@pytest.mark.parametrize(("hops", "new_start_s"), [(25, 3.15), (40, 7.15)])
+def test_speech_in_neither_is_of_the_new_one_unless_it_lasts(hops: int, new_start_s: float) -> None:
+    third = 2
+    found = find_borders(windows([(OLD, 30), (third, hops), (NEW, 30)]), OLD, NEW, NONSPEECH, HOP_S)
+    assert found.old_end_s == found.pause_end_s == pytest.approx(3.15)
+    assert found.new_start_s == pytest.approx(new_start_s)

@@ -439,6 +439,13 @@ def test_a_folder_without_audio(edgelid: Edgelid, tmp_path: Path) -> None:
     assert "without any audio files" in sentence(done, as_json=True)
 
 
+def test_a_path_is_not_taken_for_a_word(edgelid: Edgelid, tmp_path: Path) -> None:
+    (tmp_path / "xlarge").write_bytes(DEFAULT_MODEL.read_bytes())
+    (facts,) = records(edgelid("info", "--json", "./xlarge", cwd=tmp_path))
+    assert facts["path"] == "xlarge"
+    assert facts["name"] == "edgelid-9"
+
+
 def test_info(edgelid: Edgelid, model: ModelFile) -> None:
     done = edgelid("info", "--json")
     (facts,) = records(done)

@@ -144,6 +144,15 @@ def test_the_graph_of_a_large_model_is_on_disk() -> None:
     assert edge.load_model().file.graph  # a small one is no matter
 
 
+def test_what_is_no_word_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "large").write_bytes(DEFAULT_MODEL.read_bytes())
+    for path in ("./large", Path("large")):
+        assert edge.load_model(path).file.sha256 == edge.load_model().file.sha256
+    with pytest.raises(edge.EdgelidError, match="the path of the model is empty"):
+        edge.load_model("")
+
+
 # The compact model serves as its own large one.
 BOTH = {"second_opinion": DEFAULT_MODEL}
 

@@ -743,12 +743,12 @@ def test_an_ffmpeg_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(decoding, "SILENT_S", 0.3)
+    monkeypatch.setattr(decoding, "SILENT_S", 3.0)
     start_s = time.monotonic()
     path = other_ffmpeg(f"{HEADER}; head -c 64000 /dev/zero; exec sleep 100")
     assert len(read(path)) == SAMPLE_RATE_HZ
     assert "made nothing more of it" in caplog.text
-    assert time.monotonic() - start_s < 20
+    assert time.monotonic() - start_s < 60
 
 
 def test_an_ffmpeg_that_complains_does_not_hang(

@@ -233,7 +233,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
 UNREADABLE = Path("/sys/class/net/lo/speed")
 
 
-@pytest.mark.skipif(not UNREADABLE.exists(), reason="there is no such file here")
+@pytest.mark.skipif(not UNREADABLE.exists(), reason=f"needs {UNREADABLE}, which opens unread")
 def test_a_file_that_the_disk_does_not_give_back() -> None:
     assert "cannot be read (Invalid argument)" in message_of(UNREADABLE)
 

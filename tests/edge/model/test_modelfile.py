@@ -584,11 +584,11 @@ def test_paths_in_the_archive_lead_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "deep" / "er").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "deep" / "er")
     before = sorted(tmp_path.rglob("*"))
-    evil = {"../evil": b"x", "../../labels.txt": b"x", "/tmp/evil": b"x", "C:\\evil": b"x"}
+    outside = str(tmp_path / "outside")
+    evil = {"../evil": b"x", "../../labels.txt": b"x", outside: b"x", "C:\\evil": b"x"}
     assert same(model_of_bytes(DEFAULT_MODEL, packed({**evil})), MODEL)
     refusal(packed({LABELS_MEMBER: None, f"../{LABELS_MEMBER}": b"de\nen\n"}))
     assert sorted(tmp_path.rglob("*")) == before
-    assert not Path("/tmp/evil").exists()
 
 
 def test_a_directory_of_too_many_members() -> None:

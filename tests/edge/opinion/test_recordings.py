@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from edge.audio.sources import AudioSource
-from edge.belief import COMPACT, SECOND_OPINION
+from edge.belief import COMPACT, SECOND_OPINION, Opinion
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
-from edge.model.modelfile import SECOND_OPINIONS, ModelFile
+from edge.model.modelfile import ModelFile
 from edge.offline import Classification, RecordingClassifier
 from edge.opinion.expert import ExpertFile
-from edge.opinion.recordings import OFTEN
+from edge.opinion.recordings import OFTEN, Hearing, _calibrated
 
 
 class Audio(AudioSource):
@@ -98,9 +98,25 @@ def test_a_long_recording_is_asked_about_less_often(
     assert OFTEN < answer.opinions <= 2 * OFTEN + 4
 
 
-@pytest.mark.skipif(
-    not SECOND_OPINIONS["large"].exists(), reason="the large model does not come along"
-)
+def test_how_both_are_combined() -> None:
+    hearing = object.__new__(Hearing)
+    compact = np.array([0.2, 0.8, 0.0])
+    hearing._sum, hearing._weight, hearing._heard_s = np.zeros(3), 0.0, 0.0
+    assert hearing.combined(compact) is compact
+    # Of enough speech, the large model alone; what is masked stays impossible.
+    hearing._sum, hearing._weight, hearing._heard_s = np.array([1.8, 0.6, 0.6]), 3.0, 3.0
+    np.testing.assert_allclose(hearing.combined(compact), [0.75, 0.25, 0.0])
+    # Of a second, the compact one to the power of 0.2: 0.2**0.2 and 0.8**0.2, as shares.
+    hearing._sum, hearing._weight, hearing._heard_s = np.array([0.5, 0.5, 0.0]), 1.0, 1.0
+    np.testing.assert_allclose(hearing.combined(compact), [0.431126, 0.568874, 0.0], rtol=1e-5)
+
+
+def test_short_speech_is_less_sure() -> None:
+    opinion = Opinion(0.0, 0.75, 3.0, np.array([0.8, 0.1, 0.1]), 0.0)
+    # Square roots, for a quarter of a window, as shares.
+    np.testing.assert_allclose(_calibrated(opinion, 3.0), [0.585786, 0.207107, 0.207107], rtol=1e-5)
+
+
 def test_a_model_that_hears_much_at_once_hears_across_pauses(
     model: ModelFile, graphs: Graphs, both: RecordingClassifier, speech: Float32Array
 ) -> None:

@@ -140,6 +140,22 @@ def test_what_is_written_may_be_a_link(config: Path, tmp_path: Path) -> None:
     assert f"ReadWritePaths={tmp_path / 'elsewhere'}\n" in Service("user").unit(config)
 
 
+def test_the_folder_of_the_system_service_is_a_link_once_it_has_run(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd makes it for a user of its own."""
+    state = tmp_path / "lib" / "edgelid"
+    (tmp_path / "lib" / "private" / "edgelid").mkdir(parents=True)
+    state.symlink_to("private/edgelid")
+    monkeypatch.setattr("edge.service.unit.STATE_FOLDER", state)
+    monkeypatch.setattr("edge.config.STATE_FOLDER", state)
+    config.write_text(f'web = "8080"\nweb_token_file = "{state}/token"\nlog = "{state}/log"\n')
+    assert "StateDirectory=edgelid" in Service("system").unit(config)
+    (state / "token").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EdgelidError, match="web_token_file there instead of"):
+        Service("system").unit(config)
+
+
 MQTT = """
 mqtt = "{scheme}://{host}"
 mqtt_user = "pi"
@@ -418,7 +434,9 @@ def test_the_command(
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="systemd runs this machine")
+@pytest.mark.skipif(
+    Path("/run/systemd/system").is_dir(), reason="needs a machine that systemd does not run"
+)
 def test_without_systemd(
     edgelid: Edgelid, config: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -52,10 +52,15 @@ def test_state(full: Served) -> None:
     assert state["health"]["lost_s"] == {"device lost": 3.0}
 
 
-def test_the_load_is_of_the_time_since_it_was_asked_for(served: Served) -> None:
-    served.monitor.took(0.001, 0.099)
-    state = fits(served.ask("/api/v1/state"), "/api/v1/state")
-    assert state["health"]["load"] == pytest.approx(0.01)
+def test_the_load_is_of_the_time_since_it_was_asked_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "STATE_S", 0.0)
+    monkeypatch.setattr(snapshot, "HEALTH_S", 0.0)
+    for busy_s, load in ((0.001, 0.01), (0.019, 0.19)):
+        served.monitor.took(busy_s, 0.1 - busy_s)
+        state = fits(served.ask("/api/v1/state"), "/api/v1/state")
+        assert state["health"]["load"] == pytest.approx(load)
 
 
 def test_state_before_anything_is_heard(served: Served) -> None:

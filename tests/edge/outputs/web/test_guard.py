@@ -37,6 +37,23 @@ def test_every_answer_is_locked_down(full: Served) -> None:
         assert "access-control-allow-origin" not in headers
 
 
+def test_refusals_and_streams_are_locked_down_too(full: Served) -> None:
+    answers = [
+        full.ask("/api/v1/events", "HEAD"),
+        full.ask("/", "POST"),
+        full.ask("/" + "a" * 2_000),
+        full.ask("/", Host="rebound.example"),
+        full.ask("/?x=1"),
+    ]
+    assert [answer.status for answer in answers] == [200, 405, 414, 421, 303]
+    for answer in answers:
+        assert answer.headers["content-security-policy"] == POLICY
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+        assert answer.headers["permissions-policy"] == "microphone=(), camera=(), geolocation=()"
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
 def test_only_reading(full: Served, method: str) -> None:
     answer = full.ask("/api/v1/state", method)

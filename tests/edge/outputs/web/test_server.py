@@ -99,9 +99,14 @@ def test_it_sleeps_while_nobody_asks(served: Served) -> None:
         (found,) = re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.M)
         return int(found)
 
-    before, start_s = sleeps(), time.monotonic()
-    time.sleep(1.0)
-    assert sleeps() - before <= 2 + 2 * (time.monotonic() - start_s)
+    rates = []
+    for _ in range(5):  # a busy machine can make it wait for memory, but not all the time
+        before, start_s = sleeps(), time.monotonic()
+        time.sleep(1.0)
+        rates.append((sleeps() - before) / (time.monotonic() - start_s))
+        if rates[-1] <= 4:
+            break
+    assert rates[-1] <= 4, rates
 
 
 def test_what_fails_within_is_told_once(
