@@ -22,6 +22,7 @@ EQ_POINTS = 10
 MASKS = 2
 CODED_SHARE = 0.15  # of clips, at a low rate
 SPEAKER_S = 60.0  # of a speaker's speech that count: or one who says much is what a language is
+NOISE_S = 1.0  # of a noise at least, where there are any so long
 SLOWEST, FASTEST = 0.84, 1.19  # that clips are played
 
 Draw = dict[str, np.ndarray]
@@ -89,8 +90,11 @@ class Drawer:
             p = np.array(weights)
             self.choices.append((np.array(indices), p / p.sum()))
         noise = [i for i, r in enumerate(rows) if r["role"] == NOISE]
-        self.noise = np.array(noise)
-        self.quiet = np.array([i for i in noise if rows[i]["kind"] not in KINDS_WITH_SPEECH])
+        # What is over at once is no noise that anybody speaks in; over and over, it is a tone.
+        long = [i for i in noise if self.lengths[i] >= NOISE_S * SAMPLE_RATE_HZ]
+        self.noise = np.array(long or noise)
+        without = [i for i in noise if rows[i]["kind"] not in KINDS_WITH_SPEECH]
+        self.quiet = np.array([i for i in without if i in set(long)] or without)
         self.rooms = [i for i, r in enumerate(rows) if r["role"] == ROOM]
 
     def check(self, labels: Sequence[str]) -> None:
@@ -161,7 +165,7 @@ class Drawer:
             "peak_db": peak_db,
             "times": times,
             "bands": bands,
-            "companded": rng.random(clips) < 0.08,
+            "companded": rng.random(clips) < np.where(telephone, 0.5, 0.04),
             "coded_floor": np.where(coded, uniform(4, 12, clips), np.inf),
             "coded_from": uniform(0.4, 0.8, clips) * mels,
         }

@@ -88,7 +88,8 @@ def graft(
     ours = np.concatenate([group.ours.reshape(-1, dim)[::every] for group in groups])
     theirs = np.concatenate([group.theirs.reshape(-1, dim)[::every] for group in groups])
     across, _ = ridge(ours, theirs)  # what all tokens have in common changes no score
-    told(f"tokens of Whisper's encoder explained: {explained(ours @ across, centred(theirs)):.3f}")
+    known_share = explained(centred(ours) @ across, centred(theirs))
+    told(f"tokens of Whisper's encoder explained: {known_share:.3f}")
     # What Whisper makes of each window, layer by layer.
     traces = _traces(whisper, groups)
     known: Float32Array | None = None

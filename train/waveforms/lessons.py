@@ -8,7 +8,14 @@ from keras import ops
 
 from train.waveforms.bank import Segments
 from train.waveforms.draws import Drawer
-from train.waveforms.sound import augmented, eq_basis, room_spectra, stretch, transform_size
+from train.waveforms.sound import (
+    augmented,
+    eq_basis,
+    repeated,
+    room_spectra,
+    stretch,
+    transform_size,
+)
 
 LEAST_TOKENS = 10  # of speech in a window: with less there is nothing to be told from
 
@@ -36,15 +43,7 @@ def clean_waves(draw: Any, constants: Any, samples: int) -> Any:
 def augmented_waves(clean: Any, draw: Any, constants: Any) -> Any:
     """What rooms, microphones and noise make of waveforms, (batch, samples), both ways."""
     samples = clean.shape[1]
-    ones = ops.ones_like(draw["rate"])
-    noise = stretch(
-        constants["bank"],
-        draw["noise_starts"],
-        draw["noise_counts"],
-        ops.zeros_like(draw["lead"]),
-        ones,
-        samples,
-    )
+    noise = repeated(constants["bank"], draw["noise_starts"], draw["noise_counts"], samples)
     rooms = (constants["real"], constants["imaginary"])
     return augmented(clean, noise, draw, rooms, constants["basis"])
 

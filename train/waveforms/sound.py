@@ -14,6 +14,7 @@ ROOM_SAMPLES = SAMPLE_RATE_HZ  # a second of a room's answer
 MU = 255.0  # of the companding of telephones (ITU-T G.711)
 CODED_FRAMES = 4  # that a codec decides about at once: 40 ms
 EDGE_DB_PER_OCTAVE = 60.0  # slope of a band's edges
+TAPS = 12  # of the filter that interpolates: what folds back is 44 dB below a tone of 6 kHz
 
 
 def samples_of(frames: int) -> int:
@@ -62,28 +63,66 @@ def eq_basis(size: int) -> np.ndarray:
 def stretch(bank: Any, starts: Any, counts: Any, lead: Any, rate: Any, samples: int) -> Any:
     """Windows of the bank, played at some speed, with silence before and behind what there is.
 
+    Interpolated by a windowed sinc, whose band is that of the slower of both rates (Smith and
+    Gossett 1984, "A flexible sampling-rate conversion method"): between two neighbours alone, high
+    frequencies would be lost, and as much of them come back as others.
+
     Returns
     -------
     tensor, shape (batch, samples), float32
-        Full scale at 1.
+        Full scale at 1. As in the bank, to the bit, where it is played at its own speed.
     """
     t = ops.arange(samples, dtype="int32")[None, :] - lead[:, None]
     place = ops.cast(t, "float32") * rate[:, None]  # in samples of the bank
     whole = ops.floor(place)
     part = place - whole
     index = ops.cast(whole, "int32")
-    inside = ops.logical_and(index >= 0, index + 1 < counts[:, None])
-    safe = starts[:, None] + ops.clip(index, 0, counts[:, None] - 2)
-    a = ops.cast(ops.take(bank, safe), "float32")
-    b = ops.cast(ops.take(bank, safe + 1), "float32")
-    mixed = (a + (b - a) * part) * (1 / 32768.0)
-    return ops.where(inside, mixed, ops.zeros_like(mixed))
+    last = counts[:, None] - 1
+    taps = np.arange(1 - TAPS // 2, 1 + TAPS // 2)
+    values = [
+        ops.cast(ops.take(bank, starts[:, None] + ops.clip(index + tap, 0, last)), "float32")
+        for tap in taps.tolist()
+    ]
+    # Of the angles, sine and cosine by their sums: once a sample, and not once a tap.
+    band = ops.minimum(1.0, 1.0 / rate)[:, None] * float(np.pi)
+    sine, cosine = ops.sin(band * part), ops.cos(band * part)
+    turn = part * float(2 * np.pi / TAPS)
+    window_sine, window_cosine = ops.sin(turn), ops.cos(turn)
+    mixed = ops.zeros_like(place)
+    for tap, value in zip(taps.tolist(), values, strict=True):
+        angle = band * (tap - part)
+        above = ops.sin(band * tap) * cosine - ops.cos(band * tap) * sine
+        near = ops.abs(angle) < 1e-3
+        sinc = ops.where(near, ops.ones_like(angle), above / ops.where(near, 1.0, angle))
+        there = 2 * np.pi * tap / TAPS
+        hann = 0.5 + 0.5 * (
+            float(np.cos(there)) * window_cosine + float(np.sin(there)) * window_sine
+        )
+        mixed = mixed + value * sinc * hann
+    mixed = mixed * band / float(np.pi)
+    mixed = ops.where(rate[:, None] == 1.0, values[TAPS // 2 - 1], mixed)
+    inside = ops.logical_and(index >= 0, index < last)
+    return ops.where(inside, mixed * (1 / 32768.0), ops.zeros_like(mixed))
+
+
+def repeated(bank: Any, starts: Any, counts: Any, samples: int) -> Any:
+    """Windows of the bank, over and over where they are shorter, shape (batch, samples).
+
+    Returns
+    -------
+    tensor, float32
+        Full scale at 1.
+    """
+    index = ops.arange(samples, dtype="int32")[None, :] % counts[:, None]
+    return ops.cast(ops.take(bank, starts[:, None] + index), "float32") * (1 / 32768.0)
 
 
 def augmented(
     wave: Any, noise: Any, draw: dict[str, Any], rooms: tuple[Any, Any], basis: Any
 ) -> Any:
-    """Rooms, microphones, bands, noise, level, clipping, 16 bits.
+    """Rooms, noise, microphones, bands, level, clipping, 16 bits.
+
+    Noise has no part in the room, but the microphone and the line hear it as they do speech.
 
     Parameters
     ----------
@@ -118,6 +157,8 @@ def augmented(
         ),
         fft_length=size,
     )[:, :samples]
+    noise_real, noise_imaginary = ops.rfft(noise, fft_length=size)
+    noise = ops.irfft((noise_real * gain, noise_imaginary * gain), fft_length=size)[:, :samples]
     power = ops.mean(ops.square(wet), axis=1, keepdims=True)
     noise_power = ops.mean(ops.square(noise), axis=1, keepdims=True)
     level = ops.sqrt((power + 1e-12) / (noise_power + 1e-9)) * ops.exp(

@@ -341,6 +341,7 @@ def test_an_answer_about_other_languages_counts_for_none(
     second._consider(decoder)
     told = second.told()
     assert (told.answers, told.late, told.newest) == (1, 1, None)
+    assert second._moments._asked_s == 0.0  # what was heard may be asked about anew
 
 
 def test_an_answer_about_an_earlier_stream_counts_for_none(

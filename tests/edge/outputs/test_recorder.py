@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,22 @@ def test_recordings_of_the_future_are_deleted_first(
     for left in tmp_path.glob("edgelid-heard-2999*"):
         left.unlink()
     np.testing.assert_array_equal(np.concatenate(recorded(tmp_path)), heard)
+
+
+def test_a_clock_that_is_a_little_behind_costs_no_new_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a board without one, which has just lost its power."""
+    monkeypatch.setattr(module, "FILE_SAMPLES", 1_000)
+    monkeypatch.setattr(module, "FILE_BYTES", 4_000 + module.HEADER_BYTES)
+    old, new = (
+        tmp_path / module._name_of(datetime.now(UTC) + timedelta(hours=hours)) for hours in (-50, 1)
+    )
+    for file in (old, new):
+        file.write_bytes(b"x" * 4_500)
+    with Recorder(tmp_path, 10_000) as recorder:
+        recorder.write(noise(500))
+    assert new.exists() and not old.exists()
 
 
 def test_a_full_disk_stops_nothing(

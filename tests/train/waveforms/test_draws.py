@@ -49,6 +49,18 @@ def test_who_says_much_is_drawn_no_more_often_than_who_says_enough() -> None:
     np.testing.assert_allclose(list(found.values()), 0.1)
 
 
+def test_clicks_are_no_noise_where_there_is_any() -> None:
+    segments = bank_of([])
+    rows = [*segments.rows, segments.rows[-1]]
+    starts = np.append(segments.starts, segments.starts[-1])
+    both = Segments(segments.samples, starts, np.append(segments.lengths, 216), rows)
+    drawer = Drawer(both, LABELS, seed=1)
+    assert drawer.noise.tolist() == drawer.quiet.tolist() == [len(rows) - 2]
+    lengths = np.append(segments.lengths[:-1], [300, 216])
+    drawer = Drawer(Segments(segments.samples, starts, lengths, rows), LABELS, seed=1)
+    assert drawer.noise.tolist() == drawer.quiet.tolist() == [len(rows) - 2, len(rows) - 1]
+
+
 def test_who_says_little_is_drawn_by_the_root_of_it() -> None:
     found = shares(bank_of([("de", "anna", 40.0, False), ("de", "bob", 10.0, False)]), "de")
     assert found["anna"] == 2 * found["bob"]

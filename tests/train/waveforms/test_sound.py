@@ -17,6 +17,7 @@ from train.waveforms.sound import (
     filterbank,
     log_mel,
     masked,
+    repeated,
     room_spectra,
     samples_of,
     stretch,
@@ -112,6 +113,50 @@ def test_a_stretch_is_read_at_its_speed() -> None:
     assert not found[:50].any()
     wanted = np.sin((100 + 1.25 * np.arange(1_950)) / 20) * 20_000 / 32_768
     assert np.abs(found[50:] - wanted).max() < 1e-3
+
+
+@pytest.mark.parametrize("rate", [0.85, 1.1, 1.19])
+@pytest.mark.parametrize(("hz", "lost_db"), [(1_000, 0.1), (3_000, 0.1), (5_000, 1.0)])
+def test_another_speed_moves_a_tone_and_makes_no_other(
+    rate: float, hz: int, lost_db: float
+) -> None:
+    """Between two neighbours alone, 5 kHz lose 3 dB, and what comes back of them is at -16 dB."""
+    bank = np.round(np.sin(2 * np.pi * hz / 16_000 * np.arange(40_000)) * 20_000).astype(np.int16)
+    one = [np.array([n], np.int32) for n in (0, 40_000, 0)]
+    (found,) = np.asarray(stretch(bank, *one, np.array([rate], np.float32), 16_200))
+    some = found[100:16_100] * np.hanning(16_000)
+    power = np.square(np.abs(np.fft.rfft(some)))
+    whole = np.square(np.abs(np.fft.rfft(bank[:16_000] / 32_768 * np.hanning(16_000)))).sum()
+    near = np.abs(np.arange(len(power)) - hz * rate) < 50
+    assert abs(10 * np.log10(power[near].sum() / whole)) < lost_db
+    assert 10 * np.log10(power[~near].sum() / whole) < -40
+
+
+def test_its_own_speed_leaves_it_as_it_is() -> None:
+    bank = np.random.default_rng(4).integers(-32_768, 32_768, 3_000).astype(np.int16)
+    one = [np.array([n], np.int32) for n in (500, 1_000, 10)]
+    (found,) = np.asarray(stretch(bank, *one, np.ones(1, np.float32), 900))
+    np.testing.assert_array_equal(found[10:], bank[500:1_390] / 32_768)
+
+
+def test_short_noise_goes_on() -> None:
+    bank = np.arange(1_000, dtype=np.int16)
+    starts, counts = np.array([100, 300], np.int32), np.array([4, 400], np.int32)
+    short, long = np.asarray(repeated(bank, starts, counts, 10)) * 32_768
+    assert short.tolist() == [100, 101, 102, 103] * 2 + [100, 101]
+    assert long.tolist() == list(range(300, 310))
+
+
+def test_a_telephone_hears_noise_as_it_does_speech() -> None:
+    edges = {"high_hz": np.full(1, 3_400, np.float32), "low_hz": np.full(1, 300, np.float32)}
+    tone = np.sin(2 * np.pi * 1_000 / 16_000 * np.arange(SAMPLES)).astype(np.float32)
+    (found,) = augment(tone[None], snr_db=np.full(1, 0, np.float32), **edges)
+    power = np.abs(np.fft.rfft(found)) ** 2
+    hz = np.fft.rfftfreq(SAMPLES, 1 / 16_000)
+    assert power[(hz > 5_000) | (hz < 200)].sum() < 0.01 * power.sum()
+    # And it is as loud as it should be behind all of that.
+    near = np.abs(hz - 1_000) < 20
+    assert 10 * np.log10(power[near].sum() / power[~near].sum()) == pytest.approx(0, abs=0.5)
 
 
 def test_what_is_too_short_ends_in_silence() -> None:
