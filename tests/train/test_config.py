@@ -24,6 +24,7 @@ LARGE = (
     "edgelid-9-xlarge",
     "edgelid-9-xlarge-second",
     "edgelid-9-xlarge-speakers",
+    "edgelid-9-xlarge-speakers-second",
 )
 OF_WAVEFORMS = (*STUDENTS, *NEWEST, *LARGE)  # train.waveforms reads more in them
 OF_THE_CORPUS = ("own", "own-few")  # see tests/train/fit/test_configuring.py
@@ -49,7 +50,7 @@ def test_configurations_of_waveforms_hold_out_the_same() -> None:
     from train.waveforms.compact_fit import run_config
     from train.waveforms.large import decoder_shape
 
-    *students, newest, last, large, grafted, xlarge, second, third = (
+    *students, newest, last, large, grafted, xlarge, second, third, fourth = (
         tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
         for name in (*STUDENTS, *NEWEST, *LARGE)
     )
@@ -57,8 +58,8 @@ def test_configurations_of_waveforms_hold_out_the_same() -> None:
     assert grafted["data"] == xlarge["data"] == newest["data"] == last["data"]
     assert decoder_shape(xlarge) is not None
     # Runs of one model are added up.
-    assert len({run["seed"] for run in (xlarge, second, third)}) == 3
-    for run in (second, third):
+    assert len({run["seed"] for run in (xlarge, second, third, fourth)}) == 4
+    for run in (second, third, fourth):
         assert run["data"] == xlarge["data"]
         assert decoder_shape(run) == decoder_shape(xlarge)
         assert run["large"]["layers"] == xlarge["large"]["layers"]
