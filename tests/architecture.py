@@ -38,7 +38,7 @@ ROOMS = {
         cli
     """,
     "train": """
-        architecture command parallel
+        architecture command folder parallel
         config corpus
         features model
         fit

@@ -35,6 +35,7 @@ from train.corpus.importing import Selection
 from train.corpus.manifest import DEV, TEST, TRAIN, read_rows
 from train.evaluation.metrics import wilson
 from train.evaluation.report import share
+from train.folder import make_folder
 from train.own_estimate import estimate
 
 log = logging.getLogger(__name__)
@@ -238,10 +239,7 @@ class _Steps:
         """
         file, seen = own.work / "own.json", _fingerprint(own.recordings)
         is_new = not own.work.exists()
-        try:
-            own.work.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EdgelidError(f"cannot make the folder {own.work}: {error.strerror}") from error
+        make_folder(own.work)
         check_writable(file)
         if not file.exists():
             if any(own.work.iterdir()):

@@ -45,6 +45,7 @@ from train.corpus.manifest import (
 )
 from train.fit.development import BATCH, DevelopmentSet
 from train.fit.training_data import Corpus, Place, open_corpus
+from train.folder import make_folder
 from train.parallel.progress import bar
 
 WINDOW_S = 3.0
@@ -175,10 +176,7 @@ def write_recordings(clips: Sequence[Clip], corpus: Path, folder: Path) -> None:
         per_language=RECORDINGS_PER_LANGUAGE,
         seed=SEED,
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgelidError(f"cannot make the folder {folder}: {error.strerror}") from error
+    make_folder(folder)
     for number, (cut, samples) in enumerate(zip(chosen, load_cuts(chosen, corpus), strict=True)):
         with atomic_file(folder / f"{cut.language}-{number:03}.wav") as file:
             soundfile.write(file, samples, SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV")

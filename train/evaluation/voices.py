@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from edge.classifier import StreamingClassifier
-from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.lessons.book import RECORDING, Lesson
 from edge.model.interpreter import Graphs, Int8Array
@@ -29,6 +28,7 @@ from edge.system.atomic import atomic_file, check_writable
 from train.corpus.cuts import read_audio
 from train.corpus.manifest import TEST, Clip
 from train.evaluation.conditions import CLEAN, Sounds, disturb
+from train.folder import make_folder
 from train.parallel.progress import bar
 
 LENGTHS_S = (1.0, 3.0, 10.0)  # of windows
@@ -226,12 +226,8 @@ def hear(
         sort_keys=True,
     )
     file = cache / f"{hashlib.sha256(told.encode()).hexdigest()[:20]}.npz"
-    try:  # before the work, which takes long
-        cache.mkdir(parents=True, exist_ok=True)
-        is_heard = file.exists()
-    except OSError as error:
-        raise EdgelidError(f"cannot make the folder {cache}: {error.strerror}") from error
-    if is_heard:
+    make_folder(cache)  # before the work, which takes long
+    if file.exists():
         return _read(file)
     check_writable(file)
     voices = [*_heard(hearing, speakers, root, needed_s)]

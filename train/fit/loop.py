@@ -31,6 +31,7 @@ from train.fit.sampling import Batch
 from train.fit.tensorboard import Journal
 from train.fit.trainer import FIXED, FROZEN, Trainer
 from train.fit.training_data import Corpus
+from train.folder import make_folder
 from train.model.checkpoint import (
     BEST,
     LAST,
@@ -266,10 +267,7 @@ def _agreement(config: RunConfig, digest: str, beginning: Beginning, precision: 
 
 
 def _make_folder(run: Path) -> None:
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgelidError(f"cannot make the folder {run}: {error.strerror}") from error
+    make_folder(run)
     check_writable(run / LAST)
 
 

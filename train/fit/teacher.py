@@ -41,6 +41,7 @@ from edge.system.regular import check_regular
 from train.command import run
 from train.corpus.cuts import read_audio
 from train.corpus.manifest import TRAIN, Clip, check_files, corpus_dir, open_manifest
+from train.folder import make_folder
 
 VERSION = 2  # of the file: in the first, clips were encoded together, 30 s at a time
 
@@ -519,10 +520,7 @@ def make_cache(corpus: Path, output: Path, weights: Path, like: Path | None = No
     batches = batches_of(clips)
     if not batches:
         raise EdgelidError(f"the corpus {corpus} has no clips in its training split")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgelidError(f"cannot make the folder {output.parent}: {error.strerror}") from error
+    make_folder(output.parent)
     shards = output.with_suffix(".shards")
     extract(batches, manifest.root, shards, lambda: load_whisper(weights))
     arrays = collect(batches, shards, given or own_projection(batches, shards))

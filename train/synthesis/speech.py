@@ -39,6 +39,7 @@ from train.config import LANGUAGES as TARGETS
 from train.corpus.manifest import COLUMNS
 from train.features.cache import seed_of
 from train.features.codecs import encode
+from train.folder import make_folder
 from train.synthesis import kokoro
 
 # Characters of text for one clip; a sentence more than that is the last.
@@ -263,10 +264,7 @@ def make_corpus(
         for language in languages or made.languages
         if language in TARGETS or index < clips // 2
     ]
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgelidError(f"cannot make the folder {output}: {error.strerror}") from error
+    make_folder(output)
     from train.parallel.progress import bar
 
     lengths = list(bar(_lengths(jobs, workers), f"{engine} speaks", len(jobs)))

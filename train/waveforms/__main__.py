@@ -239,8 +239,8 @@ def run_pack(options: argparse.Namespace) -> None:
 def run_decode(options: argparse.Namespace) -> None:
     """``decode``."""
     from edge.system.atomic import check_writable
+    from train.folder import make_folder
     from train.waveforms.bank import check_parts, decode_bank
-    from train.waveforms.folder import make_folder
 
     if not 0 <= options.coded_share <= 1:
         raise EdgelidError("--coded-share must be between 0 and 1")
@@ -275,7 +275,7 @@ def _check_output(file: Path, ending: str = ".npz") -> None:
     if file.suffix != ending:
         raise EdgelidError(f"{file} must end in {ending}")
     from edge.system.atomic import check_writable
-    from train.waveforms.folder import make_folder
+    from train.folder import make_folder
 
     make_folder(file.parent)
     check_writable(file)

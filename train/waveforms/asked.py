@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.system.atomic import atomic_file
+from train.folder import make_folder
 from train.model.unreadable import UNREADABLE
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint
 from train.waveforms.draws import Drawer
-from train.waveforms.folder import make_folder
 from train.waveforms.hearing import fingerprint as bank_fingerprint
 from train.waveforms.large import Large, large_front_end
 from train.waveforms.lessons import augmented_waves, clean_waves, room_constants

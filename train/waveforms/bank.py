@@ -25,8 +25,8 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.system.atomic import atomic_file, write_atomically
 from train.features import codecs
+from train.folder import make_folder
 from train.model.unreadable import UNREADABLE
-from train.waveforms.folder import make_folder
 
 if TYPE_CHECKING:
     from train.corpus.manifest import Manifest

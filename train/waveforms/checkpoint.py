@@ -16,8 +16,8 @@ import numpy as np
 
 from edge.errors import EdgelidError
 from edge.system.atomic import write_atomically
+from train.folder import make_folder
 from train.model.unreadable import UNREADABLE
-from train.waveforms.folder import make_folder
 
 PART_BYTES = 15_000_000
 DETACHED = "beside/"  # begins the names of arrays of a large model whose encoder is not there

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.system.atomic import check_writable, write_atomically
+from train.folder import make_folder
 from train.waveforms.bank import Int16Array, Segments
 from train.waveforms.checkpoint import fingerprint as weights_fingerprint
 from train.waveforms.draws import Drawer
-from train.waveforms.folder import make_folder
 from train.waveforms.large import Large, large_front_end, load_large
 from train.waveforms.sound import filterbank, log_mel, samples_of
 from train.waveforms.stepper import compiled

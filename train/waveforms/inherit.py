@@ -32,12 +32,12 @@ from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from train.architecture import Attention
 from train.config import RunConfig
+from train.folder import make_folder
 from train.model.checkpoint import Checkpoint, build_model, load_checkpoint, weights_of
 from train.model.network import Trunk
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import fingerprint, fingerprint_of
 from train.waveforms.compact_fit import run_config
-from train.waveforms.folder import make_folder
 from train.waveforms.hearing import (
     BATCH,
     WINDOW_TOKENS,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EdgelidError
-from train.waveforms.folder import make_folder
+from train.folder import make_folder
 
 
 def test_a_folder_is_made_where_there_is_none(tmp_path: Path) -> None:
