@@ -154,13 +154,14 @@ def test_fit_with_what_is_not_there(
     more: list[str],
     message: str,
 ) -> None:
-    (tmp_path / "bare").symlink_to(tiny_corpus)
+    shutil.copytree(tiny_corpus, tmp_path / "bare")
+    (tmp_path / "rir").mkdir()  # where its rooms should be
     names = {"corpus": str(tiny_corpus), "here": str(tmp_path)}
     options = [option.format(**names) for option in more]
     assert message.format(**names) in sentence(
         fit(tiny_toml, tiny_corpus, tmp_path, *options), capsys
     )
-    assert os.listdir(tmp_path) == ["bare"]
+    assert {path.name for path in tmp_path.iterdir()} == {"bare", "rir"}
 
 
 @pytest.mark.parametrize(("change", "message"), BAD)
