@@ -33,6 +33,7 @@ BAD = {
     "token": b"GET /metrics HTTP/1.1\r\nAuthorization: Bearer wrong\r\nConnection: close\r\n"
     + HEAD,
     "path": b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nConnection: close\r\n" + HEAD,
+    "unseen": b"GET /api/v1/state%0A HTTP/1.1\r\nConnection: close\r\n" + HEAD,
     "headers": b"GET / HTTP/1.1\r\nX: " + b"a" * 1_000_000 + b"\r\n" + HEAD,
     "garbage": b"\x00\xff" * 50_000 + b"\r\n\r\n",
 }
