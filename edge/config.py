@@ -337,6 +337,11 @@ def variable(name: str) -> str:
     return f"{ENVIRONMENT_PREFIX}{name.upper()}"
 
 
+def foreign_environment() -> dict[str, str]:
+    """The environment for programs that must not have our settings, nor our passwords."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
+
+
 def nearest(name: str, known: list[str]) -> str:
     """What may have been meant, to end a sentence with."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)

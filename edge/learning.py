@@ -193,9 +193,10 @@ class Learner:
             return
         except Exception as error:  # whatever it is, nobody else would hear of it
             log.debug("learning has failed", exc_info=error)
-            why, self._why_not = self._why_not, str(error) or repr(error)
-            if why != self._why_not:  # once, and not every few minutes
-                log.warning("nothing is learnt: %s", self._why_not)
+            why_not = str(error) or repr(error)
+            if why_not != self._why_not:  # once, and not every few minutes
+                log.warning("nothing is learnt: %s", why_not)
+            self._why_not = why_not
             return
         self.told = told(self._path, book, adapted[-1].brought)
         self._new = adapted[-1]

@@ -7,8 +7,14 @@ from pathlib import Path
 from edge.errors import EdgelidError
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, name: str = "folder") -> None:
     """Make a folder, and those that it lies in, where there is none.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        What it is, for whoever is told that it cannot be made.
 
     Raises
     ------
@@ -18,4 +24,4 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EdgelidError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise EdgelidError(f"cannot make the {name} {folder}: {error.strerror}") from error

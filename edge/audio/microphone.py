@@ -29,7 +29,7 @@ from edge.audio.devices import (
 from edge.audio.gap_log import Losses
 from edge.audio.gaps import Missing, Reason
 from edge.audio.level import HINTS, LevelMeter
-from edge.audio.mixing import BAD_SAMPLES, Ear, amplified, finite
+from edge.audio.mixing import Checked, Ear, amplified
 from edge.audio.resample import Resampler
 from edge.audio.sources import AudioSource, Gap, Sound
 from edge.audio.timeouts import Unanswered, patiently
@@ -107,7 +107,7 @@ class MicrophoneSource(AudioSource):
         self._end_s = self._clock.now_s()  # of what was heard last
         self._meter = self._new_meter()
         self._is_lost = False
-        self._is_bad = False
+        self._checked = Checked()
         self._failures = 0
 
     @property
@@ -230,11 +230,7 @@ class MicrophoneSource(AudioSource):
                 yield Gap(samples, part.reason)
             return
         self._losses.take(part.shape[0] / self.rate_hz)
-        checked = finite(part)
-        if checked is not part and not self._is_bad:
-            self._is_bad = True
-            logger.warning(BAD_SAMPLES, self.name)
-        part = amplified(checked, self._gain_db)
+        part = amplified(self._checked.of(part, self.name), self._gain_db)
         yield from sound.blocks(part)
         if (level := self._meter.update(sound.chosen(part))) is not None:
             words = (self.name, HINTS[level.state], level.peak_db, level.offset)

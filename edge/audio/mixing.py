@@ -71,6 +71,21 @@ def finite(frames: Float32Array) -> Float32Array:
     return frames if fine.all() else np.where(fine, frames, np.float32(0))
 
 
+class Checked:
+    """Frames of a source in which every sample is a number; one that sends others is told once."""
+
+    def __init__(self) -> None:
+        self._has_told = False
+
+    def of(self, frames: Float32Array, name: str) -> Float32Array:
+        """The next frames, shape (n, channels), of a source of that name."""
+        checked = finite(frames)
+        if checked is not frames and not self._has_told:
+            self._has_told = True
+            logger.warning(BAD_SAMPLES, name)
+        return checked
+
+
 class Mixer:
     """Frames of a recording to 16 kHz mono.
 

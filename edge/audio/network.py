@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from edge.audio.clock import Clock
 from edge.audio.ffmpeg import Ffmpeg, wait_ready
-from edge.audio.mixing import BAD_SAMPLES, Ear, Mixer, finite
+from edge.audio.mixing import Checked, Ear, Mixer
 from edge.audio.sources import BLOCK_S, MAX_BLOCK_VALUES, AudioSource, Gap, Sound, check_rate
 from edge.audio.timeouts import POLL_S as ANSWER_POLL_S
 from edge.audio.timeouts import Unanswered, patiently
@@ -173,7 +173,7 @@ class NetworkSource(AudioSource):
         self._clock = clock or Clock()
         self._is_lost = False
         self._failures = 0
-        self._is_bad = False
+        self._checked = Checked()
         self._waited: list[Float32Array] = []  # frames that came in a burst
         self._child: Ffmpeg | None = self._connect()
         try:
@@ -238,7 +238,7 @@ class NetworkSource(AudioSource):
             if len(frames):
                 self._heard_s = self._clock.now_s()
                 heard_frames += len(frames)
-                yield from mixer.process(self._checked(frames))
+                yield from mixer.process(self._checked.of(frames, self.name))
                 if self._is_lost and heard_frames >= STEADY_S * child.rate_hz:
                     self._is_lost, self._failures = False, 0
                     logger.warning("%r is heard again", self.name)
@@ -249,14 +249,6 @@ class NetworkSource(AudioSource):
         yield from mixer.flush(is_end=self._ends and self._goes_on())
         child.close()
         return reason
-
-    def _checked(self, frames: Float32Array) -> Float32Array:
-        """Frames in which every sample is a number."""
-        checked = finite(frames)
-        if checked is not frames and not self._is_bad:
-            self._is_bad = True
-            logger.warning(BAD_SAMPLES, self.name)
-        return checked
 
     def _recover(self, reason: str) -> Iterator[Sound]:
         """Connect again, for as long as it takes."""

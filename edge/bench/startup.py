@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import edge
-from edge.config import ENVIRONMENT_PREFIX
+from edge.config import foreign_environment
 from edge.errors import EdgelidError
 from edge.model.interpreter import CANDIDATES
 
@@ -72,9 +72,8 @@ def listen_once(path: Path, model: Path, threads: int, interpreter: str) -> Star
     options = ["--input", str(path), "--model", str(model), "--threads", str(threads)]
     home = str(Path(edge.__file__).parents[1])
     # What its user has set would be measured too, and a hook, a log or a broker would be told.
-    others = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
     environment = {
-        **others,
+        **foreign_environment(),
         "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")])),
     }
     # -P: as with the command, modules in the folder where it is called do not count.

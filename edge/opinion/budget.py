@@ -30,7 +30,6 @@ class Budget:
         self._longest_s = 0.0
         self._spent: deque[tuple[float, float]] = deque()  # when, and how much
         self._last_s: float | None = None  # when something was spent, or first asked for
-        self._is_seldom = False
 
     def change(self, share: float) -> None:
         """Go on with another share."""
@@ -54,20 +53,22 @@ class Budget:
             self._spent.popleft()
         if self._last_s is None:
             self._last_s = now_s
-        affordable_s, next_s = self._share * SPAN_S, work * self._next_s()
-        if next_s <= affordable_s:
-            self._is_seldom = False
-            return sum(took_s for _, took_s in self._spent) + next_s <= affordable_s
-        self._is_seldom = now_s - self._last_s >= next_s / self._share
-        return self._is_seldom
+        next_s = work * self._next_s()
+        if self._is_seldom(work):
+            return now_s - self._last_s >= next_s / self._share
+        return sum(took_s for _, took_s in self._spent) + next_s <= self._share * SPAN_S
 
     def spend(self, now_s: float, took_s: float, work: float | None = 1.0) -> None:
         """Take note of what an answer took until now, or, where it has no work, something else."""
         self._spent.append((now_s, took_s))
         self._last_s = now_s
         if work is not None:
-            longest_s = 0.0 if self._is_seldom else self._longest_s
+            longest_s = 0.0 if self._is_seldom(work) else self._longest_s
             self._longest_s = max(longest_s, took_s / work)
+
+    def _is_seldom(self, work: float) -> bool:
+        """Whether an answer is expected to take more than a minute's share."""
+        return work * self._next_s() > self._share * SPAN_S
 
     def _next_s(self) -> float:
         return self._longest_s or self._expected_s

@@ -262,11 +262,11 @@ def read_records(path: Path, since: float = 0.0) -> Iterator[dict[str, Any]]:
                 names[int(match[1])] = entry
     for _, name in sorted(names.items(), reverse=True):
         with contextlib.suppress(OSError):
-            if other_kind(name.stat()) is not None:  # a pipe could keep one waiting for ever
+            status = name.stat()
+            # A pipe could keep one waiting for ever.
+            if other_kind(status) is not None or status.st_mtime < since:
                 continue
             with name.open("rb") as file:
-                if os.fstat(file.fileno()).st_mtime < since:
-                    continue
                 for line in file:
                     with contextlib.suppress(ValueError):
                         record = json.loads(line)

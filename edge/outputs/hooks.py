@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from edge.config import ENVIRONMENT_PREFIX, ConfigError
+from edge.config import ConfigError, foreign_environment
 from edge.errors import EdgelidError
 from edge.outputs.hook_settings import HookSettings
 from edge.outputs.outlet import Outlet
@@ -120,12 +120,10 @@ class Hook:
 
     def _start(self, record: dict[str, Any]) -> subprocess.Popen[bytes]:
         words = [word.format_map({name: record[name] for name in FIELDS}) for word in self._words]
-        # Passwords are among ours.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
         try:
             return subprocess.Popen(
                 words,
-                env=environment,
+                env=foreign_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

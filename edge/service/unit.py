@@ -275,9 +275,9 @@ class Service:
                 f"{config}: a service does not have {MQTT_PASSWORD_VARIABLE} of your shell: write "
                 "the password to a file, and name it as mqtt_password_file."
             )
+        # Which is a link itself, once the service has run.
+        places = STATE_FOLDER, Path(os.path.realpath(STATE_FOLDER))
         for folder in _written(settings):
-            # Which is a link itself, once the service has run.
-            places = STATE_FOLDER, Path(os.path.realpath(STATE_FOLDER))
             if self.scope == "system" and not any(_is_below(folder, place) for place in places):
                 raise EdgelidError(
                     f"{config}: the system service can write nowhere but in {STATE_FOLDER}: "

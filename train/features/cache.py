@@ -29,6 +29,7 @@ from train.features.augmentation import augment_waveform, draw_speed
 from train.features.filterbank import mel_filterbank
 from train.features.shards import CLIPS, ENDING, Frames, Index, Shards, read_index, write_shard
 from train.features.ticks import shown, ticking
+from train.folder import make_folder
 from train.parallel.cluster import spread
 from train.parallel.pool import mapped
 from train.parallel.progress import bar
@@ -345,10 +346,7 @@ def _locked(folder: Path) -> Iterator[None]:
     EdgelidError
         If it cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgelidError(f"cannot make the cache {folder}: {error.strerror}") from error
+    make_folder(folder, "cache")
     with open(folder / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

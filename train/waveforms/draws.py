@@ -93,8 +93,8 @@ class Drawer:
         # What is over at once is no noise that anybody speaks in; over and over, it is a tone.
         long = [i for i in noise if self.lengths[i] >= NOISE_S * SAMPLE_RATE_HZ]
         self.noise = np.array(long or noise)
-        without = [i for i in noise if rows[i]["kind"] not in KINDS_WITH_SPEECH]
-        self.quiet = np.array([i for i in without if i in set(long)] or without)
+        voiceless = {i for i in noise if rows[i]["kind"] not in KINDS_WITH_SPEECH}
+        self.quiet = np.array(sorted(voiceless.intersection(long) or voiceless))
         self.rooms = [i for i, r in enumerate(rows) if r["role"] == ROOM]
 
     def check(self, labels: Sequence[str]) -> None:
