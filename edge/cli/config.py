@@ -20,10 +20,10 @@ def add(commands: Any, common: Parser) -> None:
     config = commands.add_parser("config", help="the configuration file of `edgelid listen`")
     actions = config.add_subparsers(required=True, metavar="ACTION")
     show = actions.add_parser(
-        "show", parents=[common], help="print one of the defaults, which explains every key"
+        "show", parents=[common], help="print a configuration of all defaults, each explained"
     )
     show.set_defaults(run=run_config_show)
-    check = actions.add_parser("check", parents=[common], help="say all that is wrong with one")
+    check = actions.add_parser("check", parents=[common], help="tell all that is wrong with a configuration")
     check.add_argument("file", type=path, metavar="FILE")
     check.set_defaults(run=run_config_check)
 
