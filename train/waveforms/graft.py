@@ -83,11 +83,13 @@ def graft_decoder(config: dict[str, Any], segments: Segments, given: argparse.Na
     states = np.concatenate([batched(decoder, some.tokens) for some in heard])
     rows = np.concatenate([some.rows for some in heard])
     scores = np.asarray(ops.log_softmax(whisper.classes(rows)))
-    said, _ = ridge(states, SHARE * (scores - scores.mean(axis=1, keepdims=True)))
+    wanted = SHARE * (scores - scores.mean(axis=1, keepdims=True))
+    said, said_bias = ridge(states, wanted)
     model = empty_large(config, bare.dim, shape)
     for part in ("encoder", "gate", "centre"):
         getattr(model, part).set_weights(getattr(bare, part).get_weights())
-    model.scores.set_weights([(1 - SHARE) * part for part in bare.scores.get_weights()])
+    kernel, bias = ((1 - SHARE) * part for part in bare.scores.get_weights())
+    model.scores.set_weights([kernel, bias + said_bias])  # `said` has no bias of its own
     assert model.decoder is not None
     model.decoder.set_weights(decoder.get_weights())
     model.said.set_weights([said])

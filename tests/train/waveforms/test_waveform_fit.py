@@ -30,13 +30,16 @@ from train.model.checkpoint import (
 from train.waveforms.bank import TRAIN, Segments, decode_bank, entries_of, write_bank
 from train.waveforms.checkpoint import is_large, load_parts, save_parts, starting_weights
 from train.waveforms.decoder import DecoderShape
+from train.waveforms.grafting import SHARE
 from train.waveforms.hearing import Hearing, fingerprint, hear, inside, token_places
 from train.waveforms.judge import Judge
 from train.waveforms.large import Large, large_front_end, load_large
 from train.waveforms.listening import Listening, Student
 from train.waveforms.sound import filterbank, log_mel
+from train.waveforms.stepper import batched
 from train.waveforms.teaching import Along, Kept
 from train.waveforms.whisper import Encoder, normalised
+from train.waveforms.whisper_languages import classes_of
 
 HELD_OUT = {"de": ["attic"], "en": ["attic"], "sv": ["attic"]}
 LARGE = """
@@ -810,7 +813,12 @@ def test_large_gets_a_decoder(
     other = tmp_path / "other.bin"
     other.write_bytes(ctranslate2(tiny_arrays(1)))
     config = tomllib.loads(LARGE)
-    given = options(start=large, weights=[weights, other], output=tmp_path / "grafted.npz")
+    given = options(
+        start=large,
+        weights=[weights, other],
+        output=tmp_path / "grafted.npz",
+        windows=tmp_path / "windows",
+    )
     with pytest.raises(EdgelidError, match="nothing to graft"):
         graft_decoder(config, bank, given)
     decoder = {"steps": [0], "width": 8, "heads": 8, "channels": 8, "feed": 16}
@@ -839,10 +847,20 @@ def test_large_gets_a_decoder(
         grafted.encoder.get_weights(), before.encoder.get_weights(), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+    # The decoder's part of the scores is, in the mean over what was heard, its teachers'.
+    kept = [np.load(file) for file in sorted((tmp_path / "windows").glob("*.npz"))]
+    states = np.concatenate([batched(grafted.decoder, some["tokens"]) for some in kept])
+    rows = np.concatenate([some["rows"] for some in kept])
+    scores = np.asarray(keras.ops.log_softmax(classes_of(rows, 2)))
+    wanted = SHARE * (scores - scores.mean(axis=1, keepdims=True))
+    added = grafted.scores.get_weights()[1] - (1 - SHARE) * before.scores.get_weights()[1]
+    said = np.asarray(grafted.said(states)).mean(axis=0) + added
+    np.testing.assert_allclose(said, wanted.mean(axis=0), atol=0.02)
     with pytest.raises(EdgelidError, match="a decoder already"):
         graft_decoder(config, bank, options(**vars(given) | {"start": tmp_path / "grafted.npz"}))
     # What has one may teach.
     by_two = vars(given) | {"weights": [weights, given.output], "output": tmp_path / "again.npz"}
+    by_two["windows"] = None  # others are asked
     graft_decoder(config, bank, options(**by_two))
     for wrong, words in (
         ([given.output], "its weights come first"),
