@@ -5,7 +5,8 @@ by its size (see `edge.opinion.expert`): the same figures everywhere.
 
 Cuts are asked about in the order in which the compact model is unsure of them, as many as a share
 affords while such speech goes on; the rest has the compact model's answer. Streams are followed
-by the very code that listens, with budgets that it keeps itself.
+by the very code that listens, with budgets that it keeps itself; an answer comes when it would
+there, and, in a row of its own, at once, as on a machine that is fast.
 """
 
 from __future__ import annotations
@@ -148,17 +149,19 @@ def streams_by_budget(
     Returns
     -------
     list of dict
-        ``by`` (``compact``, ``both`` or ``large``), ``budget`` (None but for both), ``share`` (of
-        a core, that second opinions have taken), ``answers_a_minute`` and
-        :class:`train.evaluation.streams.StreamScore`.
+        ``by`` (``compact``, ``both`` or ``large``), ``budget`` (None but for both), ``at_once``
+        (whether answers took no time), ``share`` (of a core, that second opinions have taken),
+        ``answers_a_minute`` and :class:`train.evaluation.streams.StreamScore`.
     """
     jobs = [(recipe, share) for share in SHARES for recipe in recipes]
     found = workers.map(Scorer.budgeted, jobs, "streams by budget")
+    at_once = workers.map(Scorer.at_once, recipes, "streams, with answers at once")
     large = workers.map(Scorer.stream_by_large, recipes, "streams, the large model alone")
     count = len(recipes)
     rows = [_row("compact", list(compact), 0.0)]
     for number, share in enumerate(SHARES):
         rows.append(_both(found[number * count : (number + 1) * count], share))
+    rows.append(_both(at_once, 1.0) | {"at_once": True})
     return [*rows, _row("large", large, large_s)]
 
 
@@ -175,6 +178,7 @@ def _row(by: str, followed: Sequence[Followed], share: float) -> dict[str, Any]:
     return {
         "by": by,
         "budget": None,
+        "at_once": False,
         "share": round(share, 4),
         "answers_a_minute": None,
         **score.as_dict(),

@@ -558,7 +558,8 @@ def _budget(report: dict[str, Any]) -> Iterator[str]:
         "order in which the compact model is unsure, as many as the share affords while such "
         "speech goes on; streams keep to a budget as <i>listen</i> does. Shares are of one core "
         f"of a Raspberry Pi 4, where an answer should take {found['answer_s']:.2f} s by the size "
-        "of the large model.</p>"
+        "of the large model. In streams it comes so late, and one question is answered at a time; "
+        "in the row <i>at once</i> answers take no time and come as often as is wanted.</p>"
     )
     yield figure(
         plots.draw(plots.accuracy_by_budget(found), 6.4, 4.2),

@@ -33,6 +33,7 @@ from edge.opinion.second import SecondOpinion
 from train.corpus.cuts import Cut, load_cuts, read_audio
 from train.corpus.manifest import Clip
 from train.evaluation.conditions import Sounds, disturb
+from train.evaluation.in_its_time import InItsTime
 from train.evaluation.streams import Span, Stream, decode, make_stream, windows_of
 from train.features.noise import NoiseClip
 from train.parallel.progress import bar
@@ -296,13 +297,22 @@ class Scorer:
         return stream.spans, self._large_alone().follow(stream)
 
     def budgeted(self, job: tuple[StreamRecipe, float]) -> Budgeted:
-        """A stream as `edgelid listen --second-opinion` reads it, with so much of a core."""
+        """A stream as `edgelid listen --second-opinion` follows it on a Raspberry Pi 4.
+
+        Parameters
+        ----------
+        job : tuple of StreamRecipe and float
+            What is heard, and how much of a core answers may take.
+        """
         recipe, share = job
         stream = self._made(recipe)
-        asker = AtOnce(self._file, share)
-        second = SecondOpinion(self._file, self._model, asker)
-        followed = self._follow_with_both(stream.samples, second)
-        return Budgeted((stream.spans, followed), second.told().answers, asker.spent_s)
+        asker = InItsTime(self._file, share)
+        return self._with_both(stream, asker, asker.blocks(stream.samples))
+
+    def at_once(self, recipe: StreamRecipe) -> Budgeted:
+        """The same where answers take next to no time, and may be had as often as is wanted."""
+        stream = self._made(recipe)
+        return self._with_both(stream, AtOnce(self._file, 1.0), Samples(stream.samples).blocks())
 
     def _made(self, recipe: StreamRecipe) -> Stream:
         return make_stream(
@@ -315,18 +325,20 @@ class Scorer:
             recipe.seed,
         )
 
-    def _follow_with_both(
-        self, samples: Float32Array, second: SecondOpinion
-    ) -> tuple[list[Change], list[Segment]]:
+    def _with_both(
+        self, stream: Stream, asker: AtOnce | InItsTime, blocks: Iterator[Float32Array]
+    ) -> Budgeted:
         model = self._model
+        second = SecondOpinion(self._file, model, asker)
         graphs = run_model(model, 1)  # which remember what they have heard
         listener = Listener(model, graphs, model.description.decoder, second=second)
         changes: list[Change] = []
         segments: list[Segment] = []
-        for heard in listener.hear(Samples(samples).blocks()):
+        for heard in listener.hear(blocks):
             changes += [heard.change] if heard.change else []
             segments += heard.finished
-        return changes, segments
+        followed = stream.spans, (changes, segments)
+        return Budgeted(followed, second.told().answers, asker.spent_s)
 
 
 class _Large:

@@ -91,7 +91,11 @@ def accuracy_by_budget(budget: dict[str, Any]) -> Callable[[Axes], None]:
             axes.plot(shares, values, color=colour, marker=".", label=f"{duration} s of speech")
             always = row["large"]
             _always(axes, shares, values, (always["share"], always["balanced_accuracy"]), colour)
-        streams = [row for row in budget.get("streams", ()) if row["by"] != "large"]
+        streams = [
+            row
+            for row in budget.get("streams", ())
+            if row["by"] != "large" and not row.get("at_once")
+        ]
         if streams:
             shares = [row["share"] * 100 for row in streams]
             values = [(1 - row["error_rate"]) * 100 for row in streams]

@@ -206,7 +206,10 @@ def _budget(report: dict[str, Any]) -> Iterator[str]:
 def stream_title(row: dict[str, Any]) -> str:
     """Who followed streams: one of the models, or both with a budget."""
     budget = row["budget"]
-    return str(row["by"]) if budget is None else f"both, at most {budget:.0%}"
+    if budget is None:
+        return str(row["by"])
+    # Reports that were written before have no other rows.
+    return "both, at once" if row.get("at_once") else f"both, at most {budget:.0%}"
 
 
 def _stream_cells(row: dict[str, Any]) -> str:

@@ -270,7 +270,7 @@ def test_what_a_budget_brings(both: dict[str, Any], report: dict[str, Any]) -> N
 def test_streams_by_budget(both: dict[str, Any], report: dict[str, Any]) -> None:
     found = both["budget"]
     compact, *budgeted, large = found["streams"]
-    assert [row["by"] for row in found["streams"]] == ["compact", *["both"] * 4, "large"]
+    assert [row["by"] for row in found["streams"]] == ["compact", *["both"] * 5, "large"]
     measures = [name for name in compact if name in report["streams"]]
     assert len(measures) > 5
     for name in measures:
@@ -279,6 +279,7 @@ def test_streams_by_budget(both: dict[str, Any], report: dict[str, Any]) -> None
         assert 0 <= row["share"] <= row["budget"]
         taken = row["answers_a_minute"] * found["answer_s"] / 60
         assert row["share"] == pytest.approx(taken, abs=2e-4)
+    assert [row["at_once"] for row in budgeted] == [False] * 4 + [True]
     (default,) = (row for row in budgeted if row["budget"] == 0.25)
     assert {name: default[name] for name in measures} == {
         name: both["streams"][name] for name in measures
