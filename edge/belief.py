@@ -275,6 +275,11 @@ class RevisableBelief(Belief):
                 hop.opinions.append((opinion.probabilities, weight))
         if first is None:
             return False
+        # Of what is beyond the newest hop, that one has the weight: nothing waits for the rest.
+        newest = self._hops[-1]
+        beyond = round((opinion.end_s - newest.end_s) / self._hop_s)
+        if beyond > 0:
+            newest.opinions[-1] = opinion.probabilities, weight * (1 + beyond)
         hops = list(self._hops)
         self._states, self._heard_s = hops[first].before, hops[first].heard_s
         for hop in hops[first:]:

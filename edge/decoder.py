@@ -36,7 +36,7 @@ KEPT = 0.4
 OTHER_DOUBT = 3.0
 # A second opinion makes answers surer, wrong ones, too: where any counts, all must be so many times
 # less doubtful. Chosen on the same streams, see docs/experiments.md.
-OPINION_DOUBT = 2.0
+OPINION_DOUBT = 3.0
 DOUBT_S = 8.0  # without an answer, until there was none; the border must be within the history
 MAX_HOLD_S = 30.0
 

@@ -23,7 +23,9 @@ def add(commands: Any, common: Parser) -> None:
         "show", parents=[common], help="print a configuration of all defaults, each explained"
     )
     show.set_defaults(run=run_config_show)
-    check = actions.add_parser("check", parents=[common], help="tell all that is wrong with a configuration")
+    check = actions.add_parser(
+        "check", parents=[common], help="tell all that is wrong with a configuration"
+    )
     check.add_argument("file", type=path, metavar="FILE")
     check.set_defaults(run=run_config_check)
 

@@ -55,10 +55,12 @@ class Moments:
     ----------
     window_s : float
         The most that the model hears.
+    ahead_s : float
+        How much more has been heard by a hop than is known: the model that listens is so late.
     """
 
-    def __init__(self, window_s: float) -> None:
-        self._window_s = window_s
+    def __init__(self, window_s: float, ahead_s: float = 0.0) -> None:
+        self._window_s, self._ahead_s = window_s, ahead_s
         self._first_s, self._least_s = (min(each, window_s) for each in (FIRST_S, LEAST_S))
         self.reset()
 
@@ -70,8 +72,11 @@ class Moments:
         self._due_s = 0.0  # up to when there was no need to ask
         self._asked_s = 0.0  # up to where opinions have heard
 
-    def wanted(self, moment: Moment) -> float | None:
-        """Where the stretch begins that an opinion is wanted of, which ends now; or None."""
+    def wanted(self, moment: Moment) -> tuple[float, float] | None:
+        """Where the stretch begins and ends that an opinion is wanted of; or None.
+
+        Who speaks is taken to go on: what has been heard since the hop belongs to it.
+        """
         end_s = moment.end_s
         if moment.nonspeech >= SPEECH:
             if self._pause_s is None:
@@ -86,6 +91,7 @@ class Moments:
         self._pause_s = None
         if self._speech_s is None:
             self._speech_s = self._voice_s
+        end_s += self._ahead_s
         is_first = self._asked_s <= self._speech_s
         new_s = end_s - max(self._asked_s, self._speech_s)
         if new_s < (self._first_s if is_first else self._new_s(moment)):
@@ -93,21 +99,22 @@ class Moments:
             return None
         voice_s = self._of_voice(end_s, self._first_s)
         if voice_s is not None:
-            return voice_s
+            return voice_s, end_s
         # What lies across a pause may be two people's, and then it hears neither of them.
         start_s = max(self._speech_s, end_s - self._window_s)
         if end_s - self._due_s >= PATIENCE_S and end_s - start_s >= self._first_s:
-            return start_s
+            return start_s, end_s
         return None
 
-    def _unheard(self, end_s: float) -> float | None:
-        """Where speech began that ends here, if it is enough and none of it was asked about.
+    def _unheard(self, end_s: float) -> tuple[float, float] | None:
+        """The speech that ends here, if it is enough and none of it was asked about.
 
         It is wanted this once: while the asker is busy, short speech goes without an opinion.
         """
         if self._speech_s is None or self._asked_s > self._speech_s:
             return None
-        return self._of_voice(end_s, self._least_s)
+        start_s = self._of_voice(end_s, self._least_s)
+        return None if start_s is None else (start_s, end_s)
 
     def _of_voice(self, end_s: float, least_s: float) -> float | None:
         """Where what can be heard of one voice begins that speaks up to here, if it is enough."""

@@ -76,7 +76,9 @@ class SecondOpinion:
         self._labels = model.labels
         window_s = file.span.window_s
         self._audio = RecentAudio(model.description.front_end, file.span, window_s)
-        self._moments = Moments(window_s)
+        stream, front_end = model.description.stream, model.description.front_end
+        late_samples = stream.delay_frames * front_end.hop_samples
+        self._moments = Moments(window_s, late_samples / front_end.sample_rate_hz)
         self._stream = 0  # of streams, and of languages to expect: what counts together
         self._before_samples = 0  # of streams that are over
         self._answers, self._took_s, self._late = 0, 0.0, 0
@@ -150,15 +152,17 @@ class SecondOpinion:
         """
         self._consider(decoder)
         moment = self._moment(decoder, short)
-        start_s = self._moments.wanted(moment)
-        if start_s is None:
+        wanted = self._moments.wanted(moment)
+        if wanted is None:
             return
-        samples = self._audio.of(start_s, moment.end_s, gain)
-        question = Question(samples, moment.end_s, self._languages, self._stream)
+        start_s, end_s = wanted
+        end_s = min(end_s, self._audio.total_samples / SAMPLE_RATE_HZ)  # as the stream ends
+        samples = self._audio.of(start_s, end_s, gain)
+        question = Question(samples, end_s, self._languages, self._stream)
         now_s = (self._before_samples + self._audio.total_samples) / SAMPLE_RATE_HZ
         outcome = self._asker.ask(question, now_s)
         if outcome == ASKED:
-            self._moments.asked(moment.end_s)
+            self._moments.asked(end_s)
         elif outcome == UNAFFORDABLE:
             decoder.stand_alone()
         # Speech that goes on is wanted at every hop until it is asked.

@@ -23,9 +23,11 @@ UNSURE = {"sure": 0.5, "is_announced": False, "is_disputed": True}
 DISPUTED = {"sure": 0.95, "is_announced": True, "is_disputed": True}
 
 
-def asked(script: list[tuple[float, bool, dict[str, object]]]) -> list[tuple[float, float]]:
+def asked(
+    script: list[tuple[float, bool, dict[str, object]]], ahead_s: float = 0.0
+) -> list[tuple[float, float]]:
     """Stretches that are asked about, of a script: until when, whether speech, and how sure."""
-    moments = Moments(WINDOW_S)
+    moments = Moments(WINDOW_S, ahead_s)
     found: list[tuple[float, float]] = []
     hop = 0
     for until_s, is_speech, state in script:
@@ -34,10 +36,10 @@ def asked(script: list[tuple[float, bool, dict[str, object]]]) -> list[tuple[flo
             end_s = hop * HOP_S
             nonspeech = 0.1 if is_speech else 0.9
             moment = Moment(end_s, nonspeech, min(0.5, end_s), **state)  # type: ignore[arg-type]
-            start_s = moments.wanted(moment)
-            if start_s is not None:
-                moments.asked(end_s)
-                found.append((round(start_s, 3), round(end_s, 3)))
+            stretch = moments.wanted(moment)
+            if stretch is not None:
+                moments.asked(stretch[1])
+                found.append((round(stretch[0], 3), round(stretch[1], 3)))
     return found
 
 
@@ -53,6 +55,16 @@ def test_first_once_there_is_enough_speech_and_again_once_there_is_a_window() ->
     assert later_s - second_s == pytest.approx(WINDOW_S)
     assert later_s - end_s == pytest.approx(DISPUTE_S, abs=HOP_S)
     assert len(stretches) == 2 + int((25.0 - later_s) // CONFIRM_S)
+
+
+def test_what_has_been_heard_since_is_asked_about_with_the_rest() -> None:
+    """So that the first answer comes as much sooner, and has heard as much."""
+    script = [(5.0, False, UNSURE), (25.0, True, SURE)]
+    now, sooner = asked(script), asked(script, ahead_s=0.5)
+    assert sooner[: len(now)] == now  # the last hop is as much sooner, too
+    # Of speech that is over, there is no more.
+    brief = [(5.0, False, UNSURE), (7.2, True, UNSURE), (9.0, False, UNSURE)]
+    assert asked(brief, ahead_s=0.5) == asked(brief)
 
 
 def test_what_is_over_too_soon_is_asked_about_when_it_ends() -> None:
