@@ -27,14 +27,19 @@ def check_output(output: Path, inputs: Iterable[Path]) -> None:
     EdgelidError
         If it is one of the inputs, a file that edgelid did not write, or cannot be written.
     """
-    if output.exists():
-        for path in inputs:
-            if path.exists() and output.samefile(path):
-                raise EdgelidError(
-                    f"the output {output} is what is to be converted, or belongs to it: give "
-                    "--output another name; nothing was written"
-                )
+    if any(_is_one_file(output, path) for path in inputs):
+        raise EdgelidError(
+            f"the output {output} is what is to be converted, or belongs to it: give "
+            "--output another name; nothing was written"
+        )
     check_model_output(output)
+
+
+def _is_one_file(output: Path, path: Path) -> bool:
+    try:
+        return output.samefile(path)
+    except OSError:  # one of them is not there, or cannot be looked at: others say so
+        return False
 
 
 def write_model(output: Path, data: bytes) -> None:

@@ -11,6 +11,7 @@ import pytest
 from convert.output import check_output
 from edge.errors import EdgelidError
 from edge.model.modelfile import DEFAULT_MODEL
+from tests.edge.permissions import closed
 
 
 def test_over_its_own(tmp_path: Path) -> None:
@@ -53,3 +54,16 @@ def test_not_over_anything_else(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(EdgelidError, match="no regular file"):
         check_output(tmp_path / "pipe", [])
+
+
+def test_where_nobody_may_look(tmp_path: Path) -> None:
+    """Neither at the output nor at what is converted: who reads that says so."""
+    long = tmp_path / f"{300 * 'm'}.tflite"
+    with pytest.raises(EdgelidError, match=r"cannot write .*: File name too long"):
+        check_output(long, [tmp_path])
+    check_output(tmp_path / "m.tflite", [long])
+    with (
+        closed(tmp_path) as private,
+        pytest.raises(EdgelidError, match=r"cannot write .*: Permission denied"),
+    ):
+        check_output(private / "m.tflite", [private / "own.keras"])
