@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edge.errors import EdgelidError
-from edge.model.modelfile import model_of_bytes
+from edge.model.modelfile import MAX_FILE_BYTES, model_of_bytes
 from edge.model.trust import admit
 from edge.system.atomic import write_atomically
 from train.command import check_model_output
@@ -42,6 +42,27 @@ def _is_one_file(output: Path, path: Path) -> bool:
         return False
 
 
+def check_size(data: bytes, remedy: str) -> None:
+    """Refuse what is larger than the device takes, before it is proven for minutes.
+
+    Parameters
+    ----------
+    data : bytes
+        Of a model file, or of its graph alone, which is nearly all of it.
+    remedy : str
+        What makes a smaller one.
+
+    Raises
+    ------
+    EdgelidError
+    """
+    if len(data) > MAX_FILE_BYTES:
+        raise EdgelidError(
+            f"the model would have {len(data) / 1e6:.1f} MB, and {MAX_FILE_BYTES / 1e6:.1f} MB is "
+            f"the most that the device takes: {remedy}; nothing was written"
+        )
+
+
 def write_model(output: Path, data: bytes) -> None:
     """Write a model file that the device admits.
 
@@ -55,6 +76,7 @@ def write_model(output: Path, data: bytes) -> None:
     EdgelidError
         If the device would refuse it, or it cannot be written; nothing is written then.
     """
+    check_size(data, "make it of a smaller network")
     admit(model_of_bytes(output, data), 1)
     # The path may be a link: what it leads to is replaced, and it stays.
     write_atomically(Path(os.path.realpath(output)), data)
