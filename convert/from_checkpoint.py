@@ -455,7 +455,11 @@ def _whole_window(
     # The same embeddings as a window of a stream.
     frames = whole_embeddings(settings.lengths_s[0], stride)
     network = WholeWindow(trunk, head, trunk.config.late_frames(settings.hop_frames))
-    windows = None if settings.type == "float32" else windows_of_clips(chosen.frames, frames)
+    windows = (
+        None
+        if settings.type == "float32"
+        else windows_of_clips(chosen.frames, frames, front_end.silence)
+    )
     graph = window_to_tflite(network, (frames, config.mels), windows)
     spec = window_spec(config, frames, settings.hop_frames)
     return Converted(graph, spec, window_scores(network, front_end, frames), None)

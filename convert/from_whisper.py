@@ -18,7 +18,7 @@ import polars as pl
 
 from convert.from_checkpoint import MIN_DEVELOPMENT_CLIP_S, versions
 from convert.held_out_audio import HeldOut, held_out_audio
-from convert.output import check_output, write_model
+from convert.output import check_output, check_size, write_model
 from convert.parity import agreement, compare
 from convert.proof import Limits, Proof
 from convert.representative_audio import of_folder, representative
@@ -30,7 +30,6 @@ from edge.frontend import FRAMES_PER_SECOND, Float64Array, FrontEnd, front_end_h
 from edge.languages import meant
 from edge.model.interpreter import WindowGraph, run_model
 from edge.model.modelfile import (
-    MAX_FILE_BYTES,
     OTHER,
     WINDOW_FORMAT_VERSION,
     Calibration,
@@ -110,11 +109,7 @@ def convert_whisper(wanted: Wanted) -> Proof:
     frames = round(WINDOW_S * FRAMES_PER_SECOND)
     log.info("converting")
     graph = float_window_to_tflite(model, (frames, config.mels))
-    if len(graph) > MAX_FILE_BYTES:
-        raise EdgelidError(
-            f"the model would have {len(graph) / 1e6:.0f} MB, and {MAX_FILE_BYTES / 1e6:.0f} MB is "
-            "the most that the device takes: give a smaller Whisper, such as base or tiny"
-        )
+    check_size(graph, "give a smaller Whisper, such as base or tiny")
     window = f"{WINDOW_S:g}"
     description = Description(
         format_version=WINDOW_FORMAT_VERSION,
@@ -187,7 +182,7 @@ def _agreement(
     frames = draft.description.stream.receptive_field_frames
     chosen = representative(of_folder(recordings, SEED), front_end)
     # The last is silence, whose windows are all alike, and of which Whisper knows nothing to say.
-    windows = np.stack(windows_of_clips(chosen.frames[:-1], frames))
+    windows = np.stack(windows_of_clips(chosen.frames[:-1], frames, front_end.silence))
     graph = run_model(draft, 1)
     assert isinstance(graph, WindowGraph)
     converted = np.log(softmax(np.stack([graph.scores(window) for window in windows])) + 1e-30)
