@@ -178,9 +178,12 @@ def _label(folders: Sequence[str], labels: Sequence[str]) -> tuple[str | None, i
 
 
 def _is_silent(recording: Recording) -> bool:
-    samples = recording.samples
-    silent = len(samples) == 0 or float(np.abs(samples).max()) < SILENT_PEAK
-    return silent and recording.label != NONSPEECH
+    return is_silent(recording.samples) and recording.label != NONSPEECH
+
+
+def is_silent(samples: Float32Array) -> bool:
+    """Whether there is nothing to hear in samples, or there are none."""
+    return len(samples) == 0 or float(np.abs(samples).max()) < SILENT_PEAK
 
 
 def _without_copies(recordings: Sequence[Recording]) -> tuple[list[Recording], list[str]]:
