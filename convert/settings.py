@@ -68,6 +68,12 @@ class Settings:
                 f"the model's stride of {config.stride} frames does not divide a hop of "
                 f"{self.hop_frames}: choose another --hop-ms, or train one whose stride does"
             )
+        hop_s = self.hop_frames / FRAMES_PER_SECOND
+        if self.mode == "stream" and hop_s > min(self.lengths_s):
+            raise EdgelidError(
+                f"a hop of {hop_s * 1000:g} ms is longer than a window of {min(self.lengths_s):g} "
+                "s: what is said between two windows would not be heard; choose a shorter --hop-ms"
+            )
         if self.mode == "window" and len(self.lengths_s) != 1:
             raise EdgelidError("a model of whole windows has one window: give --windows one length")
         shortest_s = config.stride / FRAMES_PER_SECOND

@@ -207,6 +207,7 @@ def test_what_is_shown_is_what_the_device_hears() -> None:
         (["--mode", "window", "--windows", "1,3"], "give --windows one length"),
         (["--windows", "0.01"], "windows last 0.04 to 10 s"),
         (["--hop-ms", "20"], "does not divide a hop of 2"),
+        (["--hop-ms", "1200"], "a hop of 1200 ms is longer than a window of 1 s"),
         (["--hop-ms", "15"], "not a whole number of frames"),
         (["--representative", "nowhere"], "no audio files to quantise with"),
     ],
