@@ -23,9 +23,18 @@ from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.adapting import WINDOW_S
-from edge.lessons.anchors import anchor_members
+from edge.lessons.anchors import MAX_ANCHORS, anchor_members, anchors_in
 from edge.model.interpreter import Graphs, Int8Array, open_graphs
-from edge.model.modelfile import NONSPEECH, OTHER, ModelFile, read_model, with_members
+from edge.model.modelfile import (
+    MAX_MEMBER_BYTES,
+    NONSPEECH,
+    OTHER,
+    ModelFile,
+    bytes_of,
+    model_of_bytes,
+    read_model,
+    with_members,
+)
 from train.command import check_model_output
 from train.corpus.cuts import Cut, balanced, cuts, load_cuts, read_audio
 from train.corpus.manifest import (
@@ -51,6 +60,7 @@ HELD_SHARE = 0.25  # of the windows of each class, where its sources allow it
 MOST_HELD = 0.35
 COMPONENTS = 56
 MAX_CLASSES = 127  # as int8
+HEADER_BYTES, FLAGS_BYTES = 128, 2  # of the rows' array, and of each row
 SEED = 1
 CUTS_AT_ONCE = 256
 
@@ -86,7 +96,8 @@ def add_anchors(
     Parameters
     ----------
     source, output : Path
-        Model files; may be the same.
+        Model files; may be the same. Of one in parts, a whole file is written beside them, which
+        is read in their place.
     corpus : Path
         Manifest or folder of the corpus that the model was trained on.
     sounds : Path, optional
@@ -102,6 +113,7 @@ def add_anchors(
     """
     check_model_output(output)
     model = read_model(source)
+    contents = bytes_of(model)  # now: what follows takes minutes
     graphs = open_graphs(model)
     if len(model.labels) > MAX_CLASSES:
         raise EdgelidError(f"a model of more than {MAX_CLASSES} classes cannot carry anchors")
@@ -133,7 +145,8 @@ def add_anchors(
     members = anchor_members(
         sha256, pooled, scores, classes, held, min(COMPONENTS, pooled.shape[1])
     )
-    data = with_members(source.read_bytes(), members)
+    data = with_members(contents, members)
+    anchors_in(data, model_of_bytes(output, data))  # or the device would refuse them
     write_model(output, data)
     counts = np.bincount(classes, minlength=len(model.labels))
     by_class = dict(zip(model.labels, counts.tolist(), strict=True))
@@ -183,12 +196,19 @@ def _chosen(clips: Sequence[Clip], labels: Sequence[str], duration_s: float) -> 
             f"the corpus has no training speech in {', '.join(sorted(missing))}, which the model "
             "knows: give the one it was trained on"
         )
-    chosen = balanced(known, per_language=PER_LANGUAGE, seed=SEED)
+    chosen = balanced(known, per_language=per_language(len(labels)), seed=SEED)
     strangers = [cut for cut in found if cut.language not in labels]
     if strangers and OTHER in labels:
         share = max(1, OF_OTHER // len({cut.language for cut in strangers}))
         chosen += balanced(strangers, per_language=share, seed=SEED)
     return chosen
+
+
+def per_language(classes: int) -> int:
+    """Anchors of each language: of a model of many classes fewer, so that all can be read."""
+    row_bytes = COMPONENTS + classes + FLAGS_BYTES
+    most = min(MAX_ANCHORS, (MAX_MEMBER_BYTES - HEADER_BYTES) // row_bytes)
+    return min(PER_LANGUAGE, (most - OF_OTHER - OF_NOISE) // classes)
 
 
 def _noise_windows(folder: Path, duration_s: float) -> list[tuple[str, Float32Array]]:

@@ -12,12 +12,12 @@ either, it tells which layers would help most if they stayed float32, too.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from convert.flatbuffer import CONVOLUTIONS, Operator, read_graphs
+from convert.temporary import no_room, temporary_folder
 from edge.classifier import softmax
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
@@ -51,6 +52,7 @@ MAX_SUFFERING = 3  # layers that are named
 SAVED, PLAN, WINDOWS, TRUTH = "saved", "plan.json", "windows.npy", "truth.npy"
 GRAPH, REPORT, LOG = "graph.tflite", "report.json", "log.txt"
 SHOWN_LETTERS = 300
+NO_ROOM = os.EX_IOERR  # exit status of a process that cannot write into the folder
 COMMAND = ("-m", "convert.apart")
 
 
@@ -156,15 +158,16 @@ def convert_apart(
     Raises
     ------
     EdgelidError
-        If it gives up, or dies.
+        If it gives up, or dies, or there is no room for its files.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         save(str(folder / SAVED))
         (folder / PLAN).write_text(json.dumps(asdict(plan)))
         np.save(folder / WINDOWS, np.stack(windows))
         np.save(folder / TRUTH, truth)
         status = _run(folder)
+        if status == NO_ROOM:
+            raise no_room(os.strerror(errno.ENOSPC))
         if status != 0:
             raise EdgelidError(_why(folder, status, plan))
         report = json.loads((folder / REPORT).read_text())
@@ -210,10 +213,16 @@ def _why(folder: Path, status: int, plan: Plan) -> str:
 
 def main(name: str) -> int:
     """Convert what is in the folder; returns the exit status."""
+    try:
+        return _main(Path(name))
+    except OSError:
+        return NO_ROOM
+
+
+def _main(folder: Path) -> int:
     # Only now: the process that starts this one has loaded them already, or needs none.
     from convert.streaming_graph import converted, saved_window_converter
 
-    folder = Path(name)
     values = json.loads((folder / PLAN).read_text())
     plan = Plan(**{**values, "floats": tuple(values["floats"])})
     windows, truth = np.load(folder / WINDOWS), np.load(folder / TRUTH)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge.cli.options import Parser, path
 from edge.errors import EdgelidError
-from edge.outputs.stdout import Output
+from edge.outputs.stdout import Output, printable
 from train.command import add_corpus, import_tensorflow, run_program
 
 if TYPE_CHECKING:
@@ -274,8 +274,11 @@ def _print_proof(proof: Proof, as_json: bool) -> None:
 
 
 def _tell(text: str) -> None:
-    """Print what may be longer than a buffer, whose writing finds out about a full disk."""
-    Output(sys.stdout).write(text + "\n")
+    """Print what may be longer than a buffer, whose writing finds out about a full disk.
+
+    Names in files may hold what a terminal would obey.
+    """
+    Output(sys.stdout).write(printable(text) + "\n")
 
 
 def run_inspect(options: argparse.Namespace) -> None:

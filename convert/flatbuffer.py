@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -122,12 +122,17 @@ class Graph:
     outputs: dict[str, Tensor]
 
 
-def read_graphs(flatbuffer: bytes) -> list[Graph]:
+def read_graphs(
+    flatbuffer: bytes, shapes: Mapping[int, tuple[int, ...]] | None = None
+) -> list[Graph]:
     """All graphs that have a signature, in the order of their names.
 
     Parameters
     ----------
     flatbuffer : bytes
+    shapes : mapping of int to tuple of int, optional
+        Of the tensors of the first graph by their number, where they depend on its input and the
+        file says ones.
 
     Raises
     ------
@@ -139,7 +144,10 @@ def read_graphs(flatbuffer: bytes) -> list[Graph]:
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(flatbuffer, 0))
         kinds, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
-        found = [_graph(model, signature, kinds, types) for signature in model.signatureDefs]
+        found = [
+            _graph(model, signature, kinds, types, shapes or {})
+            for signature in model.signatureDefs
+        ]
     # Foreign bytes: what a parser without checks of its own may raise is no closed list.
     except Exception as error:
         raise EdgelidError("the model's graph cannot be read: it is damaged") from error
@@ -157,10 +165,18 @@ def _names(enumeration: Any) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
 
-def _graph(model: Any, signature: Any, kinds: dict[int, str], types: dict[int, str]) -> Graph:
+def _graph(
+    model: Any,
+    signature: Any,
+    kinds: dict[int, str],
+    types: dict[int, str],
+    shapes: Mapping[int, tuple[int, ...]],
+) -> Graph:
     name = signature.signatureKey.decode()
     part = model.subgraphs[signature.subgraphIndex]
     tensors = [_tensor(model, name, tensor, types) for tensor in part.tensors]
+    if signature.subgraphIndex == 0:
+        tensors = [replace(each, shape=shapes.get(i, each.shape)) for i, each in enumerate(tensors)]
 
     def some(indices: Sequence[int] | None) -> tuple[Tensor, ...]:
         # Minus one stands for an optional tensor that is not there.

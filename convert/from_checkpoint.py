@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from convert.streaming_graph import (
     to_int8,
     window_to_tflite,
 )
-from convert.tensor_errors import check_streams, tensor_errors
+from convert.tensor_errors import check_streams, samples_to_compare, tensor_errors
 from convert.weight_errors import weight_errors
 from convert.whole_window import window_scores, window_spec, windows_of_clips
 from edge import __version__
@@ -370,8 +371,8 @@ def _looked_into(
 ) -> dict[str, Any]:
     """What a proof has of a model that streams: its tensors, its states, a window beside it."""
     longest = material.sets[max(material.sets)]
-    some = _spread(longest.audio, CLIPS_LOOKED_INTO)
-    log.info("looking into %d clips", len(some))
+    some = streams_of(longest.audio, CLIPS_LOOKED_INTO, samples_to_compare(draft))
+    log.info("looking into %d streams", len(some))
     tensors = tensor_errors(module, converted.graph, features(source.front_end, some))
     weights = weight_errors(source.trunk, source.head, converted.graph)
     stream = check_streams(draft, graphs, list(some))
@@ -455,7 +456,11 @@ def _whole_window(
     # The same embeddings as a window of a stream.
     frames = whole_embeddings(settings.lengths_s[0], stride)
     network = WholeWindow(trunk, head, trunk.config.late_frames(settings.hop_frames))
-    windows = None if settings.type == "float32" else windows_of_clips(chosen.frames, frames)
+    windows = (
+        None
+        if settings.type == "float32"
+        else windows_of_clips(chosen.frames, frames, front_end.silence)
+    )
     graph = window_to_tflite(network, (frames, config.mels), windows)
     spec = window_spec(config, frames, settings.hop_frames)
     return Converted(graph, spec, window_scores(network, front_end, frames), None)
@@ -501,10 +506,27 @@ def versions() -> dict[str, str]:
     return {"converter": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
 
 
-def _spread(clips: Float32Array, count: int) -> Float32Array:
-    """So many of the clips, from all over them: they are in the order of their classes."""
-    chosen = np.unique(np.linspace(0, len(clips) - 1, min(count, len(clips))).astype(int))
-    some: Float32Array = clips[chosen]
+def streams_of(clips: Float32Array, count: int, samples: int) -> Float32Array:
+    """Clips from all over the given ones, which are in the order of their classes.
+
+    Where one is too short, several are joined; some come again where there are too few.
+
+    Parameters
+    ----------
+    clips : ndarray, shape (clips, samples of a clip)
+    count : int
+        Of streams, at most.
+    samples : int
+        Of each stream, at least.
+
+    Returns
+    -------
+    ndarray, shape (streams, samples of a stream)
+    """
+    joined = max(1, math.ceil(samples / clips.shape[1]))
+    streams = min(count, max(1, len(clips) // joined))
+    chosen = np.linspace(0, len(clips) - 1, streams * joined).astype(int)
+    some: Float32Array = clips[chosen].reshape(streams, -1)
     return some
 
 

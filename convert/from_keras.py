@@ -15,7 +15,7 @@ from convert.apart import Apart, Plan, convert_apart, mark_layers
 from convert.flatbuffer import operator_name
 from convert.from_checkpoint import versions
 from convert.network_file import load_network
-from convert.output import check_output, write_model
+from convert.output import check_output, check_size, write_model
 from convert.own_description import NetworkDescription, filterbank_of, read_description
 from convert.own_network import (
     COLOURS,
@@ -50,6 +50,7 @@ from edge.frontend import (
 )
 from edge.model.interpreter import WINDOW_SIGNATURE, WindowGraph, open_model
 from edge.model.modelfile import (
+    TFLITE_IDENTIFIER,
     Calibration,
     DecoderDefaults,
     Description,
@@ -64,6 +65,7 @@ log = logging.getLogger(__name__)
 MEASURED_ON = "own recordings, held out"
 SEED = 0  # of the choice among the recordings
 LONGEST_FRAMES = 6_000  # a minute; an axis beyond that is of samples
+NO_GRAPH = bytes(4) + TFLITE_IDENTIFIER
 KIND_NOTES = {
     SIGMOIDS: ("one sigmoid a class: what they give is divided by its sum",),
 }
@@ -109,7 +111,6 @@ def convert_network(
     windows = windows_of_clips(shown, fed.frames, front_end.silence)
     scores = as_scores(plain(network), fed, told.labels, windows)
     log.info("converting with %d windows of %d recordings", len(windows), len(own.shown))
-    apart = _converted(scores, windows, settings)
     description = Description(
         format_version=window_version(told.front_end),
         name=name,
@@ -120,6 +121,14 @@ def convert_network(
         decoder=DecoderDefaults(window_s=window_s),
         provenance=_provenance(contents, chosen),
         licence=told.licence,
+    )
+
+    # What the device would refuse of all but the graph, it refuses before the graph is made.
+    model_of_bytes(output, pack_model(NO_GRAPH, told.labels, description, filterbank))
+    apart = _converted(scores, windows, settings)
+    smaller = "build a smaller network"
+    check_size(
+        apart.graph, smaller if settings.type == "int8" else f"try --type int8, or {smaller}"
     )
 
     def packed(described: Description) -> bytes:

@@ -25,7 +25,7 @@ from convert.four_bit_graph import with_four_bits
 from convert.from_checkpoint import MIN_DEVELOPMENT_CLIP_S, versions
 from convert.held_out_audio import HeldOut, held_out_audio
 from convert.narrow_encoder import check_width, narrow
-from convert.output import check_output, write_model
+from convert.output import check_output, check_size, write_model
 from convert.parity import Agreement, parity
 from convert.proof import Proof
 from convert.representative_audio import (
@@ -143,6 +143,9 @@ def convert_large(
     graph = any_window_to_tflite(model, function)
     if blocks:
         graph = with_four_bits(graph, blocks)
+    check_size(
+        graph, "train a smaller one" if blocks else "add --type int4, or train a smaller one"
+    )
     frames = round(WINDOWS_S[-1] * FRAMES_PER_SECOND)
     description = Description(
         format_version=LENGTHS_FORMAT_VERSION,

@@ -18,19 +18,19 @@ import polars as pl
 
 from convert.from_checkpoint import MIN_DEVELOPMENT_CLIP_S, versions
 from convert.held_out_audio import HeldOut, held_out_audio
-from convert.output import check_output, write_model
+from convert.output import check_output, check_size, write_model
+from convert.own_recordings import is_silent
 from convert.parity import agreement, compare
 from convert.proof import Limits, Proof
-from convert.representative_audio import of_folder, representative
+from convert.representative_audio import MAX_CLIP_S, at_a_level, of_folder
 from convert.streaming_graph import float_window_to_tflite
 from convert.whole_window import log_probabilities, window_scores, window_spec, windows_of_clips
 from edge.classifier import StreamingClassifier, softmax
 from edge.errors import EdgelidError
-from edge.frontend import FRAMES_PER_SECOND, Float64Array, FrontEnd, front_end_hash
+from edge.frontend import FRAMES_PER_SECOND, Float32Array, Float64Array, FrontEnd, front_end_hash
 from edge.languages import meant
 from edge.model.interpreter import WindowGraph, run_model
 from edge.model.modelfile import (
-    MAX_FILE_BYTES,
     OTHER,
     WINDOW_FORMAT_VERSION,
     Calibration,
@@ -40,6 +40,7 @@ from edge.model.modelfile import (
     model_of_bytes,
     pack_model,
 )
+from train.corpus.cuts import read_audio
 from train.corpus.manifest import CLIPS_A_LANGUAGE, TEST, clips_of, open_manifest, thinned
 from train.features.filterbank import mel_filterbank
 from train.features.noise import read_noise
@@ -108,13 +109,12 @@ def convert_whisper(wanted: Wanted) -> Proof:
     filterbank = mel_filterbank(config)
     front_end = FrontEnd(config, filterbank)
     frames = round(WINDOW_S * FRAMES_PER_SECOND)
+    windows = None
+    if wanted.recordings is not None:
+        windows = _windows(wanted.recordings, front_end, frames)
     log.info("converting")
     graph = float_window_to_tflite(model, (frames, config.mels))
-    if len(graph) > MAX_FILE_BYTES:
-        raise EdgelidError(
-            f"the model would have {len(graph) / 1e6:.0f} MB, and {MAX_FILE_BYTES / 1e6:.0f} MB is "
-            "the most that the device takes: give a smaller Whisper, such as base or tiny"
-        )
+    check_size(graph, "give a smaller Whisper, such as base or tiny")
     window = f"{WINDOW_S:g}"
     description = Description(
         format_version=WINDOW_FORMAT_VERSION,
@@ -128,8 +128,8 @@ def convert_whisper(wanted: Wanted) -> Proof:
         licence=LICENCE,
     )
     draft = model_of_bytes(output, pack_model(graph, model.labels, description, filterbank))
-    if wanted.recordings is not None:
-        proof = _agreement(model, draft, front_end, wanted.recordings, wanted.limits)
+    if windows is not None:
+        proof = _agreement(model, draft, windows, wanted.limits)
     else:
         held = _held_out(wanted.corpus, wanted.sounds, model.labels)
         log.info("comparing before and after over %d clips", len(held.audio))
@@ -176,18 +176,37 @@ def _held_out(given: Path, sounds: Path | None, labels: tuple[str, ...]) -> Held
     )[WINDOW_S]
 
 
+def _windows(folder: Path, front_end: FrontEnd, frames: int) -> Float32Array:
+    """Windows of recordings, (windows, frames, mels), but for silent ones.
+
+    Windows of silence are all alike, and Whisper knows nothing to say of them.
+
+    Raises
+    ------
+    EdgelidError
+        If there is none, or one cannot be read.
+    """
+    files = of_folder(folder, SEED)
+    audio = [read_audio(path, MAX_CLIP_S) for path, _ in files]
+    heard = [samples for samples in audio if not is_silent(samples)]
+    clips = [at_a_level(samples, turn, front_end) for turn, samples in enumerate(heard)]
+    windows = windows_of_clips(clips, frames, front_end.silence)
+    if not windows:
+        raise EdgelidError(
+            f"all audio files in {folder} are silent or shorter than a frame of features: give "
+            "recordings of speech"
+        )
+    if len(heard) < len(files):
+        log.info(
+            "%d of %d recordings are silent, and left out", len(files) - len(heard), len(files)
+        )
+    return np.stack(windows)
+
+
 def _agreement(
-    model: WhisperLanguages,
-    draft: ModelFile,
-    front_end: FrontEnd,
-    recordings: Path,
-    limits: Limits,
+    model: WhisperLanguages, draft: ModelFile, windows: Float32Array, limits: Limits
 ) -> Proof:
     """Both on recordings of which nobody says what is spoken."""
-    frames = draft.description.stream.receptive_field_frames
-    chosen = representative(of_folder(recordings, SEED), front_end)
-    # The last is silence, whose windows are all alike, and of which Whisper knows nothing to say.
-    windows = np.stack(windows_of_clips(chosen.frames[:-1], frames))
     graph = run_model(draft, 1)
     assert isinstance(graph, WindowGraph)
     converted = np.log(softmax(np.stack([graph.scores(window) for window in windows])) + 1e-30)

@@ -8,7 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from convert.flatbuffer import CUSTOM, Graph, Operator, Tensor, read_graphs
-from edge.model.modelfile import ModelFile
+from edge.errors import EdgelidError
+from edge.model.modelfile import LENGTHS_FORMAT_VERSION, ModelFile
+from edge.model.trust import admit
+from edge.system.native_stderr import stderr_to_log
 
 SHOWN_DIGITS = 4
 # What two files always differ in, or what is told elsewhere.
@@ -25,14 +28,28 @@ def inspect(model: ModelFile) -> dict[str, Any]:
     Returns
     -------
     dict
-        For JSON. ``problems`` are sentences; a model that streams must have none.
+        For JSON. ``problems`` are sentences; a model that streams must have none. Of a model that
+        takes windows of several lengths, shapes and multiply-adds are those of the longest.
 
     Raises
     ------
     EdgelidError
-        If the graph cannot be read.
+        If the graph or the metadata cannot be read, or make no sense.
     """
-    graphs = read_graphs(model.graph)
+    try:
+        return _facts(model)
+    except EdgelidError:
+        raise
+    # Foreign bytes: an operator may lack anything, and the metadata say anything.
+    except Exception as error:
+        raise EdgelidError(
+            f"the model {str(model.path)!r} cannot be inspected: its graph or its metadata make no "
+            "sense"
+        ) from error
+
+
+def _facts(model: ModelFile) -> dict[str, Any]:
+    graphs = read_graphs(model.graph, _shapes(model))
     description = model.description
     config, stream = description.front_end, description.stream
     operators = [operator for graph in graphs for operator in graph.operators]
@@ -59,6 +76,28 @@ def inspect(model: ModelFile) -> dict[str, Any]:
         "problems": problems(graphs) if description.mode == "stream" else [],
         "metadata": metadata | {"representative_clips": len(clips)},
     }
+
+
+def _shapes(model: ModelFile) -> dict[int, tuple[int, ...]]:
+    """Of the tensors of a graph of windows of any length, by number, for the longest of them."""
+    description = model.description
+    if description.format_version != LENGTHS_FORMAT_VERSION:
+        return {}
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    admit(model, 1)  # what follows may not survive a stranger's graph
+    with stderr_to_log("ai-edge-litert"):
+        # A delegate would keep the sizes of what it computes to itself.
+        interpreter = Interpreter(
+            model_content=model.graph,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        (frames,) = interpreter.get_input_details()
+        shape = (1, description.window_frames[1], description.front_end.features)
+        interpreter.resize_tensor_input(frames["index"], shape)
+        interpreter.allocate_tensors()
+        details = interpreter.get_tensor_details()
+    return {each["index"]: tuple(each["shape"].tolist()) for each in details}
 
 
 def problems(graphs: Iterable[Graph]) -> list[str]:
@@ -132,6 +171,8 @@ def inspection_table(facts: dict[str, Any]) -> list[str]:
     metadata = facts["metadata"]
     provenance = metadata["provenance"]
     macs = ", ".join(f"{graph} {count:,}" for graph, count in facts["macs"].items())
+    if metadata["format_version"] == LENGTHS_FORMAT_VERSION:
+        macs += f" in windows of {max(metadata['stream']['windows_s']):g} s"
     kinds = ", ".join(f"{count} {kind}" for kind, count in facts["operators"].items())
     rows = {
         "model": f"{facts['name']} ({facts['mode']}, format {metadata['format_version']})",
@@ -161,7 +202,7 @@ def inspection_table(facts: dict[str, Any]) -> list[str]:
                 f"{state['name']:<34} {'':<18} {shape:<16} {scale:>10} {zero:>5} "
                 f"{state['bytes']:>8,}"
             )
-    return lines
+    return [_one_line(line) for line in lines]
 
 
 def _layer_line(layer: dict[str, Any]) -> str:
@@ -233,4 +274,9 @@ def difference_table(found: dict[str, list[Any]]) -> list[str]:
     lines = []
     for name, (first, second) in found.items():
         lines += [name, f"  - {first}", f"  + {second}"]
-    return lines
+    return [_one_line(line) for line in lines]
+
+
+def _one_line(text: str) -> str:
+    """A line in which a name of a stranger's begins no other."""
+    return text.replace("\n", "\\n")

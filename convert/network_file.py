@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from convert.temporary import temporary_folder
 from edge.errors import EdgelidError
 from edge.model.modelfile import TFLITE_IDENTIFIER
 from edge.system.native_stderr import stderr_to_log
@@ -72,8 +72,8 @@ def _named(path: Path, suffix: str) -> Iterator[Path]:
     if path.suffix == suffix:
         yield path
         return
-    with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder, f"network{suffix}")
+    with temporary_folder() as folder:
+        link = folder / f"network{suffix}"
         link.symlink_to(path.resolve())
         yield link
 

@@ -7,6 +7,7 @@ defaults of the one or the other.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from edge.errors import EdgelidError
 from edge.features import SCALES, ForeignConfig
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, FrontEndConfig
-from edge.model.modelfile import FLOORS
+from edge.model.modelfile import FLOORS, MAX_MEMBER_BYTES
 from train.config import from_dict
 from train.features.filterbank import mel_filterbank
 
@@ -47,6 +48,7 @@ OTHERS = {
 }
 LIBROSA_RATE_HZ, LIBROSA_FFT, LIBROSA_HOP, LIBROSA_MELS = 22_050, 2_048, 512, 128
 LIBROSA_FLOOR = 1e-10  # `amin` of power_to_db
+ARRAY_HEADER_BYTES, FLOAT32_BYTES = 128, 4  # of filters in a model file
 # What people call a normalisation of every clip by itself.
 PER_CLIP = ("normalize", "normalise", "normalization", "normalisation", "cmvn", "cmn", "per_clip")
 CLIP_REASON = (
@@ -122,6 +124,7 @@ def filterbank_of(config: FrontEndConfig) -> Float32Array:
         )
     if not FLOORS[0] <= config.floor <= FLOORS[1]:
         raise EdgelidError(f"{where}: floor {config.floor:g} must be above 0")
+    _check_filter_bytes(config, where)
     with warnings.catch_warnings():  # librosa's, of empty filters
         warnings.simplefilter("ignore")
         filterbank = mel_filterbank(config)
@@ -132,6 +135,19 @@ def filterbank_of(config: FrontEndConfig) -> Float32Array:
             "fft_samples"
         )
     return filterbank
+
+
+def _check_filter_bytes(config: FrontEndConfig, where: str) -> None:
+    """Refuse filters for which a model file has no room, before the work that makes one."""
+    most = (MAX_MEMBER_BYTES - ARRAY_HEADER_BYTES) // FLOAT32_BYTES  # numbers
+    if config.mels * config.bins <= most:
+        return
+    if isinstance(config, ForeignConfig) and config.mel == "none":
+        largest = 2 * (math.isqrt(most) - 1) + 1
+        remedy = f"of a plain spectrogram, n_fft may be {largest} at most"
+    else:
+        remedy = f"{config.bins} bins may have {most // config.bins} mel bands at most"
+    raise EdgelidError(f"{where}: its filters are larger than a model file takes: {remedy}")
 
 
 def read_description(path: Path) -> NetworkDescription:
@@ -198,7 +214,10 @@ def front_end_of(values: dict[str, Any], where: str) -> FrontEndConfig:
         if settings["scale"] in ("db", "amplitude_db"):
             squared = settings["scale"] == "db"
             settings["floor"] = LIBROSA_FLOOR if squared else LIBROSA_FLOOR**0.5
-    for name, value in _defaults(settings, librosa).items():
+    # Of a plain spectrogram, and of None, the hop is librosa.stft's own; mel spectrograms have
+    # another.
+    of_stft = settings.get("mel") == "none" or values.get("hop_length", ...) is None
+    for name, value in _defaults(settings, librosa, of_stft).items():
         settings.setdefault(name, value)
     config = from_dict(ForeignConfig, settings, where)
     if config.mel == "none":
@@ -232,17 +251,19 @@ def _settings(values: dict[str, Any], where: str) -> dict[str, Any]:
     return settings
 
 
-def _defaults(settings: dict[str, Any], librosa: bool) -> dict[str, Any]:
+def _defaults(settings: dict[str, Any], librosa: bool, of_stft: bool) -> dict[str, Any]:
     if not librosa:
         return {"centred": False}
     rate = settings.get("sample_rate_hz", LIBROSA_RATE_HZ)
     fft = settings.get("fft_samples", LIBROSA_FFT)
+    window = settings.get("window_samples", fft)
     half = rate / 2 if isinstance(rate, (int, float)) else 0
+    quarter = window // 4 if isinstance(window, int) else LIBROSA_HOP
     return {
         "sample_rate_hz": rate,
         "fft_samples": fft,
-        "window_samples": fft,
-        "hop_samples": LIBROSA_HOP,
+        "window_samples": window,
+        "hop_samples": quarter if of_stft else LIBROSA_HOP,
         "mels": LIBROSA_MELS,
         "low_hz": 0.0,
         "high_hz": half,

@@ -14,7 +14,7 @@ from convert.representative_audio import GAINS_DB, MAX_CLIP_S
 from edge.audio.formats import find_recordings
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.languages import language_name, meant
+from edge.languages import is_language, meant
 from edge.model.modelfile import NONSPEECH, OTHER
 from train.corpus.cuts import read_audio
 from train.features.cache import seed_of
@@ -139,7 +139,7 @@ def own_recordings(
     if short:
         notes.append(
             f"{short} of {len(known or heard)} recordings are shorter than the window of "
-            f"{window_s:g} s: silence came before them"
+            f"{window_s:g} s: they were repeated until it was full"
         )
     shown = [each for first, _ in parts for each in first]
     held_out = [each for _, second in parts for each in second]
@@ -172,15 +172,18 @@ def _label(folders: Sequence[str], labels: Sequence[str]) -> tuple[str | None, i
             return label, depth
         if name.casefold() in NOISES and NONSPEECH in labels:
             return NONSPEECH, depth
-        if OTHER in labels and language_name(name) != name:
+        if OTHER in labels and is_language(name):
             return OTHER, depth
     return None, 0
 
 
 def _is_silent(recording: Recording) -> bool:
-    samples = recording.samples
-    silent = len(samples) == 0 or float(np.abs(samples).max()) < SILENT_PEAK
-    return silent and recording.label != NONSPEECH
+    return is_silent(recording.samples) and recording.label != NONSPEECH
+
+
+def is_silent(samples: Float32Array) -> bool:
+    """Whether there is nothing to hear in samples, or there are none."""
+    return len(samples) == 0 or float(np.abs(samples).max()) < SILENT_PEAK
 
 
 def _without_copies(recordings: Sequence[Recording]) -> tuple[list[Recording], list[str]]:

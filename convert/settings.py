@@ -74,6 +74,12 @@ class Settings:
         longest_s = min(MAX_WINDOW_S, ITEM_S)  # held-out speech is not longer
         if not all(shortest_s <= window_s <= longest_s for window_s in self.lengths_s):
             raise EdgelidError(f"windows last {shortest_s:g} to {longest_s:g} s: see --windows")
+        hop_s = self.hop_frames / FRAMES_PER_SECOND
+        if self.mode == "stream" and hop_s > min(self.lengths_s):
+            raise EdgelidError(
+                f"a hop of {hop_s * 1000:g} ms is longer than a window of {min(self.lengths_s):g} "
+                "s: what is said between two windows would not be heard; choose a shorter --hop-ms"
+            )
 
     def fitted(self, config: ModelConfig) -> Settings:
         """The same, a whole window just as long as its embeddings."""

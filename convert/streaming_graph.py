@@ -9,7 +9,6 @@ graph in which they differ.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from convert.flatbuffer import read_graphs
+from convert.temporary import no_room, temporary_folder
 from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array
 from edge.model.interpreter import HEAD_SIGNATURE, TRUNK_SIGNATURE, WINDOW_SIGNATURE
@@ -318,9 +318,9 @@ def _to_tflite(
     operators: Sequence[Any],
     int8_weights: bool = False,
 ) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        save_graph(folder, tracked, endpoints)
-        converter = _converter(folder, list(endpoints), samples, operators)
+    with temporary_folder() as folder:
+        save_graph(str(folder), tracked, endpoints)
+        converter = _converter(str(folder), list(endpoints), samples, operators)
         if int8_weights:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         around = samples is not None and any(isinstance(each, WholeWindow) for each in tracked)
@@ -346,10 +346,8 @@ def save_graph(folder: str, tracked: Sequence[Any], endpoints: dict[str, Any]) -
         with stderr_to_log("TensorFlow"):
             archive.write_out(folder, verbose=False)
     except (OSError, tf.errors.OpError) as error:
-        raise EdgelidError(
-            f"TensorFlow cannot write its temporary files in {tempfile.gettempdir()}: make "
-            "room there, or set TMPDIR; nothing was written"
-        ) from error
+        words = error.strerror if isinstance(error, OSError) else error.message
+        raise no_room(" ".join(str(words).split())) from error
 
 
 def saved_window_converter(folder: str, windows: Sequence[Float32Array] | None) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.streaming_graph import StreamingModule, Tensors, beginning_hops
 from edge.classifier import StreamingClassifier
+from edge.features import audio_samples
 from edge.frontend import Float32Array, FrontEnd
 from edge.model.interpreter import HEAD_SIGNATURE, TRUNK_SIGNATURE, Graphs, Int8Array, quantise
 from edge.model.modelfile import ModelFile, Quantisation
@@ -177,6 +178,16 @@ def _stream(step: Any, frames: Float32Array, hop_frames: int) -> Iterator[Tensor
         states = {name: out[f"{name}_next"] for name in states}
 
 
+def samples_to_compare(model: ModelFile) -> int:
+    """How long a stream must be that :func:`check_streams` learns something of.
+
+    Of one that begins two hops late, there is more than the beginning.
+    """
+    stream = model.description.stream
+    frames = stream.receptive_field_frames + 4 * stream.hop_frames
+    return audio_samples(model.description.front_end, frames)
+
+
 def check_streams(model: ModelFile, graphs: Graphs, clips: Sequence[Float32Array]) -> StreamCheck:
     """Start streams late, and cut them anywhere: every value must stay what it was.
 
@@ -185,7 +196,7 @@ def check_streams(model: ModelFile, graphs: Graphs, clips: Sequence[Float32Array
     model : ModelFile
     graphs : Graphs
     clips : sequence of ndarray, shape (samples,)
-        Those shorter than the receptive field tell nothing.
+        Each at least as long as :func:`samples_to_compare` says.
     """
     stream = model.description.stream
     front_end = FrontEnd(model.description.front_end, model.filterbank)

@@ -27,31 +27,24 @@ def window_spec(config: FrontEndConfig, frames: int, hop_frames: int) -> StreamS
     )
 
 
-def last_window(
-    clip: Float32Array, frames: int, silence: Float32Array | None = None
-) -> Float32Array:
-    """The newest frames of a clip, (frames, mels), with silence before one that is too short.
+def windows_of_clips(
+    clips: Sequence[Float32Array], frames: int, silence: Float32Array
+) -> list[Float32Array]:
+    """Windows that a stream of each clip goes through while it fills, and after that.
+
+    As on the device, what is too short is repeated until it fills the window.
 
     Parameters
     ----------
-    clip : ndarray, shape (n, mels)
+    clips : sequence of ndarray, shape (n, mels)
+        Of one without frames there are no windows.
     frames : int
-    silence : ndarray, shape (mels,), optional
-        A frame of it, where that is not zero.
+        Of a window.
+    silence : ndarray, shape (mels,)
+        A frame of it.
     """
-    window: Float32Array = clip[-frames:]
-    missing = frames - len(window)
-    if silence is None:
-        return np.pad(window, ((missing, 0), (0, 0)))
-    return np.concatenate([np.tile(silence, (missing, 1)), window])
-
-
-def windows_of_clips(
-    clips: Sequence[Float32Array], frames: int, silence: Float32Array | None = None
-) -> list[Float32Array]:
-    """Windows that a stream of each clip goes through while it fills, and after that."""
     return [
-        last_window(clip[:end], frames, silence)
+        filled(clip[:end], frames, silence)
         for clip in clips
         for end in np.linspace(0, len(clip), WINDOWS_A_CLIP + 1).astype(int)[1:]
         if end > 0
@@ -67,11 +60,11 @@ def whole_windows(frames: Float32Array, length: int, silence: Float32Array) -> l
     length : int
         Frames of a window.
     silence : ndarray, shape (mels,)
-        A frame of it, for a clip that is shorter.
+        A frame of it, for a clip without any; what is shorter is repeated.
     """
     more = len(frames) - length
     if more <= 0:
-        return [last_window(frames, length, silence)]
+        return [filled(frames, length, silence)]
     count = min(WINDOWS_A_CLIP, 1 + 2 * WINDOWS_A_CLIP * more // length)
     ends = np.linspace(len(frames), length, count).astype(int)
     return [frames[end - length : end] for end in ends]

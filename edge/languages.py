@@ -80,6 +80,11 @@ def language_name(label: str) -> str:
     return _NAMES.get(label, label)
 
 
+def is_language(name: str) -> bool:
+    """Whether somebody calls a language so, in any way that `code_of` knows."""
+    return code_of(name) in _LANGUAGES
+
+
 def meant(languages: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
     """The classes that someone means, who may write ``DE``, ``German``, ``deutsch`` or ``de-AT``.
 

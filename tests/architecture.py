@@ -48,6 +48,7 @@ ROOMS = {
         cli
     """,
     "convert": """
+        temporary
         flatbuffer rounding representative_audio output network_file own_network own_description
         streaming_graph held_out_audio inspection anchors own_recordings
         apart

@@ -105,15 +105,12 @@ def check_model_output(output: Path) -> None:
     """
     from edge.model.modelfile import is_model_file  # imports numpy, which `--help` should not
 
-    if output.is_file():
-        if output.stat().st_size and not is_model_file(output):
-            raise EdgelidError(
-                f"{output} exists, and is no model file of edgelid: give --output another name, "
-                "or move it away; nothing was written"
-            )
-    elif output.exists() and not output.is_dir():
-        raise EdgelidError(f"cannot write {output}: it is no regular file.")
-    check_writable(output)
+    check_writable(output)  # first: it says why what is there cannot be looked at
+    if output.is_file() and output.stat().st_size and not is_model_file(output):
+        raise EdgelidError(
+            f"{output} exists, and is no model file of edgelid: give --output another name, "
+            "or move it away; nothing was written"
+        )
 
 
 def import_tensorflow() -> None:

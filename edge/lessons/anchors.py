@@ -11,7 +11,6 @@ description, the projection, and one row of int8 for each anchor.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import zipfile
@@ -24,8 +23,7 @@ import numpy.typing as npt
 from edge.errors import EdgelidError
 from edge.frontend import Float64Array
 from edge.model.interpreter import Int8Array
-from edge.model.modelfile import ModelFile, files_to_read, read_array, read_member
-from edge.model.parts import open_files
+from edge.model.modelfile import ModelFile, bytes_of, read_array, read_member
 
 FORMAT_VERSION = 1
 DESCRIPTION_MEMBER = "anchors.json"
@@ -79,14 +77,18 @@ def read_anchors(model: ModelFile) -> Anchors:
     EdgelidError
         If it carries none, they are damaged, or the file is not what it was when it was read.
     """
+    return anchors_in(bytes_of(model), model)
+
+
+def anchors_in(data: bytes, model: ModelFile) -> Anchors:
+    """Those of a model file of which one has the bytes.
+
+    Raises
+    ------
+    EdgelidError
+        If it carries none, or they are damaged.
+    """
     name = repr(str(model.path))
-    try:
-        with open_files(files_to_read(model.path)) as file:
-            data = file.read()
-    except OSError as error:
-        raise EdgelidError(f"the model {name} cannot be read ({error.strerror}).") from error
-    if hashlib.sha256(data).hexdigest() != model.sha256:
-        raise EdgelidError(f"the model {name} has changed meanwhile: try again.")
     archive = zipfile.ZipFile(io.BytesIO(data))  # which has been opened before
     if DESCRIPTION_MEMBER not in archive.namelist():
         raise EdgelidError(

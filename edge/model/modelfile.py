@@ -269,6 +269,25 @@ def _read(file: Path, has_graph: bool) -> ModelFile:
         raise EdgelidError(f"the model {str(file)!r} cannot be read ({error.strerror}).") from error
 
 
+def bytes_of(model: ModelFile) -> bytes:
+    """The whole file, or its parts joined.
+
+    Raises
+    ------
+    EdgelidError
+        If it cannot be read, or is not what it was when the model was.
+    """
+    name = repr(str(model.path))
+    try:
+        with open_files(files_to_read(model.path)) as file:
+            data = file.read()
+    except OSError as error:
+        raise EdgelidError(f"the model {name} cannot be read ({error.strerror}).") from error
+    if hashlib.sha256(data).hexdigest() != model.sha256:
+        raise EdgelidError(f"the model {name} has changed meanwhile: try again.")
+    return data
+
+
 def path_of(name: str) -> Path:
     """Where a model is: one of `SECOND_OPINIONS`, a file of that name, or `DEFAULT_MODEL`."""
     return SECOND_OPINIONS.get(name) or (Path(name) if name else DEFAULT_MODEL)

@@ -9,8 +9,8 @@ import pytest
 
 from convert import anchors
 from edge.errors import EdgelidError
-from edge.lessons.anchors import read_anchors
-from edge.model.modelfile import DEFAULT_MODEL, read_model
+from edge.lessons.anchors import MAX_ANCHORS, read_anchors
+from edge.model.modelfile import DEFAULT_MODEL, MAX_MEMBER_BYTES, read_model
 from train.corpus.cuts import Cut
 from train.corpus.manifest import Clip
 
@@ -45,3 +45,31 @@ def test_what_the_device_refuses_is_not_written(
     with pytest.raises(EdgelidError, match=r"model\.tflite"):
         anchors.add_anchors(DEFAULT_MODEL, output, tiny_corpus)
     assert not output.exists()
+
+
+def test_a_model_in_parts(tiny_corpus: Path, tmp_path: Path) -> None:
+    model, whole = tmp_path / "model.tflite", DEFAULT_MODEL.read_bytes()
+    for number, part in enumerate((whole[:100_000], whole[100_000:])):
+        model.with_name(f"model.tflite.{number}").write_bytes(part)
+    added = anchors.add_anchors(model, model, tiny_corpus)
+    assert model.stat().st_size == added.size_bytes
+    assert len(read_anchors(read_model(model)).classes) == added.anchors
+
+
+def test_anchors_that_cannot_be_read_are_not_written(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "model.tflite"
+    monkeypatch.setattr("edge.lessons.anchors.MAX_ANCHORS", 1)
+    with pytest.raises(EdgelidError, match="anchors of the model"):
+        anchors.add_anchors(DEFAULT_MODEL, output, tiny_corpus)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("classes", [3, 11, 79, 80, 100, anchors.MAX_CLASSES])
+def test_of_many_languages_fewer_each(classes: int) -> None:
+    each = anchors.per_language(classes)
+    assert each == anchors.PER_LANGUAGE if classes < 76 else 100 < each < anchors.PER_LANGUAGE
+    count = classes * each + anchors.OF_OTHER + anchors.OF_NOISE
+    assert count <= MAX_ANCHORS
+    assert count * (anchors.COMPONENTS + classes + 2) + 128 <= MAX_MEMBER_BYTES

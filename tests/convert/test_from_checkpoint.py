@@ -17,7 +17,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 import convert.cli
 import convert.from_checkpoint
 import convert.streaming_graph
-from convert.from_checkpoint import _metrics, temperature_of
+from convert.from_checkpoint import _metrics, streams_of, temperature_of
 from convert.from_checkpoint import convert as convert_checkpoint
 from convert.held_out_audio import HeldOut, held_out_audio
 from convert.parity import Parity
@@ -26,7 +26,7 @@ from convert.representative_audio import PER_LANGUAGE, choose
 from convert.settings import HOP_FRAMES, WINDOWS_S
 from convert.stream_vs_window import WindowCheck
 from convert.streaming_graph import StreamingModule, representative_samples
-from convert.tensor_errors import StreamCheck
+from convert.tensor_errors import StreamCheck, check_streams, samples_to_compare
 from edge.classifier import StreamingClassifier, quantise
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEnd, front_end_hash
@@ -402,6 +402,31 @@ def test_a_corpus_without_held_out_speech(
             "m",
         )
     assert not os.listdir(tmp_path)
+
+
+def test_short_clips_are_joined() -> None:
+    """From all over them, and again where there are too few."""
+    clips = np.repeat(np.arange(20, dtype=np.float32)[:, None], 3, axis=1)
+    assert streams_of(clips, 4, 3)[:, 0].tolist() == [0, 6, 12, 19]
+    found = streams_of(clips, 4, 7)
+    assert found.shape == (4, 9)
+    assert len({*found.ravel().tolist()}) == 12
+    assert streams_of(clips, 8, 30).shape == (2, 30)
+    again = streams_of(clips[:2], 8, 10)
+    assert again.shape == (1, 12)
+    assert {*again.ravel().tolist()} == {0.0, 1.0}
+
+
+def test_streams_of_short_windows_are_compared(model: ModelFile) -> None:
+    """Also where a window has fewer hops than a stream begins late by."""
+    graphs = open_graphs(model)
+    clips = np.stack([speech("de", "dora", i, 0.4) for i in range(8)])
+    some = streams_of(clips, 8, samples_to_compare(model))
+    classifier = StreamingClassifier(model, graphs, model.description.stream.windows_s)
+    windows = sum(len(hop) for hop in (*classifier.process(some[0]), *classifier.flush()))
+    found = check_streams(model, graphs, list(some))
+    assert found.compared > len(some) * windows * len(model.labels)  # embeddings, too
+    assert found.different == 0
 
 
 def hostile(checkpoint: Checkpoint, factor: float = 1e4) -> Checkpoint:

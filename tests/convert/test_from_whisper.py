@@ -8,17 +8,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import convert.from_whisper
 from convert.from_whisper import Wanted, convert_whisper
 from convert.parity import Parity
 from convert.proof import Limits, Proof
+from convert.whole_window import WINDOWS_A_CLIP
 from edge.bench.measure import SAMPLE
 from edge.errors import EdgelidError
+from edge.frontend import FrontEnd, FrontEndConfig
 from edge.model.modelfile import DEFAULT_MODEL, read_model
 from edge.opinion.expert import ExpertFile
+from tests.synthetic import speech, write_audio
 from tests.tiny_whisper import ctranslate2, tiny_arrays
 from train.corpus.cuts import read_audio
+from train.features.filterbank import mel_filterbank
 from train.fit.teacher import weights_dir
 from train.waveforms.whisper_languages import LANGUAGES
 
@@ -107,6 +113,21 @@ def test_what_cannot_be_converted(
     with pytest.raises(EdgelidError, match=words):
         convert_whisper(wanted(weights, tmp_path / "x.tflite", **changes))
     assert not (tmp_path / "x.tflite").exists()
+
+
+def test_recordings_of_no_use(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is converted to be proven on them."""
+    monkeypatch.setattr(convert.from_whisper, "float_window_to_tflite", None)
+    write_audio(tmp_path / "click.wav", speech("de", "dora", 0, 0.01))
+    write_audio(tmp_path / "silent.wav", np.zeros(16_000, np.float32))
+    with pytest.raises(EdgelidError, match="silent or shorter than a frame of features: give rec"):
+        convert_whisper(wanted(weights, tmp_path / "x.tflite", recordings=tmp_path))
+    write_audio(tmp_path / "speech.wav", speech("de", "dora", 0, 1.0))
+    front_end = FrontEnd(FrontEndConfig(), mel_filterbank(FrontEndConfig()))
+    # A second fills a window of three by and by; silence would do so, too.
+    assert len(convert.from_whisper._windows(tmp_path, front_end, 300)) == WINDOWS_A_CLIP
 
 
 def test_not_over_what_is_converted(weights: Path, tmp_path: Path) -> None:

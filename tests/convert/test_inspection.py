@@ -9,14 +9,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
+import keras
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from convert.cli import main
 from convert.flatbuffer import Graph, Operator, Tensor, read_graphs
 from convert.inspection import difference, inspect, problems
+from convert.streaming_graph import any_window_function, any_window_to_tflite
+from convert.whole_window import window_spec
 from edge.errors import EdgelidError
-from edge.model.modelfile import DEFAULT_MODEL, ModelFile, pack_model, read_model
+from edge.model.modelfile import (
+    DEFAULT_MODEL,
+    LENGTHS_FORMAT_VERSION,
+    Calibration,
+    DecoderDefaults,
+    ModelFile,
+    pack_model,
+    read_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +105,7 @@ def changed(model: ModelFile, path: Path) -> Path:
         if code.builtinCode == schema.BuiltinOperator.LOGISTIC:
             code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
             code.customCode = b"Sigmoid"
-    import flatbuffers
-
-    builder = flatbuffers.Builder(len(model.graph))
-    builder.Finish(flatbuffer.Pack(builder), b"TFL3")
-    description = dataclasses.replace(model.description, name="other")
-    path.write_bytes(
-        pack_model(bytes(builder.Output()), model.labels, description, model.filterbank)
-    )
+    path.write_bytes(packed(model, flatbuffer, name="other"))
     return path
 
 
@@ -143,6 +148,94 @@ def test_differences(model: ModelFile, tmp_path: Path, capsys: pytest.CaptureFix
     assert not any("conv" in name for name in found)
     assert main(["diff", str(DEFAULT_MODEL), str(path)]) == 0
     assert f"name\n  - {model.description.name}\n  + other\n" in capsys.readouterr().out
+
+
+def packed(model: ModelFile, flatbuffer: Any, **described: Any) -> bytes:
+    """The model with another graph, and another description."""
+    builder = flatbuffers.Builder(len(model.graph))
+    builder.Finish(flatbuffer.Pack(builder), b"TFL3")
+    description = dataclasses.replace(model.description, **described)
+    return pack_model(bytes(builder.Output()), model.labels, description, model.filterbank)
+
+
+def test_what_a_terminal_would_obey(
+    model: ModelFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither do names of tensors begin lines, nor what a file says of itself."""
+    flatbuffer = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(model.graph, 0))
+    for graph in flatbuffer.subgraphs:
+        for tensor in graph.tensors:
+            tensor.name = b"a\x1b[2J\nb/c"
+    path = tmp_path / "other.tflite"
+    told = {"tensorflow": "\x1b]0;title\x07\nlines"}
+    path.write_bytes(packed(model, flatbuffer, provenance=told))
+    assert main(["inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "a\\x1b[2J\\nb" in out
+    assert "\\x1b]0;title\\x07\\nlines" in out
+    assert main(["diff", str(DEFAULT_MODEL), str(path)]) == 0
+    out += capsys.readouterr().out
+    assert not {"\x1b", "\x07"} & {*out}
+    assert not any(line.startswith(("b", "lines")) for line in out.splitlines())
+
+
+@pytest.mark.parametrize("kind", ["no outputs", "no channels", "no shape", "clips"])
+def test_what_makes_no_sense(
+    kind: str, model: ModelFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flatbuffer = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(model.graph, 0))
+    (graph, *_), described = flatbuffer.subgraphs, {}
+    wanted = schema.BuiltinOperator.CONV_2D
+    kinds = [code.builtinCode for code in flatbuffer.operatorCodes]
+    operator = next(each for each in graph.operators if kinds[each.opcodeIndex] == wanted)
+    kernel = graph.tensors[operator.inputs[1]]
+    if kind == "no outputs":
+        operator.outputs = []
+    elif kind == "no channels":
+        kernel.shape = [0, *kernel.shape[1:]]
+    elif kind == "no shape":
+        kernel.shape = []
+    else:
+        described = {"provenance": {"representative_clips": 3}}
+    path = tmp_path / "other.tflite"
+    path.write_bytes(packed(model, flatbuffer, **described))
+    for command in (["inspect"], ["inspect", "--json"], ["diff", str(DEFAULT_MODEL)]):
+        assert main([*command, str(path)]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.endswith("its graph or its metadata make no sense\n")
+        assert captured.err.count("\n") == 1
+
+
+def test_counts_whole_windows_of_any_length(
+    model: ModelFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the longest, not of the one frame that the graph itself tells of."""
+    mels, classes, channels = model.description.front_end.mels, len(model.labels), 4
+    network = keras.Sequential(
+        [
+            keras.Input((None, mels)),
+            keras.layers.Conv1D(channels, 3, padding="same", activation="relu"),
+            keras.layers.GlobalMaxPooling1D(),
+            keras.layers.Dense(classes),
+        ]
+    )
+    graph = any_window_to_tflite(network, any_window_function(network, mels))
+    stream = window_spec(model.description.front_end, 40, 16)
+    windows_s = (0.1, 0.2, 0.4)
+    description = dataclasses.replace(
+        model.description,
+        format_version=LENGTHS_FORMAT_VERSION,
+        stream=dataclasses.replace(stream, windows_s=windows_s),
+        calibration=Calibration({"0.1": 1.0, "0.4": 1.0}),
+        decoder=DecoderDefaults(window_s=0.2),
+    )
+    path = tmp_path / "any.tflite"
+    path.write_bytes(pack_model(graph, model.labels, description, model.filterbank))
+    macs = 40 * 3 * mels * channels + channels * classes
+    assert inspect(read_model(path))["macs"] == {"window": macs}
+    assert main(["inspect", str(path)]) == 0
+    assert f"window {macs:,} in windows of 0.4 s; " in capsys.readouterr().out
 
 
 def test_a_graph_that_is_none() -> None:

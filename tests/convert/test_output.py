@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from convert.output import check_output
+import convert.output
+from convert.output import check_output, write_model
 from edge.errors import EdgelidError
 from edge.model.modelfile import DEFAULT_MODEL
+from tests.edge.permissions import closed
 
 
 def test_over_its_own(tmp_path: Path) -> None:
@@ -53,3 +55,25 @@ def test_not_over_anything_else(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(EdgelidError, match="no regular file"):
         check_output(tmp_path / "pipe", [])
+
+
+def test_not_what_the_device_finds_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert.output, "MAX_FILE_BYTES", 100_000)
+    with pytest.raises(EdgelidError, match=r"and 0\.1 MB is the most that the device takes: make"):
+        write_model(tmp_path / "m.tflite", DEFAULT_MODEL.read_bytes())
+    assert not os.listdir(tmp_path)
+
+
+def test_where_nobody_may_look(tmp_path: Path) -> None:
+    """Neither at the output nor at what is converted: who reads that says so."""
+    long = tmp_path / f"{300 * 'm'}.tflite"
+    with pytest.raises(EdgelidError, match=r"cannot write .*: File name too long"):
+        check_output(long, [tmp_path])
+    check_output(tmp_path / "m.tflite", [long])
+    with (
+        closed(tmp_path) as private,
+        pytest.raises(EdgelidError, match=r"cannot write .*: Permission denied"),
+    ):
+        check_output(private / "m.tflite", [private / "own.keras"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -226,6 +228,29 @@ def test_a_loop_that_the_converter_does_not_survive() -> None:
         convert_apart(save, plan(kinds=kinds), WINDOWS, log_probabilities(scores, WINDOWS))
     assert re.match(r"TensorFlow's converter (died of SIG|gave up)", str(refused.value))
     assert "on this network of InputLayer, GRU, Dense: try --type float32" in str(refused.value)
+
+
+def full(_: str) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_no_room_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for what the converter is given, nor for what it gives, nor for a folder at all."""
+    truth, words = np.zeros((8, 3)), r"cannot write its temporary files.*make room there, or set TM"
+    with pytest.raises(EdgelidError, match=words):
+        convert_apart(full, plan(), WINDOWS, truth)
+    child(monkeypatch, f"import sys; sys.exit({convert.apart.NO_ROOM})")
+    with pytest.raises(EdgelidError, match=words):
+        convert_apart(lambda folder: None, plan(), WINDOWS, truth)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(EdgelidError, match=words):
+        convert_apart(lambda folder: None, plan(), WINDOWS, truth)
+
+
+def test_a_converter_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so by its status, as there may be no room for a report either."""
+    monkeypatch.setattr(convert.apart, "_main", full)
+    assert convert.apart.main(str(tmp_path)) == convert.apart.NO_ROOM
 
 
 def test_a_reason_that_is_given_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

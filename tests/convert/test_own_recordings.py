@@ -51,12 +51,22 @@ def test_whole_speakers_are_held_out(tmp_path: Path) -> None:
 def test_folders_that_mean_a_class(tmp_path: Path) -> None:
     """By name or code, at any depth; other languages and noises, where there is a class of them."""
     names = [
-        f"train/{x}/{i}.wav" for x in ("German", "en-US", "sv", "noise", "odd") for i in (0, 1)
+        f"train/{x}/{i}.wav"
+        for x in ("German", "en-US", "sv", "Finnish", "noise", "odd")
+        for i in (0, 1)
     ]
     own = own_recordings(write(tmp_path, *names), LABELS, 1.0, 0)
     found = {each.name.split("/")[1]: each.label for each in (*own.shown, *own.held_out)}
-    assert found == {"German": "de", "en-US": "en", "sv": "other", "noise": "nonspeech"}
+    others = {"sv": "other", "Finnish": "other", "noise": "nonspeech"}
+    assert found == {"German": "de", "en-US": "en", **others}
     assert "in no folder of a class, and left out: train/odd/0.wav, train/odd/1.wav" in own.notes
+
+
+def test_folders_of_no_language(tmp_path: Path) -> None:
+    """What edgelid answers besides languages is none that is spoken."""
+    names = [f"{x}/{i}.wav" for x in ("de", "en", "unknown", "nonspeech") for i in (0, 1)]
+    own = own_recordings(write(tmp_path, *names), LABELS[:3], 1.0, 0)
+    assert {each.label for each in (*own.shown, *own.held_out)} == {"de", "en"}
 
 
 def test_what_says_little(tmp_path: Path) -> None:
@@ -67,7 +77,8 @@ def test_what_says_little(tmp_path: Path) -> None:
         "silent, and left out: en/10.wav",
         "nothing is known of fr: there are no recordings",
         "one speaker alone of de (de/anna): the accuracy says nothing of other voices",
-        "20 of 20 recordings are shorter than the window of 2 s: silence came before them",
+        "20 of 20 recordings are shorter than the window of 2 s: they were repeated until "
+        "it was full",
     )
     assert len(own.held_out) == 10  # of one speaker, files
 

@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 
 import convert.cli
+import convert.from_keras
+import convert.output
 import edge.cli
+from convert.apart import Apart
 from convert.from_keras import NetworkDescription, how_fed
 from convert.inspection import inspect
 from convert.own_network import Fed
 from convert.streaming_graph import POOLING
-from convert.whole_window import window_scores
+from convert.whole_window import whole_windows, window_scores, windows_of_clips
 from edge.bench import measure
 from edge.bench.measure import Wanted
 from edge.bench.table import table
@@ -185,6 +188,16 @@ def test_the_proof_hears_what_the_device_hears() -> None:
     np.testing.assert_allclose(found - found[:, :1], wanted - wanted[:, :1], atol=1e-4)
 
 
+def test_what_is_shown_is_what_the_device_hears() -> None:
+    """Of a clip shorter than a window, its repetition, not silence."""
+    clip = np.arange(6, dtype=np.float32).reshape(3, 2)
+    silence = np.full(2, -9, np.float32)
+    wanted = np.concatenate([clip, clip[:2]])
+    np.testing.assert_array_equal(whole_windows(clip, 5, silence), [wanted])
+    np.testing.assert_array_equal(windows_of_clips([clip], 5, silence)[-1], wanted)
+    assert not any((window == silence).any() for window in windows_of_clips([clip], 5, silence))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -194,6 +207,7 @@ def test_the_proof_hears_what_the_device_hears() -> None:
         (["--mode", "window", "--windows", "1,3"], "give --windows one length"),
         (["--windows", "0.01"], "windows last 0.04 to 10 s"),
         (["--hop-ms", "20"], "does not divide a hop of 2"),
+        (["--hop-ms", "1200"], "a hop of 1200 ms is longer than a window of 1 s"),
         (["--hop-ms", "15"], "not a whole number of frames"),
         (["--representative", "nowhere"], "no audio files to quantise with"),
     ],
@@ -257,6 +271,35 @@ def test_scores_come_before_the_softmax(own: Callable[..., int], tmp_path: Path)
     wanted = np.asarray(network()(frames[None, :, :, None]))[0]
     assert abs(scores.sum() - 1) > 1e-3
     np.testing.assert_allclose(np.exp(scores) / np.exp(scores).sum(), wanted, rtol=1e-4)
+
+
+def test_too_large_is_said_before_it_is_proven(
+    own: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(convert.output, "MAX_FILE_BYTES", 1_000)
+    monkeypatch.setattr(convert.from_keras, "_converted", lambda *_: Apart(bytes(2_000)))
+    folder = ["--representative", str(tmp_path / "recordings")]
+    assert own(FITTING, "--mode", "window", "--type", "float32", *folder) == 1
+    assert "most that the device takes: try --type int8, or build a" in capsys.readouterr().err
+
+
+def test_what_the_device_cannot_hold_is_refused_before_it_is_made(
+    own: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of a short hop of a plain spectrogram, a second has more filters than there is room for."""
+    front_end = {"sr": 16_000, "n_fft": 1_000, "hop_length": 10, "mel": "none", "scale": "edgelid"}
+    network(100, 501).save(tmp_path / "own.keras")
+    monkeypatch.setattr(convert.from_keras, "_converted", None)
+    folder = ["--mode", "window", "--representative", str(tmp_path / "recordings")]
+    description = {"labels": list(LABELS), "front_end": front_end}
+    assert own(description, *folder, "--hop-ms", "1000") == 1
+    assert "larger than this device could hold" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from edge.frontend import Float32Array, FrontEnd, FrontEndConfig, front_end_hash
 from edge.model.modelfile import (
     DEFAULT_MODEL,
     FOREIGN_FORMAT_VERSION,
+    MAX_MEMBER_BYTES,
     model_of_bytes,
     pack_model,
     read_model,
@@ -197,12 +199,36 @@ def test_edgelids_own_stays_its_own() -> None:
         ({"sample_rate_hz": 22_050}, "features at 22050 Hz are not edgelid's: say which scale"),
         ({"hop_samples": 500}, "must be above 0 and not shrink"),
         ({"n_fft": "many", "scale": "db"}, "is not what belongs there"),
+        ({"mel": "none", "n_fft": 2048, "scale": "db"}, "n_fft may be 2045 at most"),
+        ({"n_fft": 32_768, "n_mels": 128, "scale": "db"}, "16385 bins may have 63 mel bands"),
     ],
 )
 def test_what_cannot_be(values: dict[str, Any], message: str) -> None:
     with pytest.raises(EdgelidError, match=message) as refused:
         filterbank_of(front_end_of(values, "here"))
     assert "\n" not in str(refused.value)
+
+
+def test_the_largest_plain_spectrogram() -> None:
+    filterbank = filterbank_of(front_end_of({"mel": "none", "n_fft": 2045, "scale": "db"}, "here"))
+    file = io.BytesIO()
+    np.save(file, filterbank)
+    assert file.tell() <= MAX_MEMBER_BYTES
+
+
+@pytest.mark.parametrize(
+    ("values", "hop_samples"),
+    [
+        ({"n_fft": 1024, "scale": "db"}, 512),
+        ({"n_fft": 1024, "hop_length": None, "scale": "db"}, 256),
+        ({"n_fft": 1024, "win_length": 400, "hop_length": None, "scale": "db"}, 100),
+        ({"n_fft": 1024, "mel": "none", "scale": "db"}, 256),
+        ({"n_fft": 1024, "mel": "none", "hop_length": 300, "scale": "db"}, 300),
+    ],
+)
+def test_hops_that_are_not_told(values: dict[str, Any], hop_samples: int) -> None:
+    """A plain spectrogram and None have that of `librosa.stft`."""
+    assert front_end_of(values, "here").hop_samples == hop_samples
 
 
 def test_impossible_files_are_refused() -> None:

@@ -252,8 +252,11 @@ def fit_temperature(log_probabilities: Float64Array, wanted: IntArray) -> float:
     Returns
     -------
     float
-        Between 0.2 and 10.
+        Between 0.2 and 10. Where nothing is wrong, 1: the loss only falls as everything is told as
+        surer, and a few recordings without a fault do not show that the next ones have none.
     """
+    if (log_probabilities.argmax(axis=1) == wanted).all():
+        return 1.0
     # One parameter and a smooth, single-dipped loss: a fine grid needs no optimiser.
     grid = np.exp(np.linspace(np.log(0.2), np.log(10.0), 400))
     rows = np.arange(len(wanted))

@@ -168,8 +168,15 @@ def test_temperature_by_hand(margin: float, share: float) -> None:
 
 def test_temperature_has_limits() -> None:
     scores = np.array([[0.0, 3.0]] * 10)
-    assert fit_temperature(scores, np.ones(10, int)) == pytest.approx(0.2)
     assert fit_temperature(scores, np.zeros(10, int)) == pytest.approx(10.0)
+    scores = np.array([[0.0, 0.5]] * 99 + [[0.5, 0.0]])
+    assert fit_temperature(scores, np.ones(100, int)) == pytest.approx(0.2)
+
+
+def test_nothing_wrong_makes_nothing_surer() -> None:
+    """Which would tell an answer of 60 % as one of 88 %."""
+    scores = np.log([[0.4, 0.6], [0.6, 0.4], [0.1, 0.9]])
+    assert fit_temperature(scores, np.array([1, 0, 1])) == 1.0
 
 
 def test_draws_are_of_whole_speakers() -> None:

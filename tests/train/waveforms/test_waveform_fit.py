@@ -283,6 +283,24 @@ def test_a_large_model_is_balanced(large: Path, bank: Segments, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_a_large_model_that_is_too_large(
+    large: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before it is heard and compared."""
+    import convert.from_large
+    import convert.output
+    from convert.settings import Settings
+
+    monkeypatch.setattr(convert.output, "MAX_FILE_BYTES", 1_000)
+    monkeypatch.setattr(convert.from_large, "score_whole_windows", None)
+    with pytest.raises(EdgelidError, match="most that the device takes: add --type int4, or train"):
+        convert.from_large.convert_large(
+            large, tiny_corpus, tmp_path / "large.tflite", "large", Settings("window"), None
+        )
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 def test_large_becomes_a_model_file(large: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     from convert.from_large import convert_large
     from convert.proof import Limits
