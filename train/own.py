@@ -29,8 +29,8 @@ from edge.system.atomic import check_writable, write_atomically
 from train.command import check_model_output
 from train.config import read_toml
 from train.corpus.held_out import check_held_out
+from train.corpus.importers.folders import languages_in
 from train.corpus.importers.languages import from_code
-from train.corpus.importers.tree import folders
 from train.corpus.importing import Selection
 from train.corpus.manifest import DEV, TEST, TRAIN, read_rows
 from train.evaluation.metrics import wilson
@@ -161,9 +161,7 @@ def foresee(own: Own) -> list[str]:
         If there are no recordings, no language is known, or `make` would refuse it at once.
     """
     _check(own)
-    languages = own.languages or tuple(
-        sorted({folder.name for folder in folders(own.recordings) if from_code(folder.name)})
-    )
+    languages = own.languages or tuple(languages_in(own.recordings))
     most = own.hours * len(languages) if own.hours and languages else None
     found = estimate(own.recordings, most)
     if not languages:

@@ -14,6 +14,7 @@ import pytest
 
 import train.own
 from tests.synthetic import speech, write_audio
+from tests.train.corpus.importers.trees import make
 from train.cli import main
 from train.corpus.manifest import write_parquet
 from train.own import Own
@@ -121,6 +122,18 @@ def test_no_recordings_leave_no_folder(tmp_path: Path) -> None:
     assert own(tmp_path / "home", tmp_path / "m.tflite") == 1
     assert own(tmp_path / "home", tmp_path / "m.tflite", "--work", str(tmp_path / "mine")) == 1
     assert sorted(os.listdir(tmp_path)) == ["home", "mine"]
+
+
+def test_a_dry_run_is_of_the_languages_that_are_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also below splits, of which `dev` is the code of a language as well."""
+    home = make(tmp_path / "home", "train/da/1.wav", "train/zh-CN/2.wav", "dev/da/3.wav")
+    ran: list[list[str]] = []
+    monkeypatch.setattr(train.own, "_run", ran.append)
+    train.own.foresee(Own(home, tmp_path / "m.tflite", tmp_path / "work"))
+    ((*_, option, languages, last),) = ran
+    assert (option, languages, last) == ("--languages", "da,zh", "--dry-run")
 
 
 @pytest.mark.parametrize(
