@@ -421,9 +421,10 @@ def _verdict(own: Own, tested: str) -> Iterator[str]:
     durations, labels = report["durations"], set(report["labels"])
     length = min(durations, key=lambda each: abs(float(each) - WANTED_S))
     told = durations[length]["languages"]
-    languages, speakers = told["by_language"], told["speakers"]
+    by_language, speakers = told["by_language"], told["speakers"]
+    languages = sorted(labels - {OTHER, NONSPEECH})  # some may have no stretch so long
     # Among one language any answer is right: there `other` and `nonspeech` must be possible.
-    is_alone = len(labels - {OTHER, NONSPEECH}) < 2
+    is_alone = len(languages) < 2
     row = durations[length]["open"] if is_alone else told
     accuracy = row["balanced_accuracy"]
     chance = f"chance {1 / len(languages):.0%}"
@@ -439,8 +440,13 @@ def _verdict(own: Own, tested: str) -> Iterator[str]:
         + (f"`{OTHER}` and `{NONSPEECH}` being possible answers" if is_alone else chance)
     )
     if not is_alone:
-        for language, found in languages.items():
-            yield f"  {language}: {found['accuracy']:.0%}"
+        for language in languages:
+            found = by_language.get(language)
+            yield f"  {language}: " + (
+                f"{found['accuracy']:.0%}"
+                if found
+                else f"not known, as nobody held out says {length} s of it"
+            )
     elif strangers := report.get("open_set"):
         taken = strangers["at_decoder_confidence"]["strangers_accepted"]
         yield f"  speech in other languages that is taken for {', '.join(languages)}: {taken:.0%}"

@@ -232,6 +232,26 @@ def test_one_language_is_not_always_right(
     assert told[1:3] == [said, other]
 
 
+def test_a_language_that_nobody_speaks_for_so_long(tmp_path: Path) -> None:
+    """It stays a possible answer, and that nothing is known of it is said."""
+    work = Own(tmp_path, tmp_path / "m.tflite", tmp_path)
+    write_parquet(rows_in("da", "fi", "sv").lazy(), work.divided, tmp_path)
+    closed = {
+        "balanced_accuracy": 0.5,
+        "intervals": {"balanced_accuracy": [0.5, 0.5]},
+        "speakers": 4,
+        "cuts": 8,
+        "by_language": {"da": {"accuracy": 0.25}, "sv": {"accuracy": 0.75}},
+    }
+    labels = ["da", "fi", "no", "sv", "other", "nonspeech"]
+    report = {"labels": labels, "durations": {"3": {"languages": closed, "open": closed}}}
+    work.report.write_text(json.dumps(report))
+    told = list(train.own._verdict(work, "test"))
+    assert told[1].endswith("whom it has not learnt from, chance 25%")
+    unknown = "not known, as nobody held out says 3 s of it"
+    assert told[2:6] == ["  da: 25%", f"  fi: {unknown}", f"  no: {unknown}", "  sv: 75%"]
+
+
 @pytest.mark.slow
 def test_from_phones_to_a_model(tmp_path: Path) -> None:
     """It is stopped on its way, goes on, tells how good it is, and runs."""
