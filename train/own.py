@@ -288,9 +288,17 @@ class _Steps:
 
 
 def _run(command: Sequence[str]) -> None:
-    """Run a command of ours; Ctrl-C and SIGTERM end it as they would if it had been typed."""
+    """Run a command of ours; Ctrl-C and the like end it as they would if it had been typed.
+
+    The like are SIGTERM, and SIGHUP of a terminal that is closed: the child, which that does not
+    reach, would go on alone.
+    """
     program, *arguments = command
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
+    }
     try:
         # In a session of its own, so that it hears of Ctrl-C once: from here.
         child = subprocess.Popen(
@@ -303,7 +311,8 @@ def _run(command: Sequence[str]) -> None:
             child.wait()
             raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if status:
         raise EdgelidError(
             f"{program} {arguments[0]} did not end well (see above): once that is mended, the same "

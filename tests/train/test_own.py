@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -250,6 +252,41 @@ def test_a_language_that_nobody_speaks_for_so_long(tmp_path: Path) -> None:
     assert told[1].endswith("whom it has not learnt from, chance 25%")
     unknown = "not known, as nobody held out says 3 s of it"
     assert told[2:6] == ["  da: 25%", f"  fi: {unknown}", f"  no: {unknown}", "  sv: 75%"]
+
+
+HANGS_UP = """
+import os, signal, time
+os.kill(os.getppid(), signal.SIGHUP)
+try:
+    time.sleep(SECONDS)
+except KeyboardInterrupt:
+    open("stopped", "w").close()
+"""
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_a_terminal_that_is_closed_stops_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ignored: bool
+) -> None:
+    """And no child goes on alone; but with nohup all goes on."""
+
+    def unmoved(*_: object) -> None:
+        """Without which a failure of this would end the tests."""
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(train.own.PROGRAMS, "edgelid-hang", "hangs_up")
+    seconds = "0" if is_ignored else "5"
+    (tmp_path / "hangs_up.py").write_text(HANGS_UP.replace("SECONDS", seconds))
+    handler = signal.SIG_IGN if is_ignored else unmoved
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with contextlib.nullcontext() if is_ignored else pytest.raises(KeyboardInterrupt):
+            train.own._run(["edgelid-hang", "up"])
+        assert signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert Path("stopped").exists() != is_ignored
 
 
 @pytest.mark.slow
