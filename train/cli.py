@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from train.fit.training_data import Place
 
 DEFAULT_LOADERS = min(8, (os.cpu_count() or 1) - 1)
+# Options of `evaluate` that only one of its two ways takes.
+OF_CUTS = (
+    "held_out", "durations", "per_language", "conditions", "streams", "yardstick", "second_opinion",
+)  # fmt: skip
+OF_HOUSEHOLDS = ("config", "households", "heard")
 
 
 class _Parser(Parser):
@@ -151,7 +156,8 @@ def parser() -> Parser:
     evaluate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     evaluate.add_argument("--json", type=path, help="write the full report to this file")
     evaluate.add_argument("--html", type=path, help="write it with plots, for a browser")
-    evaluate.set_defaults(run_command=run_evaluate)
+    defaults = {name: evaluate.get_default(name) for name in (*OF_CUTS, *OF_HOUSEHOLDS)}
+    evaluate.set_defaults(run_command=run_evaluate, defaults=defaults)
     _add_own(commands)
     _add_import(commands)
     _add_validate(commands)
@@ -340,6 +346,7 @@ def run_fit(options: argparse.Namespace) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """``edgelid-train evaluate``."""
+    _check_ways(options)
     if options.personal:
         _evaluate_personal(options)
         return
@@ -402,6 +409,21 @@ def run_own(options: argparse.Namespace) -> None:
         workers=options.workers,
     )
     print("\n".join(foresee(own) if options.dry_run else make(own)))
+
+
+def _check_ways(options: argparse.Namespace) -> None:
+    """Refuse options of the other way to evaluate: they would be ignored, and not missed."""
+    others = OF_CUTS if options.personal else OF_HOUSEHOLDS
+    given = (name for name in others if getattr(options, name) != options.defaults[name])
+    if (name := next(given, None)) is not None:
+        option = f"--{name.replace('_', '-')}"
+        raise EdgelidError(
+            f"{option} is not about households: leave it out, or --personal"
+            if options.personal
+            else f"{option} is about households: give it with --personal"
+        )
+    if options.config is not None and options.split != "dev":
+        raise EdgelidError("--config is about decisions: give it with --split dev")
 
 
 def _evaluate_personal(options: argparse.Namespace) -> None:

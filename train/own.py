@@ -29,8 +29,8 @@ from edge.system.atomic import check_writable, write_atomically
 from train.command import check_model_output
 from train.config import read_toml
 from train.corpus.held_out import check_held_out
+from train.corpus.importers.folders import languages_in
 from train.corpus.importers.languages import from_code
-from train.corpus.importers.tree import folders
 from train.corpus.importing import Selection
 from train.corpus.manifest import DEV, TEST, TRAIN, read_rows
 from train.evaluation.metrics import wilson
@@ -161,9 +161,7 @@ def foresee(own: Own) -> list[str]:
         If there are no recordings, no language is known, or `make` would refuse it at once.
     """
     _check(own)
-    languages = own.languages or tuple(
-        sorted({folder.name for folder in folders(own.recordings) if from_code(folder.name)})
-    )
+    languages = own.languages or tuple(languages_in(own.recordings))
     most = own.hours * len(languages) if own.hours and languages else None
     found = estimate(own.recordings, most)
     if not languages:
@@ -290,9 +288,17 @@ class _Steps:
 
 
 def _run(command: Sequence[str]) -> None:
-    """Run a command of ours; Ctrl-C and SIGTERM end it as they would if it had been typed."""
+    """Run a command of ours; Ctrl-C and the like end it as they would if it had been typed.
+
+    The like are SIGTERM, and SIGHUP of a terminal that is closed: the child, which that does not
+    reach, would go on alone.
+    """
     program, *arguments = command
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
+    }
     try:
         # In a session of its own, so that it hears of Ctrl-C once: from here.
         child = subprocess.Popen(
@@ -305,7 +311,8 @@ def _run(command: Sequence[str]) -> None:
             child.wait()
             raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if status:
         raise EdgelidError(
             f"{program} {arguments[0]} did not end well (see above): once that is mended, the same "
@@ -423,9 +430,10 @@ def _verdict(own: Own, tested: str) -> Iterator[str]:
     durations, labels = report["durations"], set(report["labels"])
     length = min(durations, key=lambda each: abs(float(each) - WANTED_S))
     told = durations[length]["languages"]
-    languages, speakers = told["by_language"], told["speakers"]
+    by_language, speakers = told["by_language"], told["speakers"]
+    languages = sorted(labels - {OTHER, NONSPEECH})  # some may have no stretch so long
     # Among one language any answer is right: there `other` and `nonspeech` must be possible.
-    is_alone = len(labels - {OTHER, NONSPEECH}) < 2
+    is_alone = len(languages) < 2
     row = durations[length]["open"] if is_alone else told
     accuracy = row["balanced_accuracy"]
     chance = f"chance {1 / len(languages):.0%}"
@@ -441,8 +449,13 @@ def _verdict(own: Own, tested: str) -> Iterator[str]:
         + (f"`{OTHER}` and `{NONSPEECH}` being possible answers" if is_alone else chance)
     )
     if not is_alone:
-        for language, found in languages.items():
-            yield f"  {language}: {found['accuracy']:.0%}"
+        for language in languages:
+            found = by_language.get(language)
+            yield f"  {language}: " + (
+                f"{found['accuracy']:.0%}"
+                if found
+                else f"not known, as nobody held out says {length} s of it"
+            )
     elif strangers := report.get("open_set"):
         taken = strangers["at_decoder_confidence"]["strangers_accepted"]
         yield f"  speech in other languages that is taken for {', '.join(languages)}: {taken:.0%}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 import train.own
 from tests.synthetic import speech, write_audio
+from tests.train.corpus.importers.trees import make
 from train.cli import main
 from train.corpus.manifest import write_parquet
 from train.own import Own
@@ -123,6 +126,18 @@ def test_no_recordings_leave_no_folder(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["home", "mine"]
 
 
+def test_a_dry_run_is_of_the_languages_that_are_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also below splits, of which `dev` is the code of a language as well."""
+    home = make(tmp_path / "home", "train/da/1.wav", "train/zh-CN/2.wav", "dev/da/3.wav")
+    ran: list[list[str]] = []
+    monkeypatch.setattr(train.own, "_run", ran.append)
+    train.own.foresee(Own(home, tmp_path / "m.tflite", tmp_path / "work"))
+    ((*_, option, languages, last),) = ran
+    assert (option, languages, last) == ("--languages", "da,zh", "--dry-run")
+
+
 @pytest.mark.parametrize(
     ("scarcest_h", "languages", "config", "more"),
     [
@@ -217,6 +232,61 @@ def test_one_language_is_not_always_right(
     work.report.write_text(json.dumps(report))
     told = list(train.own._verdict(work, "test"))
     assert told[1:3] == [said, other]
+
+
+def test_a_language_that_nobody_speaks_for_so_long(tmp_path: Path) -> None:
+    """It stays a possible answer, and that nothing is known of it is said."""
+    work = Own(tmp_path, tmp_path / "m.tflite", tmp_path)
+    write_parquet(rows_in("da", "fi", "sv").lazy(), work.divided, tmp_path)
+    closed = {
+        "balanced_accuracy": 0.5,
+        "intervals": {"balanced_accuracy": [0.5, 0.5]},
+        "speakers": 4,
+        "cuts": 8,
+        "by_language": {"da": {"accuracy": 0.25}, "sv": {"accuracy": 0.75}},
+    }
+    labels = ["da", "fi", "no", "sv", "other", "nonspeech"]
+    report = {"labels": labels, "durations": {"3": {"languages": closed, "open": closed}}}
+    work.report.write_text(json.dumps(report))
+    told = list(train.own._verdict(work, "test"))
+    assert told[1].endswith("whom it has not learnt from, chance 25%")
+    unknown = "not known, as nobody held out says 3 s of it"
+    assert told[2:6] == ["  da: 25%", f"  fi: {unknown}", f"  no: {unknown}", "  sv: 75%"]
+
+
+HANGS_UP = """
+import os, signal, time
+os.kill(os.getppid(), signal.SIGHUP)
+try:
+    time.sleep(SECONDS)
+except KeyboardInterrupt:
+    open("stopped", "w").close()
+"""
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_a_terminal_that_is_closed_stops_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ignored: bool
+) -> None:
+    """And no child goes on alone; but with nohup all goes on."""
+
+    def unmoved(*_: object) -> None:
+        """Without which a failure of this would end the tests."""
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(train.own.PROGRAMS, "edgelid-hang", "hangs_up")
+    seconds = "0" if is_ignored else "5"
+    (tmp_path / "hangs_up.py").write_text(HANGS_UP.replace("SECONDS", seconds))
+    handler = signal.SIG_IGN if is_ignored else unmoved
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with contextlib.nullcontext() if is_ignored else pytest.raises(KeyboardInterrupt):
+            train.own._run(["edgelid-hang", "up"])
+        assert signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert Path("stopped").exists() != is_ignored
 
 
 @pytest.mark.slow

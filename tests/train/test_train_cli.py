@@ -197,6 +197,11 @@ def test_no_plots_is_said_before_the_work(tmp_path: Path) -> None:
         (["--yardstick", "none.json"], "cannot read the yardstick none.json"),
         (["--personal", "--households", "0"], "--households must be at least 1"),
         (["--personal", "--households", "-1"], "--households must be at least 1"),
+        (["--config", "a.toml"], "--config is about households: give it with --personal"),
+        (["--heard", "heard"], "--heard is about households: give it with --personal"),
+        (["--personal", "--held-out", "a.toml"], "--held-out is not about households: leave it"),
+        (["--personal", "--per-language", "3"], "--per-language is not about households: leave"),
+        (["--personal", "--config", "a.toml"], "--config is about decisions: give it with --split"),
     ],
 )
 def test_evaluate_in_one_sentence(

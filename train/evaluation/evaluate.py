@@ -56,7 +56,7 @@ from train.evaluation.scores import (
     summary,
     trial_curve,
 )
-from train.evaluation.streams import score_streams
+from train.evaluation.streams import classes_of, score_streams
 from train.evaluation.yardstick import Yardstick, read_yardstick
 from train.features.noise import read_noise
 from train.features.synthetic_noise import sounds_of
@@ -191,7 +191,13 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     material = _material(evaluation, model)
     evaluation = replace(evaluation, durations_s=tuple(material.known))
     if yardstick:
-        _check_yardstick(yardstick, evaluation, material)
+        _check_yardstick(yardstick, evaluation, material, model.languages)
+    if evaluation.streams and len(classes_of(material.clips, model.labels)) < 2:
+        log.warning(
+            "all speech in split %s is of one class: no stream that changes language is followed",
+            evaluation.split,
+        )
+        evaluation = replace(evaluation, streams=0)
     second = evaluation.second_opinion
     # Its faults are told before work begins.
     expert = ExpertFile(second, model.labels) if second else None
@@ -244,7 +250,11 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     return report
 
 
-def _check_yardstick(yardstick: Yardstick, evaluation: Evaluation, material: _Material) -> None:
+def _check_yardstick(
+    yardstick: Yardstick, evaluation: Evaluation, material: _Material, languages: Sequence[str]
+) -> None:
+    """Refuse before the work what could not be compared after it."""
+    yardstick.check_knows(languages)
     every_cut = [cut for found in material.known.values() for cut in found]
     if not any(map(yardstick.has, every_cut)):
         raise EdgelidError(

@@ -10,7 +10,7 @@ from typing import Any
 from edge.system.atomic import write_atomically
 from train.evaluation import plots
 from train.evaluation.conditions import CLEAN, SNR_DB
-from train.evaluation.report import balanced, share, shown, stream_title
+from train.evaluation.report import balanced, share, shown, spoken, stream_title
 
 STYLE = """
 :root { color-scheme: light; }
@@ -218,7 +218,7 @@ def _durations(report: dict[str, Any]) -> Iterator[str]:
 def _languages(report: dict[str, Any]) -> Iterator[str]:
     duration, entry = _base(report)
     durations = report["durations"]
-    languages = list(entry["languages"]["by_language"])
+    languages = spoken(report)
     yield "<h2>By language</h2>"
     yield figure(
         plots.draw(plots.confusion(entry["languages"]["confusion"], report["labels"]), 6.4, 4.6),
@@ -227,8 +227,8 @@ def _languages(report: dict[str, Any]) -> Iterator[str]:
     both = entry.get("yardstick")
     rows = []
     for language in languages:
-        own = entry["languages"]["by_language"][language]
-        row = [language, str(own["cuts"]), str(own["speakers"])]
+        own = entry["languages"]["by_language"].get(language)
+        row = [language, *((str(own["cuts"]), str(own["speakers"])) if own else "––")]
         for other in durations.values():
             found = other["languages"]["by_language"].get(language)
             ends = found["interval"] if found and other is entry else None

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from edge.frontend import FRAMES_PER_SECOND, Float32Array
+from edge.system.atomic import check_writable
 from train.command import run
 from train.config import RunConfig
 from train.corpus.manifest import corpus_dir
@@ -161,6 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def work() -> None:
+        check_writable(options.json)
         checkpoint = load_checkpoint(options.checkpoint)
         config = checkpoint.config
         trunk, _ = restore_model(checkpoint)

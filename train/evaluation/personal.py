@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import random
 import time
 import tracemalloc
@@ -287,10 +288,11 @@ class Evaluation:
         per_round: list[dict[str, list[float]]] = [defaultdict(list) for _ in range(ROUNDS)]
         for home in bar(homes, "rounds"):
             lessons: list[Lesson] = []
+            # What is said after `able_s` is tested, so nobody's last lesson may reach into it.
+            step_s = able_s / math.ceil(ROUNDS / len(home))
             for number in range(ROUNDS):
                 voice = home[number % len(home)]
                 turn = number // len(home)
-                step_s = able_s * len(home) / ROUNDS
                 lessons.append(voice.lesson(voice.language, turn * step_s, (turn + 1) * step_s))
                 after, _ = self._learnt(lessons)
                 for name, (_, errors) in self._errors(home, able_s, before, after):

@@ -138,7 +138,10 @@ def _by_seconds(report: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>By seconds taught</h2>"
     yield figure(
         plots.draw(plots.errors_by_seconds_taught(curves(report)), 6.4, 3.8),
-        "Errors against seconds taught of each voice, of which the first point has none.",
+        "Errors against seconds taught of each voice, of which the first point has none. Fewer "
+        "people can teach for longer, so each later point is the error of the first households "
+        "without lessons, times the share of errors that was left in those who could teach so "
+        "long.",
     )
     parts = {f"{seconds} s": part for seconds, part in found.items()}
     if report["wrong_labels"]:

@@ -45,6 +45,12 @@ def shown(row: dict[str, Any], name: str, form: str) -> str:
     return format(row[name], form) if name in row else "–"
 
 
+def spoken(report: dict[str, Any]) -> list[str]:
+    """Languages that have cuts of any duration: not all of them may have some of each."""
+    durations = report["durations"].values()
+    return sorted({name for entry in durations for name in entry["languages"]["by_language"]})
+
+
 def _durations(report: dict[str, Any]) -> Iterator[str]:
     head = f"{'speech':>7} {'cuts':>5}  {'macro accuracy (95 %)':<22} {'micro':>6} {'F1':>6} "
     yield head + f"{'Cavg':>6} {'EER':>6} {'ECE':>6} {'open ECE':>8}"
@@ -74,7 +80,7 @@ def balanced(row: dict[str, Any]) -> str:
 
 def _languages(report: dict[str, Any]) -> Iterator[str]:
     durations = report["durations"]
-    languages = list(next(iter(durations.values()))["languages"]["by_language"])
+    languages = spoken(report)
     yield f"{'speech':>7} " + "".join(f"{language:>7}" for language in languages)
     for duration, entry in durations.items():
         yield f"{duration + ' s':>7} " + _recalls(entry["languages"], languages)

@@ -89,10 +89,9 @@ def make_stream(
     EdgelidError
         If there is speech of fewer than two classes.
     """
-    voices: dict[str, dict[str, list[Clip]]] = {}
+    voices: dict[str, dict[str, list[Clip]]] = {label: {} for label in classes_of(clips, labels)}
     for clip in clips:
-        label = clip.language if clip.language in labels else OTHER
-        voices.setdefault(label, {}).setdefault(clip.speaker, []).append(clip)
+        voices[_class_of(clip, labels)].setdefault(clip.speaker, []).append(clip)
     voices = {label: _enough_for_turns(speakers) for label, speakers in voices.items()}
     if len(voices) < 2:
         raise EdgelidError("a stream that changes language needs speech of two languages")
@@ -118,6 +117,15 @@ def make_stream(
     samples = np.concatenate(pieces)
     tone = rng.standard_normal(len(samples)).astype(np.float32) * np.float32(ROOM_TONE_RMS)
     return Stream(np.clip(samples + tone, -1, 1), tuple(spans))
+
+
+def classes_of(clips: Sequence[Clip], labels: Sequence[str]) -> set[str]:
+    """Classes that there is speech of: a stream takes two."""
+    return {_class_of(clip, labels) for clip in clips}
+
+
+def _class_of(clip: Clip, labels: Sequence[str]) -> str:
+    return clip.language if clip.language in labels else OTHER
 
 
 def _span(label: str, at: int, samples: int) -> Span:

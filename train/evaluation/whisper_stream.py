@@ -22,6 +22,7 @@ from edge.bench.turns import Turn, delays, read_turns
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.modelfile import DEFAULT_MODEL, read_model
+from edge.system.atomic import check_writable
 from train.command import run
 from train.corpus.cuts import read_audio
 from train.evaluation.report import write_json
@@ -163,6 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, default=weights_dir(), help="Whisper base, joined")
     parser.add_argument("--json", type=Path, help="file to write")
     options = parser.parse_args(arguments)
+    if options.json is not None:
+        check_writable(options.json)
     languages = read_model(DEFAULT_MODEL).languages
     found = side_by_side(
         options.input,

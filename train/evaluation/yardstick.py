@@ -25,11 +25,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
-from edge.system.atomic import write_atomically
+from edge.system.atomic import check_writable, write_atomically
 from train.config import LANGUAGES
 from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
 from train.corpus.manifest import Clip, Manifest, check_files, corpus_dir, open_manifest
 from train.fit.teacher import load_whisper, weights_dir
+from train.folder import make_folder
 
 SAVE_EVERY_CUTS = 20
 
@@ -121,6 +122,12 @@ class Yardstick:
         """Whether it was given that very cut."""
         return cut_key(cut) in self.scores
 
+    def check_knows(self, languages: Sequence[str]) -> None:
+        """Raise EdgelidError if it lacks a language."""
+        missing = [language for language in languages if language not in self.languages]
+        if missing:
+            raise EdgelidError(f"the yardstick does not know {', '.join(missing)}: leave it out")
+
     def log_probabilities(
         self, found: Sequence[Cut], languages: Sequence[str]
     ) -> NDArray[np.float64]:
@@ -135,9 +142,7 @@ class Yardstick:
         EdgelidError
             If it lacks a language.
         """
-        missing = [language for language in languages if language not in self.languages]
-        if missing:
-            raise EdgelidError(f"the yardstick does not know {', '.join(missing)}: leave it out")
+        self.check_knows(languages)
         columns = [self.languages.index(language) for language in languages]
         scores = np.array([self.scores[cut_key(cut)] for cut in found])[:, columns]
         return np.asarray(scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)))
@@ -256,8 +261,8 @@ def run(
     Raises
     ------
     EdgelidError
-        If the corpus is not as its manifest says, a package is missing, or a duration is too
-        short or too long.
+        If the corpus is not as its manifest says, a package is missing, a duration is too short
+        or too long, or the file cannot be written.
     """
     manifest = open_manifest(corpus)
     clips = human_speech(manifest, split)
@@ -269,7 +274,8 @@ def run(
     empty = [duration_s for duration_s, found in sets.items() if not found]
     if empty:
         raise EdgelidError(f"the {split} split of {corpus} has no cut of {empty[0]:g} s")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent)
+    check_writable(output)
     score = functools.partial(restricted_log_posteriors, load_whisper(weights))
     result: dict[str, Any] = {
         "recogniser": "Whisper base, int8, faster-whisper, restricted to the nine languages",

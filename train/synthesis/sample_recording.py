@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from edge.audio.resample import resampled
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
-from edge.system.atomic import write_atomically
+from edge.system.atomic import check_writable, write_atomically
+from train.folder import make_folder
 from train.synthesis import kokoro
 
 Samples: TypeAlias = NDArray[np.float32]
@@ -325,11 +326,17 @@ def make_sample(output: Path, voices_dir: Path) -> str:
         Of the audio; the labels go beside it, with the suffix ``.json``.
     voices_dir : Path
         The folder of Kokoro's voices.
+
+    Raises
+    ------
+    EdgelidError
+        If something that speaks is missing, or a file cannot be written.
     """
+    make_folder(output.parent)
+    check_writable(output)
     track = compose([speak(passage, voices_dir) for passage in PASSAGES])
     audio = encode_opus(track.speech + track.noise)
     labels = json.dumps(track.labels, indent=2, ensure_ascii=False) + "\n"
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, audio)
     write_atomically(output.with_suffix(".json"), labels.encode())
     return f"{output}: {len(track.speech) / SAMPLE_RATE_HZ:.2f} s, {len(audio)} bytes"

@@ -239,7 +239,7 @@ def make_corpus(
     """Make so many clips of each language with an engine, and write the manifest of all engines.
 
     A language that is no class of the model gets half as many. Without `languages` they are all
-    that the engine speaks.
+    that the engine speaks. Clips that an earlier call made stay in the manifest.
 
     Returns
     -------
@@ -277,11 +277,20 @@ def make_corpus(
         for job, length in zip(jobs, lengths, strict=True)
     ]  # fmt: skip
     part = output / f"manifest-{engine}.tsv"
-    write_atomically(part, "".join("\t".join(row) + "\n" for row in rows).encode())
+    lines = _kept(part) | {row[0]: "\t".join(row) for row in rows}
+    write_atomically(part, "".join(f"{line}\n" for line in lines.values()).encode())
     parts = [file.read_text() for file in sorted(output.glob("manifest-*.tsv"))]
     header = "\t".join(COLUMNS) + "\n"
     write_atomically(output / "manifest.tsv", (header + "".join(parts)).encode())
     return f"{output}: {len(jobs)} clips, {sum(lengths) / 60:.1f} minutes of {engine}"
+
+
+def _kept(part: Path) -> dict[str, str]:
+    """Lines of an engine's manifest by the clips, those that are still there."""
+    if not part.exists():
+        return {}
+    lines = {line.partition("\t")[0]: line for line in part.read_text("utf-8").splitlines()}
+    return {path: line for path, line in lines.items() if (part.parent / path).is_file()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

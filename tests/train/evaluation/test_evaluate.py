@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -380,9 +380,29 @@ def test_a_split_without_known_speech(
         evaluate_model(evaluation(tiny_conversion, tmp_path))
 
 
-def write_yardstick(folder: Path, found: list[Cut]) -> Path:
+def test_speech_of_one_language_is_in_no_stream(
+    tiny_conversion: Conversion,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is said before the work, and what can be scored is."""
+    manifest = open_manifest(tiny_corpus)
+    rows = manifest.rows.filter(pl.col("language").cast(pl.String) == "de")
+    write_parquet(rows.lazy(), tmp_path / "m.parquet", manifest.root)
+    report = evaluate_model(
+        evaluation(tiny_conversion, tmp_path / "m.parquet", durations_s=[1.0], conditions=["clean"])
+    )
+    assert "streams" not in report
+    assert report["durations"]["1"]["languages"]["languages"] == ["de"]
+    assert "all speech in split test is of one class: no stream that changes" in caplog.text
+
+
+def write_yardstick(
+    folder: Path, found: list[Cut], languages: Sequence[str] = ("en", "de")
+) -> Path:
     file = folder / "yardstick.json"
-    file.write_text(json.dumps({"recogniser": "Oracle, large", "languages": ["en", "de"]}))
+    file.write_text(json.dumps({"recogniser": "Oracle, large", "languages": languages}))
     rows = ([cut_key(c), [-9.0, -0.01] if c.language == "de" else [-0.01, -9.0]] for c in found)
     file.with_name("yardstick.json.scores").write_text("".join(f"{json.dumps(r)}\n" for r in rows))
     return file
@@ -411,6 +431,20 @@ def test_a_yardstick_of_other_cuts(
     other = Cut("de", True, "anna", "home", "human", 0, 1.0, (("a.wav", 0.0, 1.0),))
     file = write_yardstick(tmp_path, [other])
     with pytest.raises(EdgelidError, match="has none of these cuts"):
+        evaluate_model(evaluation(tiny_conversion, tiny_corpus, yardstick=file))
+
+
+def test_a_yardstick_that_lacks_a_language(
+    tiny_conversion: Conversion,
+    tiny_corpus: Path,
+    test_cuts: list[Cut],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That is said before the work."""
+    file = write_yardstick(tmp_path, test_cuts, ("fr", "de"))
+    monkeypatch.setattr("train.evaluation.evaluate.Workers", None)  # which would be called
+    with pytest.raises(EdgelidError, match="the yardstick does not know en: leave it out"):
         evaluate_model(evaluation(tiny_conversion, tiny_corpus, yardstick=file))
 
 

@@ -21,6 +21,7 @@ from train.evaluation import plots
 from train.evaluation.html_report import page, write_html
 from train.evaluation.open_set import detection_curve, noise_report, operating_point
 from train.evaluation.pairs import pairs_report
+from train.evaluation.report import spoken
 from train.evaluation.scores import (
     Scored,
     among,
@@ -255,6 +256,20 @@ def test_one_language(report: dict[str, Any]) -> None:
     assert [part.strip() for part in found.text].count("–") == 10
     assert "nan" not in text.lower()
     assert "Detection-error" not in text
+
+
+def test_a_language_with_short_speech_alone(report: dict[str, Any]) -> None:
+    """It has a row, which says that nothing is known of longer speech."""
+    some = answers(1)
+    german = some.take([i for i, cut in enumerate(some.cuts) if cut.language == "de"])
+    closed = languages_report(among(german, LABELS[:2]))
+    told = {"languages": closed, "open": open_report(german)}
+    less = {k: v for k, v in report.items() if k not in ("open_set", "noise", "ceiling")}
+    less["durations"] = {"1": report["durations"]["1"], "3": told}
+    short = report["durations"]["1"]["languages"]["by_language"]["en"]
+    cells = ("en", "–", "–", f"{short['accuracy']:.1%}", "–")
+    assert "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" in page(less)
+    assert spoken({"durations": {"1": told, "3": report["durations"]["1"]}}) == ["de", "en"]
 
 
 def test_written_the_same_every_time(report: dict[str, Any], text: str, tmp_path: Path) -> None:

@@ -62,6 +62,17 @@ def test_command(
     assert capsys.readouterr().out.startswith(" 1 sources,     4 items: ")
 
 
+def test_a_report_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That is said before the work, which takes hours."""
+    monkeypatch.setattr(learning_curve, "load_checkpoint", None)  # which would be called
+    report = tmp_path / "none" / "curve.json"
+    options = ["--cache", str(tmp_path), "--json", str(report)]
+    assert learning_curve.main(["random.npz", *options]) == 1
+    assert f"cannot write {report}: No such file" in capsys.readouterr().err
+
+
 def test_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "none.npz")
     assert learning_curve.main([missing, "--cache", str(tmp_path), "--json", "x.json"]) == 1

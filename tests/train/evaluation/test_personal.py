@@ -121,6 +121,29 @@ def test_households_rounds_and_their_table(evaluation: Evaluation) -> None:
     assert any("taught, 3 s" in line for line in table(report))
 
 
+@pytest.mark.parametrize("people", [2, 3, 4])
+def test_no_round_teaches_what_is_tested(
+    evaluation: Evaluation, people: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, taught = evaluation.voices[:people], list[tuple[str, float, float]]()
+
+    def lesson(voice: Voice, language: str, from_s: float, to_s: float) -> None:
+        taught.append((language, from_s, to_s))
+
+    monkeypatch.setattr(personal, "ROUNDS", 20)
+    monkeypatch.setattr(Voice, "lesson", lesson)
+    monkeypatch.setattr(evaluation, "_drawn", lambda _: iter([home]))
+    monkeypatch.setattr(evaluation, "_learnt", lambda _: (None, 1.0))
+    monkeypatch.setattr(evaluation, "_errors", lambda *_: [])
+    assert len(evaluation.rounds()) == len(taught) == 20
+    for voice in home:
+        own = [(from_s, to_s) for language, from_s, to_s in taught if language == voice.language]
+        starts, ends = zip(*own, strict=True)
+        np.testing.assert_allclose(starts, (0, *ends[:-1]))
+        assert ends[-1] <= TAUGHT_S + 1e-6
+    assert max(to_s for *_, to_s in taught) == pytest.approx(TAUGHT_S)
+
+
 def test_a_new_language_is_found(evaluation: Evaluation) -> None:
     """Chinese that is called Cantonese, which the model does not know."""
     strange: Voice = dataclasses.replace(evaluation.voices[3], language="yue", target=False)
@@ -222,6 +245,7 @@ def test_a_page_of_households() -> None:
     assert "m&lt;" in text and "m<:" not in text
     for part in ("Targets", "By seconds taught", "refused", "data:image/svg+xml"):
         assert part in text
+    assert "times the share of errors that was left in those who could teach so long" in text
     # Of the error of those who teach 60 s, the quarter that 120 s leave of the others' error.
     drawn = curves(report)["taught, 3 s"]
     np.testing.assert_allclose(drawn, [(0, 0.4), (60, 0.2), (120, 0.1)])

@@ -13,6 +13,7 @@ from edge.bench.turns import Turn
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.modelfile import DEFAULT_MODEL, read_model
+from train.evaluation import whisper_stream
 from train.evaluation.whisper_stream import follow, side_by_side, table, whisper
 from train.fit.teacher import weights_dir
 
@@ -49,6 +50,13 @@ def test_speech_that_nothing_is_known_of(tmp_path: Path) -> None:
     path.write_bytes(SAMPLE.read_bytes())
     with pytest.raises(EdgelidError, match=r"languages\.json beside it"):
         side_by_side(path, str(DEFAULT_MODEL), lambda samples: "en", print)
+
+
+def test_a_report_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is said before the work."""
+    monkeypatch.setattr(whisper_stream, "whisper", None)  # which would be called
+    with pytest.raises(EdgelidError, match=r"cannot write .*none/found\.json: No such file"):
+        whisper_stream.main(["--json", str(tmp_path / "none" / "found.json")])
 
 
 @pytest.mark.slow

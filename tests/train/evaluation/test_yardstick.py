@@ -10,6 +10,8 @@ import pytest
 
 from edge.errors import EdgelidError
 from train.corpus.cuts import Cut
+from train.corpus.manifest import Clip
+from train.evaluation import yardstick
 from train.evaluation.yardstick import cut_key, read_yardstick
 
 CUT = Cut("de", True, "anna", "home", "human", 0, 1.0, (("a.wav", 0.0, 1.0),))
@@ -54,6 +56,21 @@ def test_refused(tmp_path: Path, report: str, scores: str | None, message: str) 
     with pytest.raises(EdgelidError, match=message) as error:
         read_yardstick(write(tmp_path, report, scores))
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is said before the work, which takes hours."""
+    (tmp_path / "taken").touch()
+    clip = Clip("a.wav", "de", "test", True, "anna", "home", "human", 3.0, "", "")
+    monkeypatch.setattr(yardstick, "open_manifest", lambda _: None)
+    monkeypatch.setattr(yardstick, "human_speech", lambda *_: [clip])
+    monkeypatch.setattr(yardstick, "load_whisper", None)  # which would be called
+    for output, message in (
+        (tmp_path / "taken" / "y.json", "cannot make the folder .*taken: File exists"),
+        (tmp_path, "cannot write .*: it is a folder"),
+    ):
+        with pytest.raises(EdgelidError, match=message):
+            yardstick.run(tmp_path, "test", [1.0], output, weights=tmp_path)
 
 
 def test_missing(tmp_path: Path) -> None:

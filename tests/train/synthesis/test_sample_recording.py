@@ -15,6 +15,7 @@ import edge
 from edge.audio.sources import FileSource
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
+from train.synthesis import sample_recording
 from train.synthesis.sample_recording import (
     NOISES,
     PASSAGES,
@@ -116,3 +117,16 @@ def test_without_the_synthesiser(
     assert "pip install onnxruntime" in error
     assert error.count("\n") == 1
     assert not output.exists()
+
+
+def test_a_folder_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That is said before anything is spoken."""
+    (tmp_path / "taken").touch()
+    monkeypatch.setattr(sample_recording, "speak", None)  # which would be called
+    output = tmp_path / "taken" / "languages.opus"
+    assert main(["--output", str(output), "--voices", str(tmp_path)]) == 1
+    assert (
+        capsys.readouterr().err == f"error: cannot make the folder {output.parent}: File exists\n"
+    )

@@ -142,6 +142,22 @@ def test_goes_on_where_it_stopped(
         assert contents(tmp_path / "corpus") == contents(tmp_path / "whole")
 
 
+def test_fewer_clips_take_none_away(
+    texts: Path, tmp_path: Path, spoken: list[tuple[str, str]]
+) -> None:
+    """A call that asks for less makes nothing, and the manifest keeps what is there."""
+    make(texts, tmp_path)
+    whole = contents(tmp_path)
+    make(texts, tmp_path, clips=2)
+    make_corpus("tone", texts, texts, tmp_path, 1, 1, ("sv", "de"))
+    assert contents(tmp_path) == whole
+    (tmp_path / "zh/tone/0003.opus").unlink()
+    make(texts, tmp_path, clips=2)
+    clips = open_manifest(tmp_path).clips()
+    check_files(clips, tmp_path)
+    assert len(clips) == 9
+
+
 def test_engines_share_a_corpus(
     texts: Path, tmp_path: Path, spoken: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

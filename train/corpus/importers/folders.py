@@ -3,7 +3,7 @@
 A folder in the folder of a language is a person, whatever is below it; of the same name in two
 languages, the same person. A file that lies in the folder of a language itself counts as a person
 of its own: give a folder to who has spoken several. Folders called as splits are, above or below
-those of the languages, are these splits.
+those of the languages, are these splits; in a language, either all of its folders or none.
 """
 
 from __future__ import annotations
@@ -31,12 +31,36 @@ def rows(root: Path) -> Iterator[Row | Fault]:
     source = shown(root.resolve().name) or "folders"
     yield from _strays(root, root)
     for folder in folders(root):
-        if split := _split_of_languages(folder):
+        if _split_of_languages(folder):
             yield from _strays(folder, root)
-            for inner in folders(folder):
-                yield from _language(inner, split, source, root)
+    for folder, split in _languages(root):
+        yield from _language(folder, split, source, root)
+
+
+def languages_in(root: Path) -> list[str]:
+    """Languages that folders are called as, without a look into them.
+
+    Parameters
+    ----------
+    root
+        Folder of the recordings.
+
+    Returns
+    -------
+    list of str
+        As a manifest calls them. What is hardly meant as a code, such as ``tmp``, is left out.
+    """
+    names = (folder.name for folder, _ in _languages(root))
+    return sorted({code for name in names if (code := from_code(name)) and is_likely(name)})
+
+
+def _languages(root: Path) -> Iterator[tuple[Path, str | None]]:
+    """Folders that are to be of languages, and the split that each is in."""
+    for folder in folders(root):
+        if split := _split_of_languages(folder):
+            yield from ((inner, split) for inner in folders(folder))
         else:
-            yield from _language(folder, None, source, root)
+            yield folder, None
 
 
 def _strays(folder: Path, root: Path) -> Iterator[Fault]:
@@ -69,6 +93,9 @@ def _language(folder: Path, split: str | None, source: str, root: Path) -> Itera
             "--languages, else rename the folder",
             language,
         )
+    if split is None and (reason := _half_divided(folder)):
+        yield Fault(where, reason)
+        return
     is_empty = True
     for found in _recordings(folder, split, root):
         if isinstance(found, Fault):
@@ -88,6 +115,22 @@ def _language(folder: Path, split: str | None, source: str, root: Path) -> Itera
         )
     if is_empty:
         yield Fault(where, "holds no recording")
+
+
+def _half_divided(folder: Path) -> str | None:
+    """What to ask where some folders of a language are called as splits, and others are not.
+
+    Splits taken for people would train with what is to be tested with, and say nothing of it.
+    """
+    names = [inner.name for inner in folders(folder)]
+    splits = [shown(name) for name in names if name.lower() in SPLITS]
+    other = next((shown(name) for name in names if name.lower() not in SPLITS), None)
+    if not splits or other is None:
+        return None
+    return (
+        f"has folders called as splits ({', '.join(splits)}) beside others, such as {other}: move "
+        "the others into a split, or rename those called as splits if they are of people"
+    )
 
 
 def _recordings(

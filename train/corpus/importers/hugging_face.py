@@ -1,7 +1,8 @@
-"""Data sets of Hugging Face in Parquet with the audio in it: ``LANG/SPLIT-*.parquet``.
+"""Data sets of Hugging Face in Parquet: ``LANG/SPLIT-*.parquet`` or ``LANG/SPLIT/*.parquet``.
 
 A row has ``audio``, a structure of ``bytes`` and ``path``. Its language is in a column, or else
-the name of a folder above it; who speaks in ``client_id`` or ``speaker_id``, else each clip is a
+the name of a folder above it; its split begins the name of the file, or else is the nearest folder
+that is called as one; who speaks is in ``client_id`` or ``speaker_id``, else each clip is a
 person of its own. The clips are unpacked beside the manifest. For Common Voice's tar files see
 `train.corpus.importers.common_voice`.
 """
@@ -23,7 +24,9 @@ from train.corpus.importers.row import Fault, Row
 from train.corpus.importers.text import columns
 from train.corpus.importers.tree import shown
 
-LAYOUT = "LANG/SPLIT-*.parquet, each row with a column audio of bytes and path"
+LAYOUT = (
+    "LANG/SPLIT-*.parquet or LANG/SPLIT/*.parquet, each row with a column audio of bytes and path"
+)
 
 AUDIO = "audio"
 SPEAKERS = ("client_id", "speaker_id", "speaker", "user_id")
@@ -102,8 +105,9 @@ def _clips(file: Path, root: Path) -> Iterator[tuple[str, str, str, str, bytes]]
     base = root.parent if root.is_file() else root
     place = file.relative_to(base)
     source = shown(root.resolve().name.removesuffix(".parquet"))
-    stem = file.stem.partition("-")[0].lower()
-    split = SPLITS.get(stem, "")
+    # What is most about the clips comes first: the name of the file, then the folder it lies in.
+    names = (file.stem.partition("-")[0], *reversed(place.parts[:-1]))
+    split = next((SPLITS[name.lower()] for name in names if name.lower() in SPLITS), "")
     try:
         lazy = pl.scan_parquet(file)
         schema = lazy.collect_schema()
@@ -135,9 +139,13 @@ def _clip(
     suffix = Path(str(audio.get("path") or "")).suffix[:8]
     digest = hashlib.blake2b(place.as_posix().encode(errors="replace"), digest_size=4).hexdigest()
     path = f"{language}/{digest}-{number:07}{suffix if suffix[1:].isalnum() else ''}"
-    named = next((str(row[name]) for name in SPEAKERS if row.get(name)), None)
-    speaker = " ".join(named.split()) if named else path
-    return path, language, split, f"{source}:{speaker}", data
+    return path, language, split, f"{source}:{_speaker(row) or path}", data
+
+
+def _speaker(row: dict[str, Any]) -> str:
+    """Who speaks, of whom the number may be 0; nothing where no column says it."""
+    found = (row[name] for name in SPEAKERS if row.get(name) is not None)
+    return next((text for each in found if (text := " ".join(str(each).split()))), "")
 
 
 def _language(row: dict[str, Any], place: Path) -> str | None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.train.corpus.importers.trees import clips, make, read
 from train.corpus.importers import importer
+from train.corpus.importers.folders import languages_in
 from train.corpus.importers.row import Fault, LeftOut, NoLanguage, Row
 
 NAME = "folders"
@@ -72,6 +73,39 @@ def test_splits_below_languages(tmp_path: Path) -> None:
         ("de/train/anna/1.wav", "home:anna", "train"),
         ("de/loose.wav", "home:de/loose.wav", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("inner", "beside"),
+    [
+        (
+            ("train/anna", "test/bo", "unsorted/bo"),
+            "(test, train) beside others, such as unsorted: move",
+        ),
+        (("Dev", "anna", "bo"), "(Dev) beside others, such as anna: move"),
+    ],
+)
+def test_splits_beside_what_is_none(tmp_path: Path, inner: tuple[str, ...], beside: str) -> None:
+    """They would become people, and what is to be tested with would be learnt."""
+    make(tmp_path, *(f"de/{name}/1.wav" for name in inner), "en/anna/1.wav")
+    rows, faults = read(NAME, tmp_path)
+    assert [row.path for row in rows] == ["en/anna/1.wav"]
+    (fault,) = faults
+    assert fault.where == "de"
+    assert beside in fault.reason
+
+
+def test_people_in_a_split_may_be_called_so(tmp_path: Path) -> None:
+    root = make(tmp_path / "home", "train/de/val/1.wav", "train/de/anna/2.wav")
+    assert [row.speaker for row in clips(NAME, root)] == ["home:anna", "home:val"]
+
+
+def test_languages_of_folders(tmp_path: Path) -> None:
+    make(tmp_path, "train/da/1.wav", "dev/zh-CN/2.wav", "test/sv/3.wav", "test/sounds/4.wav")
+    assert languages_in(tmp_path) == ["da", "sv", "zh"]
+    make(tmp_path, "tmp/5.wav", "clips/6.wav", "fi/dev/7.wav")
+    assert languages_in(tmp_path) == ["da", "fi", "sv", "zh"]
+    assert languages_in(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize("word", ["dev", "wav", "raw", "tmp", "log", "mix", "all", "old"])

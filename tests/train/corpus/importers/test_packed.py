@@ -134,6 +134,42 @@ def test_parquet_with_the_audio_in_it(tmp_path: Path) -> None:
     ]
 
 
+def write_parquet(file: Path, **columns: list[object]) -> None:
+    """A file of one second of sound a row."""
+    count = len(next(iter(columns.values())))
+    audio = [{"bytes": mp3(), "path": f"{n}.mp3"} for n in range(count)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame({"audio": audio, **columns}).write_parquet(file)
+
+
+def test_splits_that_folders_tell(tmp_path: Path) -> None:
+    """As the hub converts data sets; what the name of a file says is nearer."""
+    root = tmp_path / "speech"
+    for place in ("da/train/0000", "da/test/0000", "dev/da/0001", "da/train/test-0001", "da/part"):
+        write_parquet(root / f"{place}.parquet", client_id=[place])
+    clips = imported("hugging-face", root, "-o", tmp_path / "m.parquet")
+    assert {clip.speaker: clip.split for clip in clips} == {
+        "speech:da/train/0000": "train",
+        "speech:da/test/0000": "test",
+        "speech:dev/da/0001": "dev",
+        "speech:da/train/test-0001": "test",
+        "speech:da/part": "train",  # as all that no split is known of
+    }
+
+
+def test_speakers_that_are_numbers(tmp_path: Path) -> None:
+    """The first of them is 0; who is not told apart is a person for every clip."""
+    root = tmp_path / "speech"
+    write_parquet(root / "da" / "train.parquet", speaker_id=[0, 0, 1, None])
+    write_parquet(root / "sv" / "train.parquet", client_id=["", " "], speaker=["anna", None])
+    clips = imported("hugging-face", root, "-o", tmp_path / "m.parquet")
+    speakers = [clip.speaker.removeprefix("speech:") for clip in clips]
+    assert speakers[:3] == ["0", "0", "1"]
+    assert speakers[3].startswith("da/")
+    assert speakers[4] == "anna"
+    assert speakers[5].startswith("sv/")
+
+
 def test_languages_in_a_column(tmp_path: Path) -> None:
     rows = {
         "audio": [{"bytes": mp3(), "path": None}, {"bytes": mp3(), "path": "a.mp3"}],
