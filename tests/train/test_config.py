@@ -25,6 +25,7 @@ LARGE = (
     "edgelid-9-xlarge-second",
     "edgelid-9-xlarge-speakers",
     "edgelid-9-xlarge-speakers-second",
+    "edgelid-9-xlarge-heard",
 )
 OF_WAVEFORMS = (*STUDENTS, *NEWEST, *LARGE)  # train.waveforms reads more in them
 OF_THE_CORPUS = ("own", "own-few")  # see tests/train/fit/test_configuring.py

@@ -33,6 +33,7 @@ LARGE_ONES = {
     "edgelid-9-xlarge-second.toml": (LargeSizes, LargeCourse, GraftedHead, Grafting),
     "edgelid-9-xlarge-speakers.toml": (LargeSizes, LargeCourse, GraftedHead, Grafting),
     "edgelid-9-xlarge-speakers-second.toml": (LargeSizes, LargeCourse, GraftedHead, Grafting),
+    "edgelid-9-xlarge-heard.toml": (LargeSizes, LargeCourse, GraftedHead, Grafting),
 }
 
 
