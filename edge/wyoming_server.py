@@ -19,6 +19,7 @@ import logging
 import queue
 import signal
 import socket
+from asyncio.trsock import TransportSocket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -62,6 +63,8 @@ logger = logging.getLogger(__name__)
 CONNECTIONS = 8  # each has an interpreter of its own
 CHUNKS = 64  # that wait to be heard
 LEAVE_S = 1.0  # for a client that is one too many
+# A client that is silent for a minute is asked every 15 s, and is gone after four times.
+KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
 CONNECT_S = 1.0  # to find out whether a socket is served
 POLL_S = 0.05  # between looks at a queue that is full
 MAX_EVENT_BYTES = 1 << 20  # half a minute of audio; satellites send a tenth of a second
@@ -267,6 +270,8 @@ class _Address:
             raise EdgelidError(
                 f"{self.uri} cannot be served ({error.strerror or error}): choose another address."
             ) from error
+        for listening in server.sockets:
+            _find_out_the_gone(listening)
         if self.port:
             return server, self.uri
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -276,6 +281,14 @@ class _Address:
         """Take the socket away, if it is not another server's by now."""
         if self.path is not None and self.path.is_socket() and not _is_served(self.path):
             self.path.unlink(missing_ok=True)
+
+
+def _find_out_the_gone(listening: socket.socket | TransportSocket) -> None:
+    """Have connections end whose clients have gone without a word, as those without power."""
+    # Connections have the options of the socket that accepts them.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _is_served(path: Path) -> bool:

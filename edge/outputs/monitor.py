@@ -155,7 +155,8 @@ class Monitor:
         self.source, self.live = source, live
         self.taught: Callable[[], dict[str, Any] | None] = lambda: None
         self._lock = threading.Lock()
-        self._now = Now(time.time())
+        moment = time.time()
+        self._now = Now(moment, since=moment)
         self._counts = Counts()
         self._timeline = Timeline(live)
         self._spans: deque[Span] = deque(earlier or (), SPANS)
@@ -220,7 +221,12 @@ class Monitor:
         """Take note that nothing is heard."""
         with self._lock:
             self._now = replace(
-                self._now, time=time.time(), peak_db=FLOOR_DB, rms_db=FLOOR_DB, lost=True
+                self._now,
+                time=time.time(),
+                probabilities={},  # of what was heard before, and not of now
+                peak_db=FLOOR_DB,
+                rms_db=FLOOR_DB,
+                lost=True,
             )
 
     def took(self, busy_s: float, waited_s: float) -> None:

@@ -54,6 +54,7 @@ class Outlet:
         self._changed = threading.Condition()
         self._ending = False
         self._failing = False
+        self._lost_before = 0  # this failure
         # A daemon: one that hangs must not keep the program from ending.
         self._thread = threading.Thread(target=self._work, name=f"outlet-{name}", daemon=True)
         self._thread.start()
@@ -101,12 +102,13 @@ class Outlet:
             return self._waiting.popleft() if self._waiting else None
 
     def _count_lost(self, reason: str) -> None:
-        self.lost += 1
         if not self._failing:
-            self._failing = True
+            self._failing, self._lost_before = True, self.lost
             logger.warning("%s: events are lost (%s)", self.name, reason.rstrip("."))
+        self.lost += 1
 
     def _tell_recovery(self) -> None:
         if self._failing and not self._waiting:
             self._failing = False
-            logger.warning("%s: events get through again; %d were lost", self.name, self.lost)
+            lost = self.lost - self._lost_before
+            logger.warning("%s: events get through again; %d were lost", self.name, lost)

@@ -54,6 +54,7 @@ class Recorder:
         self._sound: Any = None
         self._left_samples = 0  # of this minute
         self._failed = False
+        self._written: list[str] = []  # names of what this run has recorded and is still there
         try:
             self._begin()
         except _FAILURES as error:
@@ -129,6 +130,7 @@ class Recorder:
         self._left_samples = FILE_SAMPLES
         self._make_room()
         path = self._folder / _name_of(datetime.now(UTC))
+        self._written.append(path.name)
         with open(path, "xb"):  # libsndfile would not say why it cannot
             path.chmod(0o600)
             self._sound = self._soundfile.SoundFile(
@@ -141,12 +143,17 @@ class Recorder:
 
         Those of the future, from before a clock was set back, go first: they would stay the
         newest, and each minute that ends would be deleted in their place. Only those of days to
-        come: a board without a clock begins some time behind what it has just recorded.
+        come: a board without a clock begins some time behind what it has just recorded. What this
+        run has recorded goes last, in the order in which it did, whatever the clock said.
         """
         newest = _name_of(datetime.now(UTC) + CLOCK_ERROR)
+        found = list(self._folder.glob(f"{PREFIX}*{SUFFIX}"))
+        names = {file.name for file in found}
+        self._written = [name for name in self._written if name in names]
+        place = {name: number for number, name in enumerate(self._written)}
         files = sorted(
-            self._folder.glob(f"{PREFIX}*{SUFFIX}"),
-            key=lambda file: (file.name <= newest, file.name),
+            found,
+            key=lambda file: (place.get(file.name, -1), file.name <= newest, file.name),
         )
         total_bytes = sum(file.stat().st_size for file in files)
         for file in files:

@@ -31,6 +31,7 @@ SYSTEM_UNITS = Path("/etc/systemd/system")
 MARK = "# Written by `edgelid service install`; `edgelid service uninstall` removes it.\n"
 BOOTED = Path("/run/systemd/system")  # as sd_booted(3) finds out
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+LOWEST_PORT = 1_024  # of those that any user may have
 NOT_INSTALLED = 4  # exit status, as that of `systemctl status`
 NOT_RUNNING = 3
 STATUS_KEYS = (
@@ -269,6 +270,14 @@ class Service:
                 f"{config}: the system service has no home for ~ to mean: write out the path of "
                 f"{', '.join(homely)}."
             )
+        # Which root may try at the installation, and the service may not: it would fail for ever.
+        if self.scope == "system" and settings.web:
+            port = parse_address(settings.web).port
+            if 0 < port < LOWEST_PORT:
+                raise EdgelidError(
+                    f"{config}: the system service may not have port {port} of web, as it is not "
+                    f"root: give one from {LOWEST_PORT} on."
+                )
         given = os.environ.get(MQTT_PASSWORD_VARIABLE)
         if settings.mqtt and given and not settings.mqtt_password_file:
             raise EdgelidError(

@@ -346,6 +346,29 @@ def test_clients_that_leave_make_room(uri: str, speech: Float32Array) -> None:
         time.sleep(0.1)
 
 
+def test_who_goes_without_a_word_is_found_out() -> None:
+    """Else one that loses its power would hold its connection for ever."""
+
+    async def options() -> list[int]:
+        found: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+
+        def begin(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            values = [connection.getsockopt(socket.IPPROTO_TCP, name) for name in names]
+            is_on = connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            found.set_result([is_on, *values])
+            writer.close()
+
+        server, _ = await wyoming_server._Address.of("tcp://127.0.0.1:0").bound(begin)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.close()
+        server.close()
+        return await asyncio.wait_for(found, PATIENCE_S)
+
+    assert asyncio.run(options()) == [1, 60, 15, 4]
+
+
 def test_as_many_as_may_connect_are_heard_at_once(
     environment: dict[str, str], speech: Float32Array, tmp_path: Path
 ) -> None:

@@ -97,6 +97,9 @@ class Tally:
     skipped: int = 0
     _rows: dict[int, dict[str, npt.NDArray[np.float32]]] = field(default_factory=dict)
     _spoken: str = ""
+    # Of the clock on the wall, and not of the first and last span: in autumn an hour comes twice.
+    _first_bar: float = math.inf
+    _last_bar: float = -math.inf
 
     def add(self, span: Span) -> None:
         """Add a span.
@@ -110,6 +113,9 @@ class Tally:
         seconds = span.end - span.start
         name = span.name
         local_s = self._local(span.start)
+        self._first_bar = min(self._first_bar, int(local_s // self.bar_s))
+        last_s = max(local_s, local_s + seconds - 1e-3)
+        self._last_bar = max(self._last_bar, int(last_s // self.bar_s))
         if span.type == "gap":
             self.gaps[name] += 1
             self.lost_s[name] = self.lost_s.get(name, 0.0) + seconds
@@ -171,18 +177,16 @@ class Tally:
         return [(part / parts, self._tick(part * step_s)) for part in range(parts + 1)]
 
     def bars(self) -> list[tuple[str, int]]:
-        """Changes in every bar from the first to the last: when it begins, and how many."""
+        """Changes in every bar from the lowest to the highest: when it begins, and how many."""
         if not self._rows:
             return []
-        first = int(self._local(self.first) // self.bar_s)
-        last = int(self._local(max(self.first, self.last - 1e-3)) // self.bar_s)
         # A clock that was wrong for a while may have made this very long.
-        first = max(first, last - 2 * MAX_BARS)
+        first = max(int(self._first_bar), int(self._last_bar) - 2 * MAX_BARS)
         form = "%d %b" if self.bar_s == DAY_S else "%a %H:%M" if self.bar_s == HOUR_S else "%H:%M"
         form = "%H:%M:%S" if self.bar_s < MINUTE_S else form
         return [
             (_datetime(bar * self.bar_s).strftime(form), self.changes[bar])
-            for bar in range(first, last + 1)
+            for bar in range(first, int(self._last_bar) + 1)
         ]
 
     def bar_name(self) -> str:

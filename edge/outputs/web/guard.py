@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -79,13 +78,15 @@ class Guard:
             headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
         if (refusal := self._refusal(scope, headers)) is not None:
             await _answer(send, *refusal)
-        elif scope["query_string"] and scope["path"] == "/":
-            await self._welcome(scope, headers, send)
+        elif (given := _given_token(scope)) is not None:
+            await self._welcome(given, headers, send)
         elif scope["path"] not in PUBLIC_PATHS and not self._knows_token(headers):
             more = [(b"www-authenticate", b"Bearer")]
             await _answer(send, 401, "this needs the token of the page", more)
         else:
-            await self._pass(scope, receive, send)
+            # Else it would end a month after it was first given, even one that is in use.
+            anew = scope["path"] == "/" and self._has_cookie(headers)
+            await self._pass(scope, receive, send, [self._cookie(headers)] if anew else [])
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> Any:
         if scope["method"] not in ("GET", "HEAD"):
@@ -104,14 +105,12 @@ class Guard:
             return 404, "there is nothing here", []
         return None
 
-    async def _welcome(self, scope: Scope, headers: dict[str, str], send: Send) -> None:
+    async def _welcome(self, given: str, headers: dict[str, str], send: Send) -> None:
         """Take the token out of the address, where histories keep it, into a cookie."""
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if self._token is None:
             more = [(b"location", b"./")]
         elif hmac.compare_digest(given.encode(), self._token):
-            cookie = f"{_cookie_name(headers)}={given}; {_COOKIE_FLAGS}"
-            more = [(b"location", b"./"), (b"set-cookie", cookie.encode())]
+            more = [(b"location", b"./"), self._cookie(headers)]
         else:
             await _answer(send, 401, "this is not the token of the page")
             return
@@ -123,21 +122,29 @@ class Guard:
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return hmac.compare_digest(given.strip().encode(), self._token)
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        found = cookies.get(_cookie_name(headers))
-        return found is not None and hmac.compare_digest(found.value.encode(), self._token)
+        return self._has_cookie(headers)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _has_cookie(self, headers: dict[str, str]) -> bool:
+        given = _cookies(headers).get(_cookie_name(headers))
+        if self._token is None or given is None:
+            return False
+        return hmac.compare_digest(given.encode(), self._token)
+
+    def _cookie(self, headers: dict[str, str]) -> tuple[bytes, bytes]:
+        """The header that has a browser keep the token."""
+        name, token = _cookie_name(headers), (self._token or b"").decode()
+        return b"set-cookie", f"{name}={token}; {_COOKIE_FLAGS}".encode()
+
+    async def _pass(
+        self, scope: Scope, receive: Receive, send: Send, more: list[tuple[bytes, bytes]]
+    ) -> None:
         started = False
 
         async def send_safely(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = _with_ours(message.get("headers", []))
+                message["headers"] = _with_ours([*message.get("headers", []), *more])
             await send(message)
 
         try:
@@ -149,6 +156,20 @@ class Guard:
             if started:
                 raise  # uvicorn cuts the connection
             await _answer(send, 500, "this has failed", [])
+
+
+def _given_token(scope: Scope) -> str | None:
+    """What the address of the page gives as token, if it gives any."""
+    if scope["path"] != "/":
+        return None
+    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    return query["token"][0] if "token" in query else None
+
+
+def _cookies(headers: dict[str, str]) -> dict[str, str]:
+    """By name; those of other programs may be written as no parser wants them."""
+    parts = (part.partition("=") for part in headers.get("cookie", "").split(";"))
+    return {name.strip(): value.strip() for name, _, value in parts}
 
 
 def _cookie_name(headers: dict[str, str]) -> str:

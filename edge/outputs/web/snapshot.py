@@ -29,7 +29,7 @@ class Snapshots:
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
-        self._started = time.time()
+        self._started_s = _uptime_s()
         self._json = b""
         self._made_s = self._looked_s = float("-inf")
         self._health: dict[str, Any] = {}
@@ -85,9 +85,15 @@ class Snapshots:
             "dropped_s": round(source.dropped_samples / SAMPLE_RATE_HZ, 3) if source else 0.0,
             "overruns": source.overflows if source else 0,
             "lost_s": {reason: round(s, 3) for reason, s in sorted(counts.lost_s.items())},
-            "started": round(self._started, 3),
+            # Reckoned from now: at the start, the clock of a board without one may be hours off.
+            "started": round(time.time() - (_uptime_s() - self._started_s), 3),
             "version": __version__,
         }
+
+
+def _uptime_s() -> float:
+    """Of the machine, also while it was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _second(now: Now) -> dict[str, Any]:

@@ -63,6 +63,18 @@ def test_a_hop_is_the_answer_of_now() -> None:
     assert now.probabilities == pytest.approx({"de": 0.9, "en": 0.1})
 
 
+def test_before_the_first_answer_it_is_unknown_since_the_start() -> None:
+    now = Monitor().now()
+    assert now.since == now.time
+
+
+def test_nothing_is_probable_while_nothing_is_heard() -> None:
+    monitor = Monitor()
+    monitor.heard(heard(2.0, 6.5), LABELS)
+    monitor.gap()
+    assert (monitor.now().lost, monitor.now().probabilities) == (True, {})
+
+
 def test_a_clock_that_is_set_back_leaves_nothing_ahead_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

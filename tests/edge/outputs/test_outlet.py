@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -69,6 +70,23 @@ def test_what_fails_is_said_once_and_counted(
     outlet.close()
     assert outlet.lost == 3
     assert [r.levelno for r in caplog.records] == [logging.WARNING] * 2
+
+
+def test_each_failure_has_a_count_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    def consume(r: dict[str, Any]) -> None:
+        if r["number"] in (0, 1, 3):
+            raise OSError(5, "broken")
+
+    outlet = Outlet("faulty", consume)
+    for number in range(5):
+        outlet.put(record(number))
+        until_s = time.monotonic() + PATIENCE_S
+        while len(came := [r.getMessage()[-11:] for r in caplog.records]) < (1, 1, 2, 3, 4)[number]:
+            assert time.monotonic() < until_s
+            time.sleep(0.001)
+    outlet.close()
+    assert outlet.lost == 3
+    assert [said for said in came if said.endswith("were lost")] == ["2 were lost", "1 were lost"]
 
 
 def test_the_end_does_not_wait_for_one_that_hangs() -> None:

@@ -96,6 +96,25 @@ def test_a_clock_that_is_a_little_behind_costs_no_new_recordings(
     assert new.exists() and not old.exists()
 
 
+def test_a_clock_that_is_set_back_by_hours_costs_nothing_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was recorded before that stays newest by name."""
+    monkeypatch.setattr(module, "FILE_SAMPLES", 1_000)
+    monkeypatch.setattr(module, "FILE_BYTES", 4_000 + module.HEADER_BYTES)
+    heard = noise(8_000)
+    name_of = module._name_of
+    (tmp_path / name_of(datetime.now(UTC))).write_bytes(b"x" * 4_500)  # of an earlier run
+    with Recorder(tmp_path, 20_000) as recorder:
+        recorder.write(heard[:3_500])
+        monkeypatch.setattr(module, "_name_of", lambda when: name_of(when - timedelta(hours=3)))
+        recorder.write(heard[3_500:])
+    parts = {file.name: soundfile.read(file, dtype="float32")[0] for file in tmp_path.iterdir()}
+    kept = np.concatenate([parts[name] for name in sorted(parts)])
+    assert len(kept) >= 2_000
+    np.testing.assert_array_equal(kept, heard[-len(kept) :])
+
+
 def test_a_full_disk_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,24 @@ def test_local_time_and_its_change(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert np.flatnonzero(second).max() == 17 * 30 - 1
 
 
+@pytest.mark.parametrize(
+    ("begin", "minutes"), [("2026-10-25T00:50:00+00:00", 20), ("2026-10-25T00:10:00+00:00", 100)]
+)
+def test_an_hour_that_comes_twice_loses_no_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, minutes: int
+) -> None:
+    set_zone(monkeypatch, "Europe/Berlin")
+    t0 = seconds_of(begin)
+    records = [
+        event
+        for minute in range(minutes)
+        for event in stretch(("de", "en")[minute % 2], minute * 60, minute * 60 + 60, t0)
+    ]
+    found = tally([write(tmp_path / "e", [start(t0), *records])])
+    assert sum(count for _, count in found.bars()) == minutes - 1
+    assert "<svg" in page(found)
+
+
 def test_short_streams_have_short_rows(tmp_path: Path) -> None:
     records = [*stretch("de", 0, 40.0), *stretch("en", 40.0, 70.0)]
     found = tally([write(tmp_path / "e", records)])

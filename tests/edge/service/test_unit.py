@@ -288,6 +288,13 @@ def test_what_is_refused(config: Path, text: str, words: str) -> None:
         Service("system").unit(config)
 
 
+@pytest.mark.parametrize("port", [1, 80, 1_023])
+def test_a_port_that_only_root_may_have(config: Path, port: int) -> None:
+    config.write_text(f'web = "0.0.0.0:{port}"\n')
+    with pytest.raises(EdgelidError, match=f"may not have port {port} of web"):
+        Service("system").unit(config)
+
+
 def test_recording_has_to_be_asked_for_twice(config: Path, tmp_path: Path) -> None:
     config.write_text('record_to = "."\n')
     with pytest.raises(EdgelidError, match="record_in_service"):

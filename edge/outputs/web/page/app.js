@@ -169,10 +169,28 @@ function showBars() {
 
 // --- what changes slowly ----------------------------------------------------------------------
 
+const shown = new Map();
+
+// Replaced only where it says something else: a screen reader or a selection would lose its place.
+function replace(id, parts, made) {
+  const said = JSON.stringify(parts);
+  if (shown.get(id) === said) return;
+  shown.set(id, said);
+  $(id).replaceChildren(...parts.map(made));
+}
+
+let lastSpoken = null; // stretch of a language: while what follows is unknown, it is not told yet
+
 function stretches(from, until) {
   const found = history.spans.filter((span) => span.end > from && span.start < until);
   if (state && !state.lost && state.stream_s > 0) {
-    found.push({ type: "segment", name: state.language, start: state.since, end: Math.max(state.since, state.time), confidence: state.confidence, open: true });
+    const open = { type: "segment", name: state.language, start: state.since, end: Math.max(state.since, state.time), confidence: state.confidence, open: true };
+    if (state.language !== "unknown") lastSpoken = open;
+    else if (lastSpoken && !history.spans.some((span) => span.end > lastSpoken.start + 1)) {
+      const end = Math.min(lastSpoken.end, open.start);
+      if (end > lastSpoken.start) found.push({ ...lastSpoken, end, open: false });
+    }
+    found.push(open);
   }
   return found;
 }
@@ -192,16 +210,16 @@ function drawSlow() {
   drawTimeline($("timeline"), lanes, spans, history, from, until);
   const parts = [...totals].sort((a, b) => b[1] - a[1]).map(([label, length]) => [label, `${history.name(label)} ${duration(length)}`]);
   if (lost) parts.push([null, `not heard ${duration(lost)}`]);
-  $("totals").replaceChildren(...parts.map(([label, text]) => {
+  replace("totals", parts, ([label, text]) => {
     const item = document.createElement("span"), key = Object.assign(document.createElement("i"), { className: "key" });
     key.style.background = label ? colourOf(label) : "repeating-linear-gradient(135deg, gray 0 1px, transparent 1px 4px)";
     item.append(key, text);
     return item;
-  }));
+  });
   $("timeline").setAttribute("aria-label", `timeline of the last ${spoken(timelineLength)}: ${parts.map((part) => part[1]).join(", ") || "nothing"}`);
   drawTrend($("trend"), history, until - trendLength, until);
   const now = state ? Object.entries(state.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 3) : [];
-  $("trend").setAttribute("aria-label", `probabilities of the last ${spoken(trendLength)}, stacked; now ${now.map(([label, share]) => `${history.name(label)} ${percent(share)}`).join(", ")}`);
+  $("trend").setAttribute("aria-label", `probabilities of the last ${spoken(trendLength)}, stacked; now ${now.map(([label, share]) => `${history.name(label)} ${percent(share)}`).join(", ") || "nothing"}`);
   showTable(spans);
   showHealth();
 }
@@ -213,11 +231,11 @@ function showTable(spans) {
     span.confidence === null ? "–" : percent(span.confidence),
   ];
   if (!$("segments").closest("details").open) return;
-  $("segments-body").replaceChildren(...spans.slice(-100).reverse().map((span) => {
+  replace("segments-body", spans.slice(-100).reverse().map(cells), (texts) => {
     const row = document.createElement("tr");
-    row.append(...cells(span).map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+    row.append(...texts.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
     return row;
-  }));
+  });
 }
 
 const STATUS = { ok: "listening", lost: "waiting for audio", stuck: "stuck" };
@@ -248,12 +266,12 @@ function showHealth() {
     ["Running for", spoken(state.time - health.started)],
     ["Version", health.version],
   ];
-  $("health").replaceChildren(...entries.map(([term, value, bad]) => {
+  replace("health", entries, ([term, value, bad]) => {
     const box = document.createElement("div"), dd = Object.assign(document.createElement("dd"), { textContent: value });
     if (bad) dd.className = "bad";
     box.append(Object.assign(document.createElement("dt"), { textContent: term }), dd);
     return box;
-  }));
+  });
 }
 
 function choice(id, options, chosen, choose) {

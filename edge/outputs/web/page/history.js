@@ -23,16 +23,21 @@ export class History {
 
   // Everything since the newest that is here.
   async fill() {
+    // Before anything is waited for: a state that comes meanwhile is newer than what is missing.
+    const newest = this.points.at(-1)?.[0] ?? 0;
     let since = this.spans.length ? this.spans.at(-1).end - 0.01 : 0;
     while (since !== null) {
       const answer = await get(`api/v1/segments?since=${since}`);
       answer.segments.forEach((span) => this.addSpan(span));
       since = answer.next;
     }
-    const trend = await get(`api/v1/probabilities?since=${this.points.length ? this.points.at(-1)[0] : 0}`);
+    const trend = await get(`api/v1/probabilities?since=${newest}`);
     this.use(trend.labels, trend.names);
-    const newest = this.points.length ? this.points.at(-1)[0] : 0;
-    this.points.push(...trend.points.filter((point) => point[0] > newest));
+    const last = trend.points.at(-1)?.[0] ?? newest;
+    this.points = [
+      ...this.points.filter((point) => point[0] <= newest), ...trend.points,
+      ...this.points.filter((point) => point[0] > last),
+    ];
   }
 
   use(labels, names) {

@@ -63,6 +63,17 @@ def test_the_load_is_of_the_time_since_it_was_asked_for(
         assert state["health"]["load"] == pytest.approx(load)
 
 
+def test_how_long_it_has_been_running_is_no_matter_of_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which may be set right only once the network is there."""
+    monkeypatch.setattr("time.time", lambda: 1_000.0)
+    snapshots = snapshot.Snapshots(Monitor())
+    monkeypatch.setattr("time.time", lambda: 100_000.0)
+    state = json.loads(snapshots.newest())
+    assert state["time"] - state["health"]["started"] == pytest.approx(0.0, abs=30.0)
+
+
 def test_state_before_anything_is_heard(served: Served) -> None:
     state = fits(served.ask("/api/v1/state"), "/api/v1/state")
     assert (state["language"], state["probabilities"], state["lost"]) == ("unknown", {}, False)

@@ -43,7 +43,7 @@ def test_refusals_and_streams_are_locked_down_too(full: Served) -> None:
         full.ask("/", "POST"),
         full.ask("/" + "a" * 2_000),
         full.ask("/", Host="rebound.example"),
-        full.ask("/?x=1"),
+        full.ask("/?token=1"),
     ]
     assert [answer.status for answer in answers] == [200, 405, 414, 421, 303]
     for answer in answers:
@@ -202,6 +202,27 @@ def test_a_browser_keeps_the_token_in_a_cookie(locked: Served, tmp_path: Path) -
     cookie, _, flags = answer.headers["set-cookie"].partition("; ")
     assert {"HttpOnly", "SameSite=Strict"} <= set(flags.split("; "))
     assert locked.ask("/api/v1/state", Cookie=f"other=1; {cookie}").status == 200
+
+
+def test_cookies_of_others_are_passed_over(locked: Served, tmp_path: Path) -> None:
+    """Every port of a host gets them, and not all are as the standard wants them."""
+    mine = f"edgelid_{locked.port}={token(tmp_path)}"
+    for others in ("a b=1; ", 'x={"a": 1}; ', "[y]=; ", "=; ;", "z; "):
+        assert locked.ask("/api/v1/state", Cookie=f"{others}{mine}").status == 200
+        assert locked.ask("/api/v1/state", Cookie=f"{mine}; {others}").status == 200
+
+
+def test_what_links_add_to_the_address_is_no_token(locked: Served) -> None:
+    assert locked.ask("/?utm=1").status == 200
+    assert locked.ask("/?utm=1&token=").status == 401
+
+
+def test_a_cookie_in_use_does_not_end(locked: Served, tmp_path: Path) -> None:
+    cookie = f"edgelid_{locked.port}={token(tmp_path)}"
+    told = locked.ask("/", Cookie=cookie).headers["set-cookie"]
+    assert told == locked.ask(f"/?token={token(tmp_path)}").headers["set-cookie"]
+    for path, given in (("/", "x=1"), ("/", f"edgelid_{locked.port}=x"), ("/app.js", cookie)):
+        assert "set-cookie" not in locked.ask(path, Cookie=given).headers
 
 
 class _Proxy(http.server.BaseHTTPRequestHandler):
