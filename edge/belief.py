@@ -92,17 +92,19 @@ class Belief:
     @property
     def values(self) -> list[float]:
         """Smoothed probabilities of the answers."""
+        return self._answers(self._states)
+
+    def _answers(self, states: list[float]) -> list[float]:
+        """What is believed of the answers, from what is believed of the classes."""
         if all(self._expected) or self._other is None:
-            return self._states
+            return states
         values = [
             state if expected else 0.0
-            for state, expected in zip(self._states, self._expected, strict=True)
+            for state, expected in zip(states, self._expected, strict=True)
         ]
         values[self._other] = math.fsum(
             state
-            for index, (state, expected) in enumerate(
-                zip(self._states, self._expected, strict=True)
-            )
+            for index, (state, expected) in enumerate(zip(states, self._expected, strict=True))
             if index == self._other or not expected
         )
         return values
@@ -190,7 +192,10 @@ class _Hop:
     alone: bool
 
     def language(self, after: list[float]) -> Float64Array:
-        """What is known of it, shape (classes,), where `after` is what was believed behind it."""
+        """What is known of it, shape (classes,), where `after` is what was believed behind it.
+
+        That is of the answers, as opinions are.
+        """
         if not self.opinions:
             return np.maximum(after, MIN_LIKELIHOOD)
         answers, weights = zip(*self.opinions, strict=True)
@@ -312,7 +317,8 @@ class RevisableBelief(Belief):
             return list(fine)
         befores = [hop.before for hop in self._hops][1:]
         hops = zip(self._hops, [*befores, self._states], strict=True)
-        known = {hop.end_s: hop.language(after) for hop, after in hops}
+        # Windows have one number for all that is not expected, as opinions do.
+        known = {hop.end_s: hop.language(self._answers(after)) for hop, after in hops}
         return [
             self._told(window, known[window.end_s]) if window.end_s in known else window
             for window in fine

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,12 +21,13 @@ import numpy.typing as npt
 from edge import listener
 from edge.audio.mixing import Ear, amplified
 from edge.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ, resampled
-from edge.audio.sources import AudioSource, FileSource
+from edge.audio.sources import PLAUSIBLE_PEAK, AudioSource, FileSource
 from edge.classifier import class_mask
 from edge.config import ListenSettings
 from edge.decoder import MAX_HOLD_S
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.languages import meant
 from edge.lessons.correction import Correction
 from edge.listener import Heard
 from edge.model.interpreter import Graphs, OpenedModel, WindowGraph
@@ -35,6 +37,10 @@ from edge.opinion.second import SecondOpinion
 from edge.opinion.shared import SharedFile
 
 Samples = npt.NDArray[Any]
+
+MAX_CHANNELS = 1_024  # as of raw PCM; more are samples whose axes were swapped
+
+logger = logging.getLogger(__name__)
 
 
 class Model:
@@ -175,6 +181,7 @@ def classify(
     _check_threshold(threshold)
     model = model or _default_model()
     second = None if second_opinion is None else model.expert(second_opinion)
+    languages = _meant(languages, model)
     ear = Ear(gain_db=gain_db)
     with model.lock:
         classifier = RecordingClassifier(
@@ -237,6 +244,7 @@ class Listener:
         decoder = model.file.description.decoder
         if threshold is not None:
             decoder = replace(decoder, confidence=threshold)
+        languages = _meant(languages, model)
         class_mask(model.labels, languages)
         if not 0 < second_opinion_share <= 1:
             raise EdgelidError(
@@ -296,6 +304,13 @@ class Listener:
         return _Samples(audio, self._rate_hz, self._ear)
 
 
+def _meant(languages: Sequence[str] | None, model: Model) -> tuple[str, ...] | None:
+    """The classes that a caller means, as of ``--languages``."""
+    if isinstance(languages, str):  # whose letters would be languages
+        raise EdgelidError(f"languages must be a list, such as [{languages!r:.60}], and not text.")
+    return None if languages is None else meant(languages, model.labels)
+
+
 def _check_threshold(threshold: float | None) -> None:
     if threshold is not None:
         _check_range("threshold", threshold, 1.0)
@@ -318,10 +333,23 @@ class _Samples(AudioSource):
             )
         self.rate_hz = rate_hz
         self._given, self._gain_db = blocks, ear.gain_db
+        self._loud = False
 
     def blocks(self) -> Iterator[Float32Array]:
-        frames = (amplified(_mono(block)[:, None], self._gain_db) for block in self._given)
+        frames = (amplified(self._checked(block)[:, None], self._gain_db) for block in self._given)
         return resampled(frames, self.rate_hz, 1)
+
+    def _checked(self, block: Samples) -> Float32Array:
+        """Of shape (n,); the first that cannot have full scale at 1 is told, as of a file."""
+        mono = _mono(block)
+        peak = float(np.abs(mono).max(initial=0.0))
+        if peak > PLAUSIBLE_PEAK and not self._loud:
+            self._loud = True
+            logger.warning(
+                "the samples reach %.4g times full scale, which is 1: were they scaled wrongly?",
+                peak,
+            )
+        return mono
 
     def close(self) -> None:
         """Nothing: they are the caller's."""
@@ -332,6 +360,11 @@ def _mono(samples: Samples) -> Float32Array:
     samples = np.asarray(samples)
     if samples.ndim not in (1, 2) or 0 in samples.shape[1:]:
         raise EdgelidError(f"samples must be of shape (n,) or (n, channels), not {samples.shape}.")
+    if samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS:
+        raise EdgelidError(
+            f"samples of shape {samples.shape} would have {samples.shape[1]} channels, of at most "
+            f"{MAX_CHANNELS}: give them as (n, channels)."
+        )
     if samples.dtype == np.int16:
         samples = samples.astype(np.float32) / 32_768
     elif not np.issubdtype(samples.dtype, np.floating):

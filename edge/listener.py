@@ -264,8 +264,11 @@ class Listener:
         change, finished = decided.change, decided.finished
         windows = windows[: self._reported]
         current = self._decoder.current
-        if change is not None and self._classifier.delay_s:
-            change = replace(change, decided_s=change.decided_s + self._classifier.delay_s)
+        if change is not None:
+            # At its end what is late is decided without waiting for more.
+            heard_s = (self._samples - self._origin_samples) / SAMPLE_RATE_HZ
+            decided_s = min(change.decided_s + self._classifier.delay_s, heard_s)
+            change = replace(change, decided_s=decided_s)
         if self._origin_samples:
             origin_s = self._origin_samples / SAMPLE_RATE_HZ
             windows = [

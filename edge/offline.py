@@ -327,8 +327,12 @@ class RecordingClassifier:
         language, confidence = self._answer(probabilities, duration_s)
         if not _several(stretches):
             stretches = []
-        elif shares(stretches).get(language, 0.0) < self._threshold:
-            language = UNKNOWN  # it is no answer for the others
+        else:  # what is said of the others would be no answer; of either model
+            parts = shares(stretches)
+            if parts.get(language, 0.0) < self._threshold:
+                language = UNKNOWN
+            if parts.get(compact[0], 0.0) < self._threshold:
+                compact = UNKNOWN, compact[1]
         return Classification(
             language=language,
             confidence=confidence,

@@ -262,7 +262,8 @@ def _sleeps() -> int:
 
 def stream_scores(setup: Setup, audio: Iterable[Float32Array]) -> list[Int8Array]:
     """What the head gives for the decoder's window at every hop of a model that streams."""
-    listener = setup.listener()
+    decoder = setup.model.description.decoder
+    listener = Listener(setup.model, setup.graphs, decoder, automatic_gain=False)  # as recomputing
     scores: list[Int8Array] = []
     of_hop: list[Int8Array] = []  # that window comes first, then the short one
 

@@ -233,13 +233,18 @@ def check_another(name: str, model: Path) -> None:
     EdgelidError
         If it is.
     """
-    is_same = False
-    with contextlib.suppress(OSError):  # where one is, relatively, may be nowhere any more
-        is_same = os.path.realpath(path_of(name)) == os.path.realpath(model)
-    if is_same:
+    if _is_same(path_of(name), model):
+        another = next(word for word, path in SECOND_OPINIONS.items() if not _is_same(path, model))
         raise EdgelidError(
-            'the second opinion is the same model as the first: give a larger one, such as "large".'
+            f'the second opinion is the same model as the first: give another, such as "{another}".'
         )
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file."""
+    with contextlib.suppress(OSError):  # where one is, relatively, may be nowhere any more
+        return os.path.realpath(path) == os.path.realpath(other)
+    return False
 
 
 def in_classes(

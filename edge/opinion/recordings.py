@@ -69,6 +69,8 @@ class Hearing:
         self._sum, self._weight = np.zeros(len(self._model.labels)), 0.0
         self._heard_s = self._took_s = 0.0
         self._gain = 1.0
+        # The longest that was too short to ask about, and its end: it may be all there is.
+        self._short, self._short_end_s = np.zeros(0, np.float32), 0.0
 
     def hear(self, samples: Float32Array) -> None:
         """Take the next samples, before they are classified."""
@@ -94,6 +96,8 @@ class Hearing:
         if new_s >= LEAST_S:
             tail_s = min(end_s, self._speech_s + TAIL_S)
             self._ask(decoder, min(tail_s, self._covered_s + self._longest_s))
+        elif new_s > 0 and not self._answers:
+            self._keep(min(end_s, self._speech_s + TAIL_S))
         self._covered_s = max(self._covered_s, end_s - (short.end_s - short.start_s) / 2)
 
     def rest(self, decoder: Decoder, end_s: float) -> None:
@@ -103,8 +107,13 @@ class Hearing:
         all of a short recording would be a change at its end.
         """
         left_s = self._speech_s - self._covered_s
-        if left_s >= LEAST_S or (left_s > 0 and not self._answers):
+        if left_s >= LEAST_S:
             self._ask(decoder, min(end_s, self._speech_s + TAIL_S))
+        elif not self._answers:
+            if left_s > 0:
+                self._keep(min(end_s, self._speech_s + TAIL_S))
+            if len(self._short):
+                self._put(decoder, self._short, self._short_end_s, 1)
 
     def combined(self, compact: Float64Array) -> Float64Array:
         """Probabilities of the recording by both models, from those by the compact one."""
@@ -135,7 +144,16 @@ class Hearing:
         self._stretches += 1
         if (self._stretches - 1) % every:
             return
-        samples = self._audio.of(start_s, end_s, self._gain)
+        self._put(decoder, self._audio.of(start_s, end_s, self._gain), end_s, every)
+
+    def _keep(self, end_s: float) -> None:
+        """Keep what is new up to there, unless what is kept is longer."""
+        samples = self._audio.of(self._covered_s, end_s, self._gain)
+        if len(samples) > len(self._short):
+            self._short, self._short_end_s = samples, end_s
+
+    def _put(self, decoder: Decoder, samples: Float32Array, end_s: float, every: int) -> None:
+        """Ask about these samples, for so many stretches."""
         opinion = self._expert.asked(samples, end_s, self._languages)
         decoder.consider(opinion)
         labels = self._model.labels

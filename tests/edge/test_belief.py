@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edge.belief import MEMORY_S, TRUST_S, Belief, Opinion, RevisableBelief
+from edge.classifier import Window
 from edge.frontend import Float64Array
 
 HOP_S = 0.1
@@ -146,3 +147,19 @@ def test_masked_classes_stay_impossible() -> None:
     belief.revise(Opinion(1.0, 3.9, 3.0, np.array([0.9, 0.1, 0.0, 0.0]), 0.1))
     assert belief.values[2:] == [0.0, 0.0]
     assert sum(belief.values) == pytest.approx(1.0)
+
+
+def test_hindsight_of_what_no_opinion_heard_is_of_the_answers() -> None:
+    other, expected = 3, (True, False, False, True)
+    belief = RevisableBelief(*FILTERING, HOP_S, other)
+    hops = 60
+    # What is spoken is a language that is not expected.
+    for number in range(1, hops + 1):
+        belief.update(np.array([0.1, 0.8, 0.05, 0.05]), number * HOP_S, expected)
+    beginning = Opinion(0.0, 1.0, 3.0, np.array([0.01, 0.0, 0.0, 0.99]), 0.1)
+    assert belief.revise(beginning)
+    end_s = hops * HOP_S
+    window = Window(end_s - 1.0, end_s, 1.0, np.array([0.5, 0.0, 0.0, 0.5]))
+    (told,) = belief.hindsight([window])
+    np.testing.assert_allclose(told.probabilities, belief.values, atol=2e-3)
+    assert told.probabilities[other] > 0.5

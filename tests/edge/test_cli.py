@@ -358,7 +358,8 @@ def test_a_model_is_no_second_opinion_of_its_own(
     first = [] if model is None else ["--model", model]
     done = edgelid(command, *inputs, *first, *second)
     assert done.stdout == ""
-    assert 'is the same model as the first: give a larger one, such as "large".' in sentence(done)
+    another = "large" if model is None else "xlarge"
+    assert f'the same model as the first: give another, such as "{another}".' in sentence(done)
 
 
 def test_an_impossible_share(edgelid: Edgelid, sample: Path) -> None:

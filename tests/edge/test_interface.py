@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -271,6 +272,7 @@ def test_a_gain(model: edge.interface.Model, speech: np.ndarray) -> None:
         (np.zeros(0, np.float32), 16_000, "gave no audio"),
         (np.zeros((2, 2, 2), np.float32), 16_000, "shape"),
         (np.zeros((9, 0), np.float32), 16_000, "shape"),
+        (np.zeros((2, 16_000), np.float32), 16_000, "give them as"),
         (np.zeros(16_000, np.int64), 16_000, "int16 or floating point"),
         (np.full(16_000, np.nan, np.float32), 16_000, "finite"),
         (np.zeros(16_000, np.float32), 10, "10 Hz is not possible"),
@@ -283,9 +285,30 @@ def test_what_is_no_audio(
         edge.classify(samples, model, rate_hz=rate_hz)
 
 
+def test_samples_that_were_scaled_wrongly_are_told_once(
+    model: edge.interface.Model, speech: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    integers = (20_000 * speech[:32_000]).astype(np.float32)
+    for _ in edge.Listener(model, gain_db=0).hear(np.split(integers, 4)):
+        pass
+    edge.classify(speech[:32_000], model)
+    told = [each for each in caplog.messages if "scaled wrongly" in each]
+    assert len(told) == 1
+
+
+def test_languages_by_their_names(model: edge.interface.Model, speech: np.ndarray) -> None:
+    part = speech[: 10 * 16_000]
+    by_code = edge.classify(part, model, ["de", "zh"])
+    assert edge.classify(part, model, ["German", "zh-CN"]) == by_code
+    assert edge.Listener(model, ["German"])
+
+
 def test_unknown_languages_and_files(model: edge.interface.Model, tmp_path: Path) -> None:
     with pytest.raises(edge.EdgelidError, match="xx"):
         edge.Listener(model, ["xx"])
+    for call in (edge.Listener, functools.partial(edge.classify, tmp_path / "none.wav")):
+        with pytest.raises(edge.EdgelidError, match=r"must be a list, such as \['de'\]"):
+            call(model=model, languages="de")
     with pytest.raises(edge.EdgelidError):
         edge.load_model(tmp_path / "none.tflite")
     with pytest.raises(edge.EdgelidError):

@@ -122,6 +122,18 @@ def test_changes_announce_what_segments_tell(
             assert each.current.start_s == each.change.start_s
 
 
+@pytest.mark.parametrize(("start_s", "seconds"), [(0, 2.5), (3, 1.5), (18, 2.5)])
+def test_nothing_is_decided_after_the_end(
+    model: ModelFile, graphs: Graphs, speech: Float32Array, start_s: int, seconds: float
+) -> None:
+    part = speech[start_s * SECOND :][: round(seconds * SECOND)]
+    for blocks in ([part], [part, Gap(9 * SECOND, "device lost")]):
+        heard = hear(model, graphs, blocks)
+        decided_s = [each.change.decided_s for each in heard if each.change]
+        assert decided_s
+        assert max(decided_s) <= seconds
+
+
 def test_segments_of_the_sample_are_where_its_languages_are(
     model: ModelFile, graphs: Graphs, speech: Float32Array, sample: Path
 ) -> None:

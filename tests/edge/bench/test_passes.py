@@ -114,6 +114,17 @@ def test_recomputing_gives_what_the_stream_gives(
     assert any(not np.array_equal(a, expected[hop]) for hop, a in zip(hops, alone, strict=True))
 
 
+def test_quiet_audio_is_recomputed_as_the_stream_hears_it(
+    setup: Setup, speech: Float32Array, model: ModelFile, graphs: Graphs
+) -> None:
+    quiet = np.float32(10 ** (-46 / 20)) * speech[: 6 * SAMPLE_RATE_HZ]
+    expected = stream_scores(setup, [quiet])
+    recomputation = Recomputation(model, graphs, model.description.decoder.window_s)
+    hop = len(expected) - 2
+    _, (found,) = recomputed(recomputation, quiet, [hop], recomputation.context_hops)
+    np.testing.assert_array_equal(found, expected[hop])
+
+
 def test_recomputing_takes_as_much_audio_as_it_says(model: ModelFile, graphs: Graphs) -> None:
     recomputation = Recomputation(model, graphs, 3.0)
     stream = model.description.stream

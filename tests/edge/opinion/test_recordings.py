@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from edge import offline
 from edge.audio.sources import AudioSource
 from edge.belief import COMPACT, SECOND_OPINION, Opinion
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
@@ -87,6 +88,29 @@ def test_the_shortest_recordings_are_asked_about_too(
 ) -> None:
     answer = both.classify(Audio(speech[32_000:44_000]))
     assert answer.opinions == 1
+
+
+def test_one_short_word_before_a_silence_is_asked_about(
+    both: RecordingClassifier, speech: Float32Array
+) -> None:
+    pause, word = np.zeros(3 * SAMPLE_RATE_HZ // 2, np.float32), speech[32_000:40_000]
+    answer = both.classify(Audio(np.concatenate([word, pause])))
+    assert answer.opinions == 1
+    # Of two, about the longer one alone.
+    two = both.classify(Audio(np.concatenate([word, pause, word[:4_800], pause])))
+    assert two.opinions == 1
+
+
+def test_who_decides_is_told_of_what_is_answered(
+    both: RecordingClassifier, speech: Float32Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = speech[22 * SAMPLE_RATE_HZ : 28 * SAMPLE_RATE_HZ]
+    assert both.classify(Audio(part)).language == "fr"
+    # As if half of it were another language: French is no answer then, of neither model.
+    monkeypatch.setattr(offline, "shares", lambda stretches: {"fr": 0.3, "zh": 0.3})
+    answer = both.classify(Audio(part))
+    assert answer.compact is not None
+    assert (answer.language, answer.compact[0], answer.by) == (UNKNOWN, UNKNOWN, COMPACT)
 
 
 def test_a_long_recording_is_asked_about_less_often(
