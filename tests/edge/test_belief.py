@@ -52,6 +52,19 @@ def test_late_is_as_good_as_in_time(delay_hops: int) -> None:
     assert late.alone.values == in_time.alone.values
 
 
+def test_what_an_opinion_says_of_hops_to_come_counts_at_once_and_once() -> None:
+    belief = heard(50, {50: [opinion(2.5, 5.5, favoured=2)]})
+    known = heard(50, {50: [opinion(2.0, 5.0, favoured=2)]})
+    weights = [
+        [weight for hop in each._hops for _, weight in hop.opinions] for each in (belief, known)
+    ]
+    assert sum(weights[0]) == pytest.approx(sum(weights[1]))
+    assert len(weights[0]) == len(weights[1]) - 5
+    assert belief.values[2] > heard(50, {50: [opinion(2.5, 5.0, favoured=2)]}).values[2]
+    belief.update(stream(51)[50], 51 * HOP_S)
+    assert belief._hops[-1].opinions == []
+
+
 def test_where_no_opinion_is_to_be_had_the_compact_model_counts_in_full() -> None:
     said = opinion(2.0, 5.0, favoured=2)
     trusting, alone = heard(50, {50: [said]}), heard(50, {50: [said]})
