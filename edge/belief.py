@@ -92,6 +92,9 @@ class Belief:
     @property
     def values(self) -> list[float]:
         """Smoothed probabilities of the answers."""
+        # Asked at every hop, mostly so: it costs no further call.
+        if all(self._expected) or self._other is None:
+            return self._states
         return self._answers(self._states)
 
     def _answers(self, states: list[float]) -> list[float]:
