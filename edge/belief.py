@@ -92,14 +92,11 @@ class Belief:
     @property
     def values(self) -> list[float]:
         """Smoothed probabilities of the answers."""
-        # Asked at every hop, mostly so: it costs no further call.
-        if all(self._expected) or self._other is None:
-            return self._states
-        return self._answers(self._states)
+        return self._answers(self._states) if self._merges else self._states
 
     def _answers(self, states: list[float]) -> list[float]:
         """What is believed of the answers, from what is believed of the classes."""
-        if all(self._expected) or self._other is None:
+        if not self._merges:
             return states
         values = [
             state if expected else 0.0
@@ -144,6 +141,7 @@ class Belief:
     def _expect(self, expected: Expected) -> None:
         """Take note of which classes are answers of their own."""
         self._expected = expected
+        self._merges = self._other is not None and not all(expected)
         merged = [not answer or index == self._other for index, answer in enumerate(expected)]
         self.prior = 1.0 / (len(expected) - expected.count(False))
         of_other = self.prior / max(1, sum(merged))

@@ -59,7 +59,7 @@ class Moments:
         How much more has been heard by a hop than is known: the model that listens is so late.
     """
 
-    def __init__(self, window_s: float, ahead_s: float = 0.0) -> None:
+    def __init__(self, window_s: float, ahead_s: float) -> None:
         self._window_s, self._ahead_s = window_s, ahead_s
         self._first_s, self._least_s = (min(each, window_s) for each in (FIRST_S, LEAST_S))
         self.reset()
