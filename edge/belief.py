@@ -92,20 +92,20 @@ class Belief:
     @property
     def values(self) -> list[float]:
         """Smoothed probabilities of the answers."""
-        return self._answers(self._states) if self._merges else self._states
+        return self._states if self._merged_in is None else self._answers(self._states)
 
     def _answers(self, states: list[float]) -> list[float]:
         """What is believed of the answers, from what is believed of the classes."""
-        if not self._merges:
+        if self._merged_in is None:
             return states
         values = [
             state if expected else 0.0
             for state, expected in zip(states, self._expected, strict=True)
         ]
-        values[self._other] = math.fsum(
+        values[self._merged_in] = math.fsum(
             state
             for index, (state, expected) in enumerate(zip(states, self._expected, strict=True))
-            if index == self._other or not expected
+            if index == self._merged_in or not expected
         )
         return values
 
@@ -141,7 +141,8 @@ class Belief:
     def _expect(self, expected: Expected) -> None:
         """Take note of which classes are answers of their own."""
         self._expected = expected
-        self._merges = self._other is not None and not all(expected)
+        # The answer that several classes are together, if any are.
+        self._merged_in = None if all(expected) else self._other
         merged = [not answer or index == self._other for index, answer in enumerate(expected)]
         self.prior = 1.0 / (len(expected) - expected.count(False))
         of_other = self.prior / max(1, sum(merged))
