@@ -346,8 +346,8 @@ class StreamingClassifier:
         self._per_hop = stream.hop_frames // stream.stride_frames
         self._embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
         self.hop_s = self._per_hop * self._embedding_s
-        self._late_hops = stream.delay_frames // stream.hop_frames
-        self.delay_s = self._late_hops * self.hop_s
+        self._late_hops = stream.late_hops
+        self.delay_s = description.delay_s
         self._temperature = description.calibration.temperature
         self._windows: list[tuple[float, int, float]] = []  # length, embeddings, temperature
         for window_s in windows_s:

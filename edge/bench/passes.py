@@ -87,8 +87,7 @@ class Setup:
     @property
     def late_hops(self) -> int:
         """Of audio that go in before the first answer comes out."""
-        stream = self.model.description.stream
-        return stream.delay_frames // stream.hop_frames
+        return self.model.description.stream.late_hops
 
     def heard_samples(self, hops: int) -> int:
         """Length of the audio that so many answers come in the course of.

@@ -27,7 +27,7 @@ class Recomputation:
         self._front_end = FrontEnd(config, model.filterbank)
         self._hop_frames, self._stride_frames = stream.hop_frames, stream.stride_frames
         # A window is known when these have followed it.
-        self._late_hops = stream.delay_frames // stream.hop_frames
+        self._late_hops = stream.late_hops
         embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
         self._embeddings = round(window_s / embedding_s)
         window_frames = self._embeddings * stream.stride_frames

@@ -96,6 +96,11 @@ class StreamSpec:
     states: tuple[tuple[int, int], ...]
     delay_frames: int = 0
 
+    @property
+    def late_hops(self) -> int:
+        """The delay in hops."""
+        return self.delay_frames // self.hop_frames
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -184,6 +189,12 @@ class Description:
         recomputes a whole window at every hop, in the graph ``window``.
         """
         return "stream" if self.format_version == FORMAT_VERSION else "window"
+
+    @property
+    def delay_s(self) -> float:
+        """How much more has been heard by a hop than is known."""
+        samples = self.stream.delay_frames * self.front_end.hop_samples
+        return samples / self.front_end.sample_rate_hz
 
     @property
     def window_frames(self) -> tuple[int, int]:

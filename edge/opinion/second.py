@@ -76,9 +76,7 @@ class SecondOpinion:
         self._labels = model.labels
         window_s = file.span.window_s
         self._audio = RecentAudio(model.description.front_end, file.span, window_s)
-        stream, front_end = model.description.stream, model.description.front_end
-        late_samples = stream.delay_frames * front_end.hop_samples
-        self._moments = Moments(window_s, late_samples / front_end.sample_rate_hz)
+        self._moments = Moments(window_s, model.description.delay_s)
         self._stream = 0  # of streams, and of languages to expect: what counts together
         self._before_samples = 0  # of streams that are over
         self._answers, self._took_s, self._late = 0, 0.0, 0
