@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from edge import __version__
+from edge.audio.clock import Clock
 from edge.audio.level import HINTS, OK
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.languages import language_name
@@ -29,7 +30,8 @@ class Snapshots:
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
-        self._started_s = _uptime_s()
+        self._clock = Clock()
+        self._started_s = self._clock.now_s()
         self._json = b""
         self._made_s = self._looked_s = float("-inf")
         self._health: dict[str, Any] = {}
@@ -86,14 +88,9 @@ class Snapshots:
             "overruns": source.overflows if source else 0,
             "lost_s": {reason: round(s, 3) for reason, s in sorted(counts.lost_s.items())},
             # Reckoned from now: at the start, the clock of a board without one may be hours off.
-            "started": round(time.time() - (_uptime_s() - self._started_s), 3),
+            "started": round(time.time() - (self._clock.now_s() - self._started_s), 3),
             "version": __version__,
         }
-
-
-def _uptime_s() -> float:
-    """Of the machine, also while it was suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _second(now: Now) -> dict[str, Any]:
