@@ -25,7 +25,7 @@ import polars as pl
 import train
 from edge.errors import EdgelidError
 from edge.model.modelfile import NONSPEECH, OTHER
-from edge.system.atomic import check_writable, write_atomically
+from edge.system.atomic import write_atomically
 from train.command import check_model_output
 from train.config import read_toml
 from train.corpus.held_out import check_held_out
@@ -35,7 +35,7 @@ from train.corpus.importing import Selection
 from train.corpus.manifest import DEV, TEST, TRAIN, read_rows
 from train.evaluation.metrics import wilson
 from train.evaluation.report import share
-from train.folder import make_folder
+from train.folder import make_place
 from train.own_estimate import estimate
 
 log = logging.getLogger(__name__)
@@ -237,8 +237,7 @@ class _Steps:
         """
         file, seen = own.work / "own.json", _fingerprint(own.recordings)
         is_new = not own.work.exists()
-        make_folder(own.work)
-        check_writable(file)
+        make_place(file)
         if not file.exists():
             if any(own.work.iterdir()):
                 raise EdgelidError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EdgelidError
-from train.folder import make_folder
+from train.folder import make_folder, make_place
 
 
 def test_a_folder_is_made_where_there_is_none(tmp_path: Path) -> None:
@@ -23,3 +23,11 @@ def test_a_folder_that_cannot_be_made(name: str, words: str, tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(EdgelidError, match=f"cannot make the folder .*{name}: {words}"):
         make_folder(tmp_path / name)
+
+
+def test_the_place_of_a_result(tmp_path: Path) -> None:
+    make_place(tmp_path / "a" / "b" / "result.npz")
+    assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(EdgelidError, match=r"folder\.npz"):
+        make_place(tmp_path / "folder.npz")

@@ -25,12 +25,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
-from edge.system.atomic import check_writable, write_atomically
+from edge.system.atomic import write_atomically
 from train.config import LANGUAGES
 from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
 from train.corpus.manifest import Clip, Manifest, check_files, corpus_dir, open_manifest
 from train.fit.teacher import load_whisper, weights_dir
-from train.folder import make_folder
+from train.folder import make_place
 
 SAVE_EVERY_CUTS = 20
 
@@ -274,8 +274,7 @@ def run(
     empty = [duration_s for duration_s, found in sets.items() if not found]
     if empty:
         raise EdgelidError(f"the {split} split of {corpus} has no cut of {empty[0]:g} s")
-    make_folder(output.parent)
-    check_writable(output)
+    make_place(output)
     score = functools.partial(restricted_log_posteriors, load_whisper(weights))
     result: dict[str, Any] = {
         "recogniser": "Whisper base, int8, faster-whisper, restricted to the nine languages",

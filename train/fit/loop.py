@@ -20,7 +20,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from edge.errors import EdgelidError
-from edge.system.atomic import check_writable, write_atomically
+from edge.system.atomic import write_atomically
 from train.config import OptimiserConfig, RunConfig
 from train.fit.development import DevelopmentSet, score
 from train.fit.distillation import UNITS
@@ -31,7 +31,7 @@ from train.fit.sampling import Batch
 from train.fit.tensorboard import Journal
 from train.fit.trainer import FIXED, FROZEN, Trainer
 from train.fit.training_data import Corpus
-from train.folder import make_folder
+from train.folder import make_place
 from train.model.checkpoint import (
     BEST,
     LAST,
@@ -154,7 +154,7 @@ class _Session:
         last: Checkpoint | None = None
         self.best: Checkpoint | None = None
         if devices.chief:
-            _make_folder(run)
+            make_place(run / LAST)
             last, self.best = _found(config, run)
             if last:
                 # What the command says of a beginning is about one that has been.
@@ -264,11 +264,6 @@ def _agreement(config: RunConfig, digest: str, beginning: Beginning, precision: 
     versions = (tf.__version__, keras.__version__, np.__version__)
     told = [asdict(config), digest, beginning.freeze, precision, versions]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def _make_folder(run: Path) -> None:
-    make_folder(run)
-    check_writable(run / LAST)
 
 
 def _note_data(file: Path, digest: str, resuming: bool) -> None:

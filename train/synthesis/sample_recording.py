@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from edge.audio.resample import resampled
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
-from edge.system.atomic import check_writable, write_atomically
-from train.folder import make_folder
+from edge.system.atomic import write_atomically
+from train.folder import make_place
 from train.synthesis import kokoro
 
 Samples: TypeAlias = NDArray[np.float32]
@@ -332,8 +332,7 @@ def make_sample(output: Path, voices_dir: Path) -> str:
     EdgelidError
         If something that speaks is missing, or a file cannot be written.
     """
-    make_folder(output.parent)
-    check_writable(output)
+    make_place(output)
     track = compose([speak(passage, voices_dir) for passage in PASSAGES])
     audio = encode_opus(track.speech + track.noise)
     labels = json.dumps(track.labels, indent=2, ensure_ascii=False) + "\n"

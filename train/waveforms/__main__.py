@@ -238,8 +238,7 @@ def run_pack(options: argparse.Namespace) -> None:
 
 def run_decode(options: argparse.Namespace) -> None:
     """``decode``."""
-    from edge.system.atomic import check_writable
-    from train.folder import make_folder
+    from train.folder import make_place
     from train.waveforms.bank import check_parts, decode_bank
 
     if not 0 <= options.coded_share <= 1:
@@ -248,8 +247,7 @@ def run_decode(options: argparse.Namespace) -> None:
     if not files:
         raise EdgelidError(f"there are no parts of a bank in {options.parts}")
     check_parts(files)  # where there is no bank, no folder is left
-    make_folder(options.output)
-    check_writable(options.output / "samples.npy")
+    make_place(options.output / "samples.npy")
     segments = decode_bank(files, options.coded_share)
     segments.save(options.output)
     print(f"{len(segments.samples) / 16_000 / 3600:.1f} hours in {options.output}")
@@ -274,11 +272,9 @@ def _check_output(file: Path, ending: str = ".npz") -> None:
     """Find out before the work whether its result can be kept, by a name that tells what it is."""
     if file.suffix != ending:
         raise EdgelidError(f"{file} must end in {ending}")
-    from edge.system.atomic import check_writable
-    from train.folder import make_folder
+    from train.folder import make_place
 
-    make_folder(file.parent)
-    check_writable(file)
+    make_place(file)
 
 
 def _check_above_0(name: str, number: float) -> None:

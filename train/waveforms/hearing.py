@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
-from edge.system.atomic import check_writable, write_atomically
-from train.folder import make_folder
+from edge.system.atomic import write_atomically
+from train.folder import make_place
 from train.waveforms.bank import Int16Array, Segments
 from train.waveforms.checkpoint import fingerprint as weights_fingerprint
 from train.waveforms.draws import Drawer
@@ -303,8 +303,7 @@ def _begun(
 ) -> tuple[Any, Int64Array, str | None]:
     """Tokens, how many of each segment were heard, and who heard them."""
     total = int(tokens_of(segments.lengths).sum())
-    make_folder(folder)
-    check_writable(folder / "tokens.npy")
+    make_place(folder / "tokens.npy")
     if (folder / "progress.json").exists():
         before = Hearing.load(folder, segments, teacher)
         if before.tokens.shape != (total, dim):
