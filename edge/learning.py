@@ -8,6 +8,7 @@ does not is dropped.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -30,6 +31,7 @@ from edge.lessons.book import (
     Book,
     Lesson,
     check_language,
+    pack_book,
     update_book,
 )
 from edge.lessons.correction import Correction
@@ -80,9 +82,12 @@ class Learner:
     ----------
     told : dict or None
         What to tell of the book since something was learnt.
+    written : bytes or None
+        SHA-256 of the file of lessons as it was written when something was learnt.
     """
 
     told: dict[str, Any] | None = None
+    written: bytes | None = None
 
     def __init__(
         self, path: Path, model: ModelFile, labels: Sequence[str], at_once: bool = False
@@ -91,7 +96,7 @@ class Learner:
         self._path, self._model, self._labels = path, model, tuple(labels)
         self._at_once = at_once
         self._graphs: Graphs | None = None
-        self._new: Adapted | None = None
+        self._new: Correction | None = None
         self._thread: threading.Thread | None = None
         self._learnt_s, self._heard_s = -EVERY_S, 0.0
         self._pending: dict[str, list[Int8Array]] = {}
@@ -125,9 +130,7 @@ class Learner:
         if enough and self._heard_s - self._learnt_s >= EVERY_S:
             self._learn()
         new, self._new = self._new, None
-        if new is None or new.correction.labels != self._labels:
-            return None
-        return new.correction
+        return new
 
     def close(self) -> None:
         """Wait for what is being learnt."""
@@ -198,8 +201,12 @@ class Learner:
                 log.warning("nothing is learnt: %s", why_not)
             self._why_not = why_not
             return
-        self.told = told(self._path, book, adapted[-1].brought)
-        self._new = adapted[-1]
+        learnt = adapted[-1]
+        if learnt.correction.labels != self._labels:
+            return  # somebody else has taught another language, which a reload takes up
+        self.told = told(self._path, book, learnt.brought)
+        self._new = learnt.correction
+        self.written = hashlib.sha256(pack_book(book)).digest()
 
     def _own_graphs(self) -> Graphs:
         """Those of the stream are of its own thread, and what they are built from may be gone."""
@@ -271,6 +278,11 @@ class LearningListener(Listener):
         super().__init__(*args, **kwargs)
         self._learner = learner
         self._of_lessons = self._lengths_s.index(WINDOW_S)
+
+    @property
+    def written(self) -> bytes | None:
+        """See `Listener.written`."""
+        return self._learner.written
 
     def close(self) -> None:
         """End what runs beside the audio."""

@@ -145,6 +145,11 @@ class Listener:
         self._samples = 0  # of the stream, with its gaps
         self._origin_samples = 0  # where classifier and decoder began
 
+    @property
+    def written(self) -> bytes | None:
+        """SHA-256 of the file of lessons, if it has itself written what it has learnt to it."""
+        return None
+
     def stages(self) -> dict[str, tuple[object, str]]:
         """What does the work of each stage: an object, and the name of its method."""
         return {**self._classifier.stages(), "decoder": (self._decoder, "update")}

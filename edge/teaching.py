@@ -101,9 +101,8 @@ class LessonExtractor:
                 continue
             heard_s += len(block) / SAMPLE_RATE_HZ
             take(self._classifier.process(block))
-            if len(windows) >= MAX_LESSON_WINDOWS or (
-                most_s is not None
-                and (len(windows) * STEP_S >= most_s or heard_s > PATIENCE * most_s)
+            if most_s is not None and (
+                len(windows) * STEP_S >= most_s or heard_s > PATIENCE * most_s
             ):
                 break
         else:
@@ -118,7 +117,7 @@ class LessonExtractor:
 
 
 def lesson_of(language: str, origin: str, given: Sequence[Given]) -> Lesson:
-    """A lesson of what several sources gave.
+    """A lesson of what several sources gave: of much, of windows spread evenly over all of it.
 
     Raises
     ------
@@ -126,14 +125,16 @@ def lesson_of(language: str, origin: str, given: Sequence[Given]) -> Lesson:
         If the language is none, or there is no speech.
     """
     check_language(language)
-    windows = [window for each in given for window in each.windows][:MAX_LESSON_WINDOWS]
+    windows = [window for each in given for window in each.windows]
     if not windows:
         heard_s = sum(each.heard_s for each in given)
         raise EdgelidError(
             f"there is no speech in the {heard_s:.0f} s that were heard, and silence, noise or "
             "music teach nothing: give a recording of someone who speaks."
         )
-    return Lesson(language, round(time.time(), 3), origin, np.stack(windows))
+    taken = np.linspace(0, len(windows) - 1, min(len(windows), MAX_LESSON_WINDOWS)).round()
+    rows = np.stack([windows[index] for index in taken.astype(int)])
+    return Lesson(language, round(time.time(), 3), origin, rows)
 
 
 def teach(

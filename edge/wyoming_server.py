@@ -62,6 +62,7 @@ logger = logging.getLogger(__name__)
 
 CONNECTIONS = 8  # each has an interpreter of its own
 CHUNKS = 64  # that wait to be heard
+CHUNK_BYTES = 1 << 14  # of each: an event may hold more, and all that wait take memory
 LEAVE_S = 1.0  # for a client that is one too many
 # A client that is silent for a minute is asked every 15 s, and is gone after four times.
 KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
@@ -315,7 +316,14 @@ class _Stream(AudioSource):
         self._chunks: queue.Queue[bytes | None] = queue.Queue(CHUNKS)
 
     async def put(self, chunk: bytes | None, work: asyncio.Future[Eventable]) -> None:
-        """Hand over a chunk, or the end; waits while too many do, and work on them goes on."""
+        """Hand over audio, or the end; waits while too much does, and work on it goes on."""
+        if chunk is None:
+            await self._put(None, work)
+            return
+        for start in range(0, len(chunk), CHUNK_BYTES):
+            await self._put(chunk[start : start + CHUNK_BYTES], work)
+
+    async def _put(self, chunk: bytes | None, work: asyncio.Future[Eventable]) -> None:
         while not (self._stopping or work.done()):
             if not self._chunks.full():  # which only we fill
                 self._chunks.put_nowait(chunk)

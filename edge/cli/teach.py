@@ -126,8 +126,10 @@ def _teach(book_path: Path, model: ModelFile, options: argparse.Namespace, outpu
             {**_lesson_record(book, -1), "lessons": str(book_path), **brought_record(brought)}
         )
         return 0
+    learnt, found = len(lesson.windows), sum(len(each.windows) for each in given)
+    number = f"{learnt} of {found}" if learnt < found else f"{learnt}"
     output.line(
-        f"learnt {len(lesson.windows)} windows of {language_name(language)}, from "
+        f"learnt {number} windows of {language_name(language)}, from "
         f"{sum(each.heard_s for each in given):.0f} s; {book.windows} are in {book_path} now"
     )
     for line in _brought_lines(brought):

@@ -268,7 +268,7 @@ def read_records(path: Path, since: float = 0.0) -> Iterator[dict[str, Any]]:
                 continue
             with name.open("rb") as file:
                 for line in file:
-                    with contextlib.suppress(ValueError):
+                    with contextlib.suppress(ValueError, RecursionError):
                         record = json.loads(line)
                         if isinstance(record, dict):
                             yield record
@@ -309,7 +309,7 @@ def _complete_bytes(descriptor: int, path: Path) -> int:
 def _is_record(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of what is nested too deeply
         return False
 
 

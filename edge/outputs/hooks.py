@@ -17,9 +17,11 @@ from typing import Any
 
 from edge.config import ConfigError, foreign_environment
 from edge.errors import EdgelidError
+from edge.languages import UNKNOWN
 from edge.outputs.hook_settings import HookSettings
 from edge.outputs.outlet import Outlet
 from edge.outputs.outlet_settings import Surroundings
+from edge.outputs.timeline import change_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ def open_outlet(settings: HookSettings, surroundings: Surroundings) -> Hook:
 
 class Hook:
     """Runs a command at every change, one at a time, without a shell.
+
+    Also where an answer ends with the audio, which may be lost: see `change_of`.
 
     A run is over when its program ends, or is ended after `LIMIT_S`; whatever else it has started
     and not put into a session of its own ends with it.
@@ -67,6 +71,7 @@ class Hook:
 
     def __init__(self, command: str) -> None:
         self._words = command_words(command)
+        self._language = UNKNOWN  # what was told last
         self._lock = threading.Lock()  # of the next one
         self._process: subprocess.Popen[bytes] | None = None
         self._ending = threading.Event()
@@ -78,8 +83,10 @@ class Hook:
 
     def put(self, record: dict[str, Any]) -> None:
         """Have the command run if this is a change; never waits."""
-        if record["type"] == "change":
-            self._outlet.put(record)
+        change = change_of(record, self._language)
+        if change is not None:
+            self._language = change["language"]
+            self._outlet.put(change)
 
     def close(self) -> None:
         """End within a moment, and with it whatever runs."""

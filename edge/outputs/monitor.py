@@ -199,7 +199,6 @@ class Monitor:
                 since=moment - (current.end_s - current.start_s),
                 confidence=current.confidence,
                 by=current.by,
-                second=heard.second or self._now.second,
             )
             if heard.windows:
                 window = heard.windows[0]
@@ -208,6 +207,7 @@ class Monitor:
                     now,
                     window_s=window.length_s,
                     gain_db=decibels(heard.gain),
+                    second=heard.second,
                     probabilities=dict(zip(labels, values, strict=True)),
                 )
                 self._counts.hops += 1
@@ -226,6 +226,7 @@ class Monitor:
                 probabilities={},  # of what was heard before, and not of now
                 peak_db=FLOOR_DB,
                 rms_db=FLOOR_DB,
+                spectrum_db=Now.spectrum_db,
                 lost=True,
             )
 

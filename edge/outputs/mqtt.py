@@ -30,7 +30,7 @@ from edge.outputs.mqtt_settings import MQTT_PASSWORD_VARIABLE, MqttSettings
 from edge.outputs.outlet import Outlet
 from edge.outputs.outlet_settings import Surroundings
 from edge.outputs.stdout import json_text
-from edge.outputs.timeline import seconds_of, time_of
+from edge.outputs.timeline import change_of, seconds_of, time_of
 from edge.system.regular import check_regular
 
 if TYPE_CHECKING:
@@ -379,16 +379,12 @@ def _paho() -> None:
 
 
 def following_state(state: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
-    """The state after an event.
-
-    A segment ends where a change begins another, or because the audio does: then nothing is known.
-    """
-    if record["type"] == "change":
-        since = seconds_of(record["time"]) - (record["decided_s"] - record["start_s"])
-        return _state(record["language"], since, record["confidence"])
-    if record["type"] == "segment" and record["language"] == state["language"] != UNKNOWN:
-        return _state(UNKNOWN, seconds_of(record["time"]), 0.0)
-    return state
+    """The state after an event."""
+    change = change_of(record, state["language"])
+    if change is None:
+        return state
+    since = seconds_of(change["time"]) - (change["decided_s"] - change["start_s"])
+    return _state(change["language"], since, change["confidence"])
 
 
 def _state(language: str, since: float, confidence: float) -> dict[str, Any]:

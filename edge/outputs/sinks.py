@@ -14,6 +14,7 @@ from edge import __version__
 from edge.audio.sources import Gap, Sound, length_samples
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ
+from edge.languages import UNKNOWN
 from edge.listener import Heard
 from edge.outputs.eventlog_outlet import LogOutlet
 from edge.outputs.monitor import Monitor
@@ -22,6 +23,7 @@ from edge.outputs.registry import close_outlets, open_outlets
 from edge.outputs.settings import Settings, is_live
 from edge.outputs.stdout import Output, now
 from edge.outputs.systemd_notify import Notifier
+from edge.outputs.timeline import change_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class Sinks:
         self._heard_samples = 0
         self._reloading = False
         self._ready = False
+        self._language = UNKNOWN  # the answer now
         self._monitor = monitor
         self._outlets = open_outlets(settings, labels, monitor)
         try:
@@ -175,8 +178,10 @@ class Sinks:
             self._monitor.record(record)
         for outlet in self._outlets:
             outlet.put(record)
-        if record["type"] == "change":
-            self._notifier.status(f"{record['language']} since {record['time']}")
+        change = change_of(record, self._language)
+        if change is not None:
+            self._language = change["language"]
+            self._notifier.status(f"{self._language} since {change['time']}")
 
     def _start(self) -> dict[str, Any]:
         """Begins a stretch of the log; the stream times after it count from the same zero."""

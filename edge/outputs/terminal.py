@@ -205,7 +205,7 @@ def _messages_above() -> Iterator[None]:
     handlers = [
         handler
         for handler in logging.getLogger().handlers
-        if type(handler) is logging.StreamHandler and _is_terminal(handler.stream)
+        if isinstance(handler, logging.StreamHandler) and _is_terminal(handler.stream)
     ]
     before = [handler.setStream(sys.stderr) for handler in handlers]
     try:

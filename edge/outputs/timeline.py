@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from edge.languages import UNKNOWN
+
 # Records whose `time` is when the stream had come as far as this key says.
 _MOMENTS = {"start": "start_s", "change": "decided_s", "level": "heard_s", "gap": "end_s"}
 DRIFT = 0.01  # of a stream against the clock: more than that of any device
@@ -126,6 +128,27 @@ def spans(records: Iterable[dict[str, Any]]) -> Iterator[Span]:
     for record in records:
         if (span := timeline.add(record)) is not None:
             yield span
+
+
+def change_of(record: dict[str, Any], language: str) -> dict[str, Any] | None:
+    """What a record changes of the answer `language`, as a record ``change``; None for nothing.
+
+    A segment ends where a change begins another, or because the audio does: then nothing is known.
+    """
+    if record["type"] == "change":
+        return record
+    if record["type"] == "segment" and record["language"] == language != UNKNOWN:
+        end_s = record["end_s"]
+        return {
+            "type": "change",
+            "language": UNKNOWN,
+            "previous": language,
+            "start_s": end_s,
+            "decided_s": end_s,
+            "confidence": 0.0,
+            "time": record["time"],
+        }
+    return None
 
 
 def seconds_of(time: str) -> float:

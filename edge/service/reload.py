@@ -149,7 +149,8 @@ class ReloadingListener:
             wanted = replace(wanted, **later)
             for problem in contradictions(wanted):
                 raise EdgelidError(problem)
-            other_lessons = _contents(wanted.lessons) != self._lessons
+            lessons = _contents(wanted.lessons)
+            other_lessons = lessons != (self._listener.written or self._lessons)
             if other_lessons or names & {"model", "threads", "second_opinion", "lessons", "learn"}:
                 following = self._open(wanted)
             else:
@@ -159,8 +160,7 @@ class ReloadingListener:
         except EdgelidError as error:
             logger.warning("the configuration stays as it was: %s", error)
             return
-        self.settings, self._next = wanted, following
-        self._lessons = _contents(wanted.lessons)
+        self.settings, self._next, self._lessons = wanted, following, lessons
         if following[1] is self._listener:
             self._listener.expect(_languages(wanted, self.model))
             self._listener.decide(_threshold(wanted, self.model), wanted.hold)

@@ -290,7 +290,8 @@ class Service:
             if self.scope == "system" and not any(_is_below(folder, place) for place in places):
                 raise EdgelidError(
                     f"{config}: the system service can write nowhere but in {STATE_FOLDER}: "
-                    f"put log, record_to and web_token_file there instead of {str(folder)!r}."
+                    "put log, record_to, web_token_file and, with learn, lessons there instead of "
+                    f"{str(folder)!r}."
                 )
 
     def _check_manager(self) -> None:

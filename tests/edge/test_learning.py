@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,15 @@ from edge.classifier import StreamingClassifier, Window
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.learning import MAX_LEARNT, Learner, faded
-from edge.lessons.book import MAX_LESSONS, RECORDING, SECOND_OPINION, Book, Lesson, read_book
+from edge.lessons.book import (
+    MAX_LESSONS,
+    RECORDING,
+    SECOND_OPINION,
+    Book,
+    Lesson,
+    read_book,
+    update_book,
+)
 from edge.model.interpreter import Graphs, Int8Array, open_on_disk
 from edge.model.modelfile import DEFAULT_MODEL, ModelFile, with_members
 from edge.outputs.settings import Settings, contradictions
@@ -296,6 +304,61 @@ def test_listening_and_learning(
     assert heard[-1].current is not None
     lessons = read_book(book, model).lessons
     assert lessons and {each.origin for each in lessons} == {SECOND_OPINION}
+
+
+def test_another_language_that_people_taught_meanwhile_is_not_taken_up(
+    model: ModelFile, windows: Windows, tmp_path: Path, soon: None
+) -> None:
+    book = tmp_path / "voices"
+    learner = Learner(book, model, model.labels, at_once=True)
+    lesson = Lesson("gsw", 0.0, RECORDING, np.stack([pooled for _, pooled in windows[:12]]))
+    update_book(book, model, lambda known: known.with_lesson(lesson))
+    assert feed(learner, windows, lambda end_s: opinion(model, end_s, "en")) == 0
+    assert len(read_book(book, model).lessons) > 1
+    assert learner.written is None
+
+
+def test_a_reload_keeps_what_has_learnt_by_itself_and_takes_up_what_people_taught(
+    model: ModelFile,
+    windows: Windows,
+    speech: Float32Array,
+    tmp_path: Path,
+    own_second: Path,
+) -> None:
+    book = tmp_path / "voices"
+    settings = Settings(
+        input="file.wav", second_opinion=str(own_second), lessons=str(book), learn=True
+    )
+    rows = [pooled for _, pooled in windows[:12]]
+    listener = ReloadingListener(settings)
+
+    def learn() -> None:
+        learner = listener._listener._learner  # type: ignore[attr-defined]
+        learner._pending = {"en": rows}
+        learner._learn()
+
+    def teach() -> None:
+        lesson = Lesson("de", 0.0, RECORDING, np.stack(rows))
+        update_book(book, model, lambda known: known.with_lesson(lesson))
+
+    def reload() -> None:
+        listener.reload(lambda: settings)
+
+    steps = {1: learn, 2: reload, 4: teach, 5: reload, 7: reload}
+    listening = []
+
+    def blocks() -> Iterator[Float32Array]:
+        for second, block in enumerate(np.split(speech[: 9 * SAMPLE_RATE_HZ], 9)):
+            steps.get(second, lambda: None)()
+            yield block
+            listening.append(listener._listener)
+
+    with contextlib.closing(listener):
+        for _ in listener.hear(blocks(), lambda _: None):
+            pass
+    assert len(read_book(book, model).lessons) >= 2
+    assert listening[0] is listening[4]
+    assert len(set(listening)) == 2
 
 
 def test_every_start_says_so(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge.cli import main
 from edge.config import ConfigError
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
@@ -69,6 +70,37 @@ def test_teach_list_undo_and_forget(edgelid: Command, galician: Path, tmp_path: 
     assert edgelid("teach", "--forget", "all", "--lessons", book).returncode == 0
     assert "nothing has been taught" in edgelid("teach", "--list", "--lessons", book).stdout
     assert "no lesson to undo" in edgelid("teach", "--undo", "--lessons", book).stderr
+
+
+def test_much_is_taught_from_all_of_it(
+    model: ModelFile,
+    graphs: Graphs,
+    speech: Float32Array,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from edge.audio.sources import FileSource
+
+    monkeypatch.setattr("edge.teaching.MAX_LESSON_WINDOWS", 12)
+    files = [
+        write(tmp_path / f"{start}.wav", speech[start * SAMPLE_RATE_HZ :][: 20 * SAMPLE_RATE_HZ])
+        for start in (10, 40)
+    ]
+    given = []
+    for file in files:
+        with FileSource(file) as source:
+            given.append(LessonExtractor(model, graphs).hear(source))
+    assert [each.heard_s for each in given] == pytest.approx([20.0, 20.0])
+    every = [window.tobytes() for each in given for window in each.windows]
+    places = [every.index(row.tobytes()) for row in lesson_of("es", "recording", given).windows]
+    assert (len(places), places[0], places[-1]) == (12, 0, len(every) - 1)
+    steps = {other - one for one, other in pairwise(places)}
+    assert max(steps) - min(steps) <= 1
+    book = tmp_path / "voices"
+    assert main(["teach", "es", *map(str, files), "--lessons", str(book)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"learnt 12 of {len(every)} windows of Spanish, from 40 s; 12 are in")
 
 
 def test_what_was_taught_is_heard(

@@ -262,6 +262,24 @@ def test_a_long_stream_that_cannot_be_heard_is_answered(
             assert "soxr" in Error.from_event(answer).text
 
 
+def test_no_more_waits_to_be_heard_than_has_room() -> None:
+    """Of the largest events, too, of a client that sends faster than is heard."""
+    stream = wyoming_server._Stream(SAMPLE_RATE_HZ, 1, Ear())
+    samples = np.arange(wyoming_server.MAX_EVENT_BYTES // 2).astype("<i2").tobytes()
+
+    async def sent() -> None:
+        work = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                for _ in range(10):
+                    await stream.put(samples, work)
+
+    asyncio.run(sent())
+    waiting = b"".join(chunk for chunk in stream._chunks.queue if chunk)
+    assert len(waiting) <= wyoming_server.MAX_EVENT_BYTES
+    assert waiting == samples[: len(waiting)]
+
+
 def test_quiet_audio_is_heard_as_if_it_were_louder(speech: Float32Array) -> None:
     quiet = part(speech, 1.0, 11.0) * np.float32(10 ** (-52 / 20))
     pcm = np.rint(quiet * 32_768).astype("<i2")

@@ -310,6 +310,17 @@ def test_a_file_that_is_no_log_stays_as_it_is(path: Path, content: bytes) -> Non
     assert path.read_bytes() == content
 
 
+def test_a_record_that_is_nested_too_deeply_is_none(path: Path) -> None:
+    write(path, range(3))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"type": ' + b"[" * 50_000 + b"\n")
+    assert [record["number"] for record in read_records(path)] == [0, 1, 2]
+    check_log(path)
+    write(path, range(3, 4))
+    assert path.read_bytes().startswith(whole)
+    assert numbers(path) == [0, 1, 2, 3]
+
+
 def test_a_pipe_or_a_device_is_no_log(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path(os.devnull)):

@@ -98,10 +98,33 @@ def test_only_changes_and_in_their_order(note: Path) -> None:
         for number in range(5):
             hook.put({"type": "window"})
             hook.put(change(number=number))
-            hook.put({"type": "segment"})
+            hook.put({"type": "segment", "language": "en"})
         wait_until(lambda: len(noted(note)) == 5)
         assert hook.lost == 0
     assert [told[0] for told in noted(note)] == [f"{3.25 + number}" for number in range(5)]
+
+
+def test_audio_that_ends_or_is_lost_is_told(note: Path) -> None:
+    over = {
+        "type": "segment",
+        "language": "de",
+        "start_s": 1.5,
+        "end_s": 7.5,
+        "confidence": 0.9,
+        "time": "2026-11-24T12:00:05.000+00:00",
+    }
+    with running(f"{note} {{language}} {{previous}} {{confidence}} {{start_s}} {{time}}") as hook:
+        hook.put({**over, "language": "unknown"})
+        hook.put(change())
+        hook.put({**over, "language": "en"})  # which a change had ended
+        hook.put(over)
+        hook.put({**over, "language": "nonspeech"})
+        hook.put(over)
+        wait_until(lambda: len(noted(note)) >= 2)
+    assert [told[:-1] for told in noted(note)] == [
+        ["de", "unknown", "0.875", "1.5", "2026-11-24T12:00:00.000+00:00"],
+        ["unknown", "de", "0.0", "7.5", "2026-11-24T12:00:05.000+00:00"],
+    ]
 
 
 def test_runs_do_not_overlap(tmp_path: Path) -> None:

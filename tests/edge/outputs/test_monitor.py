@@ -13,6 +13,7 @@ from edge.classifier import Window
 from edge.decoder import Segment
 from edge.frontend import SAMPLE_RATE_HZ
 from edge.listener import Heard
+from edge.opinion.second import Told
 from edge.outputs.monitor import BANDS, FLOOR_DB, LATENCIES_S, SPANS, Counts, Monitor
 from edge.outputs.timeline import Span, time_of
 
@@ -70,9 +71,22 @@ def test_before_the_first_answer_it_is_unknown_since_the_start() -> None:
 
 def test_nothing_is_probable_while_nothing_is_heard() -> None:
     monitor = Monitor()
+    monitor.audio(tone(1_000, 0.5))
     monitor.heard(heard(2.0, 6.5), LABELS)
     monitor.gap()
     assert (monitor.now().lost, monitor.now().probabilities) == (True, {})
+    assert set(monitor.now().spectrum_db) == {round(FLOOR_DB)}
+
+
+def test_second_opinions_are_told_of_until_none_are_asked_for_any_longer() -> None:
+    monitor = Monitor()
+    told = Told(3, 1.5, 0, {}, None, None)
+    monitor.heard(replace(heard(2.0, 6.5), second=told), LABELS)
+    monitor.gap()
+    monitor.heard(Heard([], None, (), Segment("unknown", 6.5, 6.5, 0.0)), LABELS)
+    assert monitor.now().second is told
+    monitor.heard(heard(7.0, 7.5), LABELS)  # after a reload
+    assert monitor.now().second is None
 
 
 def test_a_clock_that_is_set_back_leaves_nothing_ahead_of_it(

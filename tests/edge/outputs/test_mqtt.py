@@ -241,7 +241,8 @@ def change(language: str) -> dict[str, Any]:
 
 
 def segment(language: str) -> dict[str, Any]:
-    return {"type": "segment", "language": language, "time": "2026-11-24T12:00:01.000+00:00"}
+    time = "2026-11-24T12:00:01.000+00:00"
+    return {"type": "segment", "language": language, "end_s": 7.5, "time": time}
 
 
 def test_the_state_follows_changes_and_ends_with_the_audio() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import select
@@ -20,6 +21,9 @@ from typing import Any
 import pytest
 
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
+from edge.outputs.settings import Settings
+from edge.outputs.sinks import Sinks
+from edge.outputs.stdout import Output
 from edge.outputs.systemd_notify import Notifier
 from tests.edge.test_cli import pcm
 
@@ -89,6 +93,20 @@ def test_messages(manager: Manager) -> None:
 def test_no_watchdog_unless_it_is_ours(manager: Manager, environment: dict[str, str]) -> None:
     Notifier({"NOTIFY_SOCKET": manager.address, **environment}).alive()
     assert manager.received() == []
+
+
+def test_the_status_is_no_language_once_the_audio_is_lost(manager: Manager) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+    change = {"type": "change", "language": "de", "time": "2026-11-24T12:00:00.000+00:00"}
+    over = {"type": "segment", "language": "de", "end_s": 7.5, "time": "2026-11-24T12:00:05+00:00"}
+    with Sinks(Settings(), Output(io.StringIO()), notifier, ("de", "other")) as sinks:
+        sinks.record(change)
+        sinks.record(over)
+    assert manager.received() == [
+        "STATUS=de since 2026-11-24T12:00:00.000+00:00",
+        "STATUS=unknown since 2026-11-24T12:00:05+00:00",
+        "STOPPING=1",
+    ]
 
 
 def test_without_a_manager() -> None:

@@ -96,6 +96,19 @@ def test_messages_stand_above(tmp_path: Path) -> None:
         assert sum(line.startswith("edgelid: ") for line in lines) == 1
 
 
+def test_messages_that_come_later_stand_above_too(tmp_path: Path) -> None:
+    config = tmp_path / "edgelid.toml"
+    config.write_text(f'input = "{SAMPLE}"\n')
+    command = [*LISTEN[:4], "--config", str(config), "--realtime"]
+    with pseudo_terminal(command, columns=100) as terminal:
+        terminal.wait_until(lambda: seen(terminal, r"^● "))
+        config.write_text("threads = 0\n")
+        terminal.process.send_signal(signal.SIGHUP)
+        told = r"^edgelid: the configuration stays as it was:"
+        terminal.wait_until(lambda: seen(terminal, told + r"(.|\n)*^● .*\n.*\n  ▕.*"))
+        assert sum("▕" in line for line in terminal.text().splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_a_terminal_that_is_stopped_holds_nobody_up(tmp_path: Path) -> None:
     """Nothing reads it, as after Ctrl-S: events come nevertheless, and so does the end."""

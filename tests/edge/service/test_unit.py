@@ -128,7 +128,7 @@ def test_the_network_is_what_the_web_page_needs(config: Path) -> None:
 def test_where_the_token_is_written(config: Path, tmp_path: Path) -> None:
     config.write_text('web = "8080"\nweb_token_file = "token"\n')
     assert f"ReadWritePaths={tmp_path}\n" in Service("user").unit(config)
-    with pytest.raises(EdgelidError, match="web_token_file there instead of"):
+    with pytest.raises(EdgelidError, match="and, with learn, lessons there instead of"):
         Service("system").unit(config)
 
 
@@ -152,7 +152,7 @@ def test_the_folder_of_the_system_service_is_a_link_once_it_has_run(
     config.write_text(f'web = "8080"\nweb_token_file = "{state}/token"\nlog = "{state}/log"\n')
     assert "StateDirectory=edgelid" in Service("system").unit(config)
     (state / "token").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(EdgelidError, match="web_token_file there instead of"):
+    with pytest.raises(EdgelidError, match="and, with learn, lessons there instead of"):
         Service("system").unit(config)
 
 
