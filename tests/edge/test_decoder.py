@@ -363,6 +363,25 @@ def test_a_pause_within_a_language_is_part_of_it() -> None:
     assert [segment.language for segment in run.finish()] == ["en"]
 
 
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        (
+            [("en", 12.0), ("nonspeech", 14.0), ("en", 15.4), ("fr", 30.0)],
+            [("en", 15.4), ("fr", 30.0)],
+        ),
+        (
+            [("en", 12.0), ("fr", 13.4), ("nonspeech", 14.6), ("fr", 30.0)],
+            [("en", 12.0), ("fr", 30.0)],
+        ),
+    ],
+)
+def test_a_pause_near_a_change_is_not_the_change(
+    script: list[tuple[str, float]], told: list[tuple[str, float]]
+) -> None:
+    assert_told(follow(script), told)
+
+
 def test_doubt_that_ends_as_it_began_leaves_no_segment() -> None:
     run = Run([favouring("en")] * 60)
     while run.answers[-1] != UNKNOWN:
