@@ -324,7 +324,9 @@ class Decoder:
             return last.until(doubt.start_s), doubt.until(end_s)
         if doubt is None and last.language not in (UNKNOWN, NONSPEECH):
             old_end_s, pause_end_s, _ = self._borders(last, UNKNOWN)
-            if pause_end_s >= self._end_s and end_s - old_end_s >= PAUSE_S:
+            # What no window has heard, behind the last one, is no pause.
+            is_quiet = old_end_s < pause_end_s >= self._end_s
+            if is_quiet and end_s - old_end_s >= PAUSE_S:
                 return last.until(old_end_s), self._pause(old_end_s, end_s, last.language)
         return (last.until(end_s),)
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.belief import Opinion
-from edge.borders import FINE_S, HISTORY_S
+from edge.borders import FINE_S, HISTORY_S, PAUSE_S
 from edge.classifier import Window, masked, softmax
 from edge.decoder import (
     DOUBT_S,
@@ -408,6 +408,19 @@ def test_a_language_that_begins_with_the_last_hop_ends_well() -> None:
     run = Run([favouring("en")] * 60)
     run.decoder._settled.start_s = run.end_s
     assert run.finish(run.end_s + 0.05)[-1] == Segment("en", run.end_s, run.end_s + 0.05, ANY)
+
+
+def test_what_no_window_has_heard_at_the_end_is_no_pause() -> None:
+    """Of windows that come seldom, half a second may be left."""
+    run = follow([("en", 20.0)])
+    (segment,) = run.finish(run.end_s + PAUSE_S)
+    assert (segment.language, segment.end_s) == ("en", run.end_s + PAUSE_S)
+    # Without a class for silence there never was one.
+    decoder = Decoder(LABELS[:2], SETTINGS, HOP_S)
+    for hop in range(1, 60):
+        decoder.update(Window(0.0, hop * HOP_S, SETTINGS.window_s, np.array([0.1, 0.9])))
+    (segment,) = decoder.finish(59 * HOP_S + PAUSE_S)[-1:]
+    assert segment.language == "en"
 
 
 def test_what_it_remembers_is_bounded() -> None:
