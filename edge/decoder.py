@@ -262,11 +262,12 @@ class Decoder:
 
     def advance(self, window: Window, fine: Window | None = None) -> None:
         """The first half of `update`: take the next window, and decide nothing yet."""
-        if window.apart is None:
+        if window.apart is None and self._other is not None:
             self._belief.update(window.probabilities, window.end_s)
-        else:
+        else:  # some languages are not expected, or may not be: without `other` no window says so
             expected = tuple(probability > 0 for probability in window.probabilities.tolist())
-            self._belief.update(window.apart, window.end_s, expected)
+            heard = window.probabilities if window.apart is None else window.apart
+            self._belief.update(heard, window.end_s, expected)
         self._before_s, self._end_s = self._end_s, window.end_s
         self._history.append(window if fine is None else fine)
 

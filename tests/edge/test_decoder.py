@@ -148,6 +148,22 @@ def test_a_moment_of_doubt_is_no_news() -> None:
     assert [change.language for change in Run(heard).changes] == ["en"]
 
 
+def test_without_other_what_is_not_expected_is_as_if_it_were_not_known() -> None:
+    """Once it was likely beforehand, so that answers lasted longer and were kept for longer."""
+
+    def run(labels: tuple[str, ...], before: list[float], after: list[float]) -> Decoder:
+        decoder = Decoder(labels, SETTINGS, HOP_S)
+        for hop in range(1, 1_000):
+            heard = np.array(before if hop <= 100 else after)
+            decoder.update(Window(0.0, hop * HOP_S, SETTINGS.window_s, heard))
+        return decoder
+
+    two = run(("de", "en"), [0.1, 0.9], [0.5, 0.5])
+    masked_to_two = run(("de", "en", "fr", "it"), [0.1, 0.9, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0])
+    np.testing.assert_allclose(masked_to_two.belief, [*two.belief, 0.0, 0.0])
+    assert masked_to_two.current.language == two.current.language == UNKNOWN
+
+
 def test_other_languages_take_more_evidence() -> None:
     """Of the same evidence, `other` is announced later, and never of what is just enough."""
     english, other = (Run(favouring(label, 0.7) for _ in seconds(30)) for label in ("en", "other"))
