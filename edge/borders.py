@@ -242,11 +242,11 @@ def _best_sums(
     several = gains.shape[1] > 1
     sums = np.zeros(len(gains) + 1)
     by_class, left = np.zeros(gains.shape[1]), -np.inf
-    paused = np.full(gains.shape[1], -np.inf)
+    nowhere = paused = np.full(gains.shape[1], -np.inf)
     for index, (gain, is_quiet) in enumerate(zip(gains, quiet.tolist(), strict=True)):
         if several:
             left = max(left, by_class.max() - switch)
-        paused = np.maximum(paused, by_class - pause) if is_quiet else -np.inf
+        paused = np.maximum(paused, by_class - pause) if is_quiet else nowhere
         by_class = np.maximum(np.maximum(by_class, left) + gain, paused)
         sums[index + 1] = by_class.max()
     return sums
