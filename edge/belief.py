@@ -45,9 +45,12 @@ class Opinion:
     window_s : float
         How much it can hear at most: what heard less says less.
     probabilities : ndarray, shape (classes,), float64
-        Of the same classes, calibrated, summing to one.
+        Of the same classes, calibrated, summing to one; zero for those that are not expected.
     took_s : float
         Processor time.
+    apart : ndarray, shape (classes,), float64, or None
+        The same before those that are not expected became ``other``, as of a `Window`; None where
+        none did.
     """
 
     start_s: float
@@ -55,6 +58,7 @@ class Opinion:
     window_s: float
     probabilities: Float64Array
     took_s: float
+    apart: Float64Array | None = None
 
 
 class Belief:
@@ -179,7 +183,8 @@ class _Hop:
     probabilities : ndarray, shape (classes,)
         Of the compact model's window.
     opinions : list of (ndarray, shape (classes,), float)
-        All that have been heard of it, and how much each counts by itself: the exponent.
+        All that have been heard of it, of each class by itself, and how much each counts: the
+        exponent.
     heard_s : float
         Up to where opinions have heard, of the stream before it.
     alone : bool
@@ -194,14 +199,11 @@ class _Hop:
     alone: bool
 
     def language(self, after: list[float]) -> Float64Array:
-        """What is known of it, shape (classes,), where `after` is what was believed behind it.
-
-        That is of the answers, as opinions are.
-        """
+        """What is known of it, shape (classes,), where `after` is what was believed behind it."""
         if not self.opinions:
             return np.maximum(after, MIN_LIKELIHOOD)
-        answers, weights = zip(*self.opinions, strict=True)
-        logs = np.average(np.log(np.maximum(answers, MIN_LIKELIHOOD)), axis=0, weights=weights)
+        said, weights = zip(*self.opinions, strict=True)
+        logs = np.average(np.log(np.maximum(said, MIN_LIKELIHOOD)), axis=0, weights=weights)
         language: Float64Array = np.exp(logs)
         return language
 
@@ -260,7 +262,7 @@ class RevisableBelief(Belief):
 
     def _take(self, expected: Expected) -> None:
         if expected != self._expected:
-            # What opinions said of these hops has one number for all that was not expected then.
+            # Where there is no `other`, nothing is known of what was not expected then.
             self._hops.clear()
         super()._take(expected)
 
@@ -275,18 +277,20 @@ class RevisableBelief(Belief):
         weight = OPINION_WEIGHT * self._hop_s / opinion.window_s
         # What heard less is wrong more often, and not aware of it.
         weight *= min(1.0, (opinion.end_s - opinion.start_s) / opinion.window_s)
+        # As of windows: of many languages that are not expected, one is spoken at a time.
+        said = opinion.probabilities if opinion.apart is None else opinion.apart
         first = None
         for index, hop in enumerate(self._hops):
             if opinion.start_s < hop.end_s - self._hop_s / 2 <= opinion.end_s:
                 first = index if first is None else first
-                hop.opinions.append((opinion.probabilities, weight))
+                hop.opinions.append((said, weight))
         if first is None:
             return False
         # Of what is beyond the newest hop, that one has the weight: nothing waits for the rest.
         newest = self._hops[-1]
         beyond = round((opinion.end_s - newest.end_s) / self._hop_s)
         if beyond > 0:
-            newest.opinions[-1] = opinion.probabilities, weight * (1 + beyond)
+            newest.opinions[-1] = said, weight * (1 + beyond)
         hops = list(self._hops)
         self._states, self._heard_s = hops[first].before, hops[first].heard_s
         for hop in hops[first:]:
@@ -319,21 +323,23 @@ class RevisableBelief(Belief):
             return list(fine)
         befores = [hop.before for hop in self._hops][1:]
         hops = zip(self._hops, [*befores, self._states], strict=True)
-        # Windows have one number for all that is not expected, as opinions do.
-        known = {hop.end_s: hop.language(self._answers(after)) for hop, after in hops}
+        known = {hop.end_s: hop.language(after) for hop, after in hops}
         return [
             self._told(window, known[window.end_s]) if window.end_s in known else window
             for window in fine
         ]
 
     def _told(self, window: Window, language: Float64Array) -> Window:
-        spoken = window.probabilities > 0
+        heard = window.probabilities if window.apart is None else window.apart
+        spoken = heard > 0
         if self._nonspeech is not None:
             spoken[self._nonspeech] = False
         likely = np.where(spoken, language, 0.0)
-        speech = window.probabilities[spoken].sum()
-        probabilities = np.where(spoken, speech * likely / likely.sum(), window.probabilities)
-        return replace(window, probabilities=probabilities, apart=None)
+        speech = heard[spoken].sum()
+        told = np.where(spoken, speech * likely / likely.sum(), heard)
+        if window.apart is None:
+            return replace(window, probabilities=told)
+        return replace(window, probabilities=np.array(self._answers(told.tolist())), apart=told)
 
     def _hear(self, hop: _Hop) -> None:
         """The step over a hop."""
@@ -368,13 +374,10 @@ class RevisableBelief(Belief):
                 else:
                     language = max(now / speech, MIN_LIKELIHOOD) ** COMPACT_WEIGHT
                     value *= (speech * language) ** evidence
-                # An opinion has one number for all that is not expected.
-                alone = self._expected[index] or self._other is None
-                answer = index if alone else self._other
                 # Stretches overlap as windows do: what several say of a hop is one evidence.
                 for opinion, weight in hop.opinions:
                     share = weight / len(hop.opinions)
-                    value *= max(float(opinion[answer]), MIN_LIKELIHOOD) ** share
+                    value *= max(float(opinion[index]), MIN_LIKELIHOOD) ** share
             states.append(value)
         total = math.fsum(states)
         self._states = [value / total for value in states]

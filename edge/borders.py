@@ -119,12 +119,15 @@ def find_borders(
         silence = heard_as(windows, nonspeech, other)[:, 0]
         quiet = silence > neither + TIE
         between = np.maximum(silence, neither)
+    # One wild moment is in all windows over it: what it says against a class, and for one.
+    moment = max(1.0, windows[-1].length_s / hop_s)
     first, last = _divide(
         between[:, None] if old is None else heard_as(windows, old, other),
         between,
         between[:, None] if new is None else heard_as(windows, new, other),
-        # One wild moment is in all windows over it.
-        -np.log(MIN_LIKELIHOOD) * max(1.0, windows[-1].length_s / hop_s),
+        quiet,
+        -np.log(MIN_LIKELIHOOD) * moment,
+        -neither[0] * moment,
     )
     if new is None:
         last = len(windows)
@@ -183,7 +186,12 @@ def _longest_run(quiet: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _divide(
-    old: Float64Array, between: Float64Array, new: Float64Array, switch: float
+    old: Float64Array,
+    between: Float64Array,
+    new: Float64Array,
+    quiet: NDArray[np.bool_],
+    switch: float,
+    pause: float,
 ) -> tuple[int, int]:
     """Best division into old, between and new.
 
@@ -192,41 +200,53 @@ def _divide(
     old, new : ndarray, shape (windows, classes)
         Log-likelihood of each window under each class that it may be.
     between : ndarray, shape (windows,)
+    quiet : ndarray of bool, shape (windows,)
+        Which of them hear a pause.
     switch : float
         Price of going over from one of the classes to another, with or without a pause.
+    pause : float
+        Price of going on with the same one behind a pause.
 
     Returns
     -------
     (int, int)
         Index of the first window that is not old, and of the first that is new.
     """
-    longer_old = _best_sums(old - between[:, None], switch)
-    longer_new = _best_sums((new - between[:, None])[::-1], switch)[::-1]
+    longer_old = _best_sums(old - between[:, None], quiet, switch, pause)
+    longer_new = _best_sums((new - between[:, None])[::-1], quiet[::-1], switch, pause)[::-1]
     last = int((np.maximum.accumulate(longer_old) + longer_new).argmax())
     return int(longer_old[: last + 1].argmax()), last
 
 
-def _best_sums(gains: Float64Array, switch: float) -> Float64Array:
+def _best_sums(
+    gains: Float64Array, quiet: NDArray[np.bool_], switch: float, pause: float
+) -> Float64Array:
     """Most that the first windows can gain, for each number of them.
 
     Parameters
     ----------
     gains : ndarray, shape (windows, classes)
         Of each window, by the class that it is taken for.
+    quiet : ndarray of bool, shape (windows,)
+        Which of them hear a pause: silence speaks against no class that goes on behind it.
     switch : float
         Price of going over to another class. Windows in between may be taken for none.
+    pause : float
+        Price of a pause of the same class.
 
     Returns
     -------
     ndarray, shape (windows + 1,)
     """
     gains = np.where(np.abs(gains) < TIE, 0.0, gains)
-    if gains.shape[1] == 1:
-        return np.concatenate([[0.0], np.cumsum(gains[:, 0])])
+    several = gains.shape[1] > 1
     sums = np.zeros(len(gains) + 1)
-    by_class, paused = np.zeros(gains.shape[1]), -np.inf
-    for index, gain in enumerate(gains):
-        paused = max(paused, by_class.max() - switch)
-        by_class = np.maximum(by_class, paused) + gain
+    by_class, left = np.zeros(gains.shape[1]), -np.inf
+    nowhere = paused = np.full(gains.shape[1], -np.inf)
+    for index, (gain, is_quiet) in enumerate(zip(gains, quiet.tolist(), strict=True)):
+        if several:
+            left = max(left, by_class.max() - switch)
+        paused = np.maximum(paused, by_class - pause) if is_quiet else nowhere
+        by_class = np.maximum(np.maximum(by_class, left) + gain, paused)
         sums[index + 1] = by_class.max()
     return sums

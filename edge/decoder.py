@@ -262,11 +262,12 @@ class Decoder:
 
     def advance(self, window: Window, fine: Window | None = None) -> None:
         """The first half of `update`: take the next window, and decide nothing yet."""
-        if window.apart is None:
+        if window.apart is None and self._other is not None:
             self._belief.update(window.probabilities, window.end_s)
-        else:
+        else:  # some languages are not expected, or may not be: without `other` no window says so
             expected = tuple(probability > 0 for probability in window.probabilities.tolist())
-            self._belief.update(window.apart, window.end_s, expected)
+            heard = window.probabilities if window.apart is None else window.apart
+            self._belief.update(heard, window.end_s, expected)
         self._before_s, self._end_s = self._end_s, window.end_s
         self._history.append(window if fine is None else fine)
 
@@ -324,7 +325,9 @@ class Decoder:
             return last.until(doubt.start_s), doubt.until(end_s)
         if doubt is None and last.language not in (UNKNOWN, NONSPEECH):
             old_end_s, pause_end_s, _ = self._borders(last, UNKNOWN)
-            if pause_end_s >= self._end_s and end_s - old_end_s >= PAUSE_S:
+            # What no window has heard, behind the last one, is no pause.
+            is_quiet = old_end_s < pause_end_s >= self._end_s
+            if is_quiet and end_s - old_end_s >= PAUSE_S:
                 return last.until(old_end_s), self._pause(old_end_s, end_s, last.language)
         return (last.until(end_s),)
 

@@ -308,7 +308,12 @@ def _meant(languages: Sequence[str] | None, model: Model) -> tuple[str, ...] | N
     """The classes that a caller means, as of ``--languages``."""
     if isinstance(languages, str):  # whose letters would be languages
         raise EdgelidError(f"languages must be a list, such as [{languages!r:.60}], and not text.")
-    return None if languages is None else meant(languages, model.labels)
+    if languages is None:
+        return None
+    languages = tuple(languages)  # some can be read only once
+    if not all(isinstance(language, str) for language in languages):
+        raise EdgelidError('languages must be a list of text, such as ["de", "en"].')
+    return meant(languages, model.labels)
 
 
 def _check_threshold(threshold: float | None) -> None:

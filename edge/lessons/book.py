@@ -228,6 +228,8 @@ def contents(file: Path) -> bytes:
         raise EdgelidError(
             f"the file of lessons {name} cannot be read ({error.strerror})."
         ) from error
+    except ValueError as error:  # a zero byte in the name
+        raise EdgelidError(f"the file of lessons {name} cannot be read ({error}).") from error
 
 
 class _Unfit(Exception):

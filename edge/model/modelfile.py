@@ -325,6 +325,8 @@ def files_to_read(path: Path) -> list[Path]:
         raise EdgelidError(f"the model {name} does not exist: check the path.") from error
     except OSError as error:
         raise EdgelidError(f"the model {name} cannot be read ({error.strerror}).") from error
+    except ValueError as error:  # a zero byte in the name
+        raise EdgelidError(f"the model {name} cannot be read ({error}).") from error
     for status in found:
         if (kind := other_kind(status)) is not None:
             raise EdgelidError(f"the model {name} is {kind}: give a .tflite file.")

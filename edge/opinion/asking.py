@@ -173,8 +173,13 @@ class InBackground:
             self._question = question
             self._changed.notify()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="second-opinion", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="second-opinion", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # there is no room for another one
+                self._give_up(error)
+                return GONE
+            self._thread = thread
         return ASKED
 
     def take(self) -> list[tuple[int, Opinion]]:
@@ -208,12 +213,15 @@ class InBackground:
                 opinion = expert.asked(question.samples, question.end_s, question.languages)
                 self._answered(question, opinion)
         except Exception as error:  # whatever it is, nobody else would hear of it
-            # Where it is no sentence of ours, how it came about is for whoever looks for that.
-            log.debug("the second opinion has failed", exc_info=error)
-            words = str(error) or repr(error)
-            log.warning("listening goes on without a second opinion: %s", words)
-            with self._changed:
-                self._is_gone, self._question = True, None
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        # Where it is no sentence of ours, how it came about is for whoever looks for that.
+        log.debug("the second opinion has failed", exc_info=error)
+        words = str(error) or repr(error)
+        log.warning("listening goes on without a second opinion: %s", words)
+        with self._changed:
+            self._is_gone, self._question = True, None
 
     def _next(self) -> Question | None:
         with self._changed:

@@ -144,13 +144,18 @@ class Expert:
         began_s = time.thread_time()
         with self._lock:
             probabilities = self._probabilities(samples)
-        found = in_classes(probabilities, self._model.labels, self._labels, languages)
+        known, labels = self._model.labels, self._labels
+        found = np.array(in_classes(probabilities, known, labels, languages))
+        apart = None
+        if OTHER in labels and not found.all():
+            apart = np.array(in_classes(probabilities, known, labels))
         return Opinion(
             start_s=max(0.0, end_s - self.span.heard_s(len(samples))),
             end_s=end_s,
             window_s=self.span.window_s,
-            probabilities=np.array(found),
+            probabilities=found,
             took_s=time.thread_time() - began_s,
+            apart=apart,
         )
 
     def stages(self) -> dict[str, tuple[object, str]]:

@@ -18,7 +18,7 @@ from edge.opinion.expert import Expert, ExpertFile
 from edge.opinion.second import RecentAudio
 
 # All stretches of the first two minutes of speech are asked about, every second one of the next
-# two, and so on: so many windows of three seconds for each doubling of the length.
+# four, every fourth of the next eight, and so on: so many windows of three seconds each time.
 OFTEN = 40
 # Exponent of the compact model's probabilities for each second that the large one has heard less
 # than `ENOUGH_S`. Of more speech the large one is right more often alone: see

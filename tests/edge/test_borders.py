@@ -50,6 +50,33 @@ def test_a_pause_between_languages() -> None:
     assert found.pause_end_s == found.new_start_s == pytest.approx(FINE_S + 49 * HOP_S)
 
 
+@pytest.mark.parametrize(
+    ("broken", "hops"),
+    [
+        ([(OLD, 30), (NONSPEECH, 10), (OLD, 8), (NEW, 30)], 48),
+        ([(OLD, 30), (NEW, 8), (NONSPEECH, 10), (NEW, 30)], 30),
+        ([(OLD, 30), (NONSPEECH, 6), (OLD, 8), (NEW, 8), (NONSPEECH, 6), (NEW, 30)], 44),
+    ],
+)
+def test_a_pause_within_a_language_is_no_border(
+    broken: list[tuple[int | None, int]], hops: int
+) -> None:
+    """Once, a second of speech had to outweigh the silence that parts it from the rest."""
+    found = find_borders(windows(broken), OLD, NEW, NONSPEECH, HOP_S)
+    assert found == find_borders(
+        windows([(OLD, hops), (NEW, len(windows(broken)) - hops)]), OLD, NEW, NONSPEECH, HOP_S
+    )
+
+
+def test_a_wild_moment_behind_a_pause_is_not_of_the_language_before() -> None:
+    plain = [(OLD, 30), (NONSPEECH, 20), (UNCLEAR, 5), (NEW, 30)]
+    wild = [(OLD, 30), (NONSPEECH, 20), (OLD, 2), (UNCLEAR, 3), (NEW, 30)]
+    found, wanted = (
+        find_borders(windows(each), OLD, NEW, NONSPEECH, HOP_S) for each in (wild, plain)
+    )
+    assert found == wanted
+
+
 @pytest.mark.parametrize(("hops", "new_start_s"), [(25, 3.15), (40, 7.15)])
 def test_speech_in_neither_is_of_the_new_one_unless_it_lasts(hops: int, new_start_s: float) -> None:
     third = 2

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.belief import Opinion
-from edge.borders import FINE_S, HISTORY_S
+from edge.borders import FINE_S, HISTORY_S, PAUSE_S
 from edge.classifier import Window, masked, softmax
 from edge.decoder import (
     DOUBT_S,
@@ -146,6 +146,22 @@ def test_a_moment_of_doubt_is_no_news() -> None:
     assert run.decoder.belief.max() < SETTINGS.confidence - 0.04
     assert run.answers[-1] == "en"
     assert [change.language for change in Run(heard).changes] == ["en"]
+
+
+def test_without_other_what_is_not_expected_is_as_if_it_were_not_known() -> None:
+    """Once it was likely beforehand, so that answers lasted longer and were kept for longer."""
+
+    def run(labels: tuple[str, ...], before: list[float], after: list[float]) -> Decoder:
+        decoder = Decoder(labels, SETTINGS, HOP_S)
+        for hop in range(1, 1_000):
+            heard = np.array(before if hop <= 100 else after)
+            decoder.update(Window(0.0, hop * HOP_S, SETTINGS.window_s, heard))
+        return decoder
+
+    two = run(("de", "en"), [0.1, 0.9], [0.5, 0.5])
+    masked_to_two = run(("de", "en", "fr", "it"), [0.1, 0.9, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0])
+    np.testing.assert_allclose(masked_to_two.belief, [*two.belief, 0.0, 0.0])
+    assert masked_to_two.current.language == two.current.language == UNKNOWN
 
 
 def test_other_languages_take_more_evidence() -> None:
@@ -363,6 +379,25 @@ def test_a_pause_within_a_language_is_part_of_it() -> None:
     assert [segment.language for segment in run.finish()] == ["en"]
 
 
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        (
+            [("en", 12.0), ("nonspeech", 14.0), ("en", 15.4), ("fr", 30.0)],
+            [("en", 15.4), ("fr", 30.0)],
+        ),
+        (
+            [("en", 12.0), ("fr", 13.4), ("nonspeech", 14.6), ("fr", 30.0)],
+            [("en", 12.0), ("fr", 30.0)],
+        ),
+    ],
+)
+def test_a_pause_near_a_change_is_not_the_change(
+    script: list[tuple[str, float]], told: list[tuple[str, float]]
+) -> None:
+    assert_told(follow(script), told)
+
+
 def test_doubt_that_ends_as_it_began_leaves_no_segment() -> None:
     run = Run([favouring("en")] * 60)
     while run.answers[-1] != UNKNOWN:
@@ -389,6 +424,19 @@ def test_a_language_that_begins_with_the_last_hop_ends_well() -> None:
     run = Run([favouring("en")] * 60)
     run.decoder._settled.start_s = run.end_s
     assert run.finish(run.end_s + 0.05)[-1] == Segment("en", run.end_s, run.end_s + 0.05, ANY)
+
+
+def test_what_no_window_has_heard_at_the_end_is_no_pause() -> None:
+    """Of windows that come seldom, half a second may be left."""
+    run = follow([("en", 20.0)])
+    (segment,) = run.finish(run.end_s + PAUSE_S)
+    assert (segment.language, segment.end_s) == ("en", run.end_s + PAUSE_S)
+    # Without a class for silence there never was one.
+    decoder = Decoder(LABELS[:2], SETTINGS, HOP_S)
+    for hop in range(1, 60):
+        decoder.update(Window(0.0, hop * HOP_S, SETTINGS.window_s, np.array([0.1, 0.9])))
+    (segment,) = decoder.finish(59 * HOP_S + PAUSE_S)[-1:]
+    assert segment.language == "en"
 
 
 def test_what_it_remembers_is_bounded() -> None:

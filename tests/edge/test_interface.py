@@ -303,12 +303,21 @@ def test_languages_by_their_names(model: edge.interface.Model, speech: np.ndarra
     assert edge.Listener(model, ["German"])
 
 
+def test_languages_that_can_be_read_only_once(model: edge.interface.Model) -> None:
+    assert edge.Listener(model, iter(["de", "en"]))  # type: ignore[arg-type]
+
+
 def test_unknown_languages_and_files(model: edge.interface.Model, tmp_path: Path) -> None:
     with pytest.raises(edge.EdgelidError, match="xx"):
         edge.Listener(model, ["xx"])
     for call in (edge.Listener, functools.partial(edge.classify, tmp_path / "none.wav")):
         with pytest.raises(edge.EdgelidError, match=r"must be a list, such as \['de'\]"):
             call(model=model, languages="de")
+        with pytest.raises(edge.EdgelidError, match="must be a list of text"):
+            call(model=model, languages=["de", None])
+    for wrong in ({"path": "a\0b"}, {"lessons": "a\0b"}):
+        with pytest.raises(edge.EdgelidError, match="cannot be read"):
+            edge.load_model(**wrong)
     with pytest.raises(edge.EdgelidError):
         edge.load_model(tmp_path / "none.tflite")
     with pytest.raises(edge.EdgelidError):

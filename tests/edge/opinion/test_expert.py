@@ -119,11 +119,16 @@ def test_the_languages_to_expect_mask_it_as_they_mask_the_compact_one(
 ) -> None:
     expert = ExpertFile(expert_path, model.labels).open()
     samples = speech[160_000:208_000]
-    everything = expert.asked(samples, 3.0, None).probabilities
+    unmasked = expert.asked(samples, 3.0, None)
+    everything = unmasked.probabilities
     mask = [label in ("de", "en", "other", "nonspeech") for label in model.labels]
     expected = masked(everything.tolist(), model.labels, mask)
-    found = expert.asked(samples, 3.0, ("de", "en")).probabilities
-    np.testing.assert_array_equal(found, expected)
+    found = expert.asked(samples, 3.0, ("de", "en"))
+    np.testing.assert_array_equal(found.probabilities, expected)
+    # As of a window, each of the others is told, too.
+    assert unmasked.apart is None
+    assert found.apart is not None
+    np.testing.assert_array_equal(found.apart, everything)
 
 
 def reordered(model: ModelFile, labels: tuple[str, ...]) -> ModelFile:

@@ -306,6 +306,25 @@ def test_whatever_it_fails_of_is_told_and_it_is_gone(
     assert asker.ask(question, 3.0) == asking.GONE
 
 
+def test_a_thread_that_does_not_start_is_no_end_of_listening(
+    model: ModelFile,
+    expert_path: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asker = asking.InBackground(ExpertFile(expert_path, model.labels), 1.0)
+    question = asking.Question(np.zeros(48_000, np.float32), 3.0, None, 0)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with caplog.at_level(logging.WARNING, "edge.opinion"):
+        assert asker.ask(question, 0.0) == asker.ask(question, 3.0) == asking.GONE
+        asker.close()
+    (record,) = caplog.records
+    assert "listening goes on without a second opinion: can't start new" in record.message
+
+
 def test_a_machine_that_is_too_slow_is_told_once(
     model: ModelFile, expert_path: str, caplog: pytest.LogCaptureFixture, speech: Float32Array
 ) -> None:
