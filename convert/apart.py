@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from convert.flatbuffer import CONVOLUTIONS, Operator, read_graphs
-from convert.temporary import no_room, temporary_folder
+from convert.temporary import temporary_folder
 from edge.classifier import softmax
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
@@ -52,7 +52,7 @@ MAX_SUFFERING = 3  # layers that are named
 SAVED, PLAN, WINDOWS, TRUTH = "saved", "plan.json", "windows.npy", "truth.npy"
 GRAPH, REPORT, LOG = "graph.tflite", "report.json", "log.txt"
 SHOWN_LETTERS = 300
-NO_ROOM = os.EX_IOERR  # exit status of a process that cannot write into the folder
+OF_THE_SYSTEM = 100  # exit status from which on the rest is the number of the system's error
 COMMAND = ("-m", "convert.apart")
 
 
@@ -158,7 +158,7 @@ def convert_apart(
     Raises
     ------
     EdgelidError
-        If it gives up, or dies, or there is no room for its files.
+        If it gives up, or dies, or its files cannot be written.
     """
     with temporary_folder() as folder:
         save(str(folder / SAVED))
@@ -166,8 +166,8 @@ def convert_apart(
         np.save(folder / WINDOWS, np.stack(windows))
         np.save(folder / TRUTH, truth)
         status = _run(folder)
-        if status == NO_ROOM:
-            raise no_room(os.strerror(errno.ENOSPC))
+        if status >= OF_THE_SYSTEM:
+            raise OSError(status - OF_THE_SYSTEM, os.strerror(status - OF_THE_SYSTEM))
         if status != 0:
             raise EdgelidError(_why(folder, status, plan))
         report = json.loads((folder / REPORT).read_text())
@@ -184,9 +184,15 @@ def _run(folder: Path) -> int:
     command = [sys.executable, "-P", *COMMAND, str(folder)]
     with open(folder / LOG, "wb") as log:
         environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-        )
+        try:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+        except OSError as error:
+            raise EdgelidError(
+                f"the conversion cannot start a process ({error.strerror}): end other programs; "
+                "nothing was written"
+            ) from error
         try:
             return child.wait()
         except BaseException:  # Ctrl-C, and whatever else ends the wait
@@ -215,8 +221,8 @@ def main(name: str) -> int:
     """Convert what is in the folder; returns the exit status."""
     try:
         return _main(Path(name))
-    except OSError:
-        return NO_ROOM
+    except OSError as error:  # not as a report, as there may be no room for one
+        return OF_THE_SYSTEM + (error.errno or errno.EIO)
 
 
 def _main(folder: Path) -> int:
