@@ -33,6 +33,7 @@ from edge.frontend import Float32Array, Float64Array
 from edge.model.interpreter import WINDOW_SIGNATURE, quantise
 from edge.model.modelfile import Quantisation
 from edge.system.native_stderr import stderr_to_log
+from train.evaluation.metrics import moved
 
 # Operators that round once, or move values about: 8 bits do them no harm that they would not do
 # to a convolution.
@@ -85,12 +86,12 @@ class Helped:
     Attributes
     ----------
     name : str
-    mean_difference : float
-        Of the posteriors, if it stayed float32.
+    moved : float
+        How much of the probability moves to other classes if it stays float32.
     """
 
     name: str
-    mean_difference: float
+    moved: float
 
 
 @dataclass(frozen=True)
@@ -313,7 +314,7 @@ def _suffering(
         _, after = _compared(quantiser.graph([*floats, *more]), windows, truth)
         if after < before:
             found.append(Helped(name, round(after, 4)))
-    return tuple(sorted(found, key=lambda each: each.mean_difference)[:MAX_SUFFERING])
+    return tuple(sorted(found, key=lambda each: each.moved)[:MAX_SUFFERING])
 
 
 def _end(operators: Sequence[Operator]) -> list[Operator]:
@@ -369,7 +370,7 @@ def _good(graph: bytes, plan: Plan, windows: Float32Array, truth: Float64Array) 
 
 
 def _compared(graph: bytes, windows: Float32Array, truth: Float64Array) -> tuple[float, float]:
-    """Share of equal answers, and mean difference of the posteriors."""
+    """Share of equal answers, and how much of the probability moves to other classes."""
     from ai_edge_litert.interpreter import Interpreter
 
     with stderr_to_log("ai-edge-litert"):
@@ -389,7 +390,7 @@ def _compared(graph: bytes, windows: Float32Array, truth: Float64Array) -> tuple
         found.append(softmax(scores))
     probabilities = np.stack(found)
     agreement = float((probabilities.argmax(1) == truth.argmax(1)).mean())
-    difference = float(np.abs(probabilities - np.exp(truth)).mean())
+    difference = moved(np.exp(truth), probabilities)
     return agreement, difference if np.isfinite(difference) else 1.0
 
 

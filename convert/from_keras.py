@@ -289,10 +289,7 @@ def _proof(
         limits,
         notes=notes,
         floats=apart.floats,
-        suffering=tuple(
-            f"{each.name} (mean difference {each.mean_difference:g} without)"
-            for each in apart.suffering
-        ),
+        suffering=tuple(f"{each.name} ({each.moved:g} moved without)" for each in apart.suffering),
     )
 
 

@@ -20,7 +20,7 @@ import convert.streaming_graph
 from convert.from_checkpoint import _metrics, streams_of, temperature_of
 from convert.from_checkpoint import convert as convert_checkpoint
 from convert.held_out_audio import HeldOut, held_out_audio
-from convert.parity import Parity
+from convert.parity import Parity, agreement
 from convert.proof import Limits, NotProven, Proof
 from convert.representative_audio import PER_LANGUAGE, choose
 from convert.settings import HOP_FRAMES, WINDOWS_S
@@ -313,7 +313,7 @@ def test_a_graph_that_is_not_the_model_is_not_written(
     assert os.listdir(tmp_path) == ["tiny.tflite"]
 
 
-PARITY = Parity(100, 0.9, 0.05, 0.5, 0.9, 0.9, -0.1, [-0.2, -0.05], 0.1, 0.1, 0.1, 1.0, 1.0)
+PARITY = Parity(100, 0.9, 0.05, 0.5, 0.1, 0.9, 0.9, -0.1, [-0.2, -0.05], 0.1, 0.1, 0.1, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -321,8 +321,8 @@ PARITY = Parity(100, 0.9, 0.05, 0.5, 0.9, 0.9, -0.1, [-0.2, -0.05], 0.1, 0.1, 0.
     [
         ({"agreement": 0.89}, "--min-agreement"),
         ({"agreement": float("nan")}, "--min-agreement"),
-        ({"mean_difference": 0.06}, "--max-mean-difference"),
-        ({"mean_difference": float("nan")}, "--max-mean-difference"),
+        ({"moved": 0.11}, "--max-mean-difference"),
+        ({"moved": float("nan")}, "--max-mean-difference"),
         ({"interval": [-0.2, -0.06]}, "--max-accuracy-loss"),
     ],
 )
@@ -335,8 +335,22 @@ def test_proofs_have_limits(change: dict[str, Any], option: str) -> None:
         proof.check()
     assert caught.value.proof is proof
     if not np.isnan(next(iter(change.values()))).any():
-        moved = Limits(min_agreement=0.8, max_mean_difference=0.1, max_accuracy_loss=0.1)
+        moved = Limits(min_agreement=0.8, max_mean_difference=0.2, max_accuracy_loss=0.1)
         dataclasses.replace(proof, limits=moved).check()
+
+
+@pytest.mark.parametrize("classes", [2, 11, 99])
+def test_the_limit_of_a_difference_holds_for_any_number_of_classes(classes: int) -> None:
+    """The same likeliest class, but a fifth of the probability moved."""
+    trained, converted = np.full((2, 8, classes), 1e-9)
+    trained[:, 0], converted[:, 0] = 0.8, 0.6
+    trained[:, 1], converted[:, 1] = 0.2, 0.4
+    found = agreement(np.log(trained), np.log(converted))
+    assert found.moved == pytest.approx(0.2)
+    assert found.mean_difference == pytest.approx(0.4 / classes, abs=1e-6)
+    proof = Proof({"3": found}, [], [], None, {}, Limits())
+    with pytest.raises(NotProven, match=r"0.200 of the probability moved to other classes"):
+        proof.check()
 
 
 def test_streams_that_depend_on_their_start_are_refused() -> None:
@@ -346,10 +360,10 @@ def test_streams_that_depend_on_their_start_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("change", "option"),
-    [({"agreement": 0.89}, "--min-agreement"), ({"mean_difference": 0.06}, "--max-mean-diff")],
+    [({"agreement": 0.89}, "--min-agreement"), ({"moved": 0.11}, "--max-mean-diff")],
 )
 def test_streams_that_are_not_their_window_are_refused(change: dict[str, Any], option: str) -> None:
-    check = WindowCheck(100, 0.9, 0.05, 0.5, 0.4, 1.5, 9.0)
+    check = WindowCheck(100, 0.9, 0.05, 0.5, 0.1, 0.4, 1.5, 9.0)
     Proof({"3": PARITY}, [], [], None, {"3": check}, Limits()).check()
     worse = dataclasses.replace(check, **change)
     with pytest.raises(NotProven, match=rf"from a window of 3 s in float \(.*{option}"):

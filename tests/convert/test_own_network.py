@@ -334,7 +334,7 @@ def proof(right: float, floats: Float32Array | None = None) -> OwnProof:
     found = judged(converted if floats is None else floats, converted, wanted, ["a"] * 60)
     return OwnProof(
         {"1": found}, [], [], None, {}, Limits(), ("a note",), ("pool",),
-        ("early (mean difference 0.01 without)",),
+        ("early (0.01 moved without)",),
     )  # fmt: skip
 
 
