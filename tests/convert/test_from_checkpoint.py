@@ -26,7 +26,12 @@ from convert.representative_audio import PER_LANGUAGE, choose
 from convert.settings import HOP_FRAMES, WINDOWS_S
 from convert.stream_vs_window import WindowCheck
 from convert.streaming_graph import StreamingModule, representative_samples
-from convert.tensor_errors import StreamCheck, check_streams, samples_to_compare
+from convert.tensor_errors import (
+    StreamCheck,
+    check_streams,
+    samples_to_compare,
+    tensor_errors,
+)
 from edge.classifier import StreamingClassifier, quantise
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, FrontEnd, front_end_hash
@@ -133,6 +138,22 @@ def test_looks_into_the_graph(tiny_conversion: Conversion, tiny_config: RunConfi
     assert min(error.snr_db for error in proof.tensors) > 10
     # Six dB a bit: features themselves, which no layer has touched, lose nothing but rounding.
     assert next(e.snr_db for e in proof.tensors if e.name == "input of s0_entry_t") > 35
+
+
+def test_errors_of_the_trunk_reach_the_scores(
+    model: ModelFile, tiny_checkpoint: Checkpoint
+) -> None:
+    """What is pooled is what the converted trunk has made."""
+    trunk, head = restore_model(tiny_checkpoint)
+    trunk.embedding.set_weights([each / 2 for each in trunk.embedding.get_weights()])
+    module = StreamingModule(trunk, head, HOP_FRAMES)
+    frames = frames_of(model, 3.0)
+    found = tensor_errors(
+        module, model.graph, frames[None, : len(frames) // HOP_FRAMES * HOP_FRAMES]
+    )
+    errors = {error.name: error.snr_db for error in found}
+    assert errors["input of s0_entry_t"] > 35
+    assert max(errors["embeddings"], errors["pooled"]) < 10
 
 
 def test_looks_into_the_weights(tiny_conversion: Conversion) -> None:
