@@ -289,7 +289,10 @@ def _proof(
         limits,
         notes=notes,
         floats=apart.floats,
-        suffering=tuple(f"{each.name} ({each.moved:g} moved without)" for each in apart.suffering),
+        suffering=tuple(
+            f"{each.name} (in float32, {each.moved:g} of the probability moves)"
+            for each in apart.suffering
+        ),
     )
 
 

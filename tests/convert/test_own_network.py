@@ -334,7 +334,7 @@ def proof(right: float, floats: Float32Array | None = None) -> OwnProof:
     found = judged(converted if floats is None else floats, converted, wanted, ["a"] * 60)
     return OwnProof(
         {"1": found}, [], [], None, {}, Limits(), ("a note",), ("pool",),
-        ("early (0.01 moved without)",),
+        ("early (in float32, 0.01 of the probability moves)",),
     )  # fmt: skip
 
 
