@@ -357,9 +357,10 @@ def _sound(entry: Entry) -> tuple[Float32Array, str]:
         if not len(samples) and entry.role in (NOISE, ROOM):
             raise ValueError("nothing to be heard")
     except (EdgelidError, ValueError) as error:
+        reason = str(error).rstrip(".")
         raise EdgelidError(
-            f"a recording of the bank {whose} is damaged, or no sound: correct the corpus, and "
-            "make the bank anew with `pack`"
+            f"a recording of the bank {whose} is damaged, or no sound ({reason}): correct the "
+            "corpus, and make the bank anew with `pack`"
         ) from error
     read_s = len(samples) / SAMPLE_RATE_HZ
     return samples, f"{whose}, {read_s:.1f} s ({problems[0]})" if problems else ""

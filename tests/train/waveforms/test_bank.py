@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,20 @@ def test_a_damaged_recording_is_named(
     write_bank([*entries[:2], entry], tmp_path)
     with pytest.raises(EdgelidError, match=words):
         decode_bank(sorted(tmp_path.iterdir()), workers=1)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg, to make such a file")
+def test_what_a_recording_needs_is_told(
+    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=duration=1", tmp_path / "a.m4a"]
+    subprocess.run(command, check=True)
+    data = (tmp_path / "a.m4a").read_bytes()
+    assert len(decode(data)[0]) > 0.9 * RATE
+    write_bank([*entries[:2], Entry(TRAIN, "de", "attic", "p1", "human", data)], tmp_path / "bank")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(EdgelidError, match=r"of p1 from attic .*which needs the program ffmpeg"):
+        decode_bank(sorted((tmp_path / "bank").iterdir()), workers=1)
 
 
 def test_a_bank_that_is_too_long_is_refused(
