@@ -26,13 +26,14 @@ from typing import Any
 import numpy as np
 
 from convert.flatbuffer import CONVOLUTIONS, Operator, read_graphs
-from convert.temporary import no_room, temporary_folder
+from convert.temporary import temporary_folder
 from edge.classifier import softmax
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
 from edge.model.interpreter import WINDOW_SIGNATURE, quantise
 from edge.model.modelfile import Quantisation
 from edge.system.native_stderr import stderr_to_log
+from train.evaluation.metrics import moved
 
 # Operators that round once, or move values about: 8 bits do them no harm that they would not do
 # to a convolution.
@@ -52,7 +53,7 @@ MAX_SUFFERING = 3  # layers that are named
 SAVED, PLAN, WINDOWS, TRUTH = "saved", "plan.json", "windows.npy", "truth.npy"
 GRAPH, REPORT, LOG = "graph.tflite", "report.json", "log.txt"
 SHOWN_LETTERS = 300
-NO_ROOM = os.EX_IOERR  # exit status of a process that cannot write into the folder
+OF_THE_SYSTEM = 100  # exit status from which on the rest is the number of the system's error
 COMMAND = ("-m", "convert.apart")
 
 
@@ -85,12 +86,12 @@ class Helped:
     Attributes
     ----------
     name : str
-    mean_difference : float
-        Of the posteriors, if it stayed float32.
+    moved : float
+        How much of the probability moves to other classes if it stays float32.
     """
 
     name: str
-    mean_difference: float
+    moved: float
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def convert_apart(
     Raises
     ------
     EdgelidError
-        If it gives up, or dies, or there is no room for its files.
+        If it gives up, or dies, or its files cannot be written.
     """
     with temporary_folder() as folder:
         save(str(folder / SAVED))
@@ -166,8 +167,8 @@ def convert_apart(
         np.save(folder / WINDOWS, np.stack(windows))
         np.save(folder / TRUTH, truth)
         status = _run(folder)
-        if status == NO_ROOM:
-            raise no_room(os.strerror(errno.ENOSPC))
+        if status >= OF_THE_SYSTEM:
+            raise OSError(status - OF_THE_SYSTEM, os.strerror(status - OF_THE_SYSTEM))
         if status != 0:
             raise EdgelidError(_why(folder, status, plan))
         report = json.loads((folder / REPORT).read_text())
@@ -184,9 +185,15 @@ def _run(folder: Path) -> int:
     command = [sys.executable, "-P", *COMMAND, str(folder)]
     with open(folder / LOG, "wb") as log:
         environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-        )
+        try:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+        except OSError as error:
+            raise EdgelidError(
+                f"the conversion cannot start a process ({error.strerror}): end other programs; "
+                "nothing was written"
+            ) from error
         try:
             return child.wait()
         except BaseException:  # Ctrl-C, and whatever else ends the wait
@@ -215,8 +222,8 @@ def main(name: str) -> int:
     """Convert what is in the folder; returns the exit status."""
     try:
         return _main(Path(name))
-    except OSError:
-        return NO_ROOM
+    except OSError as error:  # not as a report, as there may be no room for one
+        return OF_THE_SYSTEM + (error.errno or errno.EIO)
 
 
 def _main(folder: Path) -> int:
@@ -307,7 +314,7 @@ def _suffering(
         _, after = _compared(quantiser.graph([*floats, *more]), windows, truth)
         if after < before:
             found.append(Helped(name, round(after, 4)))
-    return tuple(sorted(found, key=lambda each: each.mean_difference)[:MAX_SUFFERING])
+    return tuple(sorted(found, key=lambda each: each.moved)[:MAX_SUFFERING])
 
 
 def _end(operators: Sequence[Operator]) -> list[Operator]:
@@ -363,7 +370,7 @@ def _good(graph: bytes, plan: Plan, windows: Float32Array, truth: Float64Array) 
 
 
 def _compared(graph: bytes, windows: Float32Array, truth: Float64Array) -> tuple[float, float]:
-    """Share of equal answers, and mean difference of the posteriors."""
+    """Share of equal answers, and how much of the probability moves to other classes."""
     from ai_edge_litert.interpreter import Interpreter
 
     with stderr_to_log("ai-edge-litert"):
@@ -383,7 +390,7 @@ def _compared(graph: bytes, windows: Float32Array, truth: Float64Array) -> tuple
         found.append(softmax(scores))
     probabilities = np.stack(found)
     agreement = float((probabilities.argmax(1) == truth.argmax(1)).mean())
-    difference = float(np.abs(probabilities - np.exp(truth)).mean())
+    difference = moved(np.exp(truth), probabilities)
     return agreement, difference if np.isfinite(difference) else 1.0
 
 

@@ -88,7 +88,13 @@ def parser() -> Parser:
 def _add_limits(command: argparse.ArgumentParser) -> None:
     limits = command.add_argument_group("limits", "past which nothing is written")
     limits.add_argument("--min-agreement", type=float, default=0.9, metavar="SHARE")
-    limits.add_argument("--max-mean-difference", type=float, default=0.05, metavar="PROBABILITY")
+    limits.add_argument(
+        "--max-mean-difference",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="of a clip's probability that moves to other classes, on average (default 0.1)",
+    )
     limits.add_argument("--max-accuracy-loss", type=float, default=0.05, metavar="SHARE")
     command.add_argument("--json", action="store_true", help="print the proof as JSON")
 

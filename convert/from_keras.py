@@ -290,7 +290,7 @@ def _proof(
         notes=notes,
         floats=apart.floats,
         suffering=tuple(
-            f"{each.name} (mean difference {each.mean_difference:g} without)"
+            f"{each.name} (in float32, {each.moved:g} of the probability moves)"
             for each in apart.suffering
         ),
     )

@@ -17,6 +17,7 @@ from train.evaluation.metrics import (
     expected_calibration_error,
     fit_temperature,
     interval,
+    moved,
 )
 from train.fit.development import logits
 from train.model.network import Head, Trunk
@@ -39,12 +40,16 @@ class Agreement:
         Share of clips with the same likeliest class.
     mean_difference, largest_difference : float
         Of any posterior.
+    moved : float
+        How much of a clip's probability is another class's, see
+        `train.evaluation.metrics.moved`; on average.
     """
 
     clips: int
     agreement: float
     mean_difference: float
     largest_difference: float
+    moved: float
 
     def rows(self) -> dict[str, str]:
         """Names and values for people."""
@@ -216,4 +221,5 @@ def agreement(trained: Float64Array, converted: Float64Array) -> Agreement:
         # Rounded, as the last digits of the float model vary with the processor's load.
         mean_difference=round(float(difference.mean()), 6),
         largest_difference=round(float(difference.max()), 4),
+        moved=round(moved(np.exp(trained), np.exp(converted)), 6),
     )

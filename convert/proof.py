@@ -25,13 +25,14 @@ class Limits:
     min_agreement : float
         Share of clips with the same likeliest class.
     max_mean_difference : float
-        Of the posteriors.
+        Of a clip's posteriors: how much of its probability is another class's, see
+        `train.evaluation.metrics.moved`.
     max_accuracy_loss : float
         Of balanced accuracy, as far as it is certain: the small end of its interval.
     """
 
     min_agreement: float = 0.9
-    max_mean_difference: float = 0.05
+    max_mean_difference: float = 0.1
     max_accuracy_loss: float = 0.05
 
 
@@ -100,8 +101,8 @@ class Proof:
             reason = f"same answer for {found.agreement:.1%} of the clips, which must be "
             reason += f"{limits.min_agreement:.1%}"
             option = "--min-agreement"
-        elif not found.mean_difference <= limits.max_mean_difference:
-            reason = f"mean posterior difference {found.mean_difference:.3f}, which may be "
+        elif not found.moved <= limits.max_mean_difference:
+            reason = f"{found.moved:.3f} of the probability moved to other classes, which may be "
             reason += f"{limits.max_mean_difference:g}"
             option = "--max-mean-difference"
         elif isinstance(found, Parity) and not -found.interval[1] <= limits.max_accuracy_loss:

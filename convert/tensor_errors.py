@@ -121,22 +121,27 @@ def tensor_errors(module: StreamingModule, graph: bytes, frames: Float32Array) -
     def add(name: str, floats: np.ndarray, found: Int8Array, to: Quantisation) -> None:
         sums.setdefault(name, _Sums(floats.shape[-1])).add(floats, found, to)
 
-    embeddings, weights = [], []
+    floats: dict[str, list[Float32Array]] = {"embeddings": [], "weights": []}
+    rounded: dict[str, list[Float32Array]] = {"embeddings": [], "weights": []}
     converted = [_stream(runners[TRUNK_SIGNATURE], clip, module.hop_frames) for clip in frames]
     begun = beginning_hops(module.hop_frames, [frames.shape[1]])
     hops = zip(module.stream(frames), *converted, strict=True)
     for (_, outputs), *each in itertools.islice(hops, begun, None):
-        embeddings.append(outputs["embeddings"])
-        weights.append(outputs["weights"])
         for name, to in _quantisations(runners[TRUNK_SIGNATURE].get_output_details()).items():
             found = np.concatenate([one[name] for one in each])
             add(names.get(name, name), outputs[name], found, to)
-    pooled = pool(np.concatenate(embeddings, 1), np.concatenate(weights, 1)).numpy()
+            if name in floats:
+                floats[name].append(outputs[name])
+                rounded[name].append((found.astype(np.float32) - to.zero_point) * to.scale)
+    pooled, heard = (
+        pool(*(np.concatenate(each[name], 1) for name in ("embeddings", "weights"))).numpy()
+        for each in (floats, rounded)
+    )
     scores = np.asarray(module.head(pooled))
     to_pooled = _quantisations(runners[HEAD_SIGNATURE].get_input_details())["pooled"]
     to_scores = _quantisations(runners[HEAD_SIGNATURE].get_output_details())["scores"]
-    for one, score in zip(pooled, scores, strict=True):
-        quantised = quantise(one, to_pooled)
+    for one, other, score in zip(pooled, heard, scores, strict=True):
+        quantised = quantise(other, to_pooled)
         add("pooled", one, quantised, to_pooled)
         found = runners[HEAD_SIGNATURE](pooled=quantised[None])["scores"][0]
         add("scores", score, found, to_scores)

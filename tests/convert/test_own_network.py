@@ -235,22 +235,37 @@ def full(_: str) -> None:
 
 
 def test_no_room_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither for what the converter is given, nor for what it gives, nor for a folder at all."""
+    """Neither for what the converter is given, nor for a folder at all."""
     truth, words = np.zeros((8, 3)), r"cannot write its temporary files.*make room there, or set TM"
     with pytest.raises(EdgelidError, match=words):
         convert_apart(full, plan(), WINDOWS, truth)
-    child(monkeypatch, f"import sys; sys.exit({convert.apart.NO_ROOM})")
-    with pytest.raises(EdgelidError, match=words):
-        convert_apart(lambda folder: None, plan(), WINDOWS, truth)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(EdgelidError, match=words):
         convert_apart(lambda folder: None, plan(), WINDOWS, truth)
 
 
-def test_a_converter_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says so by its status, as there may be no room for a report either."""
-    monkeypatch.setattr(convert.apart, "_main", full)
-    assert convert.apart.main(str(tmp_path)) == convert.apart.NO_ROOM
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_a_converter_that_cannot_write(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says why by its status, as there may be no room for a report."""
+    child(
+        monkeypatch,
+        "import sys, convert.apart\n"
+        "def fail(_):\n"
+        f"    raise OSError({number}, 'no')\n"
+        "convert.apart._main = fail\n"
+        "sys.exit(convert.apart.main(sys.argv[1]))",
+    )
+    with pytest.raises(EdgelidError, match=rf"temporary files.*\({os.strerror(number)}\): make ro"):
+        convert_apart(lambda folder: None, plan(), WINDOWS, np.zeros((8, 3)))
+
+
+def test_a_converter_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(convert.apart.subprocess, "Popen", fail)
+    with pytest.raises(EdgelidError, match=r"cannot start a process \(Cannot allocate memory\)"):
+        convert_apart(lambda folder: None, plan(), WINDOWS, np.zeros((8, 3)))
 
 
 def test_a_reason_that_is_given_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +334,7 @@ def proof(right: float, floats: Float32Array | None = None) -> OwnProof:
     found = judged(converted if floats is None else floats, converted, wanted, ["a"] * 60)
     return OwnProof(
         {"1": found}, [], [], None, {}, Limits(), ("a note",), ("pool",),
-        ("early (mean difference 0.01 without)",),
+        ("early (in float32, 0.01 of the probability moves)",),
     )  # fmt: skip
 
 

@@ -322,3 +322,16 @@ def wilson(share: float, trials: int) -> list[float]:
     spread = WILSON_Z * np.sqrt(share * (1 - share) / trials + WILSON_Z**2 / (4 * trials**2))
     scale = 1 + WILSON_Z**2 / trials
     return [round(float(end), 4) for end in ((centre - spread) / scale, (centre + spread) / scale)]
+
+
+def moved(probabilities: Float64Array, others: Float64Array) -> float:
+    """How much of a clip's probability is another class's, on average: from 0 to 1.
+
+    It is half the sum of the differences (total variation), whose mean would shrink with the number
+    of classes.
+
+    Parameters
+    ----------
+    probabilities, others : ndarray, shape (clips, classes)
+    """
+    return float(np.abs(probabilities - others).sum(axis=1).mean() / 2)

@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 
 from edge.classifier import StreamingClassifier
+from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.lessons.book import RECORDING, Lesson
 from edge.model.interpreter import Graphs, Int8Array
 from edge.model.modelfile import ModelFile
 from edge.system.atomic import atomic_file, check_writable
 from train.corpus.cuts import read_audio
-from train.corpus.manifest import TEST, Clip
+from train.corpus.manifest import TEST, Clip, file_sizes
 from train.evaluation.conditions import CLEAN, Sounds, disturb
 from train.folder import make_folder
+from train.model.unreadable import UNREADABLE
 from train.parallel.progress import bar
 
 LENGTHS_S = (1.0, 3.0, 10.0)  # of windows
@@ -211,7 +213,7 @@ def hear(
     Raises
     ------
     EdgelidError
-        If a clip cannot be read, or the folder not written to.
+        If a clip cannot be read, or the folder not written to, or what was kept is damaged.
     """
     speakers = speakers_of(clips, needed_s)
     told = json.dumps(
@@ -221,6 +223,7 @@ def hear(
             "needed_s": needed_s,
             "root": str(root.resolve()),
             "clips": {name: [clip.path for clip in own] for name, own in speakers.items()},
+            "sizes": file_sizes([clip.path for clip in clips], root).tolist(),
             "heard": [LENGTHS_S, MOST_S, OTHERS_S, CONDITIONS, SEED, STEP_S],
         },
         sort_keys=True,
@@ -228,7 +231,10 @@ def hear(
     file = cache / f"{hashlib.sha256(told.encode()).hexdigest()[:20]}.npz"
     make_folder(cache)  # before the work, which takes long
     if file.exists():
-        return _read(file)
+        try:
+            return _read(file)
+        except UNREADABLE as error:
+            raise EdgelidError(f"{file} is damaged: delete it, and all is heard again") from error
     check_writable(file)
     voices = [*_heard(hearing, speakers, root, needed_s)]
     with atomic_file(file) as written:

@@ -130,14 +130,7 @@ def open_corpus(config: RunConfig, place: Place, teachers: Sequence[Path] = ()) 
             "the corpus has no development speech, which tells what has been learnt: run "
             "edgelid-train split, or name whole sources in [data.development]"
         )
-    learnt = rows["language"][train].unique().to_list()
-    missing = set(config.data.languages) - set(learnt)
-    if missing:
-        has = ", ".join(sorted(learnt)) or "none"
-        raise EdgelidError(
-            f"no training speech in {', '.join(sorted(missing))}: the corpus has {has}; choose "
-            "others with --languages, or in the configuration"
-        )
+    _check_languages(rows[train], config.data.languages, "the corpus has")
     _warn_of_lone_speakers(rows[train], config.data.languages)
     if config.optimiser.teacher_weight and not teachers:
         raise EdgelidError("this configuration learns from a teacher: give its file (--teacher)")
@@ -148,6 +141,7 @@ def open_corpus(config: RunConfig, place: Place, teachers: Sequence[Path] = ()) 
     if taught:
         taught = taught.take(np.flatnonzero(whole[train]))
     train, development = train[whole[train]], development[whole[development]]
+    _check_languages(rows[train], config.data.languages, "what can be read of the corpus has")
     return Corpus(rows, features, train, development, noises, noise_features, taught)
 
 
@@ -228,6 +222,17 @@ def read_manifests(corpora: Sequence[Path]) -> list[Manifest]:
         if not (part.rows["split"] == TRAIN).any():
             raise EdgelidError(f"the corpus {corpus} has no clips in its training split")
     return parts
+
+
+def _check_languages(rows: pl.DataFrame, languages: Sequence[str], what_has: str) -> None:
+    """Refuse what would be a class that nothing is drawn of."""
+    learnt = rows["language"].unique().to_list()
+    if missing := sorted(set(languages) - set(learnt)):
+        has = ", ".join(sorted(learnt)) or "none"
+        raise EdgelidError(
+            f"no training speech in {', '.join(missing)}: {what_has} {has}; choose others with "
+            "--languages, or in the configuration"
+        )
 
 
 def _warn_of_lone_speakers(rows: pl.DataFrame, languages: Sequence[str]) -> None:

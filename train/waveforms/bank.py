@@ -9,8 +9,9 @@ at any place, even of people who only ever say single words.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
+import logging
+import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.audio.decoding import Recording
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.system.atomic import atomic_file, write_atomically
@@ -30,6 +32,8 @@ from train.model.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
     from train.corpus.manifest import Manifest
+
+log = logging.getLogger(__name__)
 
 PART_BYTES = 50_000_000
 CODED_SHARE = 0.45  # of the training clips that are there a second time, through a codec
@@ -163,41 +167,38 @@ def read_part(file: Path) -> Iterator[Entry]:
     yield from entries
 
 
-def decode(data: bytes) -> Float32Array:
-    """Samples at 16 kHz, mono, of an encoded file, all parts of a chained Ogg stream included."""
-    import soundfile
+def decode(data: bytes) -> tuple[Float32Array, list[str]]:
+    """Decode an encoded file as `edge` does, with all recordings in it, one behind the other.
+
+    Returns
+    -------
+    samples : ndarray, shape (n,), float32
+        Mono, at 16 kHz.
+    problems : list of str
+        What of it could not be read, in words for the middle of a sentence.
+
+    Raises
+    ------
+    EdgelidError
+        If nothing decodes it, or it has no samples.
+    """
     from scipy.signal import resample_poly
 
-    parts = []
-    for piece in _chain(data):
-        blocks = []
-        with soundfile.SoundFile(io.BytesIO(piece)) as file:
-            rate = file.samplerate
-            try:
-                # Short ones, as all of the one that it fails in is lost.
-                for block in file.blocks(max(1, rate // 50), dtype="float32", always_2d=True):
-                    blocks.append(block.mean(axis=1))
-            except soundfile.LibsndfileError:
-                pass  # a damaged end: what was read before it is good
-        mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
-        if rate != SAMPLE_RATE_HZ:
-            divisor = int(np.gcd(rate, SAMPLE_RATE_HZ))
-            mono = resample_poly(mono, SAMPLE_RATE_HZ // divisor, rate // divisor)
-        parts.append(mono.astype(np.float32))
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-
-def _chain(data: bytes) -> list[bytes]:
-    """The logical streams of a chained Ogg file; of anything else, itself."""
-    if not data.startswith(b"OggS"):
-        return [data]
-    starts, at = [], 0
-    # A page says in its sixth byte (bit 2) whether it begins a stream (RFC 3533).
-    while (at := data.find(b"OggS", at)) >= 0:
-        if at + 6 <= len(data) and data[at + 4] == 0 and data[at + 5] & 2:
-            starts.append(at)
-        at += 4
-    return [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
+    heard = [np.empty(0, np.float32)]
+    with os.fdopen(os.memfd_create("recording"), "w+b") as file:
+        file.write(data)
+        file.seek(0)
+        recording = Recording(file, "a recording", lambda: False)
+        for part in recording.parts():
+            blocks = [np.empty(0, np.float32)]
+            while len(block := part.read(part.rate_hz)):
+                blocks.append(block.mean(axis=1))
+            mono = np.concatenate(blocks)
+            if part.rate_hz != SAMPLE_RATE_HZ and len(mono):
+                divisor = int(np.gcd(part.rate_hz, SAMPLE_RATE_HZ))
+                mono = resample_poly(mono, SAMPLE_RATE_HZ // divisor, part.rate_hz // divisor)
+            heard.append(mono.astype(np.float32))
+    return np.concatenate(heard), recording.problems
 
 
 def transcode(samples: Float32Array, rng: np.random.Generator) -> Float32Array:
@@ -320,41 +321,49 @@ class Segments:
                 )
 
 
-def _decoded(item: tuple[Entry, int, float]) -> tuple[Int16Array, Int16Array | None]:
-    """Samples of an entry, and of the same through a codec for a share of them."""
+@dataclass(frozen=True)
+class _Decoded:
+    """Samples of an entry, the same through a codec for a share of them, and what is missing."""
+
+    plain: Int16Array
+    coded: Int16Array | None
+    problem: str
+
+
+def _decoded(item: tuple[Entry, int, float]) -> _Decoded:
     entry, number, coded_share = item
     rng = np.random.default_rng((number, 77))
-    samples = _sound(entry)
+    samples, problem = _sound(entry)
     if entry.role == ROOM:
         # The direct sound first, and as loud as what went in.
         samples = samples[int(np.argmax(np.abs(samples))) :]
         samples = samples / max(float(np.abs(samples).max()), 1e-6) * PEAK
-        return _int16(samples), None
+        return _Decoded(_int16(samples), None, problem)
     if entry.role == NOISE:
         rms = float(np.sqrt(np.mean(np.square(samples)) + 1e-12))
-        return _int16(np.clip(samples * (LEVEL_RMS / rms), -1, 1)), None
+        return _Decoded(_int16(np.clip(samples * (LEVEL_RMS / rms), -1, 1)), None, problem)
     samples = trimmed(samples)
     coded = None
     if entry.role == TRAIN and len(samples) > SAMPLE_RATE_HZ // 4 and rng.random() < coded_share:
         coded = _int16(transcode(samples, rng))
-    return _int16(samples), coded
+    return _Decoded(_int16(samples), coded, problem)
 
 
-def _sound(entry: Entry) -> Float32Array:
-    """What was recorded."""
-    import soundfile
-
+def _sound(entry: Entry) -> tuple[Float32Array, str]:
+    """What was recorded, and what of it could not be read, or ""."""
+    whose = f"of {entry.speaker} from {entry.source}" if entry.source else f"({entry.role})"
     try:
-        samples = decode(entry.data)
+        samples, problems = decode(entry.data)
         if not len(samples) and entry.role in (NOISE, ROOM):
             raise ValueError("nothing to be heard")
-    except (soundfile.LibsndfileError, ValueError) as error:
-        whose = f"of {entry.speaker} from {entry.source}" if entry.source else f"({entry.role})"
+    except (EdgelidError, ValueError) as error:
+        reason = str(error).rstrip(".")
         raise EdgelidError(
-            f"a recording of the bank {whose} is damaged, or no sound: correct the corpus, and "
-            "make the bank anew with `pack`"
+            f"a recording of the bank {whose} is damaged, or no sound ({reason}): correct the "
+            "corpus, and make the bank anew with `pack`"
         ) from error
-    return samples
+    read_s = len(samples) / SAMPLE_RATE_HZ
+    return samples, f"{whose}, {read_s:.1f} s ({problems[0]})" if problems else ""
 
 
 def _int16(samples: Float32Array) -> Int16Array:
@@ -384,15 +393,26 @@ def decode_bank(
     entries = [e for file in sorted(files) for e in read_part(file)]
     order = np.random.default_rng(5).permutation(len(entries))
     groups: dict[tuple[Any, ...], list[Int16Array]] = {}
+    problems = []
     with ProcessPoolExecutor(workers) as pool:
         items = ((entries[i], int(i), coded_share) for i in order)
-        for i, (plain, coded) in zip(order, pool.map(_decoded, items, chunksize=32), strict=True):
+        for i, found in zip(order, pool.map(_decoded, items, chunksize=32), strict=True):
             e = entries[i]
             unique = int(i) if e.role in (NOISE, ROOM) else -1
             key = (e.role, e.language, e.source, e.speaker, e.kind)
-            groups.setdefault((*key, False, unique), []).append(plain)
-            if coded is not None:
-                groups.setdefault((*key, True, unique), []).append(coded)
+            groups.setdefault((*key, False, unique), []).append(found.plain)
+            if found.coded is not None:
+                groups.setdefault((*key, True, unique), []).append(found.coded)
+            if found.problem:
+                problems.append(found.problem)
+    if problems:
+        log.warning(
+            "%d of %d recordings are truncated or damaged, and were read as far as they go, such "
+            "as one %s",
+            len(problems),
+            len(entries),
+            problems[0],
+        )
     rows = [dict(zip(ROW, key, strict=False)) for key in groups]
     lengths = np.array([sum(map(len, clips)) for clips in groups.values()], np.int64)
     # Places in it are 32-bit numbers.

@@ -28,6 +28,7 @@ from edge.audio.wakeup import WAKE_S
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from tests.edge.permissions import without_root
+from tests.ogg import with_a_jump
 
 TONE_HZ = 1_000.0
 TONE_PEAK = 0.5
@@ -380,27 +381,6 @@ def test_a_file_damaged_in_the_middle(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "it promises 4.0 s" in message
 
 
-def ogg_pages(data: bytearray) -> list[tuple[int, int]]:
-    """Start and end of every page of an Ogg file."""
-    pages = []
-    start = 0
-    while start < len(data):
-        segments = data[start + 26]
-        end = start + 27 + segments + sum(data[start + 27 : start + 27 + segments])
-        pages.append((start, end))
-        start = end
-    return pages
-
-
-def ogg_checksum(page: bytearray) -> int:
-    remainder = 0
-    for byte in page:
-        remainder ^= byte << 24
-        for _ in range(8):
-            remainder = (remainder << 1) ^ (0x104C11DB7 if remainder & 0x80000000 else 0)
-    return remainder
-
-
 @pytest.mark.parametrize("shift_samples", [-1_920, -177, 489, 1_920])  # at 48 kHz
 @pytest.mark.parametrize("rate_hz", [16_000, 48_000])
 def test_an_opus_file_whose_time_stamps_jump(
@@ -408,13 +388,7 @@ def test_an_opus_file_whose_time_stamps_jump(
 ) -> None:
     """As ffmpeg writes them: libsndfile complains, and little of the sound is lost."""
     path = write(tmp_path / "a.opus", tone(rate_hz, 6.0), rate_hz, format="OGG", subtype="OPUS")
-    data = bytearray(path.read_bytes())
-    start, end = ogg_pages(data)[4]
-    (stamp,) = struct.unpack_from("<q", data, start + 6)
-    struct.pack_into("<q", data, start + 6, stamp + shift_samples)
-    struct.pack_into("<I", data, start + 22, 0)
-    struct.pack_into("<I", data, start + 22, ogg_checksum(data[start:end]))
-    path.write_bytes(data)
+    path.write_bytes(with_a_jump(path.read_bytes(), 4, shift_samples))
     with soundfile.SoundFile(path) as file, pytest.raises(soundfile.LibsndfileError):
         while file.tell() < file.frames:
             file.read(rate_hz // 10)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from edge.audio.sources import FileSource
 from edge.errors import EdgelidError
@@ -184,6 +185,21 @@ def test_speech_is_heard_once(
             one, other = (getattr(each, field.name) for each in (windows, again[0].heard[key]))
             assert one.dtype == other.dtype
             np.testing.assert_array_equal(one, other)
+
+
+def test_another_recording_of_the_same_name_is_heard(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    hearing = Hearing(evaluation.model, evaluation._graphs, Sounds((), (), ()))
+    clips = [clip("a.wav", "en", "sample", "one", "test", 4.0)]
+    for seconds in (4, 5):
+        soundfile.write(tmp_path / "a.wav", np.zeros(seconds * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
+        (voice,) = hear(hearing, clips, tmp_path, 90.0, tmp_path / "heard")
+        assert voice.said_s == seconds
+    for file in (tmp_path / "heard").iterdir():
+        file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(EdgelidError, match=r"npz is damaged: delete it, and all is heard again"):
+        hear(hearing, clips, tmp_path, 90.0, tmp_path / "heard")
 
 
 @pytest.mark.parametrize(

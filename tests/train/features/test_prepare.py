@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from edge.errors import EdgelidError
@@ -239,6 +240,20 @@ def test_bad_files(
     assert not {str(path.relative_to(corpus)) for path in bad} & set(used)
     with pytest.raises(EdgelidError, match="files: 2"):
         open_corpus(tiny_config, Place((corpus,), tmp_path / "cache"))
+
+
+def test_a_language_of_bad_files_alone(
+    tiny_config: RunConfig, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    """Left out, they would leave a class that is never learnt, and nobody told."""
+    corpus = copied(tiny_corpus, tmp_path)
+    manifest = open_manifest(corpus)
+    kept = manifest.rows.filter(pl.col("split") == "train", pl.col("language") == "de")
+    for path in kept["path"]:
+        (corpus / path).write_bytes(b"no audio")
+    words = r"no training speech in de: what can be read of the corpus has en"
+    with pytest.raises(EdgelidError, match=words):
+        open_corpus(tiny_config, Place((corpus,), tmp_path / "cache", skip_bad=True))
 
 
 def test_a_manifest_and_sounds_elsewhere(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge.audio.formats import mpeg_frame_bytes
 from edge.errors import EdgelidError
+from tests.ogg import with_a_jump
 from train.corpus.manifest import COLUMNS
+from train.features import codecs
 from train.waveforms.bank import (
     DEVELOPMENT,
     NOISE,
@@ -163,6 +168,20 @@ def test_a_damaged_recording_is_named(
         decode_bank(sorted(tmp_path.iterdir()), workers=1)
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg, to make such a file")
+def test_what_a_recording_needs_is_told(
+    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=duration=1", tmp_path / "a.m4a"]
+    subprocess.run(command, check=True)
+    data = (tmp_path / "a.m4a").read_bytes()
+    assert len(decode(data)[0]) > 0.9 * RATE
+    write_bank([*entries[:2], Entry(TRAIN, "de", "attic", "p1", "human", data)], tmp_path / "bank")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(EdgelidError, match=r"of p1 from attic .*which needs the program ffmpeg"):
+        decode_bank(sorted((tmp_path / "bank").iterdir()), workers=1)
+
+
 def test_a_bank_that_is_too_long_is_refused(
     entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,19 +265,50 @@ def test_each_noise_and_room_is_one_segment(segments: Segments) -> None:
 
 def test_other_rates_and_channels_are_heard() -> None:
     stereo = np.stack([tone(440, 1.0), tone(440, 1.0)], axis=1)[::2]
-    found = decode(encoded(stereo, "WAV", 8_000))
+    found, _ = decode(encoded(stereo, "WAV", 8_000))
     assert len(found) == pytest.approx(RATE, abs=20)
 
 
 def test_all_of_a_chained_stream_is_heard() -> None:
     parts = [encoded(tone(hz, 1.0), "OGG") for hz in (300, 500)]
-    found = decode(b"".join(parts))
+    found, problems = decode(b"".join(parts))
     assert len(found) == pytest.approx(2 * RATE, abs=200)
+    assert problems == []
+
+
+def test_what_comes_behind_a_time_stamp_that_jumps_is_heard() -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(300, 6.0), RATE, format="OGG", subtype="OPUS")
+    found, problems = decode(with_a_jump(buffer.getvalue(), 4, 1_920))
+    assert len(found) > 5.9 * RATE
+    assert problems == []
+
+
+def test_all_of_an_mp3_that_does_not_say_how_long_it_is_is_heard() -> None:
+    """Its bit rate varies, so that its size and its first frame tell nothing."""
+    clip = np.r_[tone(300, 2.0), np.random.default_rng(1).uniform(-0.3, 0.3, 8 * RATE)]
+    data = codecs.encode(clip.astype(np.float32), "MP3", "MPEG_LAYER_III", 0.5, "VARIABLE")
+    found, problems = decode(data[mpeg_frame_bytes(data[:16]) :])
+    assert len(found) == pytest.approx(10 * RATE, abs=0.2 * RATE)
+    assert problems == []
 
 
 def test_what_was_read_before_a_damaged_end_is_kept() -> None:
     whole = encoded(tone(300, 6.0), "FLAC")
-    assert len(decode(whole[: len(whole) // 2])) > RATE
+    found, problems = decode(whole[: len(whole) // 2])
+    assert len(found) > RATE
+    assert "it promises 6.0 s" in problems[0]
+
+
+def test_what_is_missing_is_told(
+    entries: list[Entry], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut = encoded(tone(300, 6.0))[:-2_000]
+    write_bank([*entries, Entry(TRAIN, "de", "attic", "p3", "human", cut)], tmp_path)
+    decode_bank(sorted(tmp_path.iterdir()), workers=1)
+    (message,) = caplog.messages
+    assert f"1 of {len(entries) + 1} recordings are truncated or damaged" in message
+    assert "as one of p3 from attic" in message
 
 
 def test_silence_at_the_ends_is_left_out() -> None:
