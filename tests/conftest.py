@@ -74,7 +74,13 @@ evaluate_every_steps = 40
 
 
 # What takes minutes begins first: no process is to wait for another at the end.
-LONGEST = ("tests/train/test_own.py", "tests/train/fit/test_loop.py")
+LONGEST = (
+    "tests/train/waveforms/test_waveform_fit.py",
+    "tests/convert/test_tutorials.py",
+    "tests/train/fit/test_loop.py",
+    "tests/train/fit/test_distributed.py",
+    "tests/train/test_own.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -69,6 +69,7 @@ class Trainer:
         self.devices = devices or Devices()
         self.accumulation = config.optimiser.accumulation
         self.parts = self.devices.replicas * self.accumulation
+        self.averaged: tuple[Trunk, Head] | None = None
         with self.devices.strategy.scope():
             self._build(units, precision)
         run = self.devices.strategy.run
@@ -221,8 +222,10 @@ class Trainer:
             update(average, _approach, (weight.value, decay))
 
     def averaged_model(self) -> tuple[Trunk, Head]:
-        """Trunk and head with the averaged weights."""
-        trunk, head = build_model(self.config)
+        """Trunk and head with the averaged weights: the same ones each time."""
+        if self.averaged is None:
+            self.averaged = build_model(self.config)
+        trunk, head = self.averaged
         values = [average.numpy() for average in self.averages]
         trunk.set_weights(values[: len(trunk.weights)])
         head.set_weights(values[len(trunk.weights) :])

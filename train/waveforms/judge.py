@@ -74,11 +74,13 @@ class Judge:
         """Batches of waveforms, at a common level."""
         starts = self.windows[s][0]
         samples = samples_of(round(s * 100))
-        for i in range(0, len(starts), self.batch):
-            some = np.resize(starts[i : i + self.batch], self.batch)
+        # Batches of one size, or each would be compiled; and none larger than all that there is.
+        size = min(self.batch, len(starts))
+        for i in range(0, len(starts), size):
+            some = np.resize(starts[i : i + size], size)
             index = some[:, None] + np.arange(samples)[None]
             wave = ops.cast(ops.take(bank, index.astype(np.int32)), "float32") / 32768.0
-            yield wave, min(self.batch, len(starts) - i)
+            yield wave, min(size, len(starts) - i)
 
     def scores(self, call: Callable[[Any], Any], bank: Any, s: float) -> dict[str, Any]:
         """Macro accuracy of a function from waveforms to scores."""

@@ -510,8 +510,6 @@ def test_patience(
     config = dataclasses.replace(tiny_config, optimiser=plan)
     selected = iter([0.5, 0.6, 0.5, 0.6, 0.5, 0.4, 0.9])
     monkeypatch.setattr(train.fit.loop, "score", lambda *_: {"select": next(selected)})
-    # Nothing is asked of the averages here, and each evaluation would build a model for them.
-    monkeypatch.setattr(Trainer, "averaged_model", lambda trainer: (trainer.trunk, trainer.head))
     best = fit(config, tmp_path, tiny_data)
     assert best
     assert (best.step, best.scores) == (8, {"select": 0.6})
