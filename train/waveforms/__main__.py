@@ -106,14 +106,6 @@ def parser() -> Parser:
         fit.add_argument("config", type=Path)
         fit.add_argument("--bank", type=Path, required=True, metavar="BANK")
         fit.add_argument("--start", type=Path, metavar="FILE.npz", help="weights to begin with")
-        if name == "large":
-            fit.add_argument(
-                "--after",
-                type=Path,
-                metavar="FILE.npz",
-                help="a run with [large.adapters] that began there, or an average of some, from "
-                "which to go on",
-            )
         if name == "compact":
             fit.add_argument(
                 "--hearing",

@@ -74,59 +74,6 @@ def joined(runs: Sequence[tuple[Mapping[str, np.ndarray], float]]) -> dict[str, 
     }
 
 
-def narrowed(adapters: Mapping[str, np.ndarray], rank: int) -> dict[str, np.ndarray]:
-    """The same with so many channels: the closest products (Eckart and Young 1936).
-
-    Parameters
-    ----------
-    adapters : mapping of str to ndarray
-        Of :func:`adapters_of` or :func:`joined`. With fewer channels, the rest are zero.
-    rank : int
-    """
-    found: dict[str, np.ndarray] = {}
-    for name in {name.removesuffix("/a").removesuffix("/b") for name in adapters}:
-        a, b = (adapters[f"{name}/{part}"].astype(np.float32) for part in "ab")
-        # The product is large and its factors are narrow: those of what is left of them.
-        left, upper = np.linalg.qr(a)
-        right, lower = np.linalg.qr(b.T)
-        inner_left, strengths, inner_right = np.linalg.svd(upper @ lower.T)
-        kept = min(rank, len(strengths))
-        new_a = np.zeros((len(a), rank), np.float32)
-        new_b = np.zeros((rank, b.shape[1]), np.float32)
-        # As long as the columns with which channels begin to learn (He et al. 2015).
-        new_a[:, :kept] = np.sqrt(2) * (left @ inner_left[:, :kept])
-        new_b[:kept] = (strengths[:kept, None] * inner_right[:kept] / np.sqrt(2)) @ right.T
-        found |= {f"{name}/a": new_a, f"{name}/b": new_b}
-    return found
-
-
-def go_on(encoder: Encoder, adapters: Mapping[str, np.ndarray]) -> None:
-    """Give the channels of an encoder what others have learnt.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        That learns so already (:func:`adapt`). Where others learnt nothing, its channels are as
-        they were.
-    adapters : mapping of str to ndarray
-        Of :func:`adapters_of`, with as many channels.
-
-    Raises
-    ------
-    EdgelidError
-        If they are of an encoder of other sizes, or of layers that do not learn here.
-    """
-    linear = {name: layer for name, layer in _linear(encoder) if layer.lora_enabled}
-    try:
-        for name in {name.removesuffix("/a").removesuffix("/b") for name in adapters}:
-            linear[name].lora_kernel_a.assign(adapters[f"{name}/a"])
-            linear[name].lora_kernel_b.assign(adapters[f"{name}/b"])
-    except (KeyError, ValueError) as error:
-        raise EdgelidError(
-            "what the run before learnt is of other layers or sizes, or damaged"
-        ) from error
-
-
 def merged(model: keras.Model, encoder: Encoder) -> list[np.ndarray]:
     """Weights of a model as if the matrices of its encoder had learnt themselves."""
     whole, beside = {}, set()

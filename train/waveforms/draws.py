@@ -24,11 +24,6 @@ CODED_SHARE = 0.15  # of clips, at a low rate
 SPEAKER_S = 60.0  # of a speaker's speech that count: or one who says much is what a language is
 NOISE_S = 1.0  # of a noise at least, where there are any so long
 SLOWEST, FASTEST = 0.84, 1.19  # that clips are played
-# How much more of the late sound rooms have besides: many a real one has more than those at hand.
-LATE_DB = (0.0, 3.0, 6.0)
-SHORT_S = 3.0  # of windows that begin or end before anybody speaks as often as in life
-PAUSED_SHARE = 0.25  # of those
-SPOKEN_SHARE = 0.4  # of a window at least
 
 Draw = dict[str, np.ndarray]
 
@@ -101,7 +96,6 @@ class Drawer:
         voiceless = {i for i in noise if rows[i]["kind"] not in KINDS_WITH_SPEECH}
         self.quiet = np.array(sorted(voiceless.intersection(long) or voiceless))
         self.rooms = [i for i, r in enumerate(rows) if r["role"] == ROOM]
-        self.answers = len(self.rooms) * len(LATE_DB)  # of a room, one after another
 
     def check(self, labels: Sequence[str]) -> None:
         """Raise EdgelidError unless there is something of each of these classes to draw."""
@@ -134,12 +128,11 @@ class Drawer:
                 chosen[here] = rng.choice(indices, len(here), p=p)
         speech = labels < self.classes - 1
         rate = np.where(rng.random(clips) < 0.4, 1.0, uniform(SLOWEST, FASTEST, clips))
-        starts, counts, lead = self._places(chosen, samples, rate, speech)
+        starts, counts, lead = self._places(chosen, samples, rate)
         noise = rng.choice(self.noise, clips)
-        nobody = np.zeros(clips, bool)
-        noise_starts, noise_counts, _ = self._places(noise, samples, np.ones(clips), nobody)
+        noise_starts, noise_counts, _ = self._places(noise, samples, np.ones(clips))
         snr = np.where(rng.random(clips) < 0.4, 80.0, uniform(0.0, 30.0, clips))
-        rooms = np.where(rng.random(clips) < 0.5, 0, rng.integers(0, 1 + self.answers, clips))
+        rooms = np.where(rng.random(clips) < 0.5, 0, rng.integers(0, 1 + len(self.rooms), clips))
         points = rng.normal(0, 1, (clips, EQ_POINTS)) * rng.choice([0.0, 2.0, 5.0], (clips, 1))
         high = np.where(rng.random(clips) < 0.7, 20_000.0, uniform(3_000, 7_500, clips))
         low = np.where(rng.random(clips) < 0.7, 1.0, uniform(50, 350, clips))
@@ -191,16 +184,11 @@ class Drawer:
         }
 
     def _places(
-        self, chosen: np.ndarray, samples: int, rate: np.ndarray, speech: np.ndarray
+        self, chosen: np.ndarray, samples: int, rate: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Start and length in the bank, and silence before, of windows of so many samples."""
         need = np.ceil(samples * rate).astype(np.int64) + 2
         lengths = self.lengths[chosen]
-        if samples < SHORT_S * SAMPLE_RATE_HZ:
-            # Of some short ones, speech is a part.
-            paused = speech & (self.rng.random(len(chosen)) < PAUSED_SHARE)
-            spoken = np.where(paused, self.rng.uniform(SPOKEN_SHARE, 1, len(chosen)), 1.0)
-            need = np.ceil(need * spoken).astype(np.int64)
         room = np.maximum(lengths - need, 0)
         offset = (self.rng.random(len(chosen)) * (room + 1)).astype(np.int64)
         counts = np.minimum(lengths - offset, need)

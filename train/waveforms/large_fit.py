@@ -13,14 +13,12 @@ from keras import ops
 
 from edge.errors import EdgelidError
 from train.config import held_out_sources
-from train.waveforms.adapters import adapt, go_on, learnt_beside, narrowed
+from train.waveforms.adapters import adapt, learnt_beside
 from train.waveforms.bank import Segments
 from train.waveforms.checkpoint import (
     fingerprint,
     fingerprint_of,
-    is_large,
     is_whole,
-    load_parts,
     save_parts,
     starting_weights,
 )
@@ -90,9 +88,6 @@ class _Run:
         self._filters = ops.convert_to_tensor(filterbank(self._front_end))
         arrays = starting_weights(given.start)
         begun = fingerprint_of(arrays)
-        after, told_after = ({}, {}) if given.after is None else load_parts(given.after)
-        if after:
-            begun += fingerprint_of(after)
         self._whose = digest(config, begun, bank_fingerprint(segments), given.batch_scale)
         try:
             self._model = empty_large(
@@ -106,8 +101,6 @@ class _Run:
         self.is_fitted = "head/kernel" in arrays or "large/0" in arrays
         self._head = None if self.is_fitted else large_settings(LargeHead, config)
         self._told: dict[str, Any] = {"config": config}
-        if after and sizes.adapters is None:
-            raise EdgelidError("what goes on after another run (--after) needs [large.adapters]")
         if sizes.adapters is not None:
             if learnt_beside(arrays):
                 raise EdgelidError(
@@ -118,11 +111,7 @@ class _Run:
             encoder = self._model.encoder
             encoder.set_weights([halved(weight) for weight in encoder.get_weights()])
             self._told["adapted"] = fingerprint([encoder])
-            if after:
-                self._take_over(after, told_after)
             adapt(encoder, sizes.adapters.rank, sizes.adapters.first, config["seed"])
-            if after:
-                go_on(encoder, narrowed(learnt_beside(after), sizes.adapters.rank))
         self._drawer = Drawer(segments, labels, config["seed"], self._settings.tts_weight)
         self._drawer.check(labels)
         self._judge = Judge(segments, labels, given.most)
@@ -136,19 +125,6 @@ class _Run:
         self._maps = voice_maps(self._front_end) if self._other_voices else None
         self._clock, self._clips = Clock(given.limit_s), 0
         self._best = -math.inf  # score of what is kept
-
-    def _take_over(self, arrays: dict[str, np.ndarray], told: dict[str, Any]) -> None:
-        """Have all but the encoder of a run that began with the same weights."""
-        if told.get("adapted") != self._told["adapted"] or not is_large(self._given.after):
-            raise EdgelidError(
-                f"{self._given.after} is no run with [large.adapters] that began with "
-                f"{self._given.start}"
-            )
-        if labels_of(told["config"]) != labels_of(self._config):
-            raise EdgelidError(f"{self._given.after} has other classes than the configuration")
-        encoder = self._model.encoder.get_weights()
-        self._model.load_arrays(arrays)
-        self._model.encoder.set_weights(encoder)
 
     def _length_s(self, turn: int) -> float:
         lengths_s = self._settings.lengths_s

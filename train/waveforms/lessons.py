@@ -7,11 +7,10 @@ from typing import Any
 from keras import ops
 
 from train.waveforms.bank import Segments
-from train.waveforms.draws import LATE_DB, Drawer
+from train.waveforms.draws import Drawer
 from train.waveforms.sound import (
     augmented,
     eq_basis,
-    livelier,
     repeated,
     room_spectra,
     stretch,
@@ -24,13 +23,8 @@ LEAST_TOKENS = 10  # of speech in a window: with less there is nothing to be tol
 def room_constants(segments: Segments, drawer: Drawer, samples: int) -> dict[str, Any]:
     """Rooms and equaliser for windows of so many samples."""
     rooms = [
-        livelier(
-            segments.samples[segments.starts[i] : segments.starts[i] + segments.lengths[i]]
-            / 32768.0,
-            late_db,
-        )
+        segments.samples[segments.starts[i] : segments.starts[i] + segments.lengths[i]] / 32768.0
         for i in drawer.rooms
-        for late_db in LATE_DB
     ]
     real, imaginary = room_spectra(rooms, samples)
     return {

@@ -11,8 +11,6 @@ from edge.frontend import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, FrontEndC
 from train.waveforms.draws import EQ_POINTS
 
 ROOM_SAMPLES = SAMPLE_RATE_HZ  # a second of a room's answer
-DIRECT_S, EARLY_S = 0.0025, 0.05  # of a room's answer: the direct sound, and what supports it
-LEAST_CLARITY_DB = -3.0  # of rooms that are made livelier
 MU = 255.0  # of the companding of telephones (ITU-T G.711)
 CODED_FRAMES = 4  # that a codec decides about at once: 40 ms
 EDGE_DB_PER_OCTAVE = 60.0  # slope of a band's edges
@@ -51,35 +49,6 @@ def room_spectra(rooms: list[np.ndarray], samples: int) -> tuple[np.ndarray, np.
         row[: len(room)] = room / np.sqrt(np.sum(np.square(room)) + 1e-12)
     spectra = np.fft.rfft(out)
     return spectra.real.astype(np.float32), spectra.imag.astype(np.float32)
-
-
-def clarity_db(room: np.ndarray) -> float:
-    """How much stronger the first 50 ms of a room's answer are than the rest (C50, ISO 3382-1)."""
-    power = np.square(room.astype(np.float64))
-    early = power[: round(EARLY_S * SAMPLE_RATE_HZ)].sum()
-    return float(10 * np.log10((early + 1e-12) / (power.sum() - early + 1e-12)))
-
-
-def livelier(room: np.ndarray, late_db: float) -> np.ndarray:
-    """A room's answer with so much more of the late sound, as if its walls were barer.
-
-    From the direct sound to 50 ms behind it, the gain grows. None becomes less clear than
-    `LEAST_CLARITY_DB`, where speech can hardly be understood; what is, stays.
-
-    Parameters
-    ----------
-    room : ndarray, shape (n,)
-        The direct sound first.
-    late_db : float
-
-    Returns
-    -------
-    ndarray, shape (n,)
-    """
-    gain_db = min(late_db, max(0.0, clarity_db(room) - LEAST_CLARITY_DB))
-    time_s = np.arange(len(room)) / SAMPLE_RATE_HZ
-    share = np.clip((time_s - DIRECT_S) / (EARLY_S - DIRECT_S), 0, 1)
-    return np.asarray(room * 10 ** (gain_db * share / 20))
 
 
 def eq_basis(size: int) -> np.ndarray:

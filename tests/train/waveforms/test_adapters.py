@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 
 from edge.errors import EdgelidError
-from train.waveforms.adapters import (
-    adapt,
-    adapters_of,
-    go_on,
-    joined,
-    learnt_beside,
-    merged,
-    narrowed,
-    put_on,
-)
+from train.waveforms.adapters import adapt, adapters_of, learnt_beside, merged, put_on
 from train.waveforms.whisper import Encoder
 
 DIM, HEADS, RANK = 16, 2, 3
@@ -79,44 +70,3 @@ def test_channels_of_another_encoder_are_refused() -> None:
     del beside["adapter/0/qkv/b"]
     with pytest.raises(EdgelidError, match="or damaged"):
         put_on(Encoder(2, DIM, HEADS), beside)
-
-
-def products(adapters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    names = {name.rpartition("/")[0] for name in adapters}
-    return {name: adapters[f"{name}/a"] @ adapters[f"{name}/b"] for name in names}
-
-
-def test_fewer_channels_are_as_close_as_any() -> None:
-    runs = []
-    for seed in range(2):
-        _, after = learnt(0)
-        rng = np.random.default_rng(seed)
-        for variable in after.trainable_variables:
-            variable.assign(rng.normal(0, 0.3, variable.shape))
-        runs.append((adapters_of(after), 0.5))
-    both = joined(runs)
-    wanted = products(both)
-    for rank in (2 * RANK, 2 * RANK + 2):  # as many as there are, and more
-        for name, product in products(narrowed(both, rank)).items():
-            np.testing.assert_allclose(product, wanted[name], atol=1e-5)
-    few = narrowed(both, 2)
-    for name, product in products(few).items():
-        assert few[f"{name}/a"].shape[1] == len(few[f"{name}/b"]) == 2
-        strengths = np.linalg.svd(wanted[name], compute_uv=False)
-        lost = np.linalg.norm(product - wanted[name])
-        np.testing.assert_allclose(lost, np.linalg.norm(strengths[2:]), rtol=1e-4)
-
-
-def test_channels_go_on_from_those_of_others() -> None:
-    before, after = learnt(1)
-    move(after)
-    again = Encoder(2, DIM, HEADS)
-    again.set_weights(before.get_weights())
-    adapt(again, RANK, seed=2)  # its first layer, too, which begins anew
-    go_on(again, narrowed(adapters_of(after), RANK))
-    np.testing.assert_allclose(again(features()), after(features()), atol=1e-3)
-    assert np.abs(np.asarray(again(features())) - np.asarray(before(features()))).max() > 0.1
-    with pytest.raises(EdgelidError, match="other layers or sizes"):
-        go_on(after, adapters_of(again))  # whose first layer does not learn there
-    with pytest.raises(EdgelidError, match="other layers or sizes"):
-        go_on(again, narrowed(adapters_of(after), RANK + 1))

@@ -13,10 +13,8 @@ from train.waveforms.draws import EQ_POINTS
 from train.waveforms.large import large_front_end
 from train.waveforms.sound import (
     augmented,
-    clarity_db,
     eq_basis,
     filterbank,
-    livelier,
     log_mel,
     masked,
     repeated,
@@ -76,30 +74,6 @@ def test_nothing_drawn_changes_the_level_alone(wave: np.ndarray) -> None:
     peak = 10 ** (-6 / 20)
     wanted = wave / np.abs(wave).max() * peak
     assert np.abs(found - wanted).max() < 1e-3
-
-
-def decaying(level: float, samples: float = 3000) -> np.ndarray:
-    """A room's answer: the direct sound, and noise at that level that decays in so many samples."""
-    noise = np.random.default_rng(0).normal(0, 1, 16_000) * np.exp(-np.arange(16_000) / samples)
-    return np.asarray(np.r_[1.0, level * noise])
-
-
-def test_a_livelier_room_has_more_of_the_late_sound_alone() -> None:
-    room = decaying(0.01)
-    more = livelier(room, 6.0)
-    np.testing.assert_array_equal(more[:40], room[:40])
-    np.testing.assert_allclose(more[800:] / room[800:], 10 ** (6 / 20))
-    assert (np.diff(np.abs(more[40:800] / room[40:800])) > 0).all()
-    assert clarity_db(room) - 6 <= clarity_db(more) < clarity_db(room) - 4
-    np.testing.assert_array_equal(livelier(room, 0.0), room)
-
-
-def test_no_room_is_made_so_lively_that_nothing_is_understood() -> None:
-    hard, hardest = decaying(0.1), decaying(10.0, 8000)
-    assert -3.0 < clarity_db(hard) < 0.0
-    assert -3.0 <= clarity_db(livelier(hard, 6.0)) < clarity_db(hard)
-    assert clarity_db(hardest) < -3.0
-    np.testing.assert_array_equal(livelier(hardest, 6.0), hardest)
 
 
 def test_a_room_answers(wave: np.ndarray) -> None:
