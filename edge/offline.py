@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,12 @@ YOUNG_S = 1.0  # a stream that is shorter is too young for its windows to tell s
 # Of less than that, the answer is the same whatever it is: measured on development speech, all of
 # 0.15 s and less was taken for no speech, of 0.3 s 7 % was.
 LEAST_S = 0.3
+# A model that streams hears a recording that is no longer than its longest window several times
+# more. At first nothing comes before it, and what is said depends on how it lies to the embeddings:
+# later its own end comes before it, and each time it begins another part of one later. Chosen on
+# development speech, see docs/experiments.md.
+HEARINGS = 4
+BEFORE_S, GAP_S = 2.0, 0.08
 # Of the time of speech: a language with less is no second language of a recording.
 LEAST_SHARE = 0.1
 
@@ -108,6 +115,48 @@ def opinion_record(answer: Classification) -> dict[str, Any]:
     }
 
 
+class _Sum:
+    """Probabilities of windows of a recording, each of which counts for what it adds.
+
+    Parameters
+    ----------
+    nonspeech : int or None
+        Index of that class.
+    classes : int
+    """
+
+    def __init__(self, nonspeech: int | None, classes: int) -> None:
+        self._nonspeech = nonspeech
+        self._sum, self._weight = np.zeros(classes), 0.0  # of windows of speech
+        self._rest, self._rest_weight = np.zeros(classes), 0.0  # of all others
+
+    def add(self, window: Window, share: float) -> None:
+        """Take a window that adds so much."""
+        if not self.is_speech(window):
+            self.add_rest(window, share)
+            return
+        if self._nonspeech is not None:
+            share *= 1.0 - float(window.probabilities[self._nonspeech])
+        self._sum += share * window.probabilities
+        self._weight += share
+
+    def add_rest(self, window: Window, share: float) -> None:
+        """Take one that counts where nobody speaks at all."""
+        self._rest += share * window.probabilities
+        self._rest_weight += share
+
+    def is_speech(self, window: Window) -> bool:
+        """Whether somebody speaks in it."""
+        return self._nonspeech is None or window.probabilities[self._nonspeech] < SPEECH
+
+    @property
+    def mean(self) -> Float64Array:
+        """Of speech if there was any, shape (classes,)."""
+        if self._weight:
+            return self._sum / self._weight
+        return self._rest / self._rest_weight
+
+
 class _Speech:
     """Sums up the speech of one recording.
 
@@ -124,6 +173,11 @@ class _Speech:
     classes : int
     part : function of (start_s, end_s)
         The window between two times, at most the longest length ago.
+
+    Attributes
+    ----------
+    parts : list of (float, float, float)
+        Begin and end of the windows that were heard, and what each adds.
     """
 
     def __init__(
@@ -134,14 +188,13 @@ class _Speech:
         part: Callable[[float, float], Window],
     ) -> None:
         self._window_s = window_s
-        self._nonspeech = nonspeech
         self._part = part
+        self._all = _Sum(nonspeech, classes)
+        self.parts: list[tuple[float, float, float]] = []
         self._end_s = 0.0  # of what has been heard
         self._covered_s = 0.0  # what no window needs to hear any more
         self._begin_s = 0.0  # of speech that no long silence has interrupted
         self._spoken_s = 0.0  # where the newest speech ends
-        self._sum, self._weight = np.zeros(classes), 0.0  # of windows of speech
-        self._rest, self._rest_weight = np.zeros(classes), 0.0  # of all others
         self._heard_s = 0.0  # of speech, that no short window can take back any more
         self._lately: deque[tuple[float, float]] = deque()  # begin and end of hops of speech since
 
@@ -156,7 +209,7 @@ class _Speech:
         while self._lately and self._lately[0][1] <= short.start_s:
             start_s, end_s = self._lately.popleft()
             self._heard_s += end_s - start_s
-        if self._is_speech(short):
+        if self._all.is_speech(short):
             if self._covered_s == before_s and self._begin_s == before_s > 0:
                 # The first short window of speech is one of silence for its first half.
                 self._begin_s = (short.start_s + short.end_s) / 2
@@ -176,9 +229,7 @@ class _Speech:
             return None
         if self._end_s > self._covered_s:
             self._choose()
-        if self._weight:
-            return self._sum / self._weight
-        return self._rest / self._rest_weight
+        return self._all.mean
 
     def _fall_silent(self, short: Window, before_s: float) -> None:
         """Take a hop without speech."""
@@ -187,28 +238,18 @@ class _Speech:
                 return  # speech may go on
             self._choose()
         else:
-            self._rest += (self._end_s - before_s) * short.probabilities
-            self._rest_weight += self._end_s - before_s
+            self._all.add_rest(short, self._end_s - before_s)
         self._covered_s = self._begin_s = self._end_s
-
-    def _is_speech(self, window: Window) -> bool:
-        return self._nonspeech is None or window.probabilities[self._nonspeech] < SPEECH
 
     def _choose(self) -> None:
         """Hear what no window has heard yet, but for the silence at its end."""
         end_s = self._spoken_s
-        window = self._part(max(self._begin_s, end_s - self._window_s), end_s)
+        start_s = max(self._begin_s, end_s - self._window_s)
         # It may overlap the one before: it counts for what only it has heard.
         share = end_s - self._covered_s
         self._covered_s = self._end_s
-        if self._is_speech(window):
-            if self._nonspeech is not None:
-                share *= 1.0 - float(window.probabilities[self._nonspeech])
-            self._sum += share * window.probabilities
-            self._weight += share
-        else:
-            self._rest += share * window.probabilities
-            self._rest_weight += share
+        self.parts.append((start_s, end_s, share))
+        self._all.add(self._part(start_s, end_s), share)
 
 
 class RecordingClassifier:
@@ -270,6 +311,15 @@ class RecordingClassifier:
             self._classifier.hop_s,
             second_opinion=second is not None,
         )
+        labels = self._classifier.labels
+        self._nonspeech = labels.index(NONSPEECH) if NONSPEECH in labels else None
+        stream, front_end = model.description.stream, model.description.front_end
+        # Of a model that keeps nothing from one window to the next, nothing changes.
+        self._stride_s = (
+            stream.stride_frames * front_end.hop_samples / front_end.sample_rate_hz
+            if model.description.mode == "stream"
+            else None
+        )
         self._hearing: Hearing | None = None
         if second is not None:
             self._hearing = Hearing(second, model, languages)
@@ -284,11 +334,12 @@ class RecordingClassifier:
         """
         self._classifier.reset()
         self._decoder.reset()
-        labels = self._classifier.labels
-        nonspeech = labels.index(NONSPEECH) if NONSPEECH in labels else None
-        speech = _Speech(self._longest_s, nonspeech, len(labels), self._classifier.part)
+        labels, part = self._classifier.labels, self._classifier.part
+        speech = _Speech(self._longest_s, self._nonspeech, len(labels), part)
         stretches: list[Segment] = []
         samples = 0
+        short: list[Float32Array] = []  # all of it, up to the longest window
+        most = round(self._longest_s * SAMPLE_RATE_HZ)
         hearing = self._hearing
         if hearing is not None:
             hearing.reset()
@@ -297,6 +348,9 @@ class RecordingClassifier:
             nonlocal samples
             for block in self._foreseen(source):
                 samples += len(block)
+                short.append(block)
+                if samples > most:
+                    short.clear()
                 if hearing is None:
                     yield from self._classifier.process(block)
                     continue
@@ -318,6 +372,8 @@ class RecordingClassifier:
         if probabilities is None:
             raise EdgelidError(f"{source.name!r} gave no audio: see what feeds it.")
         duration_s = samples / SAMPLE_RATE_HZ
+        if self._stride_s is not None and short and speech.parts and duration_s >= LEAST_S:
+            probabilities = self._again(np.concatenate(short), speech.parts, self._stride_s)
         if hearing is not None:
             hearing.rest(self._decoder, duration_s)
         stretches += self._decoder.finish(duration_s)
@@ -342,6 +398,46 @@ class RecordingClassifier:
             stretches=tuple(stretches),
             **({} if hearing is None else hearing.facts(language, compact)),
         )
+
+    def _again(
+        self, samples: Float32Array, parts: Sequence[tuple[float, float, float]], stride_s: float
+    ) -> Float64Array:
+        """Probabilities of a short recording by further hearings, shape (classes,).
+
+        Parameters
+        ----------
+        samples : ndarray, shape (n,), float32
+        parts : sequence of (float, float, float)
+            As of `_Speech`: what to hear of it.
+        stride_s : float
+            Time between embeddings.
+        """
+        told = [samples[-round(BEFORE_S * SAMPLE_RATE_HZ) :]]
+        position = len(told[0])
+        starts_s: deque[float] = deque()
+        for hearing in range(HEARINGS):
+            steps = math.ceil((position / SAMPLE_RATE_HZ + GAP_S) / stride_s) + hearing / HEARINGS
+            start = round(steps * stride_s * SAMPLE_RATE_HZ)
+            starts_s.append(start / SAMPLE_RATE_HZ)
+            told += [np.zeros(start - position, np.float32), samples]
+            position = start + len(samples)
+
+        classifier = self._classifier
+        heard = _Sum(self._nonspeech, len(classifier.labels))
+
+        def hear(start_s: float) -> None:
+            for begin_s, end_s, share in parts:
+                heard.add(classifier.part(start_s + begin_s, start_s + end_s), share)
+
+        classifier.reset()
+        classifier.foresee(samples)
+        _, last_s, _ = parts[-1]
+        for hop in itertools.chain(classifier.process(np.concatenate(told)), classifier.flush()):
+            while starts_s and hop[0].end_s >= starts_s[0] + last_s:
+                hear(starts_s.popleft())
+        for start_s in starts_s:  # the last one ends with the stream
+            hear(start_s)
+        return heard.mean
 
     def _foreseen(self, source: AudioSource) -> Iterator[Float32Array]:
         """The samples of a source, once the gain to begin with is known."""

@@ -60,18 +60,67 @@ def windows_of(
 # --- answers ---------------------------------------------------------------------------------
 
 
-def test_a_short_recording_is_its_last_window(
+def last_window(
+    model: ModelFile, graphs: Graphs, samples: Float32Array, at_most_s: float
+) -> Window:
+    """The newest window, calibrated for what it hears."""
+    heard_s = min(at_most_s, windows_of(model, graphs, samples, 10.0)[-1].end_s)
+    return windows_of(model, graphs, samples, heard_s)[-1]
+
+
+def test_a_short_recording_is_heard_again_behind_its_end(
     model: ModelFile, graphs: Graphs, classifier: RecordingClassifier, speech: Float32Array
 ) -> None:
     samples = speech[32_000:96_000]
     answer = classifier.classify(Audio(samples))
-    heard_s = windows_of(model, graphs, samples, 10.0)[-1].end_s
-    last = windows_of(model, graphs, samples, heard_s)[-1]  # calibrated for what it hears
+    heard_s = last_window(model, graphs, samples, 10.0).end_s
+    windows = []
+    told, step = samples[-2 * SAMPLE_RATE_HZ :], 4 * 160  # an embedding is of 40 ms
+    for hearing in range(4):
+        # A gap of at least 80 ms, until it begins a quarter of an embedding later than before.
+        start = -(-(len(told) + 1280) // step) * step + hearing * step // 4
+        told = np.concatenate([told, np.zeros(start - len(told), np.float32), samples])
+        windows.append(last_window(model, graphs, told, heard_s))
+    nonspeech = model.labels.index(NONSPEECH)
+    weights = [1.0 - window.probabilities[nonspeech] for window in windows]
+    expected = np.average([w.probabilities for w in windows], axis=0, weights=weights)
     assert list(answer.probabilities) == list(model.labels)
-    np.testing.assert_allclose(list(answer.probabilities.values()), last.probabilities, rtol=1e-12)
-    assert answer.language == model.labels[last.probabilities.argmax()]
+    found = np.array(list(answer.probabilities.values()))
+    # Where a hearing ends within an embedding, half a one more or less counts.
+    np.testing.assert_allclose(np.log(found), np.log(expected), atol=0.5)
+    assert np.abs(found - expected).max() < 0.01
+    assert answer.language == model.labels[found.argmax()]
     assert answer.confidence == answer.probabilities[answer.language]
     assert answer.duration_s == 4.0
+
+
+def test_what_is_longer_than_the_longest_window_is_heard_once(
+    model: ModelFile,
+    graphs: Graphs,
+    classifier: RecordingClassifier,
+    speech: Float32Array,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lengths = []
+    process = StreamingClassifier.process
+
+    def listening(self: StreamingClassifier, samples: Float32Array) -> Iterator[list[Window]]:
+        lengths.append(len(samples))
+        return process(self, samples)
+
+    monkeypatch.setattr(StreamingClassifier, "process", listening)
+    classifier.classify(Audio(speech[:160_000]))
+    assert sum(lengths) > 160_000 * 5
+    lengths.clear()
+    classifier.classify(Audio(speech[:160_001]))
+    assert sum(lengths) == 160_001
+
+
+def test_where_nobody_speaks_nothing_is_heard_again(
+    classifier: RecordingClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "_again", None)
+    assert classifier.classify(Audio(np.zeros(48_000, np.float32))).language == NONSPEECH
 
 
 @pytest.mark.parametrize("seconds", [25.0, 20.0, 10.05])

@@ -174,10 +174,11 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     dict
         ``durations`` maps a duration to reports: ``languages`` (the model restricted to its
         languages), ``open`` (all classes possible) and ``yardstick`` (on the cuts that it
-        has), ``pairs`` (of languages) and ``synthetic`` (speech made by machines, which no other
-        figure is of). ``conditions``, ``open_set``, ``noise`` and ``streams`` are of one duration
-        each. ``detection_curve`` is about which of several languages is spoken. ``ceiling`` has
-        the large model alone, where one gives second opinions.
+        has), ``recordings`` (of a model that streams: the first two as `edgelid classify` hears
+        the same cuts), ``pairs`` (of languages) and ``synthetic`` (speech made by machines, which
+        no other figure is of). ``conditions``, ``open_set``, ``noise`` and ``streams`` are of one
+        duration each. ``detection_curve`` is about which of several languages is spoken.
+        ``ceiling`` has the large model alone, where one gives second opinions.
 
     Raises
     ------
@@ -206,6 +207,11 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     with Workers(setup, evaluation.workers) as workers:
         scored, strangers = _score(evaluation, material, model.labels, workers)
         synthetic = _score_synthetic(material, model.labels, workers)
+        as_recordings: dict[tuple[str, float], Scored] = {}
+        if model.description.mode == "stream" and expert is None:
+            clean_alone = replace(material, strangers=[], conditions=[])
+            score, what = Scorer.trials_as_recordings, "cuts, as recordings"
+            as_recordings, _ = _score(evaluation, clean_alone, model.labels, workers, score, what)
         noise = _score_noise(evaluation, material, workers)
         streams = _follow(evaluation, material, model.description.decoder, workers)
         if cost is not None:
@@ -218,7 +224,13 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     def duration(duration_s: float) -> dict[str, Any]:
         found = scored[CLEAN, duration_s]
         made = synthetic.get(duration_s)
-        return _duration(found, made, model.languages, yardstick, together=bool(second))
+        entry = _duration(found, made, model.languages, yardstick, together=bool(second))
+        if recordings := as_recordings.get((CLEAN, duration_s)):
+            entry["recordings"] = {
+                "languages": languages_report(among(recordings, model.languages)),
+                "open": open_report(recordings),
+            }
+        return entry
 
     report: dict[str, Any] = {
         **_origin(evaluation, material, model, yardstick),

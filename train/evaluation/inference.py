@@ -195,6 +195,7 @@ class Scorer:
         self._graphs = open_model(self._model, 1)
         self._classifiers: dict[tuple[float, ...], StreamingClassifier] = {}
         self._both: RecordingClassifier | None = None
+        self._recordings: RecordingClassifier | None = None
         self._large: _Large | None = None
         if setup.second:
             self._file = ExpertFile(setup.second, self._model.labels)
@@ -202,10 +203,13 @@ class Scorer:
 
     def _score(self, samples: Float32Array) -> Float64Array:
         if self._both is not None:
-            probabilities = self._both.classify(Samples(samples)).probabilities
-            both: Float64Array = np.log(np.array([*probabilities.values()]) + TINY)
-            return both
+            return _answered(self._both, samples)
         return self._score_alone(samples)
+
+    def _score_recording(self, samples: Float32Array) -> Float64Array:
+        if self._recordings is None:
+            self._recordings = RecordingClassifier(self._model, self._graphs)
+        return _answered(self._recordings, samples)
 
     def _score_alone(self, samples: Float32Array) -> Float64Array:
         if isinstance(self._graphs, WindowGraph):
@@ -226,6 +230,10 @@ class Scorer:
     def trials_by_compact(self, trials: Sequence[Trial]) -> Float64Array:
         """The same without second opinions."""
         return self._scores(trials, self._score_alone)
+
+    def trials_as_recordings(self, trials: Sequence[Trial]) -> Float64Array:
+        """The same as `edgelid classify` answers, which hears short recordings several times."""
+        return self._scores(trials, self._score_recording)
 
     def trials_by_large(self, trials: Sequence[Trial]) -> Float64Array:
         """The same by the model of the second opinions alone."""
@@ -339,6 +347,13 @@ class Scorer:
             segments += heard.finished
         followed = stream.spans, (changes, segments)
         return Budgeted(followed, second.told().answers, asker.spent_s)
+
+
+def _answered(classifier: RecordingClassifier, samples: Float32Array) -> Float64Array:
+    """Log-probabilities of a recording, shape (classes,)."""
+    probabilities = classifier.classify(Samples(samples)).probabilities
+    found: Float64Array = np.log(np.array([*probabilities.values()]) + TINY)
+    return found
 
 
 class _Large:

@@ -120,6 +120,12 @@ def _beside(report: dict[str, Any]) -> Iterator[str]:
             yield (
                 f"synthetic speech, {made['cuts']} cuts of {duration} s: {balanced(made)}, macro"
             )
+        if "recordings" in entry:
+            heard = entry["recordings"]
+            yield (
+                f"as edgelid classify hears it, {duration} s: {balanced(heard['languages'])}; "
+                f"all classes possible {balanced(heard['open'])}"
+            )
         if ceiling:
             alone = ceiling["durations"][duration]
             pairs = f", pairs {share(alone['pairs']['accuracy'])}" if "pairs" in alone else ""

@@ -24,7 +24,7 @@ from tests.conftest import Conversion
 from tests.synthetic import DEVELOPMENT
 from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
 from train.corpus.manifest import open_manifest, write_parquet
-from train.evaluation.conditions import CLEAN, find_sounds
+from train.evaluation.conditions import CLEAN, Sounds, find_sounds
 from train.evaluation.evaluate import Evaluation, evaluate_model
 from train.evaluation.html_report import page
 from train.evaluation.inference import Scorer, Setup, Trial, score_audio
@@ -54,6 +54,25 @@ def test_scores_as_classify_does(
 ) -> None:
     model = read_model(tiny_conversion.path)
     classifier = RecordingClassifier(model, open_graphs(model))
+    setup = Setup(tiny_conversion.path, tiny_corpus, Sounds((), (), ()), tmp_path)
+    found = Scorer(setup).trials_as_recordings([Trial(some, CLEAN) for some in test_cuts])
+    for some, scores in zip(test_cuts, found, strict=True):
+        file = tmp_path / "cut.wav"
+        soundfile.write(file, load_cut(some, tiny_corpus), SAMPLE_RATE_HZ, subtype="FLOAT")
+        answer = classify_file(classifier, file)
+        np.testing.assert_allclose(np.exp(scores), list(answer.probabilities.values()), rtol=1e-9)
+
+
+def test_scores_as_classify_hears_at_first(
+    tiny_conversion: Conversion,
+    tiny_corpus: Path,
+    test_cuts: list[Cut],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = read_model(tiny_conversion.path)
+    classifier = RecordingClassifier(model, open_graphs(model))
+    monkeypatch.setattr(classifier, "_stride_s", None)  # it hears them no second time
     apart = []
     for some in test_cuts:
         file = tmp_path / "cut.wav"
@@ -235,6 +254,9 @@ def test_natural_speech_beside_synthetic(
         reports.append(evaluate_model(request))
     people, both = reports
     before, after = (r["durations"]["1"]["languages"] for r in reports)
+    heard = people["durations"]["1"]["recordings"]
+    assert heard["languages"]["cuts"] == people["durations"]["1"]["languages"]["cuts"]
+    assert "as edgelid classify hears it, 1 s: " in "\n".join(table(people))
     synthetic = both["durations"]["1"]["synthetic"]
     assert "synthetic" not in people["durations"]["1"]
     assert synthetic["languages"] == ["de"]
