@@ -36,10 +36,10 @@ YOUNG_S = 1.0  # a stream that is shorter is too young for its windows to tell s
 # Of less than that, the answer is the same whatever it is: measured on development speech, all of
 # 0.15 s and less was taken for no speech, of 0.3 s 7 % was.
 LEAST_S = 0.3
-# A model that streams hears a recording that is no longer than its longest window several times
-# more. At first nothing comes before it, and what is said depends on how it lies to the embeddings:
-# later its own end comes before it, and each time it begins another part of one later. Chosen on
-# development speech, see docs/experiments.md.
+# A stream begins with nothing before it, and where its embeddings begin in the speech is chance. So
+# a model that streams hears a recording that is no longer than its longest window several times
+# more: with the last of itself and a gap before it, and each time a part of an embedding later.
+# Chosen on development speech, see docs/experiments.md.
 HEARINGS = 4
 BEFORE_S, GAP_S = 2.0, 0.08
 # Of the time of speech: a language with less is no second language of a recording.
