@@ -16,6 +16,7 @@ window hears none clearly, as short ones do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -239,14 +240,27 @@ def _best_sums(
     ndarray, shape (windows + 1,)
     """
     gains = np.where(np.abs(gains) < TIE, 0.0, gains)
-    several = gains.shape[1] > 1
+    if gains.shape[1] == 1:
+        return _best_sums_of_one(gains[:, 0], quiet, pause)
     sums = np.zeros(len(gains) + 1)
     by_class, left = np.zeros(gains.shape[1]), -np.inf
-    nowhere = paused = np.full(gains.shape[1], -np.inf)
+    paused = gone = np.full(gains.shape[1], -np.inf)
     for index, (gain, is_quiet) in enumerate(zip(gains, quiet.tolist(), strict=True)):
-        if several:
-            left = max(left, by_class.max() - switch)
-        paused = np.maximum(paused, by_class - pause) if is_quiet else nowhere
+        left = max(left, by_class.max() - switch)
+        paused = np.maximum(paused, by_class - pause) if is_quiet else gone
         by_class = np.maximum(np.maximum(by_class, left) + gain, paused)
         sums[index + 1] = by_class.max()
     return sums
+
+
+def _best_sums_of_one(gains: Float64Array, quiet: NDArray[np.bool_], pause: float) -> Float64Array:
+    """The same of a single class: without a pause, the sums of its gains."""
+    if not quiet.any():
+        return np.concatenate([[0.0], np.cumsum(gains)])
+    # In Python: on single numbers, numpy's calls cost more than the arithmetic.
+    sums = [0.0]
+    paused = -math.inf
+    for gain, is_quiet in zip(gains.tolist(), quiet.tolist(), strict=True):
+        paused = max(paused, sums[-1] - pause) if is_quiet else -math.inf
+        sums.append(max(sums[-1] + gain, paused))
+    return np.array(sums)
