@@ -344,7 +344,7 @@ class StreamingClassifier:
         self._pace = self._front_end.pace(stream.hop_frames)
         self._most_samples = most_samples(config, stream.hop_frames)
         self._per_hop = stream.hop_frames // stream.stride_frames
-        self._embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
+        self._embedding_s = description.embedding_s
         self.hop_s = self._per_hop * self._embedding_s
         self._late_hops = stream.late_hops
         self.delay_s = description.delay_s

@@ -52,9 +52,7 @@ def decoder_windows_s(model: ModelFile, window_s: float) -> tuple[float, ...]:
         That of its settings.
     """
     description = model.description
-    stream, front_end = description.stream, description.front_end
-    shortest_s = stream.stride_frames * front_end.hop_samples / front_end.sample_rate_hz
-    fine_s = max(FINE_S, shortest_s)
+    fine_s = max(FINE_S, description.embedding_s)
     if description.mode == "window" or window_s <= fine_s:
         return (window_s,)
     return window_s, fine_s
@@ -326,7 +324,7 @@ class Decoder:
         if doubt is None and last.language not in (UNKNOWN, NONSPEECH):
             old_end_s, pause_end_s, _ = self._borders(last, UNKNOWN)
             # What no window has heard, behind the last one, is no pause.
-            is_quiet = old_end_s < pause_end_s >= self._end_s
+            is_quiet = pause_end_s > old_end_s and pause_end_s >= self._end_s
             if is_quiet and end_s - old_end_s >= PAUSE_S:
                 return last.until(old_end_s), self._pause(old_end_s, end_s, last.language)
         return (last.until(end_s),)

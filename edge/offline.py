@@ -313,13 +313,9 @@ class RecordingClassifier:
         )
         labels = self._classifier.labels
         self._nonspeech = labels.index(NONSPEECH) if NONSPEECH in labels else None
-        stream, front_end = model.description.stream, model.description.front_end
-        # Of a model that keeps nothing from one window to the next, nothing changes.
-        self._stride_s = (
-            stream.stride_frames * front_end.hop_samples / front_end.sample_rate_hz
-            if model.description.mode == "stream"
-            else None
-        )
+        # A model that keeps nothing from one window to the next says the same again.
+        self._again_s = self._longest_s if model.description.mode == "stream" else 0.0
+        self._embedding_s = model.description.embedding_s
         self._hearing: Hearing | None = None
         if second is not None:
             self._hearing = Hearing(second, model, languages)
@@ -338,8 +334,8 @@ class RecordingClassifier:
         speech = _Speech(self._longest_s, self._nonspeech, len(labels), part)
         stretches: list[Segment] = []
         samples = 0
-        short: list[Float32Array] = []  # all of it, up to the longest window
-        most = round(self._longest_s * SAMPLE_RATE_HZ)
+        short: list[Float32Array] = []  # all of it, if it is to be heard again
+        most = round(self._again_s * SAMPLE_RATE_HZ)
         hearing = self._hearing
         if hearing is not None:
             hearing.reset()
@@ -372,8 +368,8 @@ class RecordingClassifier:
         if probabilities is None:
             raise EdgelidError(f"{source.name!r} gave no audio: see what feeds it.")
         duration_s = samples / SAMPLE_RATE_HZ
-        if self._stride_s is not None and short and speech.parts and duration_s >= LEAST_S:
-            probabilities = self._again(np.concatenate(short), speech.parts, self._stride_s)
+        if short and speech.parts and duration_s >= LEAST_S:
+            probabilities = self._again(np.concatenate(short), speech.parts)
         if hearing is not None:
             hearing.rest(self._decoder, duration_s)
         stretches += self._decoder.finish(duration_s)
@@ -400,7 +396,7 @@ class RecordingClassifier:
         )
 
     def _again(
-        self, samples: Float32Array, parts: Sequence[tuple[float, float, float]], stride_s: float
+        self, samples: Float32Array, parts: Sequence[tuple[float, float, float]]
     ) -> Float64Array:
         """Probabilities of a short recording by further hearings, shape (classes,).
 
@@ -409,15 +405,13 @@ class RecordingClassifier:
         samples : ndarray, shape (n,), float32
         parts : sequence of (float, float, float)
             As of `_Speech`: what to hear of it.
-        stride_s : float
-            Time between embeddings.
         """
         told = [samples[-round(BEFORE_S * SAMPLE_RATE_HZ) :]]
         position = len(told[0])
         starts_s: deque[float] = deque()
         for hearing in range(HEARINGS):
-            steps = math.ceil((position / SAMPLE_RATE_HZ + GAP_S) / stride_s) + hearing / HEARINGS
-            start = round(steps * stride_s * SAMPLE_RATE_HZ)
+            whole = math.ceil((position / SAMPLE_RATE_HZ + GAP_S) / self._embedding_s)
+            start = round((whole + hearing / HEARINGS) * self._embedding_s * SAMPLE_RATE_HZ)
             starts_s.append(start / SAMPLE_RATE_HZ)
             told += [np.zeros(start - position, np.float32), samples]
             position = start + len(samples)

@@ -28,8 +28,7 @@ class Recomputation:
         self._hop_frames, self._stride_frames = stream.hop_frames, stream.stride_frames
         # A window is known when these have followed it.
         self._late_hops = stream.late_hops
-        embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
-        self._embeddings = round(window_s / embedding_s)
+        self._embeddings = round(window_s / model.description.embedding_s)
         window_frames = self._embeddings * stream.stride_frames
         heard_frames = window_frames + stream.receptive_field_frames - stream.stride_frames
         self.window_hops = -(-window_frames // stream.hop_frames) + self._late_hops

@@ -32,7 +32,7 @@ def describe(model: ModelFile, runtime: Runtime) -> dict[str, Any]:
         "mels": front_end.mels,
         "front_end_hash": description.front_end_hash,
         "hop_s": round(stream.hop_frames * frame_s, 4),
-        "embedding_s": round(stream.stride_frames * frame_s, 4),
+        "embedding_s": round(description.embedding_s, 4),
         "receptive_field_s": round(stream.receptive_field_frames * frame_s, 4),
         "windows_s": list(stream.windows_s),
         "temperatures": description.calibration.temperatures,

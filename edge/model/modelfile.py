@@ -191,6 +191,12 @@ class Description:
         return "stream" if self.format_version == FORMAT_VERSION else "window"
 
     @property
+    def embedding_s(self) -> float:
+        """Time from one embedding to the next."""
+        samples = self.stream.stride_frames * self.front_end.hop_samples
+        return samples / self.front_end.sample_rate_hz
+
+    @property
     def delay_s(self) -> float:
         """How much more has been heard by a hop than is known."""
         samples = self.stream.delay_frames * self.front_end.hop_samples
@@ -653,7 +659,7 @@ def _check(description: Description, labels: tuple[str, ...], filterbank: Float3
     elif stream.embedding < 1 or not all(f >= 0 and c > 0 for f, c in stream.states):
         raise _Unfit("its stream has impossible sizes")
     decoder = description.decoder
-    embedding_s = stream.stride_frames * config.hop_samples / config.sample_rate_hz
+    embedding_s = description.embedding_s
     windows_s = (*stream.windows_s, decoder.window_s)
     if not stream.windows_s or not all(embedding_s <= w <= MAX_WINDOW_S for w in windows_s):
         raise _Unfit(f"its window lengths are not between {embedding_s:g} and {MAX_WINDOW_S:g} s")

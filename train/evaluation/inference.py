@@ -194,22 +194,21 @@ class Scorer:
         self._model = read_model(setup.model)
         self._graphs = open_model(self._model, 1)
         self._classifiers: dict[tuple[float, ...], StreamingClassifier] = {}
-        self._both: RecordingClassifier | None = None
-        self._recordings: RecordingClassifier | None = None
         self._large: _Large | None = None
+        second = None
         if setup.second:
-            self._file = ExpertFile(setup.second, self._model.labels)
-            self._both = RecordingClassifier(self._model, self._graphs, second=self._file)
+            second = self._file = ExpertFile(setup.second, self._model.labels)
+        self._recordings = RecordingClassifier(self._model, self._graphs, second=second)
 
     def _score(self, samples: Float32Array) -> Float64Array:
-        if self._both is not None:
-            return _answered(self._both, samples)
+        if self._setup.second:
+            return self._score_recording(samples)
         return self._score_alone(samples)
 
     def _score_recording(self, samples: Float32Array) -> Float64Array:
-        if self._recordings is None:
-            self._recordings = RecordingClassifier(self._model, self._graphs)
-        return _answered(self._recordings, samples)
+        probabilities = self._recordings.classify(Samples(samples)).probabilities
+        found: Float64Array = np.log(np.array([*probabilities.values()]) + TINY)
+        return found
 
     def _score_alone(self, samples: Float32Array) -> Float64Array:
         if isinstance(self._graphs, WindowGraph):
@@ -347,13 +346,6 @@ class Scorer:
             segments += heard.finished
         followed = stream.spans, (changes, segments)
         return Budgeted(followed, second.told().answers, asker.spent_s)
-
-
-def _answered(classifier: RecordingClassifier, samples: Float32Array) -> Float64Array:
-    """Log-probabilities of a recording, shape (classes,)."""
-    probabilities = classifier.classify(Samples(samples)).probabilities
-    found: Float64Array = np.log(np.array([*probabilities.values()]) + TINY)
-    return found
 
 
 class _Large:

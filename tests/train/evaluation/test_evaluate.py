@@ -18,7 +18,7 @@ from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float64Array
 from edge.model.interpreter import open_graphs
 from edge.model.modelfile import ModelFile, read_model
-from edge.offline import RecordingClassifier, classify_file
+from edge.offline import Classification, RecordingClassifier, classify_file
 from edge.opinion.expert import ExpertFile
 from tests.conftest import Conversion
 from tests.synthetic import DEVELOPMENT
@@ -49,6 +49,14 @@ def stream(
     return np.exp(score_audio(classifier, load_cut(some, audio)))
 
 
+def classified(
+    classifier: RecordingClassifier, some: Cut, audio: Path, folder: Path
+) -> Classification:
+    file = folder / "cut.wav"
+    soundfile.write(file, load_cut(some, audio), SAMPLE_RATE_HZ, subtype="FLOAT")
+    return classify_file(classifier, file)
+
+
 def test_scores_as_classify_does(
     tiny_conversion: Conversion, tiny_corpus: Path, test_cuts: list[Cut], tmp_path: Path
 ) -> None:
@@ -57,9 +65,7 @@ def test_scores_as_classify_does(
     setup = Setup(tiny_conversion.path, tiny_corpus, Sounds((), (), ()), tmp_path)
     found = Scorer(setup).trials_as_recordings([Trial(some, CLEAN) for some in test_cuts])
     for some, scores in zip(test_cuts, found, strict=True):
-        file = tmp_path / "cut.wav"
-        soundfile.write(file, load_cut(some, tiny_corpus), SAMPLE_RATE_HZ, subtype="FLOAT")
-        answer = classify_file(classifier, file)
+        answer = classified(classifier, some, tiny_corpus, tmp_path)
         np.testing.assert_allclose(np.exp(scores), list(answer.probabilities.values()), rtol=1e-9)
 
 
@@ -72,12 +78,10 @@ def test_scores_as_classify_hears_at_first(
 ) -> None:
     model = read_model(tiny_conversion.path)
     classifier = RecordingClassifier(model, open_graphs(model))
-    monkeypatch.setattr(classifier, "_stride_s", None)  # it hears them no second time
+    monkeypatch.setattr(classifier, "_again_s", 0.0)
     apart = []
     for some in test_cuts:
-        file = tmp_path / "cut.wav"
-        soundfile.write(file, load_cut(some, tiny_corpus), SAMPLE_RATE_HZ, subtype="FLOAT")
-        answer = classify_file(classifier, file)
+        answer = classified(classifier, some, tiny_corpus, tmp_path)
         expected = stream(tiny_conversion, tiny_corpus, some, None)
         scores = np.log(list(answer.probabilities.values()))
         apart.append(np.abs(scores - np.log(expected)).max())
