@@ -2,9 +2,9 @@
 
 The recursion is Rabiner's (1989, section III.A) with a sticky prior: languages last. Languages that
 are not expected are states of their own all the same, and together one answer, ``other``, as likely
-beforehand as each expected language. What a second
-model says of a stretch comes late. It is evidence about the hops of that stretch all the same: the
-filter goes back to where the stretch begins, and runs over it again.
+beforehand as each expected language that has not been spoken (`edge.usage`). What a second model
+says of a stretch comes late. It is evidence about the hops of that stretch all the same: the filter
+goes back to where the stretch begins, and runs over it again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Opinion:
 
 
 class Belief:
-    """Forward filter over the classes, the priors of whose answers are equal.
+    """Forward filter over the classes, the priors of whose answers are equal to begin with.
 
     Parameters
     ----------
@@ -75,21 +75,19 @@ class Belief:
     other : int, optional
         Index of the answer that classes which are not expected are together.
 
-    Attributes
-    ----------
-    prior : float
-        Probability of each answer before anything is heard.
     """
 
     def __init__(
         self, classes: int, leave: float, evidence: float, other: int | None = None
     ) -> None:
         self._leave, self._evidence, self._other = leave, evidence, other
-        self._expect((True,) * classes)
+        self._expected: Expected = (True,) * classes
         self.reset()
 
     def reset(self) -> None:
         """Start a new stream."""
+        self._weights, self._threshold = [1.0] * len(self._expected), 1.0
+        self._expect(self._expected)
         self._states = self._prior  # what is believed of each class, expected or not
         self._fresh = True
 
@@ -97,6 +95,11 @@ class Belief:
     def values(self) -> list[float]:
         """Smoothed probabilities of the answers."""
         return self._states if self._merged_in is None else self._answers(self._states)
+
+    @property
+    def priors(self) -> list[float]:
+        """Probabilities of the answers where nothing is heard."""
+        return self._answers(self._prior)
 
     def _answers(self, states: list[float]) -> list[float]:
         """What is believed of the answers, from what is believed of the classes."""
@@ -117,6 +120,20 @@ class Belief:
     def counts_opinions(self) -> bool:
         """Whether what is believed now is another model's opinion, too."""
         return False
+
+    def favour(self, weights: Sequence[float], threshold: float) -> None:
+        """Expect some answers more than others from now on.
+
+        Parameters
+        ----------
+        weights : sequence of float, shape (classes,)
+            All above zero: the priors of the answers are in proportion to theirs.
+        threshold : float
+            Where an answer is announced. No prior is more than half of the way there, and all are
+            closer to even if one would be: nothing is announced without being heard.
+        """
+        self._weights, self._threshold = list(weights), threshold
+        self._expect(self._expected)
 
     def update(
         self, probabilities: Float64Array, end_s: float, expected: Expected | None = None
@@ -147,10 +164,22 @@ class Belief:
         self._expected = expected
         # The answer that several classes are together, if any are.
         self._merged_in = None if all(expected) else self._other
-        merged = [not answer or index == self._other for index, answer in enumerate(expected)]
-        self.prior = 1.0 / (len(expected) - expected.count(False))
-        of_other = self.prior / max(1, sum(merged))
-        self._prior = [of_other if part else self.prior for part in merged]
+        even, prior = self._shared([1.0] * len(expected)), self._shared(self._weights)
+        level, likeliest = max(self._answers(even)), max(self._answers(prior))
+        part = 1.0
+        if likeliest > level:
+            part = min(1.0, max(0.0, self._threshold - level) / 2 / (likeliest - level))
+        self._prior = [
+            alike + part * (usual - alike) for alike, usual in zip(even, prior, strict=True)
+        ]
+
+    def _shared(self, weights: Sequence[float]) -> list[float]:
+        """Priors of the classes, of which those that are not expected share one answer's."""
+        merged = [not answer or index == self._other for index, answer in enumerate(self._expected)]
+        of_other = 0.0 if self._other is None else weights[self._other] / sum(merged)
+        each = [of_other if part else weight for part, weight in zip(merged, weights, strict=True)]
+        total = math.fsum(each)
+        return [weight / total for weight in each]
 
     def _step(self, probabilities: Float64Array, evidence: float) -> None:
         """The same with any exponent.
@@ -248,6 +277,11 @@ class RevisableBelief(Belief):
         self._hops.clear()
         self._heard_s = -math.inf
         self._stands_alone = False
+
+    def favour(self, weights: Sequence[float], threshold: float) -> None:
+        """Expect some answers more than others from now on, as in `Belief`."""
+        self.alone.favour(weights, threshold)
+        super().favour(weights, threshold)
 
     def update(
         self, probabilities: Float64Array, end_s: float, expected: Expected | None = None

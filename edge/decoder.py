@@ -1,9 +1,9 @@
 """The online decoder: from window probabilities to segments of one language.
 
-A hidden Markov forward filter whose states are the classes (`edge.belief`). On top stands a rule
-for what to say aloud: a class is announced once the filter is confident of it, and it stays the
-answer while the filter is confident of nothing else and still gives it some probability; then the
-answer is ``unknown``.
+A hidden Markov forward filter whose states are the classes (`edge.belief`), which expects most what
+has been spoken before (`edge.usage`). On top stands a rule for what to say aloud: a class is
+announced once the filter is confident of it, and it stays the answer while the filter is confident
+of nothing else and still gives it some probability; then the answer is ``unknown``.
 
 What is said aloud comes late, and its times are right all the same: when an answer is known, the
 short windows of the last seconds tell where it began (`edge.borders`). So a segment is finished
@@ -26,6 +26,7 @@ from edge.classifier import Window
 from edge.frontend import Float64Array
 from edge.languages import UNKNOWN
 from edge.model.modelfile import NONSPEECH, OTHER, DecoderDefaults, ModelFile
+from edge.usage import Usage
 
 # What has been announced stays the answer down to this share of the way from its prior to the
 # threshold: a moment of doubt is no news, and announced anew behind it, the answer would be a
@@ -193,6 +194,7 @@ class Decoder:
             if second_opinion
             else Belief(*filtering, self._other)
         )
+        self._usage = Usage(self._labels)
         self._history: deque[Window] = deque(maxlen=math.ceil((HISTORY_S + MAX_HOLD_S) / hop_s))
         self.reset()
 
@@ -211,6 +213,7 @@ class Decoder:
     def reset(self) -> None:
         """Start a new stream."""
         self._belief.reset()
+        self._usage.reset()
         self._history.clear()
         self._before_s = self._end_s = 0.0
         self._took_s: float | None = None
@@ -271,6 +274,14 @@ class Decoder:
 
     def conclude(self) -> Decision | None:
         """The second half of `update`, once for every window."""
+        decision = self._decided()
+        if decision is not None and decision.finished:
+            for segment in decision.finished:
+                self._usage.add(segment.language, segment.start_s, segment.end_s)
+            self._belief.favour(self._usage.weights, self._threshold)
+        return decision
+
+    def _decided(self) -> Decision | None:
         answer, confidence = self._says(self._belief)
         if answer == UNKNOWN and self._is_kept():
             answer = self._settled.language
@@ -353,7 +364,7 @@ class Decoder:
         settled = self._index(self._settled.language)
         if settled is None or self._doubt is not None:
             return False
-        prior, needed = self._belief.prior, self._needed(self._belief)
+        prior, needed = self._belief.priors[settled], self._needed(self._belief)
         return self._belief.values[settled] >= prior + KEPT * (needed - prior)
 
     def _by(self, answer: str) -> str | None:

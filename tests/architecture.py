@@ -27,7 +27,7 @@ ROOMS = {
         model audio
         lessons
         classifier
-        borders
+        borders usage
         belief
         decoder
         opinion

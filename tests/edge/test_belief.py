@@ -199,3 +199,42 @@ def test_hindsight_of_what_no_opinion_heard_is_of_the_answers() -> None:
     # That is one language, of which borders are to hear, and not all of them.
     assert told.apart is not None
     assert told.apart[1] > 2 * told.apart[other]
+
+
+def test_priors_are_in_proportion_to_what_is_favoured() -> None:
+    belief = Belief(*FILTERING)
+    assert belief.priors == [0.25] * 4
+    belief.favour([1.0, 2.0, 1.0, 1.0], 0.9)
+    np.testing.assert_allclose(belief.priors, [0.2, 0.4, 0.2, 0.2])
+    belief.reset()
+    assert belief.priors == [0.25] * 4
+
+
+def test_no_prior_is_more_than_half_of_the_way_to_an_answer() -> None:
+    belief = Belief(*FILTERING)
+    belief.favour([1.0, 9.0, 4.0, 1.0], 0.65)
+    assert belief.priors[1] == pytest.approx(0.45)
+    assert sum(belief.priors) == pytest.approx(1)
+    # The others keep their order, and are as much closer to even.
+    np.testing.assert_allclose(belief.priors, 0.25 + 4 / 7 * (np.array([1, 9, 4, 1]) / 15 - 0.25))
+    belief.favour([1.0, 9.0, 4.0, 1.0], 0.2)
+    np.testing.assert_allclose(belief.priors, 0.25)
+
+
+def test_what_is_not_expected_shares_the_prior_of_other() -> None:
+    belief = Belief(*FILTERING, other=3)
+    belief.favour([1.0, 2.0, 5.0, 1.0], 1.0)
+    belief.update(np.array([0.4, 0.4, 0.1, 0.1]), HOP_S, (True, True, False, True))
+    np.testing.assert_allclose(belief.priors, [0.25, 0.5, 0.0, 0.25])
+
+
+def test_opinions_that_come_late_find_what_is_favoured_too() -> None:
+    belief = RevisableBelief(*FILTERING, HOP_S)
+    belief.favour([1.0, 1.0, 4.0, 1.0], 1.0)
+    assert belief.priors == belief.alone.priors
+    even = heard(60, {60: [opinion(2.0, 5.0, favoured=2, share=0.4)]})
+    for number, probabilities in enumerate(stream(60), 1):
+        belief.update(probabilities, number * HOP_S)
+    belief.revise(opinion(2.0, 5.0, favoured=2, share=0.4))
+    assert belief.values[2] > even.values[2]
+    assert belief.alone.values[2] > even.alone.values[2]

@@ -41,6 +41,7 @@ def favouring(label: str, probability: float = 0.9) -> Float64Array:
 
 
 UNIFORM = np.full(len(LABELS), 1 / len(LABELS))
+SILENCE = favouring("nonspeech", 0.97)
 UNCLEAR = np.array([0.46, 0.03, 0.46, 0.04, 0.01])  # neither English nor any one other language
 
 
@@ -153,7 +154,7 @@ def test_without_other_what_is_not_expected_is_as_if_it_were_not_known() -> None
 
     def run(labels: tuple[str, ...], before: list[float], after: list[float]) -> Decoder:
         decoder = Decoder(labels, SETTINGS, HOP_S)
-        for hop in range(1, 1_000):
+        for hop in range(1, 600):
             heard = np.array(before if hop <= 100 else after)
             decoder.update(Window(0.0, hop * HOP_S, SETTINGS.window_s, heard))
         return decoder
@@ -162,6 +163,57 @@ def test_without_other_what_is_not_expected_is_as_if_it_were_not_known() -> None
     masked_to_two = run(("de", "en", "fr", "it"), [0.1, 0.9, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0])
     np.testing.assert_allclose(masked_to_two.belief, [*two.belief, 0.0, 0.0])
     assert masked_to_two.current.language == two.current.language == UNKNOWN
+
+
+def spoken(label: str, duration_s: float = 60.0) -> list[Float64Array]:
+    """A minute of a language, and silence."""
+    return [*(favouring(label) for _ in seconds(duration_s)), *(SILENCE for _ in seconds(8))]
+
+
+def announced(run: Run, label: str, probability: float, within_s: float) -> float | None:
+    """How long it takes until a language is announced."""
+    start_s = run.end_s
+    for _ in seconds(within_s):
+        run.hear(favouring(label, probability))
+        if run.answers[-1] == label:
+            return run.end_s - start_s
+    return None
+
+
+def test_what_has_been_spoken_is_expected_most() -> None:
+    """A language that was heard before is announced sooner, and others later."""
+    again, new = Run(spoken("en")), Run(spoken("en"))
+    known_s = announced(again, "en", 0.4, 30.0)
+    new_s = announced(new, "fr", 0.4, 30.0)
+    assert known_s is not None and new_s is not None
+    assert known_s < new_s
+    before = Run(SILENCE for _ in seconds(68))
+    first_s = announced(before, "fr", 0.4, 30.0)
+    assert first_s is not None and known_s < first_s <= new_s
+    again.decoder.reset()
+    again.end_s = 0.0
+    for _ in seconds(68):
+        again.hear(SILENCE)
+    assert announced(again, "fr", 0.4, 30.0) == pytest.approx(first_s)
+
+
+def test_a_visitor_is_heard_after_hours_of_another_language() -> None:
+    hours = Run(part for _ in range(20) for part in spoken("en", 180.0))
+    minute_s = announced(Run(spoken("en")), "fr", 0.9, 30.0)
+    hours_s = announced(hours, "fr", 0.9, 30.0)
+    assert minute_s is not None and hours_s is not None
+    assert hours_s - minute_s <= 2 * HOP_S
+
+
+@pytest.mark.parametrize("threshold", [0.25, 0.6, 0.9])
+def test_nothing_is_announced_for_having_been_spoken_before(threshold: float) -> None:
+    settings = replace(SETTINGS, confidence=threshold)
+    run = Run(spoken("en", 300.0), settings)
+    heard = len(run.answers)
+    for _ in seconds(300):
+        run.hear(UNIFORM)
+    assert run.answers[-1] == UNKNOWN
+    assert "en" not in run.answers[heard:]
 
 
 def test_other_languages_take_more_evidence() -> None:
