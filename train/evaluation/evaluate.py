@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -66,6 +67,7 @@ log = logging.getLogger(__name__)
 
 CONDITION_S = 3.0  # of speech, in conditions other than clean and for the open set
 STREAM_S = 300.0
+HOME_S = 900.0  # of a stream of two languages: until it is known which they are, and on
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,8 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         has), ``recordings`` (of a model that streams: the first two as `edgelid classify` hears
         the same cuts), ``pairs`` (of languages) and ``synthetic`` (speech made by machines, which
         no other figure is of). ``conditions``, ``open_set``, ``noise`` and ``streams`` are of one
-        duration each. ``detection_curve`` is about which of several languages is spoken.
+        duration each; ``streams_of_two`` are of two languages each, as in a home.
+        ``detection_curve`` is about which of several languages is spoken.
         ``ceiling`` has the large model alone, where one gives second opinions.
 
     Raises
@@ -213,7 +216,10 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
             score, what = Scorer.trials_as_recordings, "cuts, as recordings"
             as_recordings, _ = _score(evaluation, clean_alone, model.labels, workers, score, what)
         noise = _score_noise(evaluation, material, workers)
-        streams = _follow(evaluation, material, model.description.decoder, workers)
+        recipes, homes = _recipes(evaluation, material), _homes(evaluation, material, model)
+        decoder = model.description.decoder
+        streams = _follow(recipes, decoder, workers, "streams")
+        of_two = _follow(homes, decoder, workers, "streams of two languages")
         if cost is not None:
             score, what = Scorer.trials_by_large, "cuts, the large model alone"
             large, more = _score(evaluation, material, model.labels, workers, score, what)
@@ -255,6 +261,8 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         report["noise"] = noise_report(known, heard, threshold)
     if streams:
         report["streams"] = streams
+    if of_two:
+        report["streams_of_two"] = of_two
     if expert is not None:
         by_large = read_model(expert.path)
         report["ceiling"] = _ceiling(evaluation, by_large, large, more, model.languages)
@@ -477,12 +485,12 @@ def _score_noise(
 
 
 def _follow(
-    evaluation: Evaluation, material: _Material, decoder: DecoderDefaults, workers: Workers
+    recipes: Sequence[StreamRecipe], decoder: DecoderDefaults, workers: Workers, what: str
 ) -> dict[str, Any] | None:
-    """How the decoder follows streams of the split's speech."""
-    if not evaluation.streams:
+    """How the decoder follows streams."""
+    if not recipes:
         return None
-    followed = workers.map(Scorer.stream, _recipes(evaluation, material), "streams")
+    followed = workers.map(Scorer.stream, recipes, what)
     score = score_streams([truth for truth, _ in followed], [found for _, found in followed])
     length_s = sum(truth[-1].end_s for truth, _ in followed)
     return {
@@ -494,10 +502,28 @@ def _follow(
 
 
 def _recipes(evaluation: Evaluation, material: _Material) -> list[StreamRecipe]:
+    """Streams of all of the split's speech."""
     noises = tuple(read_noise(material.noise, SPLIT))
     return [
         StreamRecipe(tuple(material.clips), noises, STREAM_S, seed)
         for seed in range(evaluation.streams)
+    ]
+
+
+def _homes(evaluation: Evaluation, material: _Material, model: ModelFile) -> list[StreamRecipe]:
+    """As many streams of two of the model's languages each, one pair after another."""
+    spoken = sorted({clip.language for clip in material.clips}.intersection(model.languages))
+    pairs = list(itertools.combinations(spoken, 2))
+    np.random.default_rng(SEED).shuffle(pairs)
+    return [
+        replace(
+            recipe,
+            clips=tuple(clip for clip in recipe.clips if clip.language in pair),
+            duration_s=HOME_S,
+        )
+        for recipe, pair in zip(
+            _recipes(evaluation, material), itertools.cycle(pairs), strict=False
+        )
     ]
 
 

@@ -531,21 +531,34 @@ def _streams(report: dict[str, Any]) -> Iterator[str]:
         f"decoder makes of them: window {decoder['window_s']:g} s, languages last "
         f"{decoder['stay_s']:g} s, confidence {decoder['confidence']:g}.</p>"
     )
-    rows = [
-        ("changes of language", f"{found['changes']:.0f}"),
-        ("delay, median", f"{found['median_delay_s']:.1f} s"),
-        ("delay, 95th percentile", f"{found['p95_delay_s']:.1f} s"),
-        ("never announced", share(found["missed"])),
-        ("false changes per hour of speech", f"{found['false_changes_per_hour']:.1f}"),
-        ("language diarisation error", share(found["error_rate"])),
-        ("answered “unknown”, part of that error", share(found["unknown_share"])),
-    ]
+    columns, heads = [_followed(found)], ["all languages"]
+    if of_two := report.get("streams_of_two"):  # older reports have none
+        columns.append(_followed(of_two))
+        heads.append("two languages each")
+        yield (
+            f"<p>As many are of two languages each, {of_two['minutes']:.0f} minutes together, as "
+            "in a home.</p>"
+        )
+    rows = [(measure, *(column.get(measure, "") for column in columns)) for measure in columns[0]]
+    yield html_table(("measure", *heads), rows)
+
+
+def _followed(found: dict[str, Any]) -> dict[str, str]:
+    rows = {
+        "changes of language": f"{found['changes']:.0f}",
+        "delay, median": f"{found['median_delay_s']:.1f} s",
+        "delay, 95th percentile": f"{found['p95_delay_s']:.1f} s",
+        "never announced": share(found["missed"]),
+        "false changes per hour of speech": f"{found['false_changes_per_hour']:.1f}",
+        "language diarisation error": share(found["error_rate"]),
+        "answered “unknown”, part of that error": share(found["unknown_share"]),
+    }
     if found.get("median_border_error_s") is not None:  # older reports have none
-        rows += [
-            ("error of begins and ends, median", f"{found['median_border_error_s']:.2f} s"),
-            ("the same, 95th percentile", f"{found['p95_border_error_s']:.1f} s"),
-        ]
-    yield html_table(("measure", "value"), rows)
+        rows |= {
+            "error of begins and ends, median": f"{found['median_border_error_s']:.2f} s",
+            "the same, 95th percentile": f"{found['p95_border_error_s']:.1f} s",
+        }
+    return rows
 
 
 def _budget(report: dict[str, Any]) -> Iterator[str]:

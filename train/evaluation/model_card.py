@@ -191,12 +191,14 @@ def _rejection(report: Report) -> Iterator[str]:
         accepted = _percent(noise["called_a_language"])
         yield f"- {accepted} of {noise['windows']} windows of noise accepted"
     if "streams" in report:
-        yield _streams(report["streams"])
+        yield _streams("changes", report["streams"])
+    if "streams_of_two" in report:
+        yield _streams("changes in streams of two languages each", report["streams_of_two"])
 
 
-def _streams(streams: Report) -> str:
+def _streams(what: str, streams: Report) -> str:
     return (
-        f"- {streams['changes']:.0f} changes: {streams['median_delay_s']:.1f} s median delay, "
+        f"- {streams['changes']:.0f} {what}: {streams['median_delay_s']:.1f} s median delay, "
         f"{streams['p95_delay_s']:.1f} s at 95 %, {_percent(streams['missed'])} missed, "
         f"{streams['false_changes_per_hour']:.0f} false an hour, "
         f"{_percent(streams['error_rate'])} in error, {_percent(streams['unknown_share'])} unknown"

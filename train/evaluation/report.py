@@ -168,24 +168,28 @@ def _open_set(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _streams(report: dict[str, Any]) -> Iterator[str]:
-    found = report.get("streams")
-    if found:
+    for name, title in {"streams": "streams", "streams_of_two": "streams of two languages"}.items():
+        if found := report.get(name):  # older reports have none of two languages
+            yield from _followed(title, found)
+
+
+def _followed(title: str, found: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"{title}, {found['minutes']:.0f} minutes, {found['changes']:.0f} changes: "
+        f"delay {found['median_delay_s']:.1f} s median, {found['p95_delay_s']:.1f} s at 95 %; "
+        f"{share(found['missed'])} missed"
+    )
+    yield (
+        f"  {found['false_changes_per_hour']:.0f} false changes per hour of speech, "
+        f"{share(found['error_rate'])} of it in error, of which "
+        f"{share(found['unknown_share'])} unknown"
+    )
+    border_error_s = found.get("median_border_error_s")  # older reports have none
+    if border_error_s is not None:
         yield (
-            f"streams, {found['minutes']:.0f} minutes, {found['changes']:.0f} changes of language: "
-            f"delay {found['median_delay_s']:.1f} s median, {found['p95_delay_s']:.1f} s at 95 %; "
-            f"{share(found['missed'])} missed"
+            f"  segments begin and end {border_error_s:.2f} s from where they should, median; "
+            f"{found['p95_border_error_s']:.1f} s at 95 %"
         )
-        yield (
-            f"  {found['false_changes_per_hour']:.0f} false changes per hour of speech, "
-            f"{share(found['error_rate'])} of it in error, of which "
-            f"{share(found['unknown_share'])} unknown"
-        )
-        border_error_s = found.get("median_border_error_s")  # older reports have none
-        if border_error_s is not None:
-            yield (
-                f"  segments begin and end {border_error_s:.2f} s from where they should, median; "
-                f"{found['p95_border_error_s']:.1f} s at 95 %"
-            )
 
 
 def _budget(report: dict[str, Any]) -> Iterator[str]:

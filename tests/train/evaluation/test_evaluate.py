@@ -120,6 +120,7 @@ def evaluation(conversion: Conversion, corpus: Path, **changes: Any) -> Evaluati
 def short_stream() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("train.evaluation.evaluate.STREAM_S", 30.0)
+        patch.setattr("train.evaluation.evaluate.HOME_S", 90.0)
         yield
 
 
@@ -179,6 +180,9 @@ def test_what_else_is_measured(report: dict[str, Any], tiny_conversion: Conversi
     assert list(report["open_set"]["by_language"]) == ["sv"]
     assert "noise" not in report  # all of it is shorter than 10 s
     assert report["streams"]["minutes"] >= 0.5
+    of_two = report["streams_of_two"]
+    assert of_two["streams"] == report["streams"]["streams"]
+    assert of_two["minutes"] >= 1.5 and of_two["changes"] > report["streams"]["changes"]
     assert report["yardstick"] is None
 
 
