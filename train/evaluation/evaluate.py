@@ -176,11 +176,12 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     dict
         ``durations`` maps a duration to reports: ``languages`` (the model restricted to its
         languages), ``open`` (all classes possible) and ``yardstick`` (on the cuts that it
-        has), ``recordings`` (of a model that streams: the first two as `edgelid classify` hears
-        the same cuts), ``pairs`` (of languages) and ``synthetic`` (speech made by machines, which
-        no other figure is of). ``conditions``, ``open_set``, ``noise`` and ``streams`` are of one
-        duration each; ``streams_of_two`` are of two languages each, as in a home.
-        ``detection_curve`` is about which of several languages is spoken.
+        has), ``pairs`` (of languages) and ``synthetic`` (speech made by machines, which
+        no other figure is of). Of a model that streams, its first two figures, each of
+        ``conditions`` and ``open_set`` have ``recordings``: as `edgelid classify` hears the same
+        cuts. ``conditions``, ``open_set``, ``noise`` and ``streams`` are of one duration each;
+        ``streams_of_two`` are of two languages each, as in a home. ``detection_curve`` is about
+        which of several languages is spoken.
         ``ceiling`` has the large model alone, where one gives second opinions.
 
     Raises
@@ -211,10 +212,12 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         scored, strangers = _score(evaluation, material, model.labels, workers)
         synthetic = _score_synthetic(material, model.labels, workers)
         as_recordings: dict[tuple[str, float], Scored] = {}
+        strangers_as_recordings: Scored | None = None
         if model.description.mode == "stream" and expert is None:
-            clean_alone = replace(material, strangers=[], conditions=[])
             score, what = Scorer.trials_as_recordings, "cuts, as recordings"
-            as_recordings, _ = _score(evaluation, clean_alone, model.labels, workers, score, what)
+            as_recordings, strangers_as_recordings = _score(
+                evaluation, material, model.labels, workers, score, what
+            )
         noise = _score_noise(evaluation, material, workers)
         recipes, homes = _recipes(evaluation, material), _homes(evaluation, material, model)
         decoder = model.description.decoder
@@ -238,20 +241,29 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
             }
         return entry
 
+    def condition(name: str) -> dict[str, Any]:
+        entry = _condition(scored[name, base], clean, model.languages)
+        if recordings := as_recordings.get((name, base)):
+            entry["recordings"] = _condition(
+                recordings, as_recordings[CLEAN, base], model.languages
+            )
+        return {"title": TITLES[name], **entry}
+
     report: dict[str, Any] = {
         **_origin(evaluation, material, model, yardstick),
         "condition_duration_s": base,
         "durations": {f"{d:g}": duration(d) for d in evaluation.durations_s},
-        "conditions": {
-            name: _condition(name, scored[name, base], clean, model.languages)
-            for name in material.conditions
-        },
+        "conditions": {name: condition(name) for name in material.conditions},
     }
     if len(model.languages) > 1:
         report["detection_curve"] = trial_curve(among(clean, model.languages))
     threshold = model.description.decoder.confidence
     if strangers is not None:
         report["open_set"] = _open_set(clean, strangers, model.languages, threshold)
+        if strangers_as_recordings is not None:
+            report["open_set"]["recordings"] = _open_set(
+                as_recordings[CLEAN, base], strangers_as_recordings, model.languages, threshold
+            )
     if noise:
         known = _confidence(clean, model.languages)
         heard = {
@@ -329,13 +341,10 @@ def _duration(
     return entry
 
 
-def _condition(
-    name: str, scored: Scored, clean: Scored, languages: Sequence[str]
-) -> dict[str, Any]:
+def _condition(scored: Scored, clean: Scored, languages: Sequence[str]) -> dict[str, Any]:
     closed = among(scored, languages)
     everything = open_report(scored)
     return {
-        "title": TITLES[name],
         **summary(closed),
         "from_clean": difference(closed, among(clean, languages)),
         "open": {name: everything[name] for name in ("accuracy", "balanced_accuracy", "ece")},

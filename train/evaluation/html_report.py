@@ -412,6 +412,21 @@ def _conditions(report: dict[str, Any]) -> Iterator[str]:
     ]
     head = ("condition", "macro accuracy", "points from clean", "macro F1", "Cavg", "EER", "ECE")
     yield html_table((*head, "macro, open"), rows)
+    heard = {name: row["recordings"] for name, row in conditions.items() if "recordings" in row}
+    if heard:
+        yield html_table(
+            ("condition", "macro accuracy", "points from clean", "macro, open"),
+            [
+                (
+                    conditions[name]["title"],
+                    balanced(row),
+                    "" if name == CLEAN else _points(row["from_clean"]),
+                    share(row["open"]["balanced_accuracy"]),
+                )
+                for name, row in heard.items()
+            ],
+            "The same as edgelid classify hears it, several times.",
+        )
 
 
 def _points(found: dict[str, Any]) -> str:
@@ -475,22 +490,9 @@ def _strangers(report: dict[str, Any]) -> Iterator[str]:
     rows: list[Sequence[str]]
     yield "<h2>What it does not know</h2>"
     if strangers:
-        rows = [
-            (
-                title,
-                f"{point['threshold']:.2f}",
-                share(point["strangers_accepted"], point["intervals"]["strangers_accepted"]),
-                share(point["known_rejected"], point["intervals"]["known_rejected"]),
-            )
-            for title, point in (
-                ("the decoder's confidence", strangers["at_decoder_confidence"]),
-                ("10 % of known speech rejected", strangers["at_10_percent_rejected"]),
-                (
-                    "the same, all languages together",
-                    strangers["known_at_10_percent_rejected"],
-                ),
-            )
-        ]
+        rows = [*_operating_points(strangers, "")]
+        if "recordings" in strangers:
+            rows += _operating_points(strangers["recordings"], "edgelid classify: ")
         yield html_table(
             ("threshold", "at", "other languages accepted", "known rejected"),
             rows,
@@ -516,6 +518,20 @@ def _strangers(report: dict[str, Any]) -> Iterator[str]:
             ("noise or music", "windows", "called a language"),
             [("all", *total), *rows],
             f"Windows of {duration} s without speech, at the decoder's confidence.",
+        )
+
+
+def _operating_points(found: dict[str, Any], heard: str) -> Iterator[Sequence[str]]:
+    for title, point in (
+        ("the decoder's confidence", found["at_decoder_confidence"]),
+        ("10 % of known speech rejected", found["at_10_percent_rejected"]),
+        ("the same, all languages together", found["known_at_10_percent_rejected"]),
+    ):
+        yield (
+            heard + title,
+            f"{point['threshold']:.2f}",
+            share(point["strangers_accepted"], point["intervals"]["strangers_accepted"]),
+            share(point["known_rejected"], point["intervals"]["known_rejected"]),
         )
 
 

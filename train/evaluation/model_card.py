@@ -170,10 +170,31 @@ def _conditions(report: Report) -> Iterator[str]:
             low, high = (f"{100 * end:.1f}" for end in lost["interval"])
             paired = f"{100 * lost['difference']:.1f} ({low} to {high})"
         yield _row(row["title"], f"{_percent(row['balanced_accuracy'])} {_interval(row)}", paired)
+    heard = {
+        row["title"]: _percent(row["recordings"]["balanced_accuracy"])
+        for row in report["conditions"].values()
+        if "recordings" in row
+    }
+    if heard:
+        yield ""
+        told = ", ".join(f"{title} {accuracy}" for title, accuracy in heard.items())
+        yield f"As `edgelid classify` hears it: {told}."
 
 
 def _rejection(report: Report) -> Iterator[str]:
     found = report.get("open_set") or {}  # where the corpus has strangers
+    yield from _operating_points(found, "")
+    yield from _operating_points(found.get("recordings") or {}, "`edgelid classify` ")
+    if noise := report.get("noise"):
+        accepted = _percent(noise["called_a_language"])
+        yield f"- {accepted} of {noise['windows']} windows of noise accepted"
+    if "streams" in report:
+        yield _streams("changes", report["streams"])
+    if "streams_of_two" in report:
+        yield _streams("changes in streams of two languages each", report["streams_of_two"])
+
+
+def _operating_points(found: Report, heard: str) -> Iterator[str]:
     for where, what in (
         ("at_decoder_confidence", "at"),
         ("at_10_percent_rejected", "at"),
@@ -183,17 +204,10 @@ def _rejection(report: Report) -> Iterator[str]:
         if not point:
             continue
         yield (
-            f"- {what} {point['threshold']:.2f}: "
+            f"- {heard}{what} {point['threshold']:.2f}: "
             f"{_percent(point['strangers_accepted'])} of strangers accepted, "
             f"{_percent(point['known_rejected'])} of known speech rejected"
         )
-    if noise := report.get("noise"):
-        accepted = _percent(noise["called_a_language"])
-        yield f"- {accepted} of {noise['windows']} windows of noise accepted"
-    if "streams" in report:
-        yield _streams("changes", report["streams"])
-    if "streams_of_two" in report:
-        yield _streams("changes in streams of two languages each", report["streams_of_two"])
 
 
 def _streams(what: str, streams: Report) -> str:

@@ -141,30 +141,43 @@ def _beside(report: dict[str, Any]) -> Iterator[str]:
 def _conditions(report: dict[str, Any]) -> Iterator[str]:
     if len(report["conditions"]) == 1:
         return
-    yield f"{report['condition_duration_s']:g} s, condition   macro accuracy (95 %)"
-    for condition in report["conditions"].values():
-        yield f"  {condition['title']:<16} {balanced(condition)}"
+    conditions = report["conditions"].values()
+    heard = any("recordings" in condition for condition in conditions)
+    head = f"{report['condition_duration_s']:g} s, condition   {'macro accuracy (95 %)':<22}"
+    yield f"{head} as edgelid classify hears it" if heard else head.rstrip()
+    for condition in conditions:
+        line = f"  {condition['title']:<16} {balanced(condition)}"
+        if "recordings" in condition:
+            line = f"{line:<42}{balanced(condition['recordings'])}"
+        yield line
 
 
 def _open_set(report: dict[str, Any]) -> Iterator[str]:
     found = report.get("open_set")
     if found:
-        for name, what in (
-            ("at_decoder_confidence", "at confidence"),
-            ("at_10_percent_rejected", "at confidence"),
-            ("known_at_10_percent_rejected", "any language at"),
-        ):
-            point = found[name]
-            yield (
-                f"{what} {point['threshold']:.2f}: accepts "
-                f"{share(point['strangers_accepted'], point['intervals']['strangers_accepted'])} "
-                f"of other languages, rejects "
-                f"{share(point['known_rejected'], point['intervals']['known_rejected'])} of known"
-            )
+        yield from _operating_points(found)
+        if "recordings" in found:
+            yield "as edgelid classify hears them:"
+            yield from (f"  {line}" for line in _operating_points(found["recordings"]))
     noise = report.get("noise")
     if noise:
         called = share(noise["called_a_language"])
         yield f"noise called a language: {called} of {noise['windows']} windows"
+
+
+def _operating_points(found: dict[str, Any]) -> Iterator[str]:
+    for name, what in (
+        ("at_decoder_confidence", "at confidence"),
+        ("at_10_percent_rejected", "at confidence"),
+        ("known_at_10_percent_rejected", "any language at"),
+    ):
+        point = found[name]
+        yield (
+            f"{what} {point['threshold']:.2f}: accepts "
+            f"{share(point['strangers_accepted'], point['intervals']['strangers_accepted'])} "
+            f"of other languages, rejects "
+            f"{share(point['known_rejected'], point['intervals']['known_rejected'])} of known"
+        )
 
 
 def _streams(report: dict[str, Any]) -> Iterator[str]:

@@ -179,6 +179,12 @@ def test_what_else_is_measured(report: dict[str, Any], tiny_conversion: Conversi
     assert report["open_set"]["at_decoder_confidence"]["threshold"] == confidence
     assert list(report["open_set"]["by_language"]) == ["sv"]
     assert "noise" not in report  # all of it is shorter than 10 s
+    heard = [row["recordings"] for row in (*report["conditions"].values(), report["open_set"])]
+    *conditions, strangers = heard
+    assert [row["cuts"] for row in conditions] == [clean["cuts"]] * 2
+    again = report["durations"]["10"]["recordings"]["languages"]
+    assert conditions[0]["balanced_accuracy"] == again["balanced_accuracy"]
+    assert (strangers["known"], strangers["strangers"]) == (2, 1)
     assert report["streams"]["minutes"] >= 0.5
     of_two = report["streams_of_two"]
     assert of_two["streams"] == report["streams"]["streams"]
