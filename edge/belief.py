@@ -134,6 +134,8 @@ class Belief:
         """
         self._weights, self._threshold = list(weights), threshold
         self._expect(self._expected)
+        if self._fresh:
+            self._states = self._prior
 
     def update(
         self, probabilities: Float64Array, end_s: float, expected: Expected | None = None

@@ -212,8 +212,17 @@ class Decoder:
 
     def reset(self) -> None:
         """Start a new stream."""
-        self._belief.reset()
         self._usage.reset()
+        self._begin()
+
+    def go_on(self) -> None:
+        """Start anew behind a gap, in a place where it is known what has been spoken."""
+        self._usage.go_on()
+        self._begin()
+        self._belief.favour(self._usage.weights, self._threshold)
+
+    def _begin(self) -> None:
+        self._belief.reset()
         self._history.clear()
         self._before_s = self._end_s = 0.0
         self._took_s: float | None = None
@@ -276,10 +285,14 @@ class Decoder:
         """The second half of `update`, once for every window."""
         decision = self._decided()
         if decision is not None and decision.finished:
-            for segment in decision.finished:
-                self._usage.add(segment.language, segment.start_s, segment.end_s)
+            self._count(decision.finished)
             self._belief.favour(self._usage.weights, self._threshold)
         return decision
+
+    def _count(self, finished: Sequence[Segment]) -> None:
+        """Take note of what has been spoken."""
+        for segment in finished:
+            self._usage.add(segment.language, segment.start_s, segment.end_s)
 
     def _decided(self) -> Decision | None:
         answer, confidence = self._says(self._belief)
@@ -327,6 +340,11 @@ class Decoder:
         tuple of Segment
             The last ones, in their order; none without audio.
         """
+        finished = self._last(end_s)
+        self._count(finished)
+        return finished
+
+    def _last(self, end_s: float) -> tuple[Segment, ...]:
         last, doubt = self._settled, self._doubt
         if end_s <= last.start_s:
             return ()

@@ -249,7 +249,7 @@ class Listener:
 
     def _begin(self, samples: int) -> None:
         self._classifier.reset()
-        self._decoder.reset()
+        self._decoder.go_on()
         if self._second is not None:
             self._second.reset()
         self._origin_samples = samples

@@ -35,6 +35,10 @@ class Usage:
     def reset(self) -> None:
         """Start a new stream."""
         self._spoken_s = {label: 0.0 for label in self._labels if label not in (OTHER, NONSPEECH)}
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Go on with a stream whose time begins anew."""
         self._until_s = 0.0
 
     def add(self, label: str, start_s: float, end_s: float) -> None:

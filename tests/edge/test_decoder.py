@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import pairwise
 from unittest.mock import ANY
@@ -68,6 +68,10 @@ class Run:
             self.changes += [decided.change] if decided.change else []
             self.segments += decided.finished
         self.answers.append(self.decoder.current.language)
+
+    def restart(self, begin: Callable[[], None]) -> None:
+        begin()
+        self.end_s = 0.0
 
     def finish(self, end_s: float | None = None) -> list[Segment]:
         return [*self.segments, *self.decoder.finish(self.end_s if end_s is None else end_s)]
@@ -190,11 +194,20 @@ def test_what_has_been_spoken_is_expected_most() -> None:
     before = Run(SILENCE for _ in seconds(68))
     first_s = announced(before, "fr", 0.4, 30.0)
     assert first_s is not None and known_s < first_s <= new_s
-    again.decoder.reset()
-    again.end_s = 0.0
+    again.restart(again.decoder.reset)
     for _ in seconds(68):
         again.hear(SILENCE)
     assert announced(again, "fr", 0.4, 30.0) == pytest.approx(first_s)
+
+
+def test_what_has_been_spoken_is_known_behind_a_gap() -> None:
+    """Of the language that goes on when the gap begins, too."""
+    run, new = Run(favouring("en") for _ in seconds(60)), Run([])
+    run.finish()
+    run.restart(run.decoder.go_on)
+    known_s, first_s = (announced(each, "en", 0.4, 30.0) for each in (run, new))
+    assert known_s is not None and first_s is not None
+    assert known_s < first_s
 
 
 def test_a_visitor_is_heard_after_hours_of_another_language() -> None:

@@ -253,13 +253,25 @@ def test_a_longer_gap_is_a_new_beginning(
     heard = hear(model, graphs, [before, *gaps, after])
     end_s = 6.0 + sum(parts) / SAMPLE_RATE_HZ
     assert lost(heard) == [Lost(6.0, end_s, "device lost", bridged=False)]
-    # What comes behind it is what a new listener says, and before it what an old one says.
+    # What comes behind it is what a new listener says, and before it what an old one says. (To
+    # know what was spoken before the gap makes no difference to what is as clear as this.)
     behind = next(i for i, each in enumerate(heard) if each.lost is not None)
     assert shifted(heard[behind:], 0) == shifted(hear(model, graphs, [after]), end_s)
     assert segments(heard[:behind]) == segments(hear(model, graphs, [before]))
     for each in heard[behind:]:
         for time_s in [each.change.start_s, each.change.decided_s] if each.change else []:
             assert end_s <= time_s <= end_s + 8
+
+
+def test_what_was_spoken_before_a_gap_is_known_behind_it(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    listener = Listener(model, graphs, HASTY)
+    graphs.reset()
+    even = listener._decoder._usage.weights
+    heard = [*listener.hear([speech[: 10 * SECOND], Gap(SECOND, "device lost")])]
+    (spoken,) = {s.language for s in segments(heard)}.intersection(model.languages)
+    assert listener._decoder._usage.weights[model.labels.index(spoken)] > even[0]
 
 
 def test_the_segment_before_a_gap_is_told_while_it_lasts(

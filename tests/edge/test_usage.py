@@ -53,3 +53,12 @@ def test_it_is_forgotten_by_and_by() -> None:
     usage.add("de", 0.0, 100.0)
     usage.add(NONSPEECH, 100.0, 100.0 + HALF_LIFE_S)
     assert usage.weights[0] == pytest.approx(BEFOREHAND_S + 50.0)
+
+
+def test_where_time_begins_anew_nothing_is_forgotten() -> None:
+    usage = Usage(LABELS)
+    usage.add("de", 0.0, 100.0)
+    usage.go_on()
+    assert usage.weights[0] == BEFOREHAND_S + 100.0
+    usage.add(NONSPEECH, 0.0, HALF_LIFE_S)
+    assert usage.weights[0] == pytest.approx(BEFOREHAND_S + 50.0)
