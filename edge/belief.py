@@ -74,7 +74,6 @@ class Belief:
         evidence of its newest hop.
     other : int, optional
         Index of the answer that classes which are not expected are together.
-
     """
 
     def __init__(

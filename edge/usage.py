@@ -3,8 +3,8 @@
 Few languages are spoken in one place, again and again. So one that has been spoken is likelier to
 come next than one that has not: how likely each is expected to be is the mean of a Dirichlet
 distribution over the classes, which is even to begin with (MacKay and Peto 1995, "A hierarchical
-Dirichlet language model", section 2). What was heard long ago counts for less, and no language for
-so much that a visitor's would not be heard.
+Dirichlet language model"). What was heard long ago counts for less, and no language for so much
+that a visitor's would not be heard.
 """
 
 from __future__ import annotations
