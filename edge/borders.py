@@ -32,6 +32,8 @@ PAUSE_S = 0.5  # a shorter pause between two languages is no stretch of its own
 # Speech between two languages that sounds like neither: the beginning of the new one, which takes
 # time to show; unless it goes on for longer.
 UNCLEAR_S = 3.0
+# A short window is one of silence from this probability on: any speech in it outweighs the silence.
+SILENCE = 0.3
 # What one hop may say against a class: a single wild window must not outweigh all before it.
 MIN_LIKELIHOOD = 1e-3
 TIE = 1e-9  # what rounding may make of likelihoods that are alike
@@ -85,6 +87,17 @@ def heard_as(windows: Sequence[Window], answer: int, other: int | None) -> Float
     return logs
 
 
+def _silence(windows: Sequence[Window], nonspeech: int) -> Float64Array:
+    """What windows say for silence against speech in any language, whichever, shape (windows,).
+
+    Of speech that sounds like no one language, silence may well be as likely as each of them.
+    """
+    heard = np.array([window.probabilities[nonspeech] for window in windows])
+    odds = np.maximum(heard, MIN_LIKELIHOOD) / np.maximum(1 - heard, MIN_LIKELIHOOD)
+    logs: Float64Array = np.log(odds * (1 - SILENCE) / SILENCE)
+    return np.clip(logs, np.log(MIN_LIKELIHOOD), -np.log(MIN_LIKELIHOOD))
+
+
 def find_borders(
     windows: Sequence[Window],
     old: int | None,
@@ -114,18 +127,25 @@ def find_borders(
     """
     # What is as likely as any class by chance speaks for none.
     neither = np.full(len(windows), -np.log(len(windows[0].probabilities)))  # (windows,)
-    if nonspeech is None or nonspeech in (old, new):
-        quiet, between = np.zeros(len(windows), bool), neither
-    else:
-        silence = heard_as(windows, nonspeech, other)[:, 0]
-        quiet = silence > neither + TIE
-        between = np.maximum(silence, neither)
+    quiet, silence, between = np.zeros(len(windows), bool), neither, neither
+    if nonspeech is not None:
+        silence = neither + _silence(windows, nonspeech)
+        if old != nonspeech:
+            quiet = silence > neither + TIE
+        if nonspeech not in (old, new):
+            between = np.maximum(silence, neither)
+
+    def heard(answer: int | None) -> Float64Array:
+        if answer is None:
+            return between[:, None]
+        return silence[:, None] if answer == nonspeech else heard_as(windows, answer, other)
+
     # One wild moment is in all windows over it: what it says against a class, and for one.
     moment = max(1.0, windows[-1].length_s / hop_s)
     first, last = _divide(
-        between[:, None] if old is None else heard_as(windows, old, other),
+        heard(old),
         between,
-        between[:, None] if new is None else heard_as(windows, new, other),
+        heard(new),
         quiet,
         -np.log(MIN_LIKELIHOOD) * moment,
         -neither[0] * moment,

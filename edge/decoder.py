@@ -8,7 +8,8 @@ of nothing else and still gives it some probability; then the answer is ``unknow
 What is said aloud comes late, and its times are right all the same: when an answer is known, the
 short windows of the last seconds tell where it began (`edge.borders`). So a segment is finished
 once what follows it is known, or after `DOUBT_S` without an answer; doubt that ended earlier was
-about when, not about what, and leaves no segment of its own.
+about when, not about what, and leaves no segment of its own, unless there is silence on both sides
+of it: then somebody spoke whom nobody recognised.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ OTHER_DOUBT = 3.0
 OPINION_DOUBT = 3.0
 DOUBT_S = 8.0  # without an answer, until there was none; the border must be within the history
 MAX_HOLD_S = 30.0
+UNRECOGNISED_S = 1.0  # of speech between two silences: with less, it may have been none
 
 
 def decoder_windows_s(model: ModelFile, window_s: float) -> tuple[float, ...]:
@@ -413,6 +415,8 @@ class Decoder:
             self._doubt = _Stretch(UNKNOWN, old_end_s, by)
             self._doubt_since_s = self._end_s
         elif answer == last.language:
+            if answer == NONSPEECH and self._doubt is not None:
+                finished += self._unrecognised(self._doubt, by)
             self._doubt = None
         else:
             old_end_s, pause_end_s, start_s = self._borders(last, answer)
@@ -430,6 +434,15 @@ class Decoder:
         took_s = self._took_s if by == SECOND_OPINION else None
         change = Change(answer, previous, now.start_s, self._end_s, confidence, by, took_s)
         return Decision(change, tuple(finished))
+
+    def _unrecognised(self, doubt: _Stretch, by: str | None) -> list[Segment]:
+        """Finish speech between two silences, which nobody recognised, and the silence before."""
+        _, _, start_s = self._borders(doubt, NONSPEECH)
+        if start_s - doubt.start_s < UNRECOGNISED_S:
+            return []
+        finished = [self._settled.until(doubt.start_s), doubt.until(start_s)]
+        self._settled = _Stretch(NONSPEECH, start_s, by)
+        return finished
 
     def _give_up(self, doubt: _Stretch) -> Decision:
         """Finish a language that nothing has followed."""
