@@ -33,7 +33,8 @@ PAUSE_S = 0.5  # a shorter pause between two languages is no stretch of its own
 # time to show; unless it goes on for longer.
 UNCLEAR_S = 3.0
 # A short window is one of silence from this probability on: any speech in it outweighs the silence.
-SILENCE = 0.3
+# Between two languages less will do than for a stretch that is told as silence.
+SILENCE, SILENCE_BETWEEN = 0.5, 0.2
 # What one hop may say against a class: a single wild window must not outweigh all before it.
 MIN_LIKELIHOOD = 1e-3
 TIE = 1e-9  # what rounding may make of likelihoods that are alike
@@ -87,14 +88,15 @@ def heard_as(windows: Sequence[Window], answer: int, other: int | None) -> Float
     return logs
 
 
-def _silence(windows: Sequence[Window], nonspeech: int) -> Float64Array:
+def _silence(windows: Sequence[Window], nonspeech: int, least: float) -> Float64Array:
     """What windows say for silence against speech in any language, whichever, shape (windows,).
 
-    Of speech that sounds like no one language, silence may well be as likely as each of them.
+    Of speech that sounds like no one language, silence may well be as likely as each of them. So
+    it is silence whose probability is `least` that is as likely as a language by chance.
     """
     heard = np.array([window.probabilities[nonspeech] for window in windows])
     odds = np.maximum(heard, MIN_LIKELIHOOD) / np.maximum(1 - heard, MIN_LIKELIHOOD)
-    logs: Float64Array = np.log(odds * (1 - SILENCE) / SILENCE)
+    logs: Float64Array = np.log(odds * (1 - least) / least)
     return np.clip(logs, np.log(MIN_LIKELIHOOD), -np.log(MIN_LIKELIHOOD))
 
 
@@ -129,7 +131,8 @@ def find_borders(
     neither = np.full(len(windows), -np.log(len(windows[0].probabilities)))  # (windows,)
     quiet, silence, between = np.zeros(len(windows), bool), neither, neither
     if nonspeech is not None:
-        silence = neither + _silence(windows, nonspeech)
+        least = SILENCE if nonspeech in (old, new) else SILENCE_BETWEEN
+        silence = neither + _silence(windows, nonspeech, least)
         if old != nonspeech:
             quiet = silence > neither + TIE
         if nonspeech not in (old, new):
