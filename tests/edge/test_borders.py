@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -83,3 +85,45 @@ def test_speech_in_neither_is_of_the_new_one_unless_it_lasts(hops: int, new_star
     found = find_borders(windows([(OLD, 30), (third, hops), (NEW, 30)]), OLD, NEW, NONSPEECH, HOP_S)
     assert found.old_end_s == found.pause_end_s == pytest.approx(3.15)
     assert found.new_start_s == pytest.approx(new_start_s)
+
+
+# --- silence and speech that nobody recognises ------------------------------------------------
+
+# Of speech that is like no one language, silence is as likely as each of them.
+UNRECOGNISED = np.array([0.22, 0.2, 0.2, 0.18, 0.2])
+FAINT = np.array([0.16, 0.16, 0.16, 0.16, 0.36])  # half of the window has speech
+
+
+def heard(script: list[tuple[np.ndarray | int, int]]) -> list[Window]:
+    """Windows as of `windows`, or as they are."""
+    found = windows([(None if isinstance(what, np.ndarray) else what, n) for what, n in script])
+    each = [what for what, n in script for _ in range(n)]
+    return [
+        replace(window, probabilities=what) if isinstance(what, np.ndarray) else window
+        for window, what in zip(found, each, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("speech", [UNRECOGNISED, FAINT])
+def test_speech_that_nobody_recognises_is_no_silence(speech: np.ndarray) -> None:
+    """Once silence took it: being as likely as any one language, it was likelier than one."""
+    before = heard([(speech, 60), (NONSPEECH, 20)])
+    found = find_borders(before, None, NONSPEECH, NONSPEECH, HOP_S)
+    assert found.new_start_s == pytest.approx(60 * HOP_S)
+    behind = heard([(NONSPEECH, 20), (speech, 60)])
+    found = find_borders(behind, NONSPEECH, None, NONSPEECH, HOP_S)
+    assert found.old_end_s == pytest.approx(FINE_S + 19 * HOP_S)
+
+
+def test_speech_behind_a_language_is_not_of_the_silence_that_follows() -> None:
+    """It may be somebody else's, but speech it is."""
+    script = [(OLD, 20), (NONSPEECH, 8), (UNRECOGNISED, 20), (NONSPEECH, 20)]
+    found = find_borders(heard(script), OLD, NONSPEECH, NONSPEECH, HOP_S)
+    assert found.new_start_s == pytest.approx(48 * HOP_S)
+
+
+def test_a_pause_between_languages_is_without_unclear_speech() -> None:
+    script = [(OLD, 20), (UNRECOGNISED, 12), (NONSPEECH, 12), (NEW, 20)]
+    found = find_borders(heard(script), OLD, NEW, NONSPEECH, HOP_S)
+    assert found.old_end_s == pytest.approx(32 * HOP_S)
+    assert found.pause_end_s == found.new_start_s == pytest.approx(FINE_S + 43 * HOP_S)

@@ -229,6 +229,28 @@ def test_nothing_is_announced_for_having_been_spoken_before(threshold: float) ->
     assert "en" not in run.answers[heard:]
 
 
+@pytest.mark.parametrize(("speech_s", "told"), [(4.0, True), (0.6, False)])
+def test_speech_between_two_silences_is_told_though_nobody_recognised_it(
+    speech_s: float, told: bool
+) -> None:
+    """Once it was told as silence. What is as short as a bang may be none."""
+    unclear = np.array([0.3, 0.3, 0.3, 0.09, 0.01])
+    run = Run(
+        [
+            *(SILENCE for _ in seconds(6)),
+            *(unclear for _ in seconds(speech_s)),
+            *(SILENCE for _ in seconds(6)),
+        ],
+        replace(SETTINGS, window_s=1.0, stay_s=10.0),
+    )
+    found = [segment.language for segment in run.finish()]
+    assert found == (["nonspeech", UNKNOWN, "nonspeech"] if told else ["nonspeech"])
+    if told:
+        assert run.answers[-1] == "nonspeech"
+        unknown = run.finish()[1]
+        assert unknown.end_s - unknown.start_s == pytest.approx(speech_s, abs=3.0)
+
+
 def test_other_languages_take_more_evidence() -> None:
     """Of the same evidence, `other` is announced later, and never of what is just enough."""
     english, other = (Run(favouring(label, 0.7) for _ in seconds(30)) for label in ("en", "other"))
