@@ -36,6 +36,7 @@ from train.evaluation.conditions import Sounds, disturb
 from train.evaluation.in_its_time import InItsTime
 from train.evaluation.streams import Span, Stream, decode, make_stream, windows_of
 from train.features.noise import NoiseClip
+from train.parallel.pool import end_with_parent
 from train.parallel.progress import bar
 
 TINY = 1e-30  # whose logarithm stands for that of nothing
@@ -409,6 +410,7 @@ class _Worker:
     def start(cls, setup: Setup) -> None:
         # Ctrl-C reaches all processes of a terminal: the one that started this one will end it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_with_parent()
         cls.scorer = Scorer(setup)
 
     @classmethod

@@ -142,7 +142,7 @@ def _work(line: Connection, function: Callable[[Any], Any]) -> None:
     # They reach all processes of a terminal or service: the one that started this one will end it.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with contextlib.suppress(EOFError, OSError):
         while True:
             chunk = line.recv()
@@ -152,6 +152,11 @@ def _work(line: Connection, function: Callable[[Any], Any]) -> None:
             except Exception as error:
                 answer = error
             line.send(answer)
+
+
+def end_with_parent() -> None:
+    """Have this process end with the one that started it, whatever ends that one."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +113,46 @@ def test_a_process_that_dies(setup: Setup, tmp_path: Path) -> None:
     gone = dataclasses.replace(setup, model=tmp_path / "gone.tflite")
     with Workers(gone, 2) as workers, pytest.raises(EdgelidError, match="fewer --workers"):
         workers.map(Scorer.noise, [(setup.sounds.noises[0], 1.0)], "noise")
+
+
+WAITING = """
+import os, pickle, sys, time
+from pathlib import Path
+from train.evaluation.inference import Workers
+
+def wait(scorer, job):
+    Path(sys.argv[2], str(os.getpid())).touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    with Workers(pickle.loads(Path(sys.argv[1]).read_bytes()), 2) as workers:
+        workers.map(wait, range(2), "cuts")
+"""
+
+
+def test_processes_end_with_the_one_that_started_them(setup: Setup, tmp_path: Path) -> None:
+    """Once they went on for as long as there was work, and then waited for more."""
+    program, pickled, pids = tmp_path / "waiting.py", tmp_path / "setup", tmp_path / "pids"
+    program.write_text(WAITING)
+    pickled.write_bytes(pickle.dumps(setup))
+    pids.mkdir()
+    with subprocess.Popen([sys.executable, program, pickled, pids]) as started:
+        assert wait_until(lambda: len([*pids.iterdir()]) == 2, 60)
+        started.kill()
+    workers = [int(path.name) for path in pids.iterdir()]
+    assert wait_until(lambda: not any(map(is_running, workers)), 20)
+
+
+def wait_until(found: Callable[[], bool], most_s: float) -> bool:
+    end_s = time.monotonic() + most_s
+    while not (so := found()) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    return so
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, other than one that has ended and nobody asked about."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
