@@ -161,24 +161,20 @@ def _ceiling(report: Report) -> Iterator[str]:
 
 
 def _conditions(report: Report) -> Iterator[str]:
-    yield f"| {report['condition_duration_s']:g} s of speech | macro accuracy (95 %) | paired |"
-    yield "|---|---:|---:|"
+    heard = any("recordings" in row for row in report["conditions"].values())
+    head = [f"{report['condition_duration_s']:g} s of speech", "macro accuracy (95 %)", "paired"]
+    yield _row(*head, *(["`edgelid classify`"] if heard else []))
+    yield "|---|" + "---:|" * (3 if heard else 2)
     for name, row in report["conditions"].items():
         paired = ""
         if name != "clean":
             lost = row["from_clean"]
             low, high = (f"{100 * end:.1f}" for end in lost["interval"])
             paired = f"{100 * lost['difference']:.1f} ({low} to {high})"
-        yield _row(row["title"], f"{_percent(row['balanced_accuracy'])} {_interval(row)}", paired)
-    heard = {
-        row["title"]: _percent(row["recordings"]["balanced_accuracy"])
-        for row in report["conditions"].values()
-        if "recordings" in row
-    }
-    if heard:
-        yield ""
-        told = ", ".join(f"{title} {accuracy}" for title, accuracy in heard.items())
-        yield f"As `edgelid classify` hears it: {told}."
+        cells = [row["title"], f"{_percent(row['balanced_accuracy'])} {_interval(row)}", paired]
+        if heard:
+            cells.append(_percent(row["recordings"]["balanced_accuracy"]))
+        yield _row(*cells)
 
 
 def _rejection(report: Report) -> Iterator[str]:

@@ -66,7 +66,8 @@ def test_what_a_report_may_lack() -> None:
     del report["durations"][longest]["languages"]["by_language"]["it"]
     found = list(tables(report))
     lacking = [line for line in whole if line not in found]
-    assert len(lacking) == 5  # three of strangers, one of noise, one of languages
+    # Three of strangers and as many of `edgelid classify`, one of noise, one of languages.
+    assert len(lacking) == 8
     (row,) = [line for line in found if line not in whole]
     assert row.startswith(f"| {longest} s | ") and row.count(" – ") == 1
 
