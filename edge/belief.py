@@ -165,14 +165,18 @@ class Belief:
         self._expected = expected
         # The answer that several classes are together, if any are.
         self._merged_in = None if all(expected) else self._other
-        even, prior = self._shared([1.0] * len(expected)), self._shared(self._weights)
-        level, likeliest = max(self._answers(even)), max(self._answers(prior))
-        part = 1.0
-        if likeliest > level:
-            part = min(1.0, max(0.0, self._threshold - level) / 2 / (likeliest - level))
-        self._prior = [
-            alike + part * (usual - alike) for alike, usual in zip(even, prior, strict=True)
-        ]
+        self._prior = self._shared(self._weights)
+        level = 1 / (len(expected) - expected.count(False))
+        most = level + max(0.0, self._threshold - level) / 2
+        likeliest = max(self.priors)
+        if likeliest > most:
+            part = (most - level) / (likeliest - level)
+            self._prior = [
+                part * usual + (1 - part) * even
+                for usual, even in zip(
+                    self._prior, self._shared([1.0] * len(expected)), strict=True
+                )
+            ]
 
     def _shared(self, weights: Sequence[float]) -> list[float]:
         """Priors of the classes, of which those that are not expected share one answer's."""

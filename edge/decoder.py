@@ -285,18 +285,6 @@ class Decoder:
 
     def conclude(self) -> Decision | None:
         """The second half of `update`, once for every window."""
-        decision = self._decided()
-        if decision is not None and decision.finished:
-            self._count(decision.finished)
-            self._belief.favour(self._usage.weights, self._threshold)
-        return decision
-
-    def _count(self, finished: Sequence[Segment]) -> None:
-        """Take note of what has been spoken."""
-        for segment in finished:
-            self._usage.add(segment.language, segment.start_s, segment.end_s)
-
-    def _decided(self) -> Decision | None:
         answer, confidence = self._says(self._belief)
         if answer == UNKNOWN and self._is_kept():
             answer = self._settled.language
@@ -343,7 +331,7 @@ class Decoder:
             The last ones, in their order; none without audio.
         """
         finished = self._last(end_s)
-        self._count(finished)
+        self._expect_again(finished)
         return finished
 
     def _last(self, end_s: float) -> tuple[Segment, ...]:
@@ -433,7 +421,15 @@ class Decoder:
         now.add(confidence)
         took_s = self._took_s if by == SECOND_OPINION else None
         change = Change(answer, previous, now.start_s, self._end_s, confidence, by, took_s)
+        self._expect_again(finished)
         return Decision(change, tuple(finished))
+
+    def _expect_again(self, finished: Sequence[Segment]) -> None:
+        """Expect what has been spoken."""
+        if finished:
+            for segment in finished:
+                self._usage.add(segment.language, segment.start_s, segment.end_s)
+            self._belief.favour(self._usage.weights, self._threshold)
 
     def _unrecognised(self, doubt: _Stretch, by: str | None) -> list[Segment]:
         """Finish speech between two silences, which nobody recognised, and the silence before."""
@@ -448,6 +444,7 @@ class Decoder:
         """Finish a language that nothing has followed."""
         finished = self._settled.until(doubt.start_s)
         self._settled, self._doubt = doubt, None
+        self._expect_again((finished,))
         return Decision(None, (finished,))
 
     def _borders(self, old: _Stretch, new: str) -> tuple[float, float, float]:
