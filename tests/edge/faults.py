@@ -8,6 +8,7 @@ what the real model says of it with the language that was spoken.
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import itertools
 import json
@@ -27,6 +28,7 @@ from edge.listener import Heard, Listener
 from edge.model.interpreter import Graphs, WindowGraph, open_model
 from edge.model.modelfile import DEFAULT_MODEL, NONSPEECH, ModelFile, read_model
 from edge.system.machine import memory_bytes
+from edge.usage import Usage
 from tests.edge.flaky_portaudio import BLOCK_FRAMES, World
 
 # What a gap may be wrong by: delivery is irregular, and the rate of devices is not known.
@@ -152,14 +154,23 @@ class Undisturbed:
         Used by nobody else.
     first : int
         Number of its first sample.
+    usage : Usage
+        What it knows to have been spoken.
     """
 
     def __init__(
-        self, world: World, model: ModelFile, graphs: Graphs | WindowGraph, first: int
+        self,
+        world: World,
+        model: ModelFile,
+        graphs: Graphs | WindowGraph,
+        first: int,
+        usage: Usage,
     ) -> None:
         self._first = first
         blocks = (world.samples(first + n, BLOCK_FRAMES) for n in itertools.count(0, BLOCK_FRAMES))
         listener = Listener(model, graphs, model.description.decoder)
+        listener._decoder._usage = usage
+        listener._decoder.go_on()
         self._hops = (heard for heard in listener.hear(blocks) if heard.windows)
         self._last = self._next = next(self._hops)
 
@@ -181,7 +192,8 @@ class Answers:
     ----------
     stretches : Counter of (float, bool, bool)
         How much speech had been heard, of `HEARD_S`; whether what was said was right, and whether
-        it was from an undisturbed listener that began where this one began anew.
+        it was from an undisturbed listener that began where this one began anew, and knows as
+        this one does what had been spoken before.
     hops : int
         From there to the next gap, on which the two agreed to the last bit.
     """
@@ -218,7 +230,8 @@ def answers(world: World, checked: Checked, source: MicrophoneSource) -> Answers
             first = checked.after_gap_sample
             is_bridged = heard.lost is not None and heard.lost.bridged
             if not is_bridged or undisturbed is None:
-                undisturbed = Undisturbed(world, model, graphs, first)
+                usage = copy.deepcopy(listener._decoder._usage)
+                undisturbed = Undisturbed(world, model, graphs, first, usage)
         if not heard.windows or first != checked.after_gap_sample:
             continue  # or a hop in the silence that bridges a gap
         window = heard.windows[0]
