@@ -219,14 +219,14 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
                 evaluation, material, model.labels, workers, score, what
             )
         noise = _score_noise(evaluation, material, workers)
-        recipes, homes = _recipes(evaluation, material), _homes(evaluation, material, model)
-        decoder = model.description.decoder
+        recipes, decoder = _recipes(evaluation, material), model.description.decoder
         streams = _follow(recipes, decoder, workers, "streams")
+        homes = _homes(recipes, material, model)
         of_two = _follow(homes, decoder, workers, "streams of two languages")
         if cost is not None:
             score, what = Scorer.trials_by_large, "cuts, the large model alone"
             large, more = _score(evaluation, material, model.labels, workers, score, what)
-            budget = _by_budget(evaluation, material, model, scored, large, workers, cost)
+            budget = _by_budget(evaluation, material, model, scored, large, workers, cost, recipes)
     base = evaluation.condition_s
     clean = scored[CLEAN, base]
 
@@ -512,6 +512,8 @@ def _follow(
 
 def _recipes(evaluation: Evaluation, material: _Material) -> list[StreamRecipe]:
     """Streams of all of the split's speech."""
+    if not evaluation.streams:
+        return []
     noises = tuple(read_noise(material.noise, SPLIT))
     return [
         StreamRecipe(tuple(material.clips), noises, STREAM_S, seed)
@@ -519,7 +521,9 @@ def _recipes(evaluation: Evaluation, material: _Material) -> list[StreamRecipe]:
     ]
 
 
-def _homes(evaluation: Evaluation, material: _Material, model: ModelFile) -> list[StreamRecipe]:
+def _homes(
+    recipes: Sequence[StreamRecipe], material: _Material, model: ModelFile
+) -> list[StreamRecipe]:
     """As many streams of two of the model's languages each, one pair after another."""
     spoken = sorted({clip.language for clip in material.clips}.intersection(model.languages))
     pairs = list(itertools.combinations(spoken, 2))
@@ -530,9 +534,7 @@ def _homes(evaluation: Evaluation, material: _Material, model: ModelFile) -> lis
             clips=tuple(clip for clip in recipe.clips if clip.language in pair),
             duration_s=HOME_S,
         )
-        for recipe, pair in zip(
-            _recipes(evaluation, material), itertools.cycle(pairs), strict=False
-        )
+        for recipe, pair in zip(recipes, itertools.cycle(pairs), strict=False)
     ]
 
 
@@ -544,6 +546,7 @@ def _by_budget(
     large: dict[tuple[str, float], Scored],
     workers: Workers,
     cost: Cost,
+    recipes: Sequence[StreamRecipe],
 ) -> dict[str, Any]:
     """What each model says alone, and what a share of a core brings on the way between them."""
     known = replace(material, strangers=[])
@@ -559,8 +562,7 @@ def _by_budget(
         "durations": {f"{d:g}": curves(CLEAN, d) for d in evaluation.durations_s},
         "conditions": {name: curves(name, evaluation.condition_s) for name in material.conditions},
     }
-    if evaluation.streams:
-        recipes = _recipes(evaluation, material)
+    if recipes:
         compact = workers.map(Scorer.stream_by_compact, recipes, "streams, the compact model alone")
         found["streams"] = streams_by_budget(recipes, compact, workers, cost.large_share)
     return found
