@@ -23,6 +23,7 @@ import soxr
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.lessons.book import MICROPHONE, read_book
 from edge.model.modelfile import DEFAULT_MODEL, read_model
+from tests.processes import is_running
 from tests.virtual_microphone import (
     SINK_NAME,
     SINK_RATE_HZ,
@@ -400,14 +401,6 @@ def test_the_sound_server_does_not_outlive_a_killed_test() -> None:
     while is_running(daemon_pid):
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_teaching_from_a_microphone(pulse: VirtualMicrophone, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from edge.config import ConfigError
 from edge.outputs import hooks
 from edge.outputs.hooks import Hook, command_words
+from tests.processes import is_running
 
 PATIENCE_S = 60.0  # of tests, for processes on a machine that is busy
 
@@ -136,18 +137,10 @@ def test_runs_do_not_overlap(tmp_path: Path) -> None:
     assert file.read_text().split() == ["begin", "end"] * 4
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def group(leader: int) -> list[int]:
     """Processes of a group that run."""
     pids = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
-    return [pid for pid in pids if alive(pid) and group_of(pid) == leader]
+    return [pid for pid in pids if is_running(pid) and group_of(pid) == leader]
 
 
 def group_of(pid: int) -> int | None:
@@ -168,7 +161,7 @@ def test_one_that_hangs_is_ended_with_all_it_has_started(
         wait_until(lambda: hook.lost == 2)
     pids = [int(pid) for pid in file.read_text().split()]
     assert len(pids) == 4
-    wait_until(lambda: not any(map(alive, pids)))
+    wait_until(lambda: not any(map(is_running, pids)))
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert warning == "on_change: events are lost (sh was ended after 0.5 s)"
 
@@ -178,7 +171,7 @@ def test_what_a_program_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     with running(f"sh -c 'sleep 600 & echo $! >{file}.new; mv {file}.new {file}'") as hook:
         hook.put(change())
         wait_until(file.exists)
-        wait_until(lambda: not alive(int(file.read_text())))
+        wait_until(lambda: not is_running(int(file.read_text())))
         assert hook.lost == 0
 
 

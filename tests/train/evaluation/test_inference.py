@@ -22,6 +22,7 @@ from edge.languages import UNKNOWN
 from edge.model.interpreter import open_graphs
 from edge.model.modelfile import NONSPEECH, read_model
 from tests.conftest import Conversion
+from tests.processes import is_running
 from train.corpus.cuts import SEED, Cut, cuts, load_cut, read_audio
 from train.corpus.manifest import open_manifest
 from train.evaluation.conditions import disturb, find_sounds
@@ -148,11 +149,3 @@ def wait_until(found: Callable[[], bool], most_s: float) -> bool:
     while not (so := found()) and time.monotonic() < end_s:
         time.sleep(0.05)
     return so
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is such a process, other than one that has ended and nobody asked about."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
