@@ -25,7 +25,7 @@ PROBE_SAMPLES = 512  # 32 ms, of a hop that is loud enough: a few periods of any
 LEAST_HOPS = 8  # until there is a level
 AGAIN_HOPS = 24  # of a beginning that is heard once more: some have no pause for so long
 
-# Peaks; full scale is 1. Measured on development speech: docs/listening.md.
+# Peaks; full scale is 1. Measured on development speech: docs/experiments.md.
 QUIET = 2.0**-8  # -48 dB: below, recognition suffers
 LOUD = 2.0**-7  # -42 dB: from here on nothing is amplified
 AUDIBLE = 2.0**-11  # -66 dB: below, rounding to 16 bits has left too little

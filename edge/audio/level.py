@@ -43,7 +43,7 @@ FULL_SCALE = 0.999
 CLIPPED_SHARES = (0.01, 0.001)
 CANCELLED_SHARES = (0.05, 0.2)  # power of the mean to that of the channels
 OFFSETS = (0.1, 0.05)
-# -45 and -40 dB. Below, languages are taken for others: docs/listening.md has the measurement.
+# -45 and -40 dB. Below, languages are taken for others: docs/experiments.md has the measurement.
 LOW_PEAKS = (0.0056, 0.01)
 # -57 and -52 dB: where automatic gain has come to its bound, and is not enough.
 AMPLIFIED_LOW_PEAKS = (0.0014, 0.0025)

@@ -3,7 +3,7 @@
 A linear correction is fitted to the lessons and the anchors together, starting from the scores of
 the model's own head and penalised for leaving them (`edge.lessons.fitting`). Its features are the
 principal components of the pooled statistics that the anchors come with. How strong each part is
-was chosen on development speech: see docs/lessons.md.
+was chosen on development speech: see docs/experiments.md.
 """
 
 from __future__ import annotations
