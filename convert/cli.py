@@ -36,7 +36,9 @@ def parser() -> Parser:
         "inspect MODEL` tells what is in a model file, `edgelid-convert diff A B` how two of "
         "them differ, and `edgelid-convert anchors MODEL` adds what lessons are held to.",
     )
-    top.add_argument("checkpoint", type=path, help="checkpoint, or folder of a training run")
+    top.add_argument(
+        "checkpoint", type=path, help="checkpoint, folder of a training run, or .keras file"
+    )
     top.add_argument("-o", "--output", type=path, required=True, metavar="MODEL.tflite")
     add_corpus(top)
     top.add_argument(
@@ -59,7 +61,9 @@ def parser() -> Parser:
         metavar="1,3,10",
         help="window lengths in seconds (default: 1,3,10, or of a whole window 3)",
     )
-    top.add_argument("--hop-ms", type=int, default=160, help="between answers (default 160)")
+    top.add_argument(
+        "--hop-ms", type=int, default=160, help="milliseconds between answers (default 160)"
+    )
     top.add_argument(
         "--representative",
         type=path,
@@ -70,7 +74,7 @@ def parser() -> Parser:
         "--description",
         type=path,
         metavar="FILE.json",
-        help="labels and front end of a Keras model of your own, in place of a checkpoint",
+        help="labels and front end of a Keras model of your own",
     )
     top.add_argument(
         "--float",
@@ -87,7 +91,13 @@ def parser() -> Parser:
 
 def _add_limits(command: argparse.ArgumentParser) -> None:
     limits = command.add_argument_group("limits", "past which nothing is written")
-    limits.add_argument("--min-agreement", type=float, default=0.9, metavar="SHARE")
+    limits.add_argument(
+        "--min-agreement",
+        type=float,
+        default=0.9,
+        metavar="SHARE",
+        help="of clips that get the same answer as before (default 0.9)",
+    )
     limits.add_argument(
         "--max-mean-difference",
         type=float,
@@ -95,7 +105,13 @@ def _add_limits(command: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of a clip's probability that moves to other classes, on average (default 0.1)",
     )
-    limits.add_argument("--max-accuracy-loss", type=float, default=0.05, metavar="SHARE")
+    limits.add_argument(
+        "--max-accuracy-loss",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of accuracy, from before to after (default 0.05)",
+    )
     command.add_argument("--json", action="store_true", help="print the proof as JSON")
 
 
@@ -113,17 +129,17 @@ def inspection_parser() -> Parser:
     common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON, with every tensor")
     inspect = commands.add_parser("inspect", parents=[common], help="what is in a model file")
-    inspect.add_argument("model", type=path)
+    inspect.add_argument("model", type=path, help="model file")
     inspect.set_defaults(run_command=run_inspect)
     diff = commands.add_parser("diff", parents=[common], help="how two model files differ")
-    diff.add_argument("models", type=path, nargs=2, metavar="MODEL")
+    diff.add_argument("models", type=path, nargs=2, metavar="MODEL", help="model files")
     diff.set_defaults(run_command=run_diff)
     anchors = commands.add_parser(
         "anchors",
         parents=[common],
         help="add what lessons on the device are held to (edgelid teach)",
     )
-    anchors.add_argument("model", type=path)
+    anchors.add_argument("model", type=path, help="model file that streams")
     anchors.add_argument(
         "-o", "--output", type=path, metavar="MODEL", help="to write (default: the same file)"
     )

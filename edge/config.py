@@ -147,8 +147,8 @@ class ListenSettings(Keys):
     )
     hold: float = key(
         0.0,
-        "Seconds that a language must last before it is announced, and that the one before is "
-        "kept while the answer is not sure. More of them are fewer events, as much later.",
+        "Seconds that a language must last before it is announced. The one before is kept for as "
+        "long while the answer is not sure. With more of them, events are fewer and come later.",
         between(0, 30),
     )
     second_opinion: str = key(
@@ -160,7 +160,7 @@ class ListenSettings(Keys):
     )
     second_opinion_share: float = key(
         0.25,
-        "Of one processor core: what second opinions may take of any minute.",
+        "The most that second opinions may take of one processor core, in any minute.",
         between(0.01, 1),
     )
     lessons: str = key(
@@ -196,8 +196,8 @@ class ListenSettings(Keys):
         auto_or(between(-60, 60)),
         restart=True,
     )
-    rate: int = key(16_000, "Of raw PCM, in Hz.", between(1_000, 384_000), restart=True)
-    channels: int = key(1, "Of raw PCM.", between(1, 1_024), restart=True)
+    rate: int = key(16_000, "Sample rate of raw PCM, in Hz.", between(1_000, 384_000), restart=True)
+    channels: int = key(1, "Channels of raw PCM.", between(1, 1_024), restart=True)
 
 
 K = TypeVar("K", bound=ListenSettings)

@@ -108,7 +108,9 @@ def parser() -> Parser:
         "evaluate", parents=[common], help="accuracy of a model file on cuts of speech"
     )
     evaluate.add_argument("model", type=path, help="model file")
-    evaluate.add_argument("--split", choices=("train", "dev", "test"), default="test")
+    evaluate.add_argument(
+        "--split", choices=("train", "dev", "test"), default="test", help="to score (default test)"
+    )
     evaluate.add_argument(
         "--held-out",
         type=path,
@@ -116,14 +118,18 @@ def parser() -> Parser:
         help="with --split dev, also the development sources of this configuration, synthetic "
         "speech apart",
     )
-    evaluate.add_argument("--durations", default="1,3,5,10", help="of speech, seconds")
+    evaluate.add_argument(
+        "--durations", default="1,3,5,10", help="of speech, seconds (default %(default)s)"
+    )
     evaluate.add_argument("--per-language", type=int, help="cuts at most (default: all)")
     evaluate.add_argument(
         "--conditions", help="noise, rooms, codecs: a list, such as clean,noise-10 (default: all)"
     )
-    evaluate.add_argument("--streams", type=int, default=4, help="to follow, of 5 minutes")
     evaluate.add_argument(
-        "--yardstick", type=path, help="report of train.evaluation.yardstick, to compare"
+        "--streams", type=int, default=4, help="to follow, of 5 minutes (default 4)"
+    )
+    evaluate.add_argument(
+        "--yardstick", type=path, help="what train.evaluation.yardstick wrote, to compare with"
     )
     evaluate.add_argument(
         "--second-opinion",
@@ -194,7 +200,9 @@ def _add_own(commands: Any) -> None:
 
 
 def _add_import(commands: Any) -> None:
-    add = commands.add_parser("import", help="write the manifest of a published corpus")
+    add = commands.add_parser(
+        "import", help="write the manifest of a corpus or a folder of recordings"
+    )
     add.add_argument("name", choices=IMPORTERS, metavar="NAME", help=", ".join(IMPORTERS))
     add.add_argument("root", type=path, help="folder that it was unpacked to, or of archives")
     add.add_argument("-o", "--output", type=path, required=True, metavar="MANIFEST.parquet")
@@ -204,8 +212,10 @@ def _add_import(commands: Any) -> None:
         type=float,
         help="of training clips, at most, of each language; from all speakers",
     )
-    add.add_argument("--min-s", type=float, default=0.0, help="leave out shorter clips")
-    add.add_argument("--max-s", type=float, default=math.inf, help="leave out longer clips")
+    add.add_argument("--min-s", type=float, default=0.0, help="leave out clips shorter than that")
+    add.add_argument(
+        "--max-s", type=float, default=math.inf, help="leave out clips longer than that"
+    )
     add.add_argument("--seed", type=int, default=0, help="of the draw for --hours")
     add.add_argument(
         "--skip-bad",
@@ -225,7 +235,7 @@ def _add_validate(commands: Any) -> None:
     validate.add_argument("--seed", type=int, default=0, help="of the sample")
     validate.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     validate.add_argument("--json", type=path, help="write the full report to this file")
-    validate.add_argument("--plots", type=path, metavar="PNG", help="hours and lengths, a picture")
+    validate.add_argument("--plots", type=path, metavar="PNG", help="draw hours and lengths")
     validate.set_defaults(run_command=run_validate, stopped="nothing was written")
 
 
@@ -233,10 +243,15 @@ def _add_split(commands: Any) -> None:
     split = commands.add_parser("split", help="divide into train, dev and test by speakers")
     split.add_argument("manifest", type=path, help="manifest, or folder of the corpus")
     split.add_argument("-o", "--output", type=path, required=True, help="Parquet to write")
-    split.add_argument("--dev", type=float, default=0.1, help="share of each language's hours")
+    split.add_argument(
+        "--dev", type=float, default=0.1, help="share of each language's hours (default 0.1)"
+    )
     split.add_argument("--test", type=float, default=0.1, help="the same")
     split.add_argument(
-        "--by", choices=("speaker", "source"), default="speaker", help="what is never divided"
+        "--by",
+        choices=("speaker", "source"),
+        default="speaker",
+        help="what is never divided (default speaker)",
     )
     split.add_argument("--seed", type=int, default=0, help="of the draw")
     split.add_argument(
@@ -260,7 +275,12 @@ def _features_parser(common: _Parser) -> _Parser:
         "--languages",
         help="codes to learn, such as da,sv (default: as the TOML file or corpus says)",
     )
-    parser.add_argument("--cache", type=path, default=DEFAULT_CACHE, help="folder for features")
+    parser.add_argument(
+        "--cache",
+        type=path,
+        default=DEFAULT_CACHE,
+        help="folder for features (default %(default)s)",
+    )
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes, for features"
     )

@@ -85,7 +85,7 @@ def run(program: str, work: Callable[[], None], stopped: str | Callable[[], str]
 def add_corpus(command: argparse.ArgumentParser) -> None:
     """Add the options that tell where speech, noise and rooms are."""
     command.add_argument(
-        "--corpus", type=path, help="manifest or folder of the corpus (default: EDGELID_CORPUS)"
+        "--corpus", type=path, help="manifest or folder of the corpus (default: $EDGELID_CORPUS)"
     )
     command.add_argument(
         "--sounds",

@@ -43,13 +43,17 @@ def add(commands: Any, common: Parser) -> None:
         help="of audio in each pass (default: 60, or less on a slow device)",
     )
     bench.add_argument(
-        "--threads", type=counts(64), default=(1,), metavar="1,2,4", help="of the interpreter, each"
+        "--threads",
+        type=counts(64),
+        default=(1,),
+        metavar="1,2,4",
+        help="threads of the interpreter, each",
     )
     bench.add_argument(
         "--hop-ms",
         type=counts(60_000),
         metavar="160,320",
-        help="between answers, each: of models of whole windows; others have theirs",
+        help="between answers, each; only for models of whole windows",
     )
     bench.add_argument(
         "--second-opinion",
@@ -68,7 +72,9 @@ def add(commands: Any, common: Parser) -> None:
         help="which differences of two benches are more than noise",
     )
     for name in ("one", "other"):
-        compare.add_argument(name, type=path, metavar="FILE.json", help="of edgelid bench --json")
+        compare.add_argument(
+            name, type=path, metavar="FILE.json", help="from `edgelid bench --json`"
+        )
     compare.set_defaults(run=run_bench_compare)
 
 

@@ -26,7 +26,7 @@ def add(commands: Any, common: Parser) -> None:
     check = actions.add_parser(
         "check", parents=[common], help="tell all that is wrong with a configuration"
     )
-    check.add_argument("file", type=path, metavar="FILE")
+    check.add_argument("file", type=path, metavar="FILE", help="the configuration")
     check.set_defaults(run=run_config_check)
 
 

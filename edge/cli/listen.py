@@ -54,10 +54,11 @@ def add(commands: Any, common: Parser) -> None:
     )
     listen.add_argument("--device", help="microphone, by number or (part of) its name")
     add_ear(listen)
-    for name, meaning in (("rate", ", Hz (default 16000)"), ("channels", " (default 1)")):
-        listen.add_argument(
-            f"--{name}", type=setting(name), metavar="N", help=f"of raw PCM{meaning}"
-        )
+    for name, meaning in (
+        ("rate", "Hz of raw PCM (default 16000)"),
+        ("channels", "channels of raw PCM (default 1)"),
+    ):
+        listen.add_argument(f"--{name}", type=setting(name), metavar="N", help=meaning)
     add_hold(listen, None)
     add_second_opinion(listen)
     add_second_opinion_share(listen)
@@ -66,7 +67,7 @@ def add(commands: Any, common: Parser) -> None:
         "--learn",
         action="store_true",
         default=None,
-        help="have what a second opinion is sure of become lessons by itself (off by default)",
+        help="learn from what a second opinion is sure of (off by default)",
     )
     listen.add_argument("--log", metavar="FILE", help="append events to a file, of bounded size")
     listen.add_argument(

@@ -57,7 +57,7 @@ def model_options(threads: int | None = None) -> Parser:
         "--languages",
         type=names,
         metavar="de,en,...",
-        help="the only languages to expect; speech in others is told as such",
+        help="the only languages to expect; all other speech is `other`",
     )
     model.add_argument(
         "--threshold",
@@ -71,7 +71,7 @@ def model_options(threads: int | None = None) -> Parser:
         type=setting("threads"),
         default=threads,
         metavar="N",
-        help="of the interpreter (default 1)",
+        help="threads of the interpreter (default 1)",
     )
     return model
 
@@ -82,7 +82,7 @@ def add_ear(command: argparse.ArgumentParser) -> None:
         "--channel",
         type=setting("channel"),
         metavar="N",
-        help="the one to listen to (default: the mean of all)",
+        help="the channel to listen to (default: the mean of all)",
     )
     add_gain(command)
 
@@ -105,8 +105,8 @@ def add_hold(command: argparse.ArgumentParser, default: float | None) -> None:
         type=setting("hold"),
         default=default,
         metavar="SECONDS",
-        help="that a language must last before it is announced, and that the one before is kept "
-        "while the answer is not sure (default 0)",
+        help="announce a language only once it has lasted so long, and keep the one before for so "
+        "long while the answer is not sure (default 0)",
     )
 
 
@@ -127,7 +127,7 @@ def add_second_opinion_share(command: argparse.ArgumentParser) -> None:
         "--second-opinion-share",
         type=setting("second_opinion_share"),
         metavar="SHARE",
-        help="of one processor core, that second opinions may take (default 0.25)",
+        help="the most that second opinions may take of one processor core (default 0.25)",
     )
 
 

@@ -12,7 +12,7 @@ from edge.outputs.stdout import Output
 def add(commands: Any, common: Parser) -> None:
     """Add the command to the grammar."""
     sheet = commands.add_parser(
-        "report", parents=[common], help="what an event log tells of hours, days and weeks"
+        "report", parents=[common], help="make a page or a picture of event logs"
     )
     sheet.add_argument(
         "files", nargs="+", type=path, metavar="EVENTS", help="event logs or --json streams"
