@@ -235,12 +235,10 @@ def _lesson_line(book: Book, number: int) -> str:
 
 def _brought_lines(brought: Brought) -> list[str]:
     """What lessons brought and cost, for people."""
-    part = (
-        "" if brought.strength == 1.0 else f" (counting {brought.strength:.0%} of what lessons may)"
-    )
+    part = "" if brought.strength == 1.0 else f" (lessons count for {brought.strength:.0%})"
     return [
         f"errors on the voices taught    {brought.taught_before:5.1%} -> "
-        f"{brought.taught_after:5.1%}  (each part by what the others teach){part}",
+        f"{brought.taught_after:5.1%}  (each quarter by what the rest teaches){part}",
         f"errors on other people         {brought.others_before:5.1%} -> "
         f"{brought.others_after:5.1%}  (speech that the model file carries for this)",
     ]
