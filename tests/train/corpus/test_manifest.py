@@ -128,6 +128,12 @@ def test_bad_number(tmp_path: Path, seconds: str) -> None:
         open_manifest(write(tmp_path, ROW | {"seconds": seconds}))
 
 
+@pytest.mark.parametrize("seconds", [" 1.5", "1_5e-1", "+1.5", "١.٥"])
+def test_a_number_as_python_reads_it(tmp_path: Path, seconds: str) -> None:
+    (clip,) = open_manifest(write(tmp_path, ROW | {"seconds": seconds})).clips()
+    assert clip.duration_s == 1.5
+
+
 @pytest.mark.parametrize("name", ["split", "target", "kind"])
 def test_bad_choice(tmp_path: Path, name: str) -> None:
     with pytest.raises(EdgelidError, match=f"line 2: {name} is 'perhaps'"):
