@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -153,7 +154,7 @@ def is_file_name(text: str) -> bool:
     return (
         text not in ("", ".", "..")
         and not any(letter in text for letter in "/\\\0")
-        and len(text.encode()) <= NAME_BYTES
+        and len(os.fsencode(text)) <= NAME_BYTES  # of an archive, it need not be UTF-8
     )
 
 

@@ -76,6 +76,13 @@ def test_archives_of_a_release(tmp_path: Path) -> None:
     assert only.language == "fi"
 
 
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    """No table can name it, so it is no clip."""
+    members = release("da") | {"cv-corpus-17.0-2024-03-15/da/clips/caf\udce9.mp3": mp3()}
+    write_tar(tmp_path / "da.tar", members)
+    assert len(imported("common-voice", tmp_path / "da.tar", "-o", tmp_path / "m.parquet")) == 2
+
+
 def test_archives_of_spontaneous_speech(tmp_path: Path) -> None:
     for locale in ("sv-SE", "da"):
         folder, file = f"sps-corpus-5.0-2026-09-11-{locale}", f"spontaneous-speech-{locale}-1.mp3"
