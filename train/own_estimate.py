@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -77,8 +78,9 @@ def estimate(root: Path, most_hours: float | None = None) -> Estimate:
     for path in [root] if root.is_file() else _files(root):
         ending = next((each for each in HOUR_BYTES if path.name.lower().endswith(each)), None)
         if ending is not None:
-            sizes[ending] += path.stat().st_size
-            count += 1
+            with contextlib.suppress(OSError):  # a link that leads nowhere
+                sizes[ending] += path.stat().st_size
+                count += 1
     hours = sum(size / HOUR_BYTES[ending] for ending, size in sizes.items())
     packed = sum(sizes[ending] for ending in (*ARCHIVES, ".parquet"))
     share = min(1.0, most_hours / hours) if most_hours is not None and hours else 1.0

@@ -34,3 +34,9 @@ def test_archives_are_unpacked(tmp_path: Path) -> None:
     lines = list(found.lines(1, 2))
     assert "2.2 GB of clips, unpacked, and 9.2 GB of features" in lines[1]
     assert lines[2] == "features     about 30 min on 2 cores"
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    sized(tmp_path / "a.wav", 16_000 * 2 * 3600)
+    (tmp_path / "b.wav").symlink_to("none.wav")
+    assert estimate(tmp_path).files == 1
