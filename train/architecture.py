@@ -107,6 +107,8 @@ class ModelConfig:
     attention: Attention | None = None
 
     def __post_init__(self) -> None:
+        if min(self.mels, self.embedding, self.hidden) < 1:
+            raise ValueError("mels, embedding and hidden must be at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError("dropout must be at least 0 and below 1")
 

@@ -133,6 +133,8 @@ def changed(tiny_toml: Path, tmp_path: Path, old: str, new: str) -> Path:
         ("clip_s = 2.0", "clip_s = 1.5", "clip_s must be at least 2"),
         ("steps = 120\n", "steps = 0\n", "steps, batch_clips and .* must be at least 1"),
         ("warmup_steps = 4", "warmup_steps = 120", "warmup_steps must be fewer than steps"),
+        ("embedding = 12", "embedding = 0", "model: mels, embedding and hidden must be at least"),
+        ("hidden = 16", "hidden = 0", "model: mels, embedding and hidden must be at least 1"),
         ("dropout = 0.02", "dropout = 1.0", "model: dropout must be at least 0 and below 1"),
         ("average_decay = 0.8", "average_decay = 1.0", "average_decay must be"),
         ("blocks = 1, delay = 1", "blocks = 1", "stages: the setting 'delay' is missing"),
