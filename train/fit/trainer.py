@@ -144,7 +144,7 @@ class Trainer:
     def _part(self, batch: Batch, number: int) -> tuple[Any, ...]:
         """One part, and the seed of its dropout: it depends on seed, step and part alone."""
         drawn = int(self.done.numpy()) * self.parts + number
-        seed = np.array([self.config.seed, drawn], np.int32)
+        seed = np.array([self.config.seed, drawn], np.int64).astype(np.int32)  # large ones wrap
         return batch.frames, batch.labels, batch.masks, batch.targets, batch.known, seed
 
     def _gradients(

@@ -51,6 +51,14 @@ def test_workers_share_the_batch(
     assert "batch_clips is 16, which must be a multiple of 3" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_the_largest_seed(tiny_toml: Path, tmp_path: Path) -> None:
+    """A step seeds its dropout with it, in 32 bits with a sign."""
+    file = tmp_path / "run.toml"
+    file.write_text(tiny_toml.read_text().replace("seed = 3", "seed = 4294967295"))
+    assert main(["fit", str(file), "--dry-run"]) == 0
+
+
 def test_activations(tiny_config: RunConfig) -> None:
     """Of 8 frames, by hand."""
     stem = 8 * 32 + 3 * 4 * 16  # its input, then convolution, normalisation, rectified
