@@ -343,7 +343,8 @@ class BatchSampler:
 
     def _windows(self, rng: np.random.Generator) -> Float32Array:
         masks = np.zeros((WINDOWS, self._embeddings), np.float32)
-        second = round(FRAMES_PER_SECOND / self._config.model.stride)
+        # Of two seconds there may be one embedding fewer than twice those of one.
+        second = min(round(FRAMES_PER_SECOND / self._config.model.stride), self._embeddings // 2)
         masks[0] = 1
         masks[1, :second] = 1
         for row, lengths in ((2, (second, 2 * second)), (3, (2 * second, self._embeddings))):

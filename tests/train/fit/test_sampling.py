@@ -322,6 +322,20 @@ def test_masks(make: MakeSampler, tiny_config: RunConfig) -> None:
     assert (runs == 1).all()  # contiguous
 
 
+def test_masks_where_a_second_is_no_whole_number_of_embeddings(
+    make: MakeSampler, tiny_config: RunConfig
+) -> None:
+    """Of six frames each: 33 in two seconds, and of one second 16.7."""
+    first, second = tiny_config.model.stages
+    stages = (dataclasses.replace(first, stride=3, entry_kernel=9), second)
+    model = dataclasses.replace(tiny_config.model, stages=stages)
+    masks = np.concatenate([make(model=model).batch(step).masks for step in range(5)])
+    lengths = masks.sum(axis=2)
+    assert (lengths[:, :2] == (33, 16)).all()
+    assert lengths[:, 2].min() >= 16
+    assert lengths[:, 3].min() >= 32
+
+
 def test_noise_that_is_too_short(tiny_config: RunConfig, tmp_path: Path) -> None:
     mels = tiny_config.front_end.mels
     features = cached(tmp_path / "speech", [100], [1], mels)
