@@ -316,10 +316,16 @@ def _continue(trainer: Trainer, start: Path) -> None:
     """Take over the last state of another run, at its step."""
     other = load_checkpoint(start / LAST)
     done, planned = other.step, trainer.config.optimiser.steps
-    if other.config.model != trainer.config.model or done >= planned:
+    theirs, ours = other.config, trainer.config
+    differs = (theirs.model, theirs.front_end, theirs.data.labels) != (
+        ours.model,
+        ours.front_end,
+        ours.data.labels,
+    )
+    if differs or done >= planned:
         raise EdgelidError(
-            f"the run {start} cannot be continued: it needs the same [model], and a plan of more "
-            f"than its {done} steps"
+            f"the run {start} cannot be continued: it needs the same [model], [front_end] and "
+            f"languages, and a plan of more than its {done} steps"
         )
     trainer.restore(other.arrays, done)
     log.info("continuing %s at step %d", start, done)

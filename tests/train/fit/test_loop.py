@@ -469,14 +469,20 @@ def test_continuing_another_run(
     assert 0 < np.abs(after - before).max() < 1e-3
 
 
-@pytest.mark.parametrize("change", ["plan", "model"])
+@pytest.mark.parametrize("change", ["plan", "model", "front end", "languages"])
 def test_a_run_that_cannot_be_continued(
     tiny_config: RunConfig, tiny_data: Corpus, tiny_run: Path, tmp_path: Path, change: str
 ) -> None:
-    optimiser = dataclasses.replace(tiny_config.optimiser, steps=121 if change == "model" else 120)
-    hidden = 18 if change == "model" else tiny_config.model.hidden
-    model = dataclasses.replace(tiny_config.model, hidden=hidden)
-    other = dataclasses.replace(tiny_config, optimiser=optimiser, model=model)
+    optimiser = dataclasses.replace(tiny_config.optimiser, steps=120 if change == "plan" else 121)
+    other = dataclasses.replace(tiny_config, optimiser=optimiser)
+    if change == "model":
+        other = dataclasses.replace(other, model=dataclasses.replace(other.model, hidden=18))
+    elif change == "front end":
+        front_end = dataclasses.replace(other.front_end, low_hz=other.front_end.low_hz + 1)
+        other = dataclasses.replace(other, front_end=front_end)
+    elif change == "languages":  # as many, in another order
+        data = dataclasses.replace(other.data, languages=other.data.languages[::-1])
+        other = dataclasses.replace(other, data=data)
     with pytest.raises(EdgelidError, match="cannot be continued"):
         fit(other, tmp_path / "other", tiny_data, Beginning(start=tiny_run))
 
