@@ -8,7 +8,6 @@ linearly, the unit that the teacher hears in the clean recording, while they hea
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from edge.errors import EdgelidError
 from edge.frontend import Float32Array
 from edge.system.regular import check_regular
 from train.fit.teacher import check_version, frames_of
+from train.model.unreadable import UNREADABLE
 
 FRAMES_PER_TEACHER_FRAME = 4  # 40 ms of the teacher against 10 ms of the front end
 UNITS = 256
@@ -171,7 +171,7 @@ class _Archive:
                 found = cls(paths, archive["offsets"], archive["frames"], scale)
                 check_version(archive, path)
                 return found
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise EdgelidError(f"cannot read the teacher's embeddings {path}") from error
 
 

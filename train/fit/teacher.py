@@ -24,7 +24,6 @@ import json
 import os
 import random
 import sys
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,7 @@ from train.command import run
 from train.corpus.cuts import read_audio
 from train.corpus.manifest import TRAIN, Clip, check_files, corpus_dir, open_manifest
 from train.folder import make_folder
+from train.model.unreadable import UNREADABLE
 
 VERSION = 2  # of the file: in the first, clips were encoded together, 30 s at a time
 
@@ -444,7 +444,7 @@ def read_projection(path: Path) -> Projection:
             found = Projection(*(np.asarray(archive[name], np.float32) for name in names))
             check_version(archive, path)
             return found
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise EdgelidError(f"cannot read the teacher's embeddings {path}") from error
 
 

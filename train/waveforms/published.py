@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import EdgelidError
+from train.model.unreadable import UNREADABLE
 
 Arrays = dict[str, np.ndarray]
 
@@ -28,20 +29,7 @@ _TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 _SAFE_TYPES = {"F32": "<f4", "F16": "<f2"}
 MAX_HEADER_BYTES = 16 << 20
 # What goes wrong in reading a file of another kind, or a damaged one.
-_UNREADABLE = (
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-    zipfile.BadZipFile,
-)
+_UNREADABLE = (*UNREADABLE, IndexError, pickle.UnpicklingError, struct.error)
 
 
 # Names of a layer's parts in CTranslate2's format, and in those of the others: Hugging Face's

@@ -8,7 +8,6 @@ little power are left out.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from edge.errors import EdgelidError
 from edge.frontend import Float32Array, Float64Array
 from edge.system.atomic import atomic_file
+from train.model.unreadable import UNREADABLE
 
 LEAST_VARIANCE = 1e-12  # of a channel, which divides it
 
@@ -86,7 +86,7 @@ class StreamBasis:
             with np.load(file, allow_pickle=False) as archive:
                 found = {name: archive[name] for name in archive.files}
             theirs, basis = str(found.pop("teacher")), cls(**found)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise EdgelidError(f"{file} is damaged: remove its folder to begin anew") from error
         if theirs != teacher or basis.directions.shape[1:] != (width,):
             raise EdgelidError(

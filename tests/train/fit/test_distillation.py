@@ -124,12 +124,15 @@ def test_too_little_speech(tmp_path: Path) -> None:
         Teacher.load([path], rows("d.wav"))
 
 
-@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "text", "lacks paths"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "text", "array", "lacks paths"])
 def test_a_damaged_file(archives: list[Path], tmp_path: Path, damage: str) -> None:
     path = tmp_path / "damaged.npz"
     data = archives[1].read_bytes()
     if damage == "lacks paths":
         write(path, SECOND, paths=None)
+    elif damage == "array":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
     elif damage != "gone":
         path.write_bytes({"empty": b"", "cut": data[:-40], "text": b"no archive"}[damage])
     with pytest.raises(EdgelidError, match=r"cannot read the teacher's embeddings .*damaged"):

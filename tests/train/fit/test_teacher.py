@@ -384,9 +384,11 @@ def test_read_projection(tmp_path: Path, projection: Projection) -> None:
     data = (tmp_path / "like.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(data[:-100])
     (tmp_path / "text.npz").write_text("no archive")
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
     del arrays["std"]
     np.savez(tmp_path / "part.npz", **arrays)
-    for name in ("cut", "text", "part", "none"):
+    for name in ("cut", "text", "array", "part", "none"):
         with pytest.raises(EdgelidError, match=f"cannot read the teacher's embeddings .*{name}"):
             read_projection(tmp_path / f"{name}.npz")
     with pytest.raises(EdgelidError, match=r"packs.npz were made in packs of 30 s.*again"):

@@ -288,6 +288,16 @@ def test_other_files_are_one_sentence(data: bytes, tmp_path: Path) -> None:
         read_encoder(tmp_path / "x", 1)
 
 
+def test_a_packed_checkpoint_that_is_damaged_is_one_sentence(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "base.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("base/data.pkl", bytes(1000))
+    data = (tmp_path / "base.pt").read_bytes()
+    begun = data.index(b"data.pkl") + len("data.pkl")
+    (tmp_path / "base.pt").write_bytes(data[:begun] + b"\xff" * 4 + data[begun + 4 :])
+    with pytest.raises(EdgelidError, match="no weights of Whisper"):
+        read_encoder(tmp_path / "base.pt", 1)
+
+
 def test_damaged_weights_are_one_sentence(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
     data = ctranslate2(arrays)
     (tmp_path / "x").write_bytes(data[: len(data) // 2])
