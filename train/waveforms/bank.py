@@ -14,7 +14,6 @@ import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from edge.system.atomic import atomic_file, write_atomically
 from train.features import codecs
 from train.folder import make_folder
 from train.model.unreadable import UNREADABLE
+from train.parallel.pool import mapped
 
 if TYPE_CHECKING:
     from train.corpus.manifest import Manifest
@@ -394,9 +394,10 @@ def decode_bank(
     order = np.random.default_rng(5).permutation(len(entries))
     groups: dict[tuple[Any, ...], list[Int16Array]] = {}
     problems = []
-    with ProcessPoolExecutor(workers) as pool:
-        items = ((entries[i], int(i), coded_share) for i in order)
-        for i, found in zip(order, pool.map(_decoded, items, chunksize=32), strict=True):
+    items = ((entries[i], int(i), coded_share) for i in order)
+    results = mapped(_decoded, items, workers or os.cpu_count() or 1)
+    with contextlib.closing(results):
+        for i, found in zip(order, results, strict=True):
             e = entries[i]
             unique = int(i) if e.role in (NOISE, ROOM) else -1
             key = (e.role, e.language, e.source, e.speaker, e.kind)

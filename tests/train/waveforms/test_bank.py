@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -150,6 +151,26 @@ def test_damaged_parts_are_one_sentence(damage: str, entries: list[Entry], tmp_p
         np.savez(file, rows="[[1, 2]]", sizes=np.array([1]), sound=np.zeros(1, np.uint8))
     with pytest.raises(EdgelidError, match=r"part-00.npz is no part of a bank, or is damaged"):
         decode_bank([file], workers=1)
+
+
+def die(_: object) -> None:
+    os._exit(3)
+
+
+def test_a_process_that_dies_is_one_sentence(
+    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bank(entries, tmp_path)
+    monkeypatch.setattr("train.waveforms.bank._decoded", die)
+    with pytest.raises(EdgelidError, match="a worker process died"):
+        decode_bank(sorted(tmp_path.iterdir()), workers=2)
+
+
+def test_processes_change_nothing(entries: list[Entry], tmp_path: Path) -> None:
+    write_bank(entries, tmp_path)
+    one, two = (decode_bank(sorted(tmp_path.iterdir()), workers=count) for count in (1, 2))
+    np.testing.assert_array_equal(one.samples, two.samples)
+    assert one.rows == two.rows
 
 
 @pytest.mark.parametrize(
