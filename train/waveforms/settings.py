@@ -95,6 +95,10 @@ class Adapters:
     rank: int
     first: int
 
+    def __post_init__(self) -> None:
+        _check_count("rank", self.rank)
+        _check_least_0(self, "first")
+
 
 @dataclass(frozen=True)
 class LargeSizes:
@@ -155,6 +159,7 @@ class LargeHead:
 
     def __post_init__(self) -> None:
         _check_count("head_batches", self.head_batches)
+        _check_above_0(self, "head_penalty")
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,9 @@ class GraftedHead:
     """The same where windows were asked about anyway (``graft``)."""
 
     head_penalty: float
+
+    def __post_init__(self) -> None:
+        _check_above_0(self, "head_penalty")
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,22 @@ def test_what_is_wrong_with_large(change: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        (LargeHead, {"head_penalty": 0.0, "head_batches": 1}, "head_penalty must be above 0"),
+        (GraftedHead, {"head_penalty": -1.0}, "large: head_penalty must be above 0"),
+        (LargeSizes, {"adapters": {"rank": 0, "first": 0}}, "adapters: rank must be at least 1"),
+        (LargeSizes, {"adapters": {"rank": 1, "first": -1}}, "adapters: first must be at least 0"),
+    ],
+)
+def test_what_is_wrong_with_parts_of_large(kind: type, change: dict[str, Any], words: str) -> None:
+    config = shipped("edgelid-9-xlarge.toml")
+    config["large"] |= change
+    with pytest.raises(EdgelidError, match=words):
+        large_settings(kind, config)
+
+
+@pytest.mark.parametrize(
     ("seed", "words"),
     [(-1, "seed must be at least 0"), (2**32, "and below 4294967296"), (True, "is not one of")],
 )
