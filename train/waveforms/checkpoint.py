@@ -175,7 +175,7 @@ def starting_weights(start: Path) -> dict[str, np.ndarray]:
 
 
 def is_large(file: Path) -> bool:
-    """Whether it names a checkpoint of the large model, by any of its parts."""
+    """Whether it names a checkpoint of the large model, as `load_parts` takes names."""
     first = file.with_name(f"{file.stem.removesuffix('-0')}-0.npz")
     try:
         with np.load(first, allow_pickle=False) as archive:
