@@ -17,6 +17,7 @@ from train.fit.distillation import UNITS
 from train.fit.distributed import cluster_of_environment, local_devices
 from train.fit.sampling import WINDOWS, Batch
 from train.fit.trainer import Trainer
+from train.model.attention import FEW_FRAMES
 from train.model.precision import FLOAT32
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 3
@@ -132,7 +133,8 @@ def activation_count(model: ModelConfig, frames: int) -> int:
     """Values that the gradients of a clip need of the trunk.
 
     Of a block: the input with its state, what the two convolutions and the two normalisations
-    say, and the sum with the input.
+    say, and the sum with the input. Of a layer of attention: queries, what the heads hear, keys and
+    values (of a few frames, those in reach of each), weights, both sums and the hidden channels.
     """
     count, rate, width = 0, frames, model.mels
     for number, stage in enumerate(model.stages):
@@ -143,6 +145,11 @@ def activation_count(model: ModelConfig, frames: int) -> int:
         count += entered + between + 3 * rate * stage.channels
         count += stage.blocks * 6 * rate * stage.channels
         width = stage.channels
+    if (shape := model.attention) is not None:
+        inner, reach = shape.heads * shape.head_width, shape.past + shape.ahead
+        copies, weighed = (reach + 1, reach + 1) if rate <= FEW_FRAMES else (1, reach + rate)
+        each = 2 * inner * (1 + copies) + shape.heads * weighed + 2 * shape.width + shape.feed
+        count += rate * (shape.width + shape.layers * each)
     return count + rate * model.embedding
 
 

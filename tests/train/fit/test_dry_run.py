@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from train.architecture import Attention
 from train.cli import main
 from train.config import RunConfig
 from train.fit.dry_run import activation_count
@@ -65,3 +67,15 @@ def test_activations(tiny_config: RunConfig) -> None:
     second = 4 * 16 + 2 * 2 * 16 + 3 * 2 * 16
     blocks = 6 * 4 * 16 + 6 * 2 * 16
     assert activation_count(tiny_config.model, 8) == stem + second + blocks + 2 * 12
+
+
+@pytest.mark.parametrize(("frames", "each"), [(8, 2 * 4 * 9), (400, 2 * 4 + 2 * 4)])
+def test_activations_of_attention(tiny_config: RunConfig, frames: int, each: int) -> None:
+    """Of a few frames keys and values are there for each in reach, of which there are 8."""
+    shape = Attention(layers=2, width=6, heads=2, head_width=2, feed=10, past=5, ahead=2)
+    model = tiny_config.model
+    rate = frames // 4
+    weights = 2 * (8 if frames == 8 else 7 + rate)
+    found = activation_count(replace(model, attention=shape), frames)
+    more = rate * (6 + 2 * (each + weights + 2 * 6 + 10))
+    assert found == activation_count(model, frames) + more
