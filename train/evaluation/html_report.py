@@ -10,6 +10,7 @@ from typing import Any
 from edge.system.atomic import write_atomically
 from train.evaluation import plots
 from train.evaluation.conditions import CLEAN, SNR_DB
+from train.evaluation.open_set import POINTS
 from train.evaluation.report import balanced, share, shown, spoken, stream_title
 
 STYLE = """
@@ -522,11 +523,8 @@ def _strangers(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _operating_points(found: dict[str, Any], heard: str) -> Iterator[Sequence[str]]:
-    for title, point in (
-        ("the decoder's confidence", found["at_decoder_confidence"]),
-        ("10 % of known speech rejected", found["at_10_percent_rejected"]),
-        ("the same, all languages together", found["known_at_10_percent_rejected"]),
-    ):
+    for name, title in POINTS.items():
+        point = found[name]
         yield (
             heard + title,
             f"{point['threshold']:.2f}",

@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.errors import EdgelidError
 from train.command import run
+from train.evaluation.open_set import POINTS
 
 Report = dict[str, Any]
 
@@ -180,7 +181,7 @@ def _conditions(report: Report) -> Iterator[str]:
 def _rejection(report: Report) -> Iterator[str]:
     found = report.get("open_set") or {}  # where the corpus has strangers
     yield from _operating_points(found, "")
-    yield from _operating_points(found.get("recordings") or {}, "`edgelid classify` ")
+    yield from _operating_points(found.get("recordings") or {}, "`edgelid classify`: ")
     if noise := report.get("noise"):
         accepted = _percent(noise["called_a_language"])
         yield f"- {accepted} of {noise['windows']} windows of noise accepted"
@@ -191,16 +192,12 @@ def _rejection(report: Report) -> Iterator[str]:
 
 
 def _operating_points(found: Report, heard: str) -> Iterator[str]:
-    for where, what in (
-        ("at_decoder_confidence", "at"),
-        ("at_10_percent_rejected", "at"),
-        ("known_at_10_percent_rejected", "all languages together at"),
-    ):
-        point = found.get(where)
+    for name, title in POINTS.items():
+        point = found.get(name)
         if not point:
             continue
         yield (
-            f"- {heard}{what} {point['threshold']:.2f}: "
+            f"- {heard}{title}, at {point['threshold']:.2f}: "
             f"{_percent(point['strangers_accepted'])} of strangers accepted, "
             f"{_percent(point['known_rejected'])} of known speech rejected"
         )

@@ -12,6 +12,12 @@ from train.evaluation.metrics import equal_error_rate, interval
 
 MAX_REJECTED = 0.1  # of known speech, at the second operating point
 CURVE_POINTS = 200
+# Where a report says how much is let in and kept out, in this order, and what reports call it.
+POINTS = {
+    "at_decoder_confidence": "the decoder's confidence",
+    "at_10_percent_rejected": "10 % of known speech rejected",
+    "known_at_10_percent_rejected": "the same, all languages together",
+}
 
 
 def detection_curve(known: Float64Array, strangers: Float64Array) -> list[list[float]]:

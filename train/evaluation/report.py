@@ -9,6 +9,7 @@ from typing import Any
 
 from edge.system.atomic import write_atomically
 from train.evaluation.conditions import CLEAN
+from train.evaluation.open_set import POINTS
 
 
 def table(report: dict[str, Any]) -> list[str]:
@@ -155,10 +156,12 @@ def _conditions(report: dict[str, Any]) -> Iterator[str]:
 def _open_set(report: dict[str, Any]) -> Iterator[str]:
     found = report.get("open_set")
     if found:
+        title = f"{report['condition_duration_s']:g} s, other languages"
+        yield f"{title:<34}{'at':>5}  {'accepted (95 %)':<20}known rejected (95 %)"
         yield from _operating_points(found)
         if "recordings" in found:
-            yield "as edgelid classify hears them:"
-            yield from (f"  {line}" for line in _operating_points(found["recordings"]))
+            yield "as edgelid classify hears them"
+            yield from _operating_points(found["recordings"])
     noise = report.get("noise")
     if noise:
         called = share(noise["called_a_language"])
@@ -166,18 +169,13 @@ def _open_set(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _operating_points(found: dict[str, Any]) -> Iterator[str]:
-    for name, what in (
-        ("at_decoder_confidence", "at confidence"),
-        ("at_10_percent_rejected", "at confidence"),
-        ("known_at_10_percent_rejected", "any language at"),
-    ):
+    for name, title in POINTS.items():
         point = found[name]
-        yield (
-            f"{what} {point['threshold']:.2f}: accepts "
-            f"{share(point['strangers_accepted'], point['intervals']['strangers_accepted'])} "
-            f"of other languages, rejects "
-            f"{share(point['known_rejected'], point['intervals']['known_rejected'])} of known"
+        accepted, rejected = (
+            share(point[what], point["intervals"][what])
+            for what in ("strangers_accepted", "known_rejected")
         )
+        yield f"  {title:<32}{point['threshold']:>5.2f}  {accepted:<20}{rejected}"
 
 
 def _streams(report: dict[str, Any]) -> Iterator[str]:

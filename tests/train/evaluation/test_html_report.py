@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -308,6 +309,15 @@ def test_written_whole_or_not_at_all(
     monkeypatch.setattr("train.evaluation.html_report.page", lambda _: "page")
     with pytest.raises(EdgelidError, match="cannot write"):
         write_html(tmp_path / "none" / "report.html", report)
+
+
+@pytest.mark.parametrize("name", ["edgelid-9", "edgelid-9-large", "edgelid-9-xlarge"])
+def test_what_is_published_is_of_its_report(name: str) -> None:
+    """But for the plots, whose bytes are those of one version of matplotlib."""
+    results = Path(__file__).parents[3] / "docs/results"
+    made = page(json.loads((results / f"{name}-test.json").read_text()))
+    published = (results / f"{name}-test.html").read_text("utf-8")
+    assert re.sub(' src="[^"]*"', "", published) == re.sub(' src="[^"]*"', "", made)
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ NAMES = ("edgelid-9", "edgelid-9-large", "edgelid-9-xlarge")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_says_what_the_report_says(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(ROOT / f"docs/results/{name}-test.json")]) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    starts = ("| ", "- ") if name == "edgelid-9" else "| "  # the others tell the rest in sentences
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(starts)]
     assert len(rows) > 20
     card = (ROOT / f"edge/models/{name}.md").read_text().splitlines()
     assert [row for row in rows if row not in card] == []
