@@ -39,6 +39,7 @@ from train.evaluation.inference import (
 )
 from train.evaluation.metrics import DRAWS
 from train.evaluation.open_set import (
+    POINTS,
     detection_curve,
     noise_report,
     operating_point,
@@ -54,6 +55,7 @@ from train.evaluation.scores import (
     draws_of,
     languages_report,
     open_report,
+    open_summary,
     summary,
     trial_curve,
 )
@@ -178,10 +180,10 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         languages), ``open`` (all classes possible) and ``yardstick`` (on the cuts that it
         has), ``pairs`` (of languages) and ``synthetic`` (speech made by machines, which
         no other figure is of). Of a model that streams, its first two figures, each of
-        ``conditions`` and ``open_set`` have ``recordings``: as `edgelid classify` hears the same
-        cuts. ``conditions``, ``open_set``, ``noise`` and ``streams`` are of one duration each;
-        ``streams_of_two`` are of two languages each, as in a home. ``detection_curve`` is about
-        which of several languages is spoken.
+        ``conditions`` and ``open_set`` have ``recordings``: the main figures of the same cuts as
+        `edgelid classify` hears them. ``conditions``, ``open_set``, ``noise`` and ``streams`` are
+        of one duration each; ``streams_of_two`` are of two languages each, as in a home.
+        ``detection_curve`` is about which of several languages is spoken.
         ``ceiling`` has the large model alone, where one gives second opinions.
 
     Raises
@@ -236,8 +238,8 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         entry = _duration(found, made, model.languages, yardstick, together=bool(second))
         if recordings := as_recordings.get((CLEAN, duration_s)):
             entry["recordings"] = {
-                "languages": languages_report(among(recordings, model.languages)),
-                "open": open_report(recordings),
+                "languages": summary(among(recordings, model.languages)),
+                "open": open_summary(recordings),
             }
         return entry
 
@@ -261,7 +263,7 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     if strangers is not None:
         report["open_set"] = _open_set(clean, strangers, model.languages, threshold)
         if strangers_as_recordings is not None:
-            report["open_set"]["recordings"] = _open_set(
+            report["open_set"]["recordings"] = _operating_points(
                 as_recordings[CLEAN, base], strangers_as_recordings, model.languages, threshold
             )
     if noise:
@@ -343,7 +345,7 @@ def _duration(
 
 def _condition(scored: Scored, clean: Scored, languages: Sequence[str]) -> dict[str, Any]:
     closed = among(scored, languages)
-    everything = open_report(scored)
+    everything = open_summary(scored)
     return {
         **summary(closed),
         "from_clean": difference(closed, among(clean, languages)),
@@ -475,7 +477,7 @@ def _ceiling(
     if strangers is not None:
         known = scored[CLEAN, evaluation.condition_s]
         threshold = model.description.decoder.confidence
-        report["open_set"] = _open_set(known, strangers, languages, threshold)
+        report["open_set"] = _operating_points(known, strangers, languages, threshold)
     return report
 
 
@@ -587,26 +589,14 @@ def _known(scored: Scored, languages: Sequence[str]) -> Float64Array:
 def _open_set(
     known: Scored, strangers: Scored, languages: Sequence[str], threshold: float
 ) -> dict[str, Any]:
-    """How well other languages are kept out, at the decoder's threshold and others.
-
-    By the confidence, as answers are, and by how likely it is that any of the languages is
-    spoken: a model may well know that without knowing which.
-    """
+    """How well other languages are kept out, at the decoder's threshold and others."""
     inside, outside = (_confidence(some, languages) for some in (known, strangers))
-    any_inside, any_outside = (_known(some, languages) for some in (known, strangers))
-    weights = draws_of(known.cuts), draws_of(strangers.cuts)
     accepted = outside >= threshold
     spoken = np.array([cut.language for cut in strangers.cuts])
     return {
         "known": len(inside),
         "strangers": len(outside),
-        "at_decoder_confidence": operating_point(threshold, inside, outside, *weights),
-        "at_10_percent_rejected": operating_point(
-            threshold_rejecting(inside), inside, outside, *weights
-        ),
-        "known_at_10_percent_rejected": operating_point(
-            threshold_rejecting(any_inside), any_inside, any_outside, *weights
-        ),
+        **_operating_points(known, strangers, languages, threshold),
         "equal_error_rate": strangers_error_rate(inside, outside),
         "by_language": {
             str(language): {
@@ -616,4 +606,26 @@ def _open_set(
             for language in np.unique(spoken)
         },
         "curve": detection_curve(inside, outside),
+    }
+
+
+def _operating_points(
+    known: Scored, strangers: Scored, languages: Sequence[str], threshold: float
+) -> dict[str, Any]:
+    """Those of `train.evaluation.open_set.POINTS`.
+
+    By the confidence, as answers are, and by how likely it is that any of the languages is
+    spoken: a model may well know that without knowing which.
+    """
+    by_confidence = [_confidence(some, languages) for some in (known, strangers)]
+    together = [_known(some, languages) for some in (known, strangers)]
+    weights = draws_of(known.cuts), draws_of(strangers.cuts)
+    points = (
+        (threshold, by_confidence),
+        (threshold_rejecting(by_confidence[0]), by_confidence),
+        (threshold_rejecting(together[0]), together),
+    )
+    return {
+        name: operating_point(at, *scores, *weights)
+        for name, (at, scores) in zip(POINTS, points, strict=True)
     }

@@ -101,11 +101,9 @@ def noise_report(
         What ``called_a_language`` is measured at.
     """
     together = np.concatenate(list(noise.values()))
-    lower = threshold_rejecting(known)
     return {
         "windows": len(together),
         "called_a_language": round(float(np.mean(together >= threshold)), 4),
-        "called_a_language_at_10_percent_rejected": round(float(np.mean(together >= lower)), 4),
         "by_kind": {
             kind: {
                 "windows": len(values),

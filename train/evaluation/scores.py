@@ -117,6 +117,15 @@ def languages_report(scored: Scored) -> dict[str, Any]:
 
 def open_report(scored: Scored) -> dict[str, Any]:
     """Figures with all classes possible: an answer ``other`` or ``nonspeech`` is an error."""
+    return {
+        **open_summary(scored),
+        "confusion": _confusion(scored),
+        "reliability": reliability(scored.probabilities, scored.wanted),
+    }
+
+
+def open_summary(scored: Scored) -> dict[str, Any]:
+    """The same without answers by language and by confidence."""
     probabilities, wanted = scored.probabilities, scored.wanted
     return {
         "cuts": len(wanted),
@@ -124,8 +133,6 @@ def open_report(scored: Scored) -> dict[str, Any]:
             accuracies(probabilities, wanted, np.ones((1, len(wanted)))),
             accuracies(probabilities, wanted, draws_of(scored.cuts)),
         ),
-        "confusion": _confusion(scored),
-        "reliability": reliability(probabilities, wanted),
     }
 
 

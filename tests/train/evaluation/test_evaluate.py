@@ -28,11 +28,13 @@ from train.evaluation.conditions import CLEAN, Sounds, find_sounds
 from train.evaluation.evaluate import Evaluation, evaluate_model
 from train.evaluation.html_report import page
 from train.evaluation.inference import Scorer, Setup, Trial, score_audio
+from train.evaluation.open_set import POINTS
 from train.evaluation.report import table, write_json
 from train.evaluation.scores import Scored, among
 from train.evaluation.yardstick import cut_key
 
 LABELS = ("de", "en", "other", "nonspeech")
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +186,23 @@ def test_what_else_is_measured(report: dict[str, Any], tiny_conversion: Conversi
     assert [row["cuts"] for row in conditions] == [clean["cuts"]] * 2
     again = report["durations"]["10"]["recordings"]["languages"]
     assert conditions[0]["balanced_accuracy"] == again["balanced_accuracy"]
-    assert (strangers["known"], strangers["strangers"]) == (2, 1)
+    assert strangers["at_decoder_confidence"]["threshold"] == confidence
     assert report["streams"]["minutes"] >= 0.5
     of_two = report["streams_of_two"]
     assert of_two["streams"] == report["streams"]["streams"]
     assert of_two["minutes"] >= 1.5 and of_two["changes"] > report["streams"]["changes"]
     assert report["yardstick"] is None
+
+
+def test_what_no_report_shows_is_not_written(report: dict[str, Any]) -> None:
+    """Of cuts as recordings, by source or as curves; nor is it in what is published."""
+    published = json.loads((ROOT / "docs/results/edgelid-9-test.json").read_text())
+    for some in (report, published):
+        assert [*some["open_set"]["recordings"]] == [*POINTS]
+        heard = some["durations"]["10"]["recordings"]
+        assert [*heard] == ["languages", "open"]
+        lists = {"by_language", "by_source", "confusion", "reliability"}
+        assert not lists & {*heard["languages"], *heard["open"]}
 
 
 def test_a_report_is_the_same_from_any_number_of_processes(
@@ -223,8 +236,7 @@ def test_both_models_together(
     assert "ceiling" not in report
     for duration, alone in both["ceiling"]["durations"].items():
         assert alone == {k: report["durations"][duration][k] for k in ("languages", "pairs")}
-    streamed = {k: v for k, v in report["open_set"].items() if k != "recordings"}
-    assert both["ceiling"]["open_set"] == streamed
+    assert both["ceiling"]["open_set"] == {name: report["open_set"][name] for name in POINTS}
     assert "tiny alone, 10 s: " in "\n".join(table(both))
     model = read_model(path)
     classifier = RecordingClassifier(model, open_graphs(model), second=ExpertFile(path, LABELS))
@@ -358,7 +370,7 @@ def test_table(report: dict[str, Any]) -> None:
     assert lines[0].startswith("tiny (sha256 ")
     assert text.count("1 s") >= 2
     assert text.count("10 s") >= 2
-    for word in ("de", "noise, 0 dB", "other languages", "delay"):
+    for word in ("de", "noise, 0 dB", "other languages", *POINTS.values(), "delay"):
         assert word in text
     assert max(map(len, lines)) <= 100
 

@@ -64,7 +64,6 @@ def test_noise() -> None:
     assert found == {
         "windows": 4,
         "called_a_language": 0.25,
-        "called_a_language_at_10_percent_rejected": 0.5,  # 0.3: one in ten of four is none
         "equal_error_rate": 0.25,
         "by_kind": {
             "birds": {"windows": 2, "called_a_language": 0.0},
