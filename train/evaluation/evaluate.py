@@ -166,6 +166,10 @@ class _Material:
     noise: Path
 
 
+# For the known cuts by condition and duration, and for the strangers, if there are any.
+Answers = tuple[dict[tuple[str, float], Scored], Scored | None]
+
+
 def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     """Score a model file on a split of a corpus.
 
@@ -211,15 +215,15 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     cost = None if expert is None else cost_of(expert)
     setup = Setup(evaluation.model, material.manifest.root, material.sounds, material.noise, second)
     with Workers(setup, evaluation.workers) as workers:
-        scored, strangers = _score(evaluation, material, model.labels, workers)
-        synthetic = _score_synthetic(material, model.labels, workers)
         as_recordings: dict[tuple[str, float], Scored] = {}
         strangers_as_recordings: Scored | None = None
         if model.description.mode == "stream" and expert is None:
-            score, what = Scorer.trials_as_recordings, "cuts, as recordings"
-            as_recordings, strangers_as_recordings = _score(
-                evaluation, material, model.labels, workers, score, what
+            (scored, strangers), (as_recordings, strangers_as_recordings) = _score_both_ways(
+                evaluation, material, model.labels, workers
             )
+        else:
+            scored, strangers = _score(evaluation, material, model.labels, workers)
+        synthetic = _score_synthetic(material, model.labels, workers)
         noise = _score_noise(evaluation, material, workers)
         recipes, decoder = _recipes(evaluation, material), model.description.decoder
         streams = _follow(recipes, decoder, workers, "streams")
@@ -420,16 +424,44 @@ def _score(
     workers: Workers,
     score: Callable[[Scorer, list[Trial]], Float64Array] = Scorer.trials,
     what: str = "cuts",
-) -> tuple[dict[tuple[str, float], Scored], Scored | None]:
-    """Answers for the known cuts by condition and duration, and for the strangers."""
+) -> Answers:
+    """Answers for the known cuts and the strangers."""
+    scores = score_trials(workers, _trials(evaluation, material), what, score)
+    return _by_set(evaluation, material, labels, scores)
+
+
+def _score_both_ways(
+    evaluation: Evaluation, material: _Material, labels: tuple[str, ...], workers: Workers
+) -> tuple[Answers, Answers]:
+    """The same as streams begin, and as recordings, of cuts that are read and disturbed once."""
+    trials = _trials(evaluation, material)
+    scores = score_trials(workers, trials, "cuts", Scorer.trials_both_ways)
+    begun, whole = (_by_set(evaluation, material, labels, scores[:, way]) for way in range(2))
+    return begun, whole
+
+
+def _sets(evaluation: Evaluation, material: _Material) -> list[tuple[str, float]]:
+    """Conditions and durations of the known cuts."""
     base = evaluation.condition_s
-    sets = [(CLEAN, duration_s) for duration_s in evaluation.durations_s]
-    sets += [(name, base) for name in material.conditions if name != CLEAN]
+    return [
+        *((CLEAN, duration_s) for duration_s in evaluation.durations_s),
+        *((name, base) for name in material.conditions if name != CLEAN),
+    ]
+
+
+def _trials(evaluation: Evaluation, material: _Material) -> list[Trial]:
+    """Of all sets, one after another, and then of the strangers."""
+    sets = _sets(evaluation, material)
     trials = [Trial(cut, name) for name, d in sets for cut in material.known[d]]
-    trials += [Trial(cut, CLEAN) for cut in material.strangers]
-    scores = score_trials(workers, trials, what, score)
+    return trials + [Trial(cut, CLEAN) for cut in material.strangers]
+
+
+def _by_set(
+    evaluation: Evaluation, material: _Material, labels: tuple[str, ...], scores: Float64Array
+) -> Answers:
+    """Scores of `_trials`, (trials, classes), divided again."""
     scored, at = {}, 0
-    for name, duration_s in sets:
+    for name, duration_s in _sets(evaluation, material):
         found = material.known[duration_s]
         scored[name, duration_s] = Scored(found, scores[at : at + len(found)], labels)
         at += len(found)

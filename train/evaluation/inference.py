@@ -231,13 +231,22 @@ class Scorer:
         """The same without second opinions."""
         return self._scores(trials, self._score_alone)
 
-    def trials_as_recordings(self, trials: Sequence[Trial]) -> Float64Array:
-        """The same as `edgelid classify` answers, which hears short recordings several times."""
-        return self._scores(trials, self._score_recording)
-
     def trials_by_large(self, trials: Sequence[Trial]) -> Float64Array:
         """The same by the model of the second opinions alone."""
         return self._scores(trials, self._large_alone().score)
+
+    def trials_both_ways(self, trials: Sequence[Trial]) -> Float64Array:
+        """As streams that begin with them, and as `edgelid classify`, which hears them repeatedly.
+
+        Returns
+        -------
+        ndarray, shape (trials, 2, classes)
+        """
+
+        def score(samples: Float32Array) -> Float64Array:
+            return np.stack([self._score_alone(samples), self._score_recording(samples)])
+
+        return self._scores(trials, score)
 
     def _large_alone(self) -> _Large:
         if self._large is None:
@@ -499,7 +508,7 @@ def score_trials(
 
     Returns
     -------
-    ndarray, shape (trials, classes)
+    ndarray, shape (trials, classes), or as `score` gives it
     """
     # By item, as its audio is read once; neighbouring items share files.
     order = sorted(range(len(trials)), key=lambda i: trials[i].cut.item_key)

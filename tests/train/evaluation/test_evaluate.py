@@ -15,14 +15,14 @@ import soundfile
 
 from edge.classifier import StreamingClassifier
 from edge.errors import EdgelidError
-from edge.frontend import SAMPLE_RATE_HZ, Float64Array
+from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.model.interpreter import open_graphs
 from edge.model.modelfile import ModelFile, read_model
 from edge.offline import Classification, RecordingClassifier, classify_file
 from edge.opinion.expert import ExpertFile
 from tests.conftest import Conversion
 from tests.synthetic import DEVELOPMENT
-from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
+from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut, load_cuts
 from train.corpus.manifest import open_manifest, write_parquet
 from train.evaluation.conditions import CLEAN, Sounds, find_sounds
 from train.evaluation.evaluate import Evaluation, evaluate_model
@@ -65,10 +65,28 @@ def test_scores_as_classify_does(
     model = read_model(tiny_conversion.path)
     classifier = RecordingClassifier(model, open_graphs(model))
     setup = Setup(tiny_conversion.path, tiny_corpus, Sounds((), (), ()), tmp_path)
-    found = Scorer(setup).trials_as_recordings([Trial(some, CLEAN) for some in test_cuts])
-    for some, scores in zip(test_cuts, found, strict=True):
+    found = Scorer(setup).trials_both_ways([Trial(some, CLEAN) for some in test_cuts])
+    for some, (begun, whole) in zip(test_cuts, found, strict=True):
         answer = classified(classifier, some, tiny_corpus, tmp_path)
-        np.testing.assert_allclose(np.exp(scores), list(answer.probabilities.values()), rtol=1e-9)
+        np.testing.assert_allclose(np.exp(whole), list(answer.probabilities.values()), rtol=1e-9)
+        expected = stream(tiny_conversion, tiny_corpus, some, None)
+        np.testing.assert_allclose(np.exp(begun), expected, rtol=1e-9)
+
+
+def test_reads_every_cut_once(
+    tiny_conversion: Conversion, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is heard both as a stream begins and as a recording."""
+    read: list[Cut] = []
+
+    def load(found: list[Cut], folder: Path) -> list[Float32Array]:
+        read.extend(found)
+        return load_cuts(found, folder)
+
+    monkeypatch.setattr("train.evaluation.inference.load_cuts", load)
+    report = evaluate_model(evaluation(tiny_conversion, tiny_corpus, streams=0))
+    assert "recordings" in report["durations"]["1"]
+    assert len(read) == len({some.item_key for some in read}) > 3
 
 
 def test_scores_as_classify_hears_at_first(
