@@ -417,7 +417,7 @@ def answers(
         raise EdgelidError(f"{name} does not know {', '.join(missing)}: leave it out")
     if kept:
         scores = score_cuts(process.log_probabilities, found, corpus, kept)
-        table = [scores[cut_key(cut)] for cut in found]
+        table = [scores[cut_key(cut, corpus)] for cut in found]
     else:
         what = f"answers, {process.facts['name']}"
         table = [process.log_probabilities(samples).tolist() for samples in tqdm(audio, what)]

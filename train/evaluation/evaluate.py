@@ -198,8 +198,10 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     """
     evaluation.check()
     model = read_model(evaluation.model)
-    yardstick = read_yardstick(evaluation.yardstick) if evaluation.yardstick else None
     material = _material(evaluation, model)
+    yardstick = None
+    if evaluation.yardstick:
+        yardstick = read_yardstick(evaluation.yardstick, material.manifest.root)
     evaluation = replace(evaluation, durations_s=tuple(material.known))
     if yardstick:
         _check_yardstick(yardstick, evaluation, material, model.languages)
@@ -658,6 +660,6 @@ def _operating_points(
         (threshold_rejecting(together[0]), together),
     )
     return {
-        name: operating_point(at, *scores, *weights)
-        for name, (at, scores) in zip(POINTS, points, strict=True)
+        name: operating_point(at, inside, outside, *weights)
+        for name, (at, (inside, outside)) in zip(POINTS, points, strict=True)
     }

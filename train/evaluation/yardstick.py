@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -91,9 +92,25 @@ def metrics(languages: Sequence[str], log_posteriors: NDArray[np.float64]) -> di
     }
 
 
-def cut_key(cut: Cut) -> str:
-    """Name of a cut in the file of scores; changes with its pieces."""
-    return json.dumps([cut.item_key, cut.duration_s, cut.pieces])
+def cut_key(cut: Cut, corpus: Path) -> str:
+    """Name of a cut in the file of scores; changes with its pieces and what is in their files.
+
+    Raises
+    ------
+    EdgelidError
+        If a file cannot be read.
+    """
+    pieces = [(*piece, _digest(corpus / piece[0])) for piece in cut.pieces]
+    return json.dumps([cut.item_key, cut.duration_s, pieces])
+
+
+@functools.cache
+def _digest(file: Path) -> str:
+    """Of a file that stays the same while this process runs."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise EdgelidError(f"cannot read {file}: {error.strerror}") from error
 
 
 def scores_file(report: Path) -> Path:
@@ -112,15 +129,18 @@ class Yardstick:
         In the order of the scores.
     scores : dict of str to list of float
         Natural logarithms of probabilities, by `cut_key`.
+    corpus : Path
+        Folder of the speech that it is asked about.
     """
 
     name: str
     languages: tuple[str, ...]
     scores: Scores
+    corpus: Path
 
     def has(self, cut: Cut) -> bool:
         """Whether it was given that very cut."""
-        return cut_key(cut) in self.scores
+        return cut_key(cut, self.corpus) in self.scores
 
     def check_knows(self, languages: Sequence[str]) -> None:
         """Raise EdgelidError if it lacks a language."""
@@ -144,17 +164,19 @@ class Yardstick:
         """
         self.check_knows(languages)
         columns = [self.languages.index(language) for language in languages]
-        scores = np.array([self.scores[cut_key(cut)] for cut in found])[:, columns]
+        scores = np.array([self.scores[cut_key(cut, self.corpus)] for cut in found])[:, columns]
         return np.asarray(scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)))
 
 
-def read_yardstick(report: Path) -> Yardstick:
+def read_yardstick(report: Path, corpus: Path) -> Yardstick:
     """Read what this script has written, however far it got.
 
     Parameters
     ----------
     report
         The JSON file; its scores lie beside it.
+    corpus
+        Folder of the speech to compare on.
 
     Raises
     ------
@@ -175,7 +197,7 @@ def read_yardstick(report: Path) -> Yardstick:
         raise EdgelidError(f"the yardstick lacks {scores_file(report)}: keep it beside {report}")
     if any(len(row) != len(languages) for row in scores.values()):
         raise EdgelidError(f"{scores_file(report)} is not of {report}: delete both, and start anew")
-    return Yardstick(name, languages, scores)
+    return Yardstick(name, languages, scores, corpus)
 
 
 def human_speech(corpus: Manifest, split: str) -> list[Clip]:
@@ -200,10 +222,10 @@ def score_cuts(score: Score, todo: Sequence[Cut], corpus: Path, file: Path) -> S
     from train.parallel.progress import bar
 
     scores = _read_scores(file)
-    missing = [cut for cut in todo if cut_key(cut) not in scores]
+    missing = [cut for cut in todo if cut_key(cut, corpus) not in scores]
     for done, cut in enumerate(bar(missing, unit="cut", mininterval=5), start=1):
         log_posteriors = score(load_cut(cut, corpus))
-        scores[cut_key(cut)] = [round(float(value), 4) for value in log_posteriors]
+        scores[cut_key(cut, corpus)] = [round(float(value), 4) for value in log_posteriors]
         if done % SAVE_EVERY_CUTS == 0:
             _write_scores(file, scores)
     _write_scores(file, scores)
@@ -285,7 +307,7 @@ def run(
     }
     for duration_s, found in sets.items():
         scores = score_cuts(score, found, manifest.root, scores_file(output))
-        table = np.array([scores[cut_key(cut)] for cut in found])  # (cuts, 9)
+        table = np.array([scores[cut_key(cut, manifest.root)] for cut in found])  # (cuts, 9)
         result["by_duration_s"][f"{duration_s:g}"] = metrics([c.language for c in found], table)
         write_atomically(output, (json.dumps(result, indent=1) + "\n").encode())
     return result

@@ -471,11 +471,12 @@ def test_speech_of_one_language_is_in_no_stream(
 
 
 def write_yardstick(
-    folder: Path, found: list[Cut], languages: Sequence[str] = ("en", "de")
+    folder: Path, found: list[Cut], corpus: Path, languages: Sequence[str] = ("en", "de")
 ) -> Path:
     file = folder / "yardstick.json"
     file.write_text(json.dumps({"recogniser": "Oracle, large", "languages": languages}))
-    rows = ([cut_key(c), [-9.0, -0.01] if c.language == "de" else [-0.01, -9.0]] for c in found)
+    scores = {"de": [-9.0, -0.01], "en": [-0.01, -9.0], "sv": [-0.01, -9.0]}
+    rows = ([cut_key(some, corpus), scores[some.language]] for some in found)
     file.with_name("yardstick.json.scores").write_text("".join(f"{json.dumps(r)}\n" for r in rows))
     return file
 
@@ -483,7 +484,7 @@ def write_yardstick(
 def test_a_yardstick_has_its_column(
     tiny_conversion: Conversion, tiny_corpus: Path, test_cuts: list[Cut], tmp_path: Path
 ) -> None:
-    file = write_yardstick(tmp_path, test_cuts)
+    file = write_yardstick(tmp_path, test_cuts, tiny_corpus)
     report = evaluate_model(
         evaluation(tiny_conversion, tiny_corpus, yardstick=file, conditions=["clean"], streams=0)
     )
@@ -501,7 +502,8 @@ def test_a_yardstick_of_other_cuts(
     tiny_conversion: Conversion, tiny_corpus: Path, tmp_path: Path
 ) -> None:
     other = Cut("de", True, "anna", "home", "human", 0, 1.0, (("a.wav", 0.0, 1.0),))
-    file = write_yardstick(tmp_path, [other])
+    (tmp_path / "a.wav").touch()
+    file = write_yardstick(tmp_path, [other], tmp_path)
     with pytest.raises(EdgelidError, match="has none of these cuts"):
         evaluate_model(evaluation(tiny_conversion, tiny_corpus, yardstick=file))
 
@@ -514,7 +516,7 @@ def test_a_yardstick_that_lacks_a_language(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """That is said before the work."""
-    file = write_yardstick(tmp_path, test_cuts, ("fr", "de"))
+    file = write_yardstick(tmp_path, test_cuts, tiny_corpus, ("fr", "de"))
     monkeypatch.setattr("train.evaluation.evaluate.Workers", None)  # which would be called
     with pytest.raises(EdgelidError, match="the yardstick does not know en: leave it out"):
         evaluate_model(evaluation(tiny_conversion, tiny_corpus, yardstick=file))

@@ -51,10 +51,14 @@ def answers(seed: int) -> Scored:
 
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, Any]:
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    corpus = tmp_path_factory.mktemp("corpus")
     everything, noisy = answers(1), answers(2)
     closed, worse = (among(some, LABELS[:2]) for some in (everything, noisy))
-    scores = {cut_key(cut): [-0.1, -2.3] for cut in closed.cuts[::2]}
+    for cut in closed.cuts:
+        (corpus / cut.pieces[0][0]).touch()
+    scores = {cut_key(cut, corpus): [-0.1, -2.3] for cut in closed.cuts[::2]}
+    oracle = Yardstick("Oracle, large", ("de", "en"), scores, corpus)
     durations = {
         "1": {
             "languages": languages_report(worse),
@@ -67,7 +71,7 @@ def report() -> dict[str, Any]:
             "open": open_report(everything),
             "pairs": pairs_report(everything, LABELS[:2]),
             "synthetic": languages_report(among(answers(4), LABELS[:2])),
-            "yardstick": compare(closed, Yardstick("Oracle, large", ("de", "en"), scores)),
+            "yardstick": compare(closed, oracle),
         },
     }
     known = everything.probabilities[:, :2].max(axis=1)

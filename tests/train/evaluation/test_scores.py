@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -83,20 +85,22 @@ def test_among_renormalises() -> None:
     np.testing.assert_allclose(np.exp(some.log_probabilities), [[0.4, 0.6]], atol=1e-12)
 
 
-def test_compared_on_the_same_cuts() -> None:
+def test_compared_on_the_same_cuts(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
     ours = scored([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.3, 0.7]], CUTS)
     # In another order of languages, one of which is not asked for.
-    answers = {cut_key(CUTS[1]): [0.05, 0.15, 0.8], cut_key(CUTS[3]): [0.7, 0.1, 0.2]}
-    scores = {key: list(np.log(row)) for key, row in answers.items()}
-    both = compare(ours, Yardstick("other", ("en", "de", "fr"), scores))
+    answers = {CUTS[1]: [0.05, 0.15, 0.8], CUTS[3]: [0.7, 0.1, 0.2]}
+    scores = {cut_key(some, tmp_path): list(np.log(row)) for some, row in answers.items()}
+    both = compare(ours, Yardstick("other", ("en", "de", "fr"), scores, tmp_path))
     assert both is not None
     assert both["cuts"] == 2
     assert both["model"]["confusion"] == {"de": {"en": 1}, "en": {"en": 1}}
     assert both["yardstick"]["confusion"] == {"de": {"de": 1}, "en": {"en": 1}}
     assert [row["confidence"] for row in both["yardstick"]["reliability"]] == [0.75, 0.875]
-    assert compare(ours, Yardstick("other", ("en", "de"), {"elsewhere": [0.0, 0.0]})) is None
+    elsewhere = Yardstick("other", ("en", "de"), {"elsewhere": [0.0, 0.0]}, tmp_path)
+    assert compare(ours, elsewhere) is None
     with pytest.raises(EdgelidError, match="does not know de"):
-        compare(ours, Yardstick("other", ("en", "fr", "it"), scores))
+        compare(ours, Yardstick("other", ("en", "fr", "it"), scores, tmp_path))
 
 
 def test_difference_on_the_same_draws() -> None:

@@ -7,17 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
 from train.corpus.cuts import Cut
 from train.corpus.manifest import Clip
 from train.evaluation import yardstick
-from train.evaluation.yardstick import cut_key, read_yardstick
+from train.evaluation.yardstick import cut_key, read_yardstick, score_cuts
 
 CUT = Cut("de", True, "anna", "home", "human", 0, 1.0, (("a.wav", 0.0, 1.0),))
 OTHER_PIECE = Cut("de", True, "anna", "home", "human", 0, 1.0, (("b.wav", 0.0, 1.0),))
 REPORT = json.dumps({"recogniser": "Oracle", "languages": ["de", "en", "fr"]})
-SCORES = json.dumps([cut_key(CUT), [-1.0, -2.0, -0.5]]) + "\n"
+SCORES = json.dumps(["key", [-1.0, -2.0, -0.5]]) + "\n"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """With the files of the cuts, whose contents nobody decodes here."""
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_text("speech")
+    return tmp_path
 
 
 def write(folder: Path, report: str, scores: str | None) -> Path:
@@ -27,8 +36,9 @@ def write(folder: Path, report: str, scores: str | None) -> Path:
     return folder / "y.json"
 
 
-def test_read_back(tmp_path: Path) -> None:
-    found = read_yardstick(write(tmp_path, REPORT, SCORES))
+def test_read_back(corpus: Path) -> None:
+    scores = json.dumps([cut_key(CUT, corpus), [-1.0, -2.0, -0.5]])
+    found = read_yardstick(write(corpus, REPORT, scores), corpus)
     assert found.name == "Oracle"
     assert found.has(CUT)
     assert not found.has(OTHER_PIECE)
@@ -37,6 +47,31 @@ def test_read_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(answers, [expected, expected])
     with pytest.raises(EdgelidError, match="does not know it, nl"):
         found.log_probabilities([CUT], ["it", "de", "nl"])
+
+
+def test_a_changed_file_is_scored_anew(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load(cut: Cut, folder: Path) -> NDArray[np.float32]:
+        asked.append((folder / cut.pieces[0][0]).read_text())
+        return np.zeros(16_000, np.float32)
+
+    def run_again() -> float:
+        yardstick._digest.cache_clear()  # as of another process
+        scores = score_cuts(lambda _: np.array([float(len(asked))]), [CUT], corpus, file)
+        return scores[cut_key(CUT, corpus)][0]
+
+    monkeypatch.setattr(yardstick, "load_cut", load)
+    file = corpus / "y.json.scores"
+    assert [run_again(), run_again()] == [1, 1]
+    (corpus / "a.wav").write_text("SPEECH")  # as long, under the same name
+    assert run_again() == 2
+    assert asked == ["speech", "SPEECH"]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(EdgelidError, match=r"cannot read .*a\.wav: No such file"):
+        cut_key(CUT, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +89,7 @@ def test_read_back(tmp_path: Path) -> None:
 )
 def test_refused(tmp_path: Path, report: str, scores: str | None, message: str) -> None:
     with pytest.raises(EdgelidError, match=message) as error:
-        read_yardstick(write(tmp_path, report, scores))
+        read_yardstick(write(tmp_path, report, scores), tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -75,4 +110,4 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(EdgelidError, match="cannot read the yardstick"):
-        read_yardstick(tmp_path / "none.json")
+        read_yardstick(tmp_path / "none.json", tmp_path)
