@@ -202,6 +202,17 @@ def test_another_recording_of_the_same_name_is_heard(
         hear(hearing, clips, tmp_path, 90.0, tmp_path / "heard")
 
 
+def test_speech_in_another_noise_of_the_same_name_is_heard(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    noise, identities = tmp_path / "rain.wav", []
+    for contents in ("rain", "rain", "more rain"):
+        noise.write_text(contents)
+        hearing = Hearing(evaluation.model, evaluation._graphs, Sounds((noise,), (), ()))
+        identities.append(hearing.identity)
+    assert identities[0] == identities[1] != identities[2]
+
+
 @pytest.mark.parametrize(
     ("folder", "message"),
     [("taken/heard", "cannot make the folder .*heard"), ("/proc", "cannot write /proc/")],
