@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 
 from edge.errors import EdgelidError
 from edge.system.atomic import write_atomically
+from train.command import run
 from train.config import LANGUAGES
 from train.corpus.cuts import SEED, Cut, balanced, cuts, load_cut
-from train.corpus.manifest import Clip, Manifest, check_files, corpus_dir, open_manifest
+from train.corpus.manifest import SPLITS, Clip, Manifest, check_files, corpus_dir, open_manifest
 from train.fit.teacher import load_whisper, weights_dir
 from train.folder import make_place
 
@@ -249,7 +250,7 @@ def _write_scores(file: Path, scores: Mapping[str, Sequence[float]]) -> None:
     write_atomically(file, "".join(f"{line}\n" for line in lines).encode())
 
 
-def run(
+def score_split(
     corpus: Path,
     split: str,
     durations_s: Sequence[float],
@@ -324,14 +325,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Score Whisper base on cuts of a corpus.",
     )
     parser.add_argument("--corpus", type=Path, default=corpus_dir(), help="manifest or folder")
-    parser.add_argument("--split", choices=("train", "test"), default="test")
+    parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--durations", type=_durations, default="1,3,5,10", help="seconds, a list")
     parser.add_argument("--per-language", type=int, help="at most so many cuts of each (all)")
     parser.add_argument("--weights", type=Path, default=weights_dir(), help="Whisper base, joined")
     parser.add_argument("--json", type=Path, required=True, help="the file to write")
     options = parser.parse_args(arguments)
-    try:
-        result = run(
+
+    def work() -> None:
+        result = score_split(
             options.corpus,
             options.split,
             options.durations,
@@ -339,15 +341,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             per_language=options.per_language,
             weights=options.weights,
         )
-    except EdgelidError as error:
-        print(f"train.evaluation.yardstick: {error}", file=sys.stderr)
-        return 1
-    for duration_s, row in result["by_duration_s"].items():
-        print(
-            f"{duration_s} s: {row['cuts']} cuts, accuracy {row['accuracy']:.1%}, "
-            f"balanced {row['balanced_accuracy']:.1%}"
-        )
-    return 0
+        for duration_s, row in result["by_duration_s"].items():
+            print(
+                f"{duration_s} s: {row['cuts']} cuts, accuracy {row['accuracy']:.1%}, "
+                f"balanced {row['balanced_accuracy']:.1%}"
+            )
+
+    return run("train.evaluation.yardstick", work, "the same command goes on")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,20 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path, "cannot write .*: it is a folder"),
     ):
         with pytest.raises(EdgelidError, match=message):
-            yardstick.run(tmp_path, "test", [1.0], output, weights=tmp_path)
+            yardstick.score_split(tmp_path, "test", [1.0], output, weights=tmp_path)
+
+
+def test_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(corpus: Path, split: str, *_: object, **__: object) -> None:
+        assert split == "dev"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(yardstick, "score_split", stop)
+    assert yardstick.main(["--split", "dev", "--json", str(tmp_path / "y.json")]) == 130
+    said = "train.evaluation.yardstick: stopped; the same command goes on\n"
+    assert capsys.readouterr().err == said
 
 
 def test_missing(tmp_path: Path) -> None:
