@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.classifier import StreamingClassifier
+from edge.errors import EdgelidError
 from edge.frontend import FRAMES_PER_SECOND, Float32Array, Float64Array, FrontEnd
 from edge.lessons.adapting import WINDOW_S
 from edge.model.interpreter import Graphs, open_graphs
@@ -95,7 +96,7 @@ def attack(model_path: Path, corpus: Path) -> dict[str, float]:
     Raises
     ------
     EdgelidError
-        If the model does not stream, or the corpus cannot be read.
+        If the model does not stream, or the corpus cannot be read or has too little speech.
     """
     model = read_model(model_path)
     graphs = open_graphs(model)
@@ -106,6 +107,10 @@ def attack(model_path: Path, corpus: Path) -> dict[str, float]:
         rows = manifest.rows.filter((manifest.rows["split"] == split) & manifest.rows["target"])
         found = cuts(clips_of(rows), duration_s=needed_s, seed=SEED)
         chosen = balanced(found, per_language=PER_LANGUAGE, seed=SEED)
+        if not chosen:
+            raise EdgelidError(
+                f"the {split} split of {corpus} has no {needed_s:.1f} s of any speaker"
+            )
         audio = load_cuts(chosen, manifest.root)
         parts.append(statistics_and_spectrogram(model, graphs, audio))
     (known, mean, course), (attacked, true_mean, true_course) = parts
@@ -117,7 +122,9 @@ def attack(model_path: Path, corpus: Path) -> dict[str, float]:
 
 def main() -> int:
     """Print what an attacker gets."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m train.evaluation.inversion", description=__doc__
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("--corpus", type=Path, help="manifest or folder (default: EDGELID_CORPUS)")
     options = parser.parse_args()
@@ -127,7 +134,7 @@ def main() -> int:
         print(f"of the mean spectrum {found['mean']:.0%} of the variance comes back")
         print(f"of its course over time {found['course']:.0%} of the variance comes back")
 
-    return run("inversion", tell, "nothing was told")
+    return run("train.evaluation.inversion", tell, "nothing was told")
 
 
 if __name__ == "__main__":
