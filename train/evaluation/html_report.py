@@ -11,7 +11,14 @@ from edge.system.atomic import write_atomically
 from train.evaluation import plots
 from train.evaluation.conditions import CLEAN, SNR_DB
 from train.evaluation.open_set import POINTS
-from train.evaluation.report import balanced, share, shown, spoken, stream_title
+from train.evaluation.report import (
+    balanced,
+    share,
+    shown,
+    spoken,
+    stream_title,
+    yardstick_of,
+)
 
 STYLE = """
 :root { color-scheme: light; }
@@ -112,10 +119,6 @@ def _base(report: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return key, report["durations"][key]
 
 
-def _yardstick(report: dict[str, Any]) -> str:
-    return str(report["yardstick"] or "").split(",")[0]
-
-
 def _head(report: dict[str, Any]) -> Iterator[str]:
     duration, entry = _base(report)
     row = entry["languages"]
@@ -208,7 +211,7 @@ def _durations(report: dict[str, Any]) -> Iterator[str]:
             )
             for duration, both in compared.items()
         ]
-        names = (report["model"], "Cavg", "EER", _yardstick(report), "Cavg", "EER")
+        names = (report["model"], "Cavg", "EER", yardstick_of(report), "Cavg", "EER")
         yield html_table(
             ("speech", "cuts", *names),
             rows,
@@ -345,7 +348,7 @@ def _on_same_cuts(both: dict[str, Any], group: str, name: str) -> list[str]:
 
 
 def _same_cuts_head(report: dict[str, Any]) -> list[str]:
-    return ["common", str(report["model"]), _yardstick(report)]
+    return ["common", str(report["model"]), yardstick_of(report)]
 
 
 def _same_cuts_note(both: dict[str, Any], duration: str) -> str:
@@ -546,7 +549,7 @@ def _streams(report: dict[str, Any]) -> Iterator[str]:
         f"{decoder['stay_s']:g} s, confidence {decoder['confidence']:g}.</p>"
     )
     columns, heads = [_followed(found)], ["all languages"]
-    if of_two := report.get("streams_of_two"):  # older reports have none
+    if of_two := report.get("streams_of_two"):
         columns.append(_followed(of_two))
         heads.append("two languages each")
         yield (
@@ -567,7 +570,7 @@ def _followed(found: dict[str, Any]) -> dict[str, str]:
         "language diarisation error": share(found["error_rate"]),
         "answered “unknown”, part of that error": share(found["unknown_share"]),
     }
-    if found.get("median_border_error_s") is not None:  # older reports have none
+    if found["median_border_error_s"] is not None:  # some segment tells of what was spoken
         rows |= {
             "error of begins and ends, median": f"{found['median_border_error_s']:.2f} s",
             "the same, 95th percentile": f"{found['p95_border_error_s']:.1f} s",

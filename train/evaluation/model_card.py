@@ -15,6 +15,7 @@ from typing import Any
 from edge.errors import EdgelidError
 from train.command import run
 from train.evaluation.open_set import POINTS
+from train.evaluation.report import spoken, yardstick_of
 
 Report = dict[str, Any]
 
@@ -68,12 +69,12 @@ def _by_duration(report: Report) -> Iterator[str]:
 
 
 def _by_language(report: Report) -> Iterator[str]:
-    languages = next(iter(report["durations"].values()))["languages"]["languages"]
+    languages = spoken(report)
     yield _row("speech", *languages)
     yield "|---|" + "---:|" * len(languages)
     told = [(f"{s} s", row["languages"]) for s, row in report["durations"].items()]
     told += [
-        (f"{s} s, Whisper base", row["yardstick"]["yardstick"])
+        (f"{s} s, {yardstick_of(report)}", row["yardstick"]["yardstick"])
         for s, row in report["durations"].items()
         if row.get("yardstick")
     ]
@@ -84,7 +85,7 @@ def _by_language(report: Report) -> Iterator[str]:
 
 
 def _yardstick(report: Report) -> Iterator[str]:
-    yield "| speech | cuts | this model | Whisper base |"
+    yield _row("speech", "cuts", "this model", yardstick_of(report))
     yield "|---|---:|---:|---:|"
     for duration_s, row in report["durations"].items():
         if row.get("yardstick"):

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from edge.outputs.plotstyle import COLOURS, GREY, INK, STYLE
+from train.evaluation.report import yardstick_of
 
 MODEL, OTHER_MODEL, SECOND, THIRD = COLOURS
 SAME_BYTES = {"svg.hashsalt": "edgelid"}  # for the same report
@@ -62,7 +63,7 @@ def accuracy_by_duration(report: dict[str, Any]) -> Callable[[Axes], None]:
         both = {float(k): e["yardstick"] for k, e in durations.items() if "yardstick" in e}
         if both:
             values, errors = _errors([b["yardstick"] for b in both.values()], "balanced_accuracy")
-            label = report["yardstick"].split(",")[0] + ", on those of the cuts that it has"
+            label = f"{yardstick_of(report)}, on those of the cuts that it has"
             axes.errorbar(
                 list(both), values, errors, color=OTHER_MODEL, marker="D", capsize=3, label=label
             )
@@ -92,9 +93,7 @@ def accuracy_by_budget(budget: dict[str, Any]) -> Callable[[Axes], None]:
             always = row["large"]
             _always(axes, shares, values, (always["share"], always["balanced_accuracy"]), colour)
         streams = [
-            row
-            for row in budget.get("streams", ())
-            if row["by"] != "large" and not row.get("at_once")
+            row for row in budget.get("streams", ()) if row["by"] != "large" and not row["at_once"]
         ]
         if streams:
             shares = [row["share"] * 100 for row in streams]

@@ -52,6 +52,11 @@ def spoken(report: dict[str, Any]) -> list[str]:
     return sorted({name for entry in durations for name in entry["languages"]["by_language"]})
 
 
+def yardstick_of(report: dict[str, Any]) -> str:
+    """Name of the recogniser that this one is compared with; empty for none."""
+    return str(report["yardstick"] or "").split(",")[0]
+
+
 def _durations(report: dict[str, Any]) -> Iterator[str]:
     head = f"{'speech':>7} {'cuts':>5}  {'macro accuracy (95 %)':<22} {'micro':>6} {'F1':>6} "
     yield head + f"{'Cavg':>6} {'EER':>6} {'ECE':>6} {'open ECE':>8}"
@@ -70,7 +75,7 @@ def _durations(report: dict[str, Any]) -> Iterator[str]:
             both = entry["yardstick"]
             yield (
                 f"on {both['cuts']} cuts of {duration} s: this model {balanced(both['model'])}, "
-                f"{report['yardstick'].split(',')[0]} {balanced(both['yardstick'])}"
+                f"{yardstick_of(report)} {balanced(both['yardstick'])}"
             )
 
 
@@ -86,8 +91,8 @@ def _languages(report: dict[str, Any]) -> Iterator[str]:
     for duration, entry in durations.items():
         yield f"{duration + ' s':>7} " + _recalls(entry["languages"], languages)
         if "yardstick" in entry:
-            name = report["yardstick"].split(",")[0]
-            yield " " * 8 + _recalls(entry["yardstick"]["yardstick"], languages) + f"  {name}"
+            recalls = _recalls(entry["yardstick"]["yardstick"], languages)
+            yield f"{'':8}{recalls}  {yardstick_of(report)}"
 
 
 def _recalls(row: dict[str, Any], languages: list[str]) -> str:
@@ -100,7 +105,7 @@ def _recalls(row: dict[str, Any], languages: list[str]) -> str:
 
 def _pairs(report: dict[str, Any]) -> Iterator[str]:
     found = {s: e["pairs"] for s, e in report["durations"].items() if e.get("pairs")}
-    if not found:  # older reports have none
+    if not found:  # of one language
         return
     yield f"{'pairs':>7}  {'right of two (95 %)':<22} {'with --languages':<22} worst"
     for duration, pairs in found.items():
@@ -180,7 +185,7 @@ def _operating_points(found: dict[str, Any]) -> Iterator[str]:
 
 def _streams(report: dict[str, Any]) -> Iterator[str]:
     for name, title in {"streams": "streams", "streams_of_two": "streams of two languages"}.items():
-        if found := report.get(name):  # older reports have none of two languages
+        if found := report.get(name):
             yield from _followed(title, found)
 
 
@@ -195,10 +200,10 @@ def _followed(title: str, found: dict[str, Any]) -> Iterator[str]:
         f"{share(found['error_rate'])} of it in error, of which "
         f"{share(found['unknown_share'])} unknown"
     )
-    border_error_s = found.get("median_border_error_s")  # older reports have none
-    if border_error_s is not None:
+    if found["median_border_error_s"] is not None:  # some segment tells of what was spoken
         yield (
-            f"  segments begin and end {border_error_s:.2f} s from where they should, median; "
+            f"  segments begin and end {found['median_border_error_s']:.2f} s from where they "
+            "should, median; "
             f"{found['p95_border_error_s']:.1f} s at 95 %"
         )
 
@@ -235,8 +240,7 @@ def stream_title(row: dict[str, Any]) -> str:
     budget = row["budget"]
     if budget is None:
         return str(row["by"])
-    # Reports that were written before have no other rows.
-    return "both, at once" if row.get("at_once") else f"both, at most {budget:.0%}"
+    return "both, at once" if row["at_once"] else f"both, at most {budget:.0%}"
 
 
 def _stream_cells(row: dict[str, Any]) -> str:

@@ -145,6 +145,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "false_changes_per_hour": 14.5,
             "error_rate": 0.375,
             "unknown_share": 0.0625,
+            "median_border_error_s": 0.25,
+            "p95_border_error_s": 5.5,
         },
         "streams_of_two": {
             "streams": 2,
@@ -157,6 +159,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "false_changes_per_hour": 6.5,
             "error_rate": 0.1875,
             "unknown_share": 0.03125,
+            "median_border_error_s": None,
+            "p95_border_error_s": None,
         },
     }
 
@@ -245,6 +249,7 @@ def test_what_it_says(report: dict[str, Any], text: str) -> None:
         "edgelid classify: the decoder's confidence",
         "The same as edgelid classify hears it, several times.",
         "6.5",
+        "0.25 s",
     ):
         assert words in said, words
 

@@ -73,6 +73,28 @@ def test_what_a_report_may_lack() -> None:
     assert row.startswith(f"| {longest} s | ") and row.count(" – ") == 1
 
 
+def test_languages_with_short_speech_alone() -> None:
+    """Each has a column, though the first duration has no cut of it."""
+    report = json.loads((ROOT / "docs/results/edgelid-9-test.json").read_text())
+    whole = list(tables(report))
+    report["durations"] = dict(reversed(report["durations"].items()))
+    longest = next(iter(report["durations"].values()))["languages"]
+    longest["languages"].remove("it")
+    del longest["by_language"]["it"]
+    head = "| speech | de | en | es | fr | it | nl | pt | ru | zh |"
+    assert head in whole and head in list(tables(report))
+
+
+def test_the_yardstick_has_its_own_name() -> None:
+    report = json.loads((ROOT / "docs/results/edgelid-9-test.json").read_text())
+    told = report["durations"]["3"]["languages"]
+    report["yardstick"] = "Oracle, large"
+    report["durations"]["3"]["yardstick"] = {"cuts": 9, "model": told, "yardstick": told}
+    found = list(tables(report))
+    assert "| speech | cuts | this model | Oracle |" in found
+    assert any(line.startswith("| 3 s, Oracle | ") for line in found)
+
+
 def test_one_language() -> None:
     report = json.loads((ROOT / "docs/results/edgelid-9-test.json").read_text())
     whole = list(tables(report))
