@@ -33,6 +33,7 @@ from edge.listener import Heard
 from edge.model.interpreter import Graphs, OpenedModel, WindowGraph
 from edge.model.modelfile import path_of
 from edge.offline import Classification, RecordingClassifier, classify_file
+from edge.opinion.expert import check_another
 from edge.opinion.second import SecondOpinion
 from edge.opinion.shared import SharedFile
 
@@ -79,9 +80,10 @@ class Model:
         Raises
         ------
         EdgelidError
-            If it cannot be used, or does not suit this one.
+            If it cannot be used, does not suit this one, or is this one.
         """
         name = _named(name)
+        check_another(name, self.file.path)
         path = path_of(name).absolute()
         with self._opening:
             if path not in self._experts:
@@ -124,13 +126,13 @@ def load_model(
     EdgelidError
         If there is no such file, it is damaged, or nothing here can run it.
     """
-    if path is not None and not os.fspath(path):  # as of a program that lost a name
-        raise EdgelidError("the path of the model is empty: check it.")
     return Model(path_of("" if path is None else _named(path)), threads, lessons)
 
 
 def _named(path: str | os.PathLike[str]) -> str:
     """A model as `path_of` takes it: only text may be the word for one that comes along."""
+    if not os.fspath(path):  # as of a program that lost a name
+        raise EdgelidError("the path of the model is empty: check it.")
     return path if isinstance(path, str) else str(Path(path).absolute())
 
 
@@ -176,7 +178,7 @@ def classify(
     ------
     EdgelidError
         If there is no audio, it cannot be read, a language is not the model's, the second opinion
-        does not suit it, or the threshold or the gain is out of all reason.
+        does not suit it or is the same model, or the threshold or the gain is out of all reason.
     """
     _check_threshold(threshold)
     model = model or _default_model()
@@ -219,8 +221,8 @@ class Listener:
     Raises
     ------
     EdgelidError
-        If a language is not the model's, the second opinion does not suit it, or the threshold,
-        the hold or the gain is out of all reason.
+        If a language is not the model's, the second opinion does not suit it or is the same model,
+        or the threshold, the hold or the gain is out of all reason.
     """
 
     def __init__(

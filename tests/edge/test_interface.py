@@ -154,12 +154,11 @@ def test_what_is_no_word_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         edge.load_model("")
 
 
-# The compact model serves as its own large one.
-BOTH = {"second_opinion": DEFAULT_MODEL}
-
-
-def test_a_recording_with_a_second_opinion(model: edge.interface.Model, speech: np.ndarray) -> None:
-    alone, both = edge.classify(speech, model), edge.classify(speech, model, **BOTH)
+def test_a_recording_with_a_second_opinion(
+    model: edge.interface.Model, speech: np.ndarray, own_second: Path
+) -> None:
+    alone = edge.classify(speech, model)
+    both = edge.classify(speech, model, second_opinion=own_second)
     assert (alone.by, alone.opinions) == (None, 0)
     assert both.opinions >= 3
     assert both.compact == (alone.language, alone.confidence)
@@ -183,8 +182,10 @@ def test_a_second_opinion_is_opened_once(
     assert len({line.split(maxsplit=5)[4] for line in maps if str(tmp_path) in line}) == 1
 
 
-def test_a_file_waits_for_second_opinions(model: edge.interface.Model, sample: Path) -> None:
-    listener = edge.Listener(model, **BOTH)
+def test_a_file_waits_for_second_opinions(
+    model: edge.interface.Model, sample: Path, own_second: Path
+) -> None:
+    listener = edge.Listener(model, second_opinion=own_second)
     answers = [
         [(heard.current.language, heard.current.by) for heard in listener.hear(sample)]
         for _ in range(2)
@@ -197,7 +198,7 @@ def test_a_file_waits_for_second_opinions(model: edge.interface.Model, sample: P
 
 
 def test_blocks_have_the_second_opinions_that_come_in_time(
-    model: edge.interface.Model, speech: np.ndarray
+    model: edge.interface.Model, speech: np.ndarray, own_second: Path
 ) -> None:
     answers = 0
     others = set(threading.enumerate())  # of tests before
@@ -206,7 +207,8 @@ def test_blocks_have_the_second_opinions_that_come_in_time(
         while not answers:  # however long that takes here
             yield from np.array_split(speech, 40)
 
-    for heard in edge.Listener(model, second_opinion_share=1, **BOTH).hear(blocks()):
+    listener = edge.Listener(model, second_opinion=own_second, second_opinion_share=1)
+    for heard in listener.hear(blocks()):
         answers = heard.second.answers if heard.second else answers
     for thread in set(threading.enumerate()) - others:
         assert thread.name != "second-opinion"
@@ -216,8 +218,9 @@ def test_blocks_have_the_second_opinions_that_come_in_time(
     ("options", "words"),
     [
         ({"second_opinion": "none.tflite"}, "does not exist"),
-        ({"second_opinion": DEFAULT_MODEL, "second_opinion_share": 0}, "second_opinion_share"),
-        ({"second_opinion": DEFAULT_MODEL, "second_opinion_share": 1.1}, "second_opinion_share"),
+        ({"second_opinion": ""}, "the path of the model is empty"),
+        ({"second_opinion": "large", "second_opinion_share": 0}, "second_opinion_share"),
+        ({"second_opinion": "large", "second_opinion_share": 1.1}, "second_opinion_share"),
     ],
 )
 def test_second_opinions_that_cannot_be_had(
@@ -225,6 +228,16 @@ def test_second_opinions_that_cannot_be_had(
 ) -> None:
     with pytest.raises(edge.EdgelidError, match=words):
         edge.Listener(model, **options)
+
+
+def test_a_model_is_no_second_opinion_of_its_own(
+    model: edge.interface.Model, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(DEFAULT_MODEL.parent)
+    for name in (DEFAULT_MODEL, str(DEFAULT_MODEL), DEFAULT_MODEL.name):
+        for call in (edge.Listener, functools.partial(edge.classify, speech)):
+            with pytest.raises(edge.EdgelidError, match="is the same model as the first"):
+                call(model=model, second_opinion=name)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, 60, math.nan])
