@@ -273,7 +273,7 @@ class Listener:
         self._opened = opened
 
     def hear(self, audio: Iterable[Samples] | str | os.PathLike[str]) -> Iterator[Heard]:
-        """Listen until the audio ends, once.
+        """Listen until the audio ends. What is heard next is a stream of its own; one at a time.
 
         Parameters
         ----------

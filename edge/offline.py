@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from edge.audio.formats import check_no_folder
 from edge.audio.gain import MEMORY_S, decibels
 from edge.audio.mixing import Ear
 from edge.audio.sources import EVERYTHING, AudioSource, FileSource
@@ -472,7 +471,6 @@ def classify_file(
     EdgelidError
         If it cannot be read.
     """
-    check_no_folder(path)
     with FileSource(path, ear) as source:
         answer = classifier.classify(source)
         return replace(answer, shortfall=source.shortfall)

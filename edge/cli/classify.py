@@ -40,7 +40,7 @@ def add(commands: Any, common: Parser) -> None:
 def run_classify(options: argparse.Namespace, output: Output) -> int:
     """``edgelid classify``: goes on after a file that cannot be read, and fails at the end."""
     from edge.audio.decoding import NeedsFfmpeg
-    from edge.audio.formats import find_recordings
+    from edge.audio.formats import check_no_folder, find_recordings
     from edge.audio.mixing import Ear
     from edge.config import gain_db
     from edge.model.interpreter import open_file
@@ -75,6 +75,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
     need_ffmpeg: list[NeedsFfmpeg] = []
     for file in find_recordings(options.files):
         try:
+            check_no_folder(file)
             answer = classify_file(classifier, file, ear)
         except EdgelidError as error:
             status = 1

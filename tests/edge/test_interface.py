@@ -335,3 +335,12 @@ def test_unknown_languages_and_files(model: edge.interface.Model, tmp_path: Path
         edge.load_model(tmp_path / "none.tflite")
     with pytest.raises(edge.EdgelidError):
         list(edge.Listener(model).hear(tmp_path / "none.wav"))
+
+
+def test_a_folder_is_no_file(model: edge.interface.Model, sample: Path) -> None:
+    """Though there are recordings in it."""
+    words = "is a folder: give an audio file in it"
+    with pytest.raises(edge.EdgelidError, match=words):
+        edge.classify(sample.parent, model)
+    with pytest.raises(edge.EdgelidError, match=words):
+        list(edge.Listener(model).hear(sample.parent))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge.audio.formats import find_recordings
+from edge.audio.formats import check_no_folder, find_recordings
 from edge.audio.mixing import Ear
 from edge.audio.sources import BLOCK_S, AudioSource
 from edge.classifier import StreamingClassifier, Window
@@ -207,8 +207,11 @@ def test_a_file_is_what_its_samples_are(
 
 
 def test_a_folder_is_no_recording(classifier: RecordingClassifier, tmp_path: Path) -> None:
-    with pytest.raises(EdgelidError, match=r"is a folder without any audio files: .*\.$"):
+    with pytest.raises(EdgelidError, match=r"is a folder: give an audio file in it\.$"):
         classify_file(classifier, tmp_path)
+    (found,) = find_recordings([tmp_path])
+    with pytest.raises(EdgelidError, match=r"is a folder without any audio files: .*\.$"):
+        check_no_folder(found)
 
 
 def test_nor_is_a_folder_that_may_not_be_read(
@@ -218,6 +221,7 @@ def test_nor_is_a_folder_that_may_not_be_read(
         for path in (private, private / "a.wav"):
             (found,) = find_recordings([path])
             with pytest.raises(EdgelidError, match=r"may not be read: ask its owner"):
+                check_no_folder(found)
                 classify_file(classifier, found)
     assert not caplog.messages  # it is told once
 
