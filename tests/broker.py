@@ -18,7 +18,8 @@ from pathlib import Path
 
 import trustme
 
-PATIENCE_S = 60.0  # on a machine that is busy
+from tests.waiting import PATIENCE_S
+
 USER, PASSWORD = "pi", "geheim & süß"
 TOOLS = {"mosquitto": "mosquitto", "mosquitto_sub": "mosquitto-clients"}
 SBIN = "/usr/sbin"  # which is on root's path alone

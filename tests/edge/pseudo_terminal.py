@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pyte
 
-PATIENCE_S = 60.0  # of tests, for a machine that is busy
+from tests.waiting import PATIENCE_S
 
 
 class PseudoTerminal:

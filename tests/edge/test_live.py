@@ -31,6 +31,7 @@ from tests.virtual_microphone import (
     missing_packages,
     virtual_microphone,
 )
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.microphone,
@@ -336,10 +337,7 @@ def test_the_default_microphone_is_followed(
         time.sleep(1.0)  # what has been played is still on its way
         assert not pulse.is_heard("other")
         make_default("other")
-        deadline_s = time.monotonic() + FIRST_AUDIO_S
-        while not pulse.is_heard("other"):
-            assert time.monotonic() < deadline_s, errors.read_text()
-            time.sleep(0.05)
+        wait_until(lambda: pulse.is_heard("other"), errors.read_text)
         pulse.play(tmp_path / "es.wav", "other")
         time.sleep(1.0)
         assert not pulse.is_heard(SINK_NAME)
@@ -368,10 +366,7 @@ def test_languages_are_told_before_and_after(pulse: VirtualMicrophone, tmp_path:
         heard = live.stat().st_size
         pulse.kill()
         pulse.start()
-        deadline_s = time.monotonic() + FIRST_AUDIO_S
-        while '"gap"' not in live.read_text()[heard:]:
-            assert time.monotonic() < deadline_s, "it is not heard again"
-            time.sleep(0.05)
+        wait_until(lambda: '"gap"' in live.read_text()[heard:])
         pulse.play(tmp_path / "es.wav")
         time.sleep(1.0)
         listener.send_signal(signal.SIGTERM)
@@ -397,10 +392,7 @@ def test_the_sound_server_does_not_outlive_a_killed_test() -> None:
         assert is_running(daemon_pid)
         holder.kill()
         holder.wait()
-    deadline_s = time.monotonic() + 60
-    while is_running(daemon_pid):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    wait_until(lambda: not is_running(daemon_pid))
 
 
 def test_teaching_from_a_microphone(pulse: VirtualMicrophone, tmp_path: Path) -> None:

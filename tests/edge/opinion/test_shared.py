@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +11,7 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.modelfile import ModelFile
 from edge.opinion.asking import ASKED, BUSY, UNAFFORDABLE, Asker, Question
 from edge.opinion.shared import SharedAsker, SharedFile
-
-PATIENCE_S = 120.0  # for what takes milliseconds, on a machine that is busy
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -35,20 +33,13 @@ def question(speech: Float32Array, end_s: float, stream: int = 0) -> Question:
 
 def answer(desk: Asker) -> tuple[int, Opinion]:
     """What comes at a desk."""
-    until_s = time.monotonic() + PATIENCE_S
-    while not (taken := desk.take()):
-        assert time.monotonic() < until_s, "no answer comes"
-        time.sleep(0.01)
-    (only,) = taken
+    (only,) = wait_until(desk.take)
     return only
 
 
 def ask(desk: Asker, asked: Question) -> None:
     """Ask until there is nothing else to be answered."""
-    until_s = time.monotonic() + PATIENCE_S
-    while (outcome := desk.ask(asked, 0.0)) == BUSY:
-        assert time.monotonic() < until_s, "it stays busy"
-        time.sleep(0.01)
+    outcome = wait_until(lambda: (found := desk.ask(asked, 0.0)) != BUSY and found)
     assert outcome == ASKED
 
 

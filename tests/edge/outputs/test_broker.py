@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from edge.outputs.outlet import CAPACITY
 from edge.outputs.settings import Settings
 from tests.broker import (
     PASSWORD,
-    PATIENCE_S,
     USER,
     MqttBroker,
     Subscriber,
@@ -36,6 +35,7 @@ from tests.broker import (
     running_broker,
     subscriber,
 )
+from tests.waiting import PATIENCE_S, wait_until
 
 pytestmark = [
     pytest.mark.broker,
@@ -81,13 +81,6 @@ def change(language: str, number: int = 0) -> dict[str, Any]:
         "confidence": 0.75,
         "time": f"2026-11-24T12:00:00.{number:03d}+00:00",
     }
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    until_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ import pytest
 from edge.config import ConfigError
 from edge.outputs import hooks
 from edge.outputs.hooks import Hook, command_words
-from tests.processes import is_running
-
-PATIENCE_S = 60.0  # of tests, for processes on a machine that is busy
+from tests.processes import group, is_running
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def change(language: str = "de", number: int = 0) -> dict[str, Any]:
@@ -35,13 +33,6 @@ def change(language: str = "de", number: int = 0) -> dict[str, Any]:
         "confidence": 0.875,
         "time": "2026-11-24T12:00:00.000+00:00",
     }
-
-
-def wait_until(condition: Any) -> None:
-    until_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -135,18 +126,6 @@ def test_runs_do_not_overlap(tmp_path: Path) -> None:
             hook.put(change(number=number))
         wait_until(lambda: file.exists() and len(file.read_text().split()) == 8)
     assert file.read_text().split() == ["begin", "end"] * 4
-
-
-def group(leader: int) -> list[int]:
-    """Processes of a group that run."""
-    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
-    return [pid for pid in pids if is_running(pid) and group_of(pid) == leader]
-
-
-def group_of(pid: int) -> int | None:
-    with contextlib.suppress(ProcessLookupError):
-        return os.getpgid(pid)
-    return None
 
 
 def test_one_that_hangs_is_ended_with_all_it_has_started(

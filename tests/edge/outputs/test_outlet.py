@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import Any
 
 import pytest
 
 from edge.errors import EdgelidError
 from edge.outputs.outlet import Outlet
+from tests.waiting import wait_until
 
 PATIENCE_S = 30.0  # of tests, for threads on a machine that is busy
 
@@ -80,12 +80,11 @@ def test_each_failure_has_a_count_of_its_own(caplog: pytest.LogCaptureFixture) -
     outlet = Outlet("faulty", consume)
     for number in range(5):
         outlet.put(record(number))
-        until_s = time.monotonic() + PATIENCE_S
-        while len(came := [r.getMessage()[-11:] for r in caplog.records]) < (1, 1, 2, 3, 4)[number]:
-            assert time.monotonic() < until_s
-            time.sleep(0.001)
+        expected = (1, 1, 2, 3, 4)[number]
+        wait_until(lambda expected=expected: len(caplog.records) >= expected)
     outlet.close()
     assert outlet.lost == 3
+    came = [r.getMessage()[-11:] for r in caplog.records]
     assert [said for said in came if said.endswith("were lost")] == ["2 were lost", "1 were lost"]
 
 

@@ -26,8 +26,7 @@ from edge.outputs.sinks import Sinks
 from edge.outputs.stdout import Output
 from edge.outputs.systemd_notify import Notifier
 from tests.edge.test_cli import pcm
-
-PATIENCE_S = 60.0  # on a machine that is busy
+from tests.waiting import PATIENCE_S
 
 
 @dataclass

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edge.outputs.colours import colour_of
-from tests.edge.pseudo_terminal import PATIENCE_S, PseudoTerminal, pseudo_terminal
+from tests.edge.pseudo_terminal import PseudoTerminal, pseudo_terminal
+from tests.waiting import PATIENCE_S, wait_until
 
 pytest.importorskip("rich", reason="needs the package rich")
 
@@ -114,10 +114,7 @@ def test_a_terminal_that_is_stopped_holds_nobody_up(tmp_path: Path) -> None:
     """Nothing reads it, as after Ctrl-S: events come nevertheless, and so does the end."""
     log = tmp_path / "events.jsonl"
     with pseudo_terminal([*LISTEN, "--realtime", "--log", str(log)]) as terminal:
-        end_s = time.monotonic() + PATIENCE_S
-        while not (log.exists() and '"language": "es", "start_s"' in log.read_text()):
-            assert time.monotonic() < end_s
-            time.sleep(0.1)
+        wait_until(lambda: log.exists() and '"language": "es", "start_s"' in log.read_text())
         # A second of drawing is about 1 kB, and a terminal of Linux takes 4 kB: it is stuck by now.
         terminal.process.terminate()
         assert terminal.process.wait(PATIENCE_S) == -signal.SIGTERM
@@ -141,15 +138,9 @@ def test_a_window_that_becomes_narrower_leaves_no_ghosts(tmp_path: Path) -> None
         lines = ask("capture-pane", "-p", "-J", "-S", "-", "-t", "0").splitlines()
         return [line for line in lines if line.strip()]
 
-    def wait_until(condition: Callable[[], object]) -> None:
-        until_s = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < until_s, shown()
-            time.sleep(0.05)
-
     ask("-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", command)
     try:
-        wait_until(lambda: any("English" in line for line in shown()))
+        wait_until(lambda: any("English" in line for line in shown()), shown)
         for columns in (60, 37, 20, 90, 24):
             ask("resize-window", "-t", "0", "-x", str(columns))
             time.sleep(1.0)

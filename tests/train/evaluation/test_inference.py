@@ -7,8 +7,6 @@ import itertools
 import pickle
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from edge.model.interpreter import open_graphs
 from edge.model.modelfile import NONSPEECH, read_model
 from tests.conftest import Conversion
 from tests.processes import is_running
+from tests.waiting import wait_until
 from train.corpus.cuts import SEED, Cut, cuts, load_cut, read_audio
 from train.corpus.manifest import open_manifest
 from train.evaluation.conditions import disturb, find_sounds
@@ -138,14 +137,7 @@ def test_processes_end_with_the_one_that_started_them(setup: Setup, tmp_path: Pa
     pickled.write_bytes(pickle.dumps(setup))
     pids.mkdir()
     with subprocess.Popen([sys.executable, program, pickled, pids]) as started:
-        assert wait_until(lambda: len([*pids.iterdir()]) == 2, 60)
+        wait_until(lambda: len([*pids.iterdir()]) == 2)
         started.kill()
     workers = [int(path.name) for path in pids.iterdir()]
-    assert wait_until(lambda: not any(map(is_running, workers)), 20)
-
-
-def wait_until(found: Callable[[], bool], most_s: float) -> bool:
-    end_s = time.monotonic() + most_s
-    while not (so := found()) and time.monotonic() < end_s:
-        time.sleep(0.05)
-    return so
+    wait_until(lambda: not any(map(is_running, workers)))

@@ -18,7 +18,9 @@ import pytest
 
 from edge.errors import EdgelidError
 from edge.frontend import FrontEndConfig
+from tests.processes import group
 from tests.synthetic import DEVELOPMENT, speech, write_audio
+from tests.waiting import PATIENCE_S, wait_until
 from train.cli import main
 from train.config import RunConfig
 from train.corpus.manifest import open_manifest, thinned, write_parquet
@@ -27,7 +29,6 @@ from train.features.filterbank import mel_filterbank
 from train.fit.training_data import Corpus, Place, open_corpus
 
 ROOT = Path(__file__).parents[3]
-PATIENCE_S = 120  # past which a process is taken for an orphan
 CLIPS = 3  # of a shard here
 
 CONFIG = FrontEndConfig(mels=24)
@@ -60,19 +61,6 @@ def partial_files(cache: Path) -> list[Path]:
     return list(cache.rglob(".*"))
 
 
-def group(leader: int) -> list[int]:
-    """Processes of a group that are alive."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            state, _, of = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-        except (OSError, ValueError):
-            continue
-        if int(of) == leader and state != "Z":
-            found.append(int(entry.name))
-    return found
-
-
 def start(arguments: Sequence[str | Path]) -> subprocess.Popen[str]:
     """A process, which begins a group of its own."""
     return subprocess.Popen(
@@ -86,12 +74,9 @@ def start(arguments: Sequence[str | Path]) -> subprocess.Popen[str]:
     )
 
 
-def no_orphans(leader: int) -> bool:
-    """Whether all of a group's processes have ended, or do so soon."""
-    deadline = time.monotonic() + PATIENCE_S
-    while group(leader) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not group(leader)
+def wait_for_orphans(leader: int) -> None:
+    """Wait until all of a group's processes have ended."""
+    wait_until(lambda: not group(leader))
 
 
 def disturb(
@@ -131,13 +116,13 @@ def test_killed_at_any_moment(audio: Path, tmp_path: Path, monkeypatch: pytest.M
     rng = random.Random(0)
     for at in (0, 2):
         process = disturb(command, cache, signal.SIGKILL, rng, at)
-        assert no_orphans(process.pid)
+        wait_for_orphans(process.pid)
         assert contents(cache).items() <= whole.items()
     process = start(command)
     assert process.wait(PATIENCE_S) == 0, process.stderr and process.stderr.read()
     assert contents(cache) == whole
     assert partial_files(cache) == []
-    assert no_orphans(process.pid)
+    wait_for_orphans(process.pid)
 
 
 def prepare_command(toml: Path, corpus: Path, cache: Path) -> list[str | Path]:
@@ -160,7 +145,7 @@ def test_the_command_is_killed_ten_times(
     command = prepare_command(tiny_toml, tiny_corpus, cache)
     for at in range(0, 20, 2):
         process = disturb(command, cache, signal.SIGKILL, rng, at)
-        assert no_orphans(process.pid)
+        wait_for_orphans(process.pid)
         assert contents(cache).items() <= expected.items()
     assert start(command).wait(PATIENCE_S) == 0
     assert contents(cache) == expected
@@ -178,7 +163,7 @@ def test_the_command_is_stopped(
     assert process.stderr is not None
     last = process.stderr.read().splitlines()[-1]
     assert last == "edgelid-train: stopped; the same command goes on"
-    assert no_orphans(process.pid)
+    wait_for_orphans(process.pid)
     assert start(command).wait(PATIENCE_S) == 0
     assert partial_files(tmp_path) == []
 

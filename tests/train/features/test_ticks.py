@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from edge.frontend import FrontEnd, FrontEndConfig
 from tests.synthetic import speech, write_audio
+from tests.waiting import wait_until
 from train.features.cache import Extractor, Job
 from train.features.filterbank import mel_filterbank
 from train.features.shards import ENDING
@@ -24,10 +24,7 @@ def test_before_a_shard_is_done(tmp_path: Path) -> None:
         with shown(ticks, progress), ticking(ticks) as tick:
             tick()
             tick()
-            until_s = time.monotonic() + 20
-            while progress.n < 2 and time.monotonic() < until_s:
-                time.sleep(0.05)
-            assert progress.n == 2
+            wait_until(lambda: progress.n == 2)
             tick()
         assert progress.n == 3
     assert not ticks.exists()

@@ -15,6 +15,7 @@ from edge.outputs.timeline import time_of
 from edge.outputs.web import connection, feed
 from edge.outputs.web.snapshot import STATE_S
 from tests.edge.outputs.web.conftest import TIMEOUT_S, Served, events, rest_of, serving
+from tests.waiting import wait_until
 
 EVENTS_REQUEST = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -29,13 +30,6 @@ def change(number: int, filling: str = "") -> dict[str, Any]:
         "confidence": 0.5,
         "time": time_of(time.time()),
     }
-
-
-def wait_for(condition: Any) -> None:
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def test_events_lie_where_the_api_has_them_behind_a_clock_that_was_set_back() -> None:
@@ -81,7 +75,7 @@ def test_the_state_is_told_a_few_times_a_second_while_someone_watches(served: Se
         assert all(b - a > STATE_S - 0.05 for a, b in itertools.pairwise(times))
         # All get the same; one who is slow, not all of them.
         assert any(next(also)[2] in states for _ in range(30))
-    wait_for(lambda: not served.server._feed.viewers)
+    wait_until(lambda: not served.server._feed.viewers)
     assert served.server._feed._state is None
 
 
@@ -105,8 +99,8 @@ def test_events_of_before_the_row_are_lost_and_counted(served: Served) -> None:
     for number in range(1, feed.EVENTS + 11):
         served.put(change(number))
         if number % 100 == 0:  # what comes faster than it is taken would be lost before
-            wait_for(lambda: not served.server._feed._incoming)
-    wait_for(lambda: not served.server._feed._incoming)
+            wait_until(lambda: not served.server._feed._incoming)
+    wait_until(lambda: not served.server._feed._incoming)
     with served.viewer(Last_Event_ID=last) as told:
         assert next(told)[2]["previous"] == "11"
     assert served.server.lost == 10
@@ -118,7 +112,7 @@ def test_one_that_never_reads_is_cut_and_costs_no_one_else(
     monkeypatch.setattr(connection, "STUCK_S", 0.5)
     with served.connected(receive_bytes=2_048) as deaf, served.viewer() as told:
         deaf.sendall(EVENTS_REQUEST)
-        wait_for(lambda: served.server._feed.viewers == 2)
+        wait_until(lambda: served.server._feed.viewers == 2)
         number, deadline_s = 0, time.monotonic() + TIMEOUT_S
         while served.server._feed.viewers == 2:
             assert time.monotonic() < deadline_s
@@ -138,7 +132,7 @@ def test_viewers_are_so_many_at_most(served: Served) -> None:
         answer = served.ask("/api/v1/events")
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         assert served.ask("/api/v1/state").status == 200
-    wait_for(lambda: not served.server._feed.viewers)
+    wait_until(lambda: not served.server._feed.viewers)
 
 
 def test_half_open_connections_are_ended(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +153,7 @@ def test_connections_are_so_many_at_most(served: Served) -> None:
         for _ in range(connection.CONNECTIONS):
             stack.enter_context(served.connected())
         assert served.raw(b"").startswith(b"HTTP/1.1 503 ")
-    wait_for(lambda: served.ask("/healthz").status == 200)
+    wait_until(lambda: served.ask("/healthz").status == 200)
 
 
 def test_pipelined_requests_are_answered_in_order(served: Served) -> None:

@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from edge.outputs.web.guard import POLICY
 from tests.edge.outputs.test_colours import contrast
 from tests.edge.outputs.web.conftest import Served, serving
 from tests.edge.outputs.web.viewers import listening
+from tests.waiting import wait_until
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -31,7 +32,6 @@ pytestmark = [
         not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver from apt"
     ),
 ]
-PATIENCE_S = 60.0
 SILENT_S = 5.0  # after which the page takes a connection for dead
 # Notes when each language came to be on the page.
 NOTE = """
@@ -66,13 +66,6 @@ def text(browser: Any, name: str) -> str:
 def label(browser: Any, name: str) -> str:
     script = f"return document.getElementById({name!r}).getAttribute('aria-label')"
     return str(browser.execute_script(script))
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
 
 
 def complaints(browser: Any) -> list[str]:
@@ -114,7 +107,7 @@ def test_five_viewers_see_languages_change(tmp_path: Path) -> None:
             kept = [record for record in records if record["type"] == "change"]
             return [record for record in kept if 1000 * seconds_of(record["time"]) > opened_ms]
 
-        wait_for(lambda: len(changes()) >= 3)
+        wait_until(lambda: len(changes()) >= 3)
         time.sleep(1.0)
         delays_ms = []
         for window in windows:
@@ -148,18 +141,18 @@ def test_the_timeline_survives_a_restart(tmp_path: Path) -> None:
         browser = stack.enter_context(chromium(390, 844, prefers_reduced_motion="reduce"))
         with listening(tmp_path, "--web", "0", *log, minutes=1) as (_, port):
             browser.get(f"http://127.0.0.1:{port}/")
-            wait_for(lambda: "English" in label(browser, "timeline"))
-            wait_for(lambda: "Spanish" in label(browser, "timeline"))
+            wait_until(lambda: "English" in label(browser, "timeline"))
+            wait_until(lambda: "Spanish" in label(browser, "timeline"))
             assert complaints(browser) == []
         # Killed, without a chance to say anything.
-        wait_for(lambda: text(browser, "link").startswith("not connected since"))
+        wait_until(lambda: text(browser, "link").startswith("not connected since"))
         with listening(tmp_path, "--web", str(port), *log, minutes=1):
-            wait_for(lambda: text(browser, "link") == "live")
+            wait_until(lambda: text(browser, "link") == "live")
             # That of before is there, for who was there and for who was not.
             for _ in range(2):
-                wait_for(lambda: "English" in label(browser, "timeline"))
+                wait_until(lambda: "English" in label(browser, "timeline"))
                 browser.refresh()
-            wait_for(lambda: text(browser, "link") == "live")
+            wait_until(lambda: text(browser, "link") == "live")
         others = [line for line in complaints(browser) if not any(map(line.count, CUT_OFF))]
         assert others == []
         assert hosts_asked(browser) == {f"127.0.0.1:{port}"}
@@ -168,13 +161,13 @@ def test_the_timeline_survives_a_restart(tmp_path: Path) -> None:
 def test_what_a_screen_reader_and_a_phone_get(full: Served) -> None:
     with chromium(390, 844, prefers_color_scheme="dark") as browser:
         browser.get(f"http://127.0.0.1:{full.port}/")
-        wait_for(lambda: text(browser, "language") == "English")
+        wait_until(lambda: text(browser, "language") == "English")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
         script = "return getComputedStyle(document.body).backgroundColor"
         assert browser.execute_script(script) == "rgb(16, 19, 24)"
-        wait_for(lambda: "English" in label(browser, "trend"))
+        wait_until(lambda: "English" in label(browser, "trend"))
         # Heard faster than it plays, the gap lies half a minute behind the beginning.
-        wait_for(lambda: "not heard 0:03" in label(browser, "timeline"))
+        wait_until(lambda: "not heard 0:03" in label(browser, "timeline"))
         nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
         found = {(node["role"]["value"], node.get("name", {}).get("value")) for node in nodes}
         assert {("heading", "Language now"), ("heading", "Timeline"), ("status", "")} <= found
@@ -184,7 +177,7 @@ def test_what_a_screen_reader_and_a_phone_get(full: Served) -> None:
         live = "return document.getElementById('language').getAttribute('aria-live')"
         assert browser.execute_script(live) == "polite"
         browser.find_element("css selector", "summary").click()
-        wait_for(lambda: "not heard: device lost" in text(browser, "segments"))
+        wait_until(lambda: "not heard: device lost" in text(browser, "segments"))
         assert complaints(browser) == []
 
 
@@ -204,7 +197,7 @@ def test_times_on_plots_can_be_read(full: Served, scheme: str) -> None:
     with chromium(prefers_color_scheme=scheme) as browser:
         browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WRITTEN})
         browser.get(f"http://127.0.0.1:{full.port}/")
-        wait_for(lambda: "English" in label(browser, "trend"))
+        wait_until(lambda: "English" in label(browser, "trend"))
         card = "getComputedStyle(document.documentElement).getPropertyValue('--card').trim()"
         card = browser.execute_script(f"return {card}")
         written = browser.execute_script("return window.written")
@@ -266,10 +259,10 @@ def test_a_report_fits_a_phone(tmp_path: Path) -> None:
 def test_the_token_opens_the_page(locked: Served, tmp_path: Path) -> None:
     with chromium() as browser:
         browser.get(f"http://127.0.0.1:{locked.port}/")
-        wait_for(lambda: "Token needed" in text(browser, "locked"))
+        wait_until(lambda: "Token needed" in text(browser, "locked"))
         browser.find_element("id", "token").send_keys((tmp_path / "token").read_text().strip())
         browser.find_element("css selector", "#unlock button").click()
-        wait_for(lambda: text(browser, "link") == "live")
+        wait_until(lambda: text(browser, "link") == "live")
         assert "token" not in browser.current_url
         assert "edgelid" not in browser.execute_script("return document.cookie")
         assert POLICY in locked.ask("/").headers["content-security-policy"]
@@ -284,9 +277,9 @@ def test_a_page_that_a_restart_has_locked_says_so_for_good(tmp_path: Path) -> No
         with serving(web_token_file=str(tmp_path / "token")) as running:
             port = running.port
             browser.get(f"http://127.0.0.1:{port}/?token={'token' * 8}")
-            wait_for(lambda: text(browser, "link") == "live")
+            wait_until(lambda: text(browser, "link") == "live")
         stack.enter_context(serving(web=str(port), web_token_file=str(tmp_path / "another")))
-        wait_for(lambda: text(browser, "link") == "locked")
+        wait_until(lambda: text(browser, "link") == "locked")
         until_s = time.monotonic() + SILENT_S + 3.0
         while time.monotonic() < until_s:
             assert text(browser, "link") == "locked"
