@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
-import io
 import json
 import secrets
 import zlib
@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from edge.errors import EdgelidError
-from edge.system.atomic import write_atomically
+from edge.system.atomic import atomic_file
 from train.folder import make_folder
 from train.model.unreadable import UNREADABLE
 
@@ -55,11 +55,12 @@ def save_parts(
     whose = secrets.token_hex(8)  # tells the parts of this checkpoint from others'
     parts[0]["description"] = np.array(json.dumps(description | {"parts": len(parts)}))
     stem = file.stem
-    # The first one says how many there are: until it is written, the checkpoint is no whole one.
-    for i, part in reversed(list(enumerate(parts))):
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **part, set=np.array(whose))
-        write_atomically(file.with_name(f"{stem}-{i}.npz"), buffer.getvalue())
+    # All are written before any takes its name, the first last: what stops this leaves the older
+    # checkpoint or, from one name to the next, parts of both, which `load_parts` refuses.
+    with contextlib.ExitStack() as files:
+        for i, part in enumerate(parts):
+            written = files.enter_context(atomic_file(file.with_name(f"{stem}-{i}.npz")))
+            np.savez(written, allow_pickle=False, **part, set=np.array(whose))
     for old, before in older[len(parts) :]:
         if _set_of(old) == before:
             old.unlink()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +52,43 @@ def test_the_parts_of_a_larger_checkpoint_go(tmp_path: Path) -> None:
     save(tmp_path / "x.npz", 12)
     save(tmp_path / "x.npz", 1)
     assert [file.name for file in tmp_path.iterdir()] == ["x-0.npz"]
+
+
+def test_a_stop_before_all_parts_are_written_leaves_the_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "x.npz", 3)
+    parts, savez = iter(range(3)), np.savez
+
+    def stopped(*given: Any, **arrays: Any) -> None:
+        if next(parts) == 2:
+            raise KeyboardInterrupt
+        savez(*given, **arrays)
+
+    monkeypatch.setattr("train.waveforms.checkpoint.np.savez", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path / "x.npz", 3, 2.0)
+    assert all((value == 1.0).all() for value in load_parts(tmp_path / "x.npz")[0].values())
+    assert {file.name for file in tmp_path.iterdir()} == {"x-0.npz", "x-1.npz", "x-2.npz"}
+
+
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_stop_between_two_parts_is_noticed(
+    done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "x.npz", 3)
+    parts, replace = iter(range(3)), os.replace
+
+    def stopped(*names: Path) -> None:
+        if next(parts) == done:
+            raise KeyboardInterrupt
+        replace(*names)
+
+    monkeypatch.setattr("edge.system.atomic.os.replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path / "x.npz", 3, 2.0)
+    with pytest.raises(EdgelidError, match="is of another checkpoint than"):
+        load_parts(tmp_path / "x.npz")
 
 
 def test_a_first_part_that_is_missing_is_named(tmp_path: Path) -> None:
