@@ -158,9 +158,10 @@ def _of_microphone(extractor: LessonExtractor, language: str, options: argparse.
     from edge.audio.microphone import MicrophoneSource
     from edge.config import gain_db
 
+    device, channel, gain = options.device or None, options.channel or None, gain_db(options.gain)
     with (
         threads_stderr_to_log("PortAudio"),
-        MicrophoneSource(options.device, options.channel or None, gain_db(options.gain)) as source,
+        MicrophoneSource(device, channel, gain) as source,
         stopped_by_signals(source),
     ):
         complain(

@@ -878,6 +878,17 @@ def test_another_microphone(edgelid: Edgelid, with_sounddevice: Any, device: str
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("command", [["listen"], ["teach", "en"]])
+def test_no_name_is_the_default_microphone(
+    edgelid: Edgelid, with_sounddevice: Any, command: list[str]
+) -> None:
+    """Though any of several has no name in its own."""
+    source = sounddevice([*DEVICES, {**DEVICE, "name": "Headset"}], fails=True)
+    done = edgelid(*command, "--device", "", env=with_sounddevice(source))
+    assert "'USB Audio'" in sentence(done)
+    assert "Headset" not in sentence(done)
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 @pytest.mark.parametrize(
     ("source", "words"),
