@@ -185,8 +185,8 @@ class Listener:
         Yields
         ------
         Heard
-            For every hop, for every part of a gap and for its end, and once more for the segment
-            that the end of the stream finishes.
+            For every hop, for every part of a gap and for its end, for a level, and once more for
+            a segment that a gap or the end of the stream finishes.
 
         Raises
         ------

@@ -65,7 +65,7 @@ def run_classify(options: argparse.Namespace, output: Output) -> int:
         model,
         graphs,
         languages,
-        options.threshold or None,
+        options.threshold,
         ExpertFile(options.second_opinion, model.labels) if options.second_opinion else None,
         lessons,
         automatic_gain=gain is None,

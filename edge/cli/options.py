@@ -176,7 +176,7 @@ def recording(text: str) -> Path:
 
 
 def large_model(text: str) -> str:
-    """The path of a model to ask, or the word for the one that comes along."""
+    """The path of a model to ask, or the word for one that comes along; "" is none."""
     return named_model(text) if text else text
 
 

@@ -67,7 +67,7 @@ def run_wyoming(options: argparse.Namespace, output: Output) -> int:
         options.threads,
         options.second_opinion or "",
         options.second_opinion_share or ListenSettings.second_opinion_share,
-        options.threshold or None,
+        options.threshold,
         options.hold,
         gain_db(options.gain),
     )
