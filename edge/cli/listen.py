@@ -104,7 +104,7 @@ def add(commands: Any, common: Parser) -> None:
 def run_listen(options: argparse.Namespace, output: Output) -> int:
     """``edgelid listen``."""
     from edge.audio.sources import paced
-    from edge.config import FILE_VARIABLE
+    from edge.config import FILE_VARIABLE, ConfigError
     from edge.outputs.registry import monitor_of
     from edge.outputs.settings import contradictions, read_settings
     from edge.outputs.sinks import Sinks
@@ -118,7 +118,9 @@ def run_listen(options: argparse.Namespace, output: Output) -> int:
     settings = read()
     if options.windows is not None and settings.output != "json":
         raise EdgelidError("--windows is for programs: add --json.")
-    for problem in (*contradictions(settings), *_in_vain(options, settings)):
+    if problems := [*contradictions(settings)]:
+        raise ConfigError(problems)
+    for problem in _in_vain(options, settings):
         raise EdgelidError(problem)
     if settings.learn:
         complain(learning_sentence(settings))

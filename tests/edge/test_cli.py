@@ -25,6 +25,7 @@ import pytest
 import soundfile
 
 from edge import __version__
+from edge.config import ConfigError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.model.modelfile import DEFAULT_MODEL, MODELS, SECOND_OPINIONS, ModelFile
 from edge.offline import LEAST_S
@@ -359,7 +360,8 @@ def test_a_model_is_no_second_opinion_of_its_own(
     done = edgelid(command, *inputs, *first, *second)
     assert done.stdout == ""
     another = "large" if model is None else "xlarge"
-    assert f'the same model as the first: give another, such as "{another}".' in sentence(done)
+    told = sentence(done, ConfigError.status if command == "listen" else 1)
+    assert f'the same model as the first: give another, such as "{another}".' in told
 
 
 def test_an_impossible_share(edgelid: Edgelid, sample: Path) -> None:
@@ -673,11 +675,9 @@ def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None
         (["--languages", "de,xx"], "the model does not know xx: choose from"),
         (["--languages", ""], "--languages needs at least one language"),
         (["--languages", ","], "--languages needs at least one language"),
-        (["--device", "0"], "input and device exclude each other"),
         (["--rate", "44100"], "--rate and --channels are those of raw PCM: add --input -"),
         (["--channels", "1"], "--rate and --channels are those of raw PCM: add --input -"),
         (["--second-opinion-share", "0.5"], "--second-opinion-share needs --second-opinion"),
-        (["--learn"], "give second_opinion and lessons (--second-opinion and --lessons)."),
         (["--channel", "2"], "has no channel 2: choose 1, or leave it out."),
     ],
 )
@@ -685,6 +685,29 @@ def test_impossible_options(edgelid: Edgelid, sample: Path, options: list[str], 
     done = edgelid("listen", "--json", "--input", sample, *options)
     assert words in sentence(done)
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "setting", "words"),
+    [
+        (["--device", "0"], 'device = "0"', "input and device exclude each other"),
+        (
+            ["--learn"],
+            "learn = true",
+            "second_opinion and lessons (--second-opinion and --lessons).",
+        ),
+    ],
+)
+def test_what_does_not_go_together(
+    edgelid: Edgelid, sample: Path, tmp_path: Path, options: list[str], setting: str, words: str
+) -> None:
+    """A service that was configured so must not be started again and again."""
+    config = tmp_path / "edgelid.toml"
+    config.write_text(f"{setting}\n")
+    for given in (options, ["--config", config]):
+        done = edgelid("listen", "--json", "--input", sample, *given)
+        assert words in sentence(done, ConfigError.status)
+        assert done.stdout == ""
 
 
 def test_options_that_nothing_would_come_of(edgelid: Edgelid, sample: Path) -> None:
