@@ -25,7 +25,9 @@ from edge.system.regular import other_kind
 logger = logging.getLogger(__name__)
 
 TAIL_BYTES = 1 << 16  # of the end of a file, where its last record must begin
-RECORD_START = b'{"type": "'
+KINDS = ("change", "gap", "level", "lost", "recording", "segment", "start", "window")
+# How a log begins. Other JSON may begin with a type, too, as maps do.
+RECORD_STARTS = tuple(f'{{"type": "{kind}"'.encode() for kind in KINDS)
 # What a file system without room says; everything else at the start is a wrong setting.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -291,9 +293,8 @@ def _complete_bytes(descriptor: int, path: Path) -> int:
     if (kind := other_kind(status)) is not None:
         raise EdgelidError(f"the event log {str(path)!r} is {kind}: give a file.")
     size_bytes = status.st_size
-    start = os.pread(descriptor, len(RECORD_START), 0)
-    # After a power cut, a file system may have the length of a record and zeros for its bytes.
-    if any(byte not in (0, wanted) for byte, wanted in zip(start, RECORD_START, strict=False)):
+    start = os.pread(descriptor, max(map(len, RECORD_STARTS)), 0)
+    if not any(_may_be(start, wanted) for wanted in RECORD_STARTS):
         raise EdgelidError(f"{str(path)!r} is no event log: choose another file, or move it away.")
     tail_start = max(0, size_bytes - TAIL_BYTES)
     tail = os.pread(descriptor, TAIL_BYTES, tail_start)
@@ -304,6 +305,11 @@ def _complete_bytes(descriptor: int, path: Path) -> int:
     if not end and tail_start:
         raise EdgelidError(f"{str(path)!r} is no event log: choose another file, or move it away.")
     return tail_start + end
+
+
+def _may_be(start: bytes, wanted: bytes) -> bool:
+    # After a power cut, a file system may have the length of a record and zeros for its bytes.
+    return all(byte in (0, other) for byte, other in zip(start, wanted, strict=False))
 
 
 def _is_record(line: bytes) -> bool:

@@ -298,6 +298,8 @@ NONE = {
     "text": b"Es war einmal\n" * 10,
     "no lines": b"x" * 100,
     "other JSON": b'{"a": 1}\n',
+    "a map": b'{"type": "FeatureCollection", "features": []}',
+    "a map of lines": b'{"type": "FeatureCollection", "features": [\n]}\n',
     "an endless line": b'{"type": "' + b"x" * 100_000,
 }
 
