@@ -13,6 +13,7 @@ import string
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from edge.config import ConfigError, foreign_environment
@@ -151,15 +152,15 @@ def command_words(command: str) -> list[str]:
     Raises
     ------
     ConfigError
-        If it is none, or its program does not exist.
+        If it is none, or its program does not exist or may not be run.
     """
     try:
         words = [_at_home(word) for word in shlex.split(command)]
         fields = [list(string.Formatter().parse(word)) for word in words]
     except ValueError as error:
-        raise _unfit(
-            f"cannot be read ({str(error).rstrip('.')}); a brace is written twice"
-        ) from error
+        reason = str(error).rstrip(".")
+        note = "; a brace is written twice" if "{" in reason or "}" in reason else ""
+        raise _unfit(f"cannot be read ({reason}){note}") from error
     if not words:
         raise _unfit("has no program")
     for parts in fields:
@@ -172,8 +173,11 @@ def command_words(command: str) -> list[str]:
                 raise _unfit(f"has {{{told}}}, and only {known} are known")
     if any(name is not None for _, name, _, _ in fields[0]):
         raise _unfit("must not leave the program to the language")
-    if shutil.which(words[0].format()) is None:
-        raise _unfit(f"needs a program {words[0]!r}, which is not there")
+    program = words[0].format()
+    if shutil.which(program) is None:
+        if "/" in program and Path(program).is_file():
+            raise _unfit(f"needs {program!r}, which may not be run: `chmod +x` allows it")
+        raise _unfit(f"needs a program {program!r}, which is not there")
     return words
 
 

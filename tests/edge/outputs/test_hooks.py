@@ -236,9 +236,9 @@ def test_output_goes_to_the_log_and_is_bounded(caplog: pytest.LogCaptureFixture)
         ("echo {language.upper}", "has {language.upper}"),
         ("echo {language!r}", "has {language!r}"),
         ("echo {language:>99999999}", "has {language:>99999999}"),
-        ("echo {language", "cannot be read"),
+        ("echo {language", "; a brace is written twice."),
         ("echo }", "cannot be read"),
-        ("echo 'one", "cannot be read (No closing quotation)"),
+        ("echo 'one", "cannot be read (No closing quotation)."),
         (" ", "has no program"),
         ("{language} x", "must not leave the program to the language"),
         ("/no/such/program x", "needs a program '/no/such/program'"),
@@ -250,6 +250,13 @@ def test_commands_that_are_none(command: str, words: str) -> None:
         command_words(command)
     assert words in str(failure.value)
     assert "\n" not in str(failure.value)
+
+
+def test_a_program_that_may_not_be_run(tmp_path: Path) -> None:
+    program = tmp_path / "change.sh"
+    program.touch(0o644)
+    with pytest.raises(ConfigError, match=r"change\.sh', which may not be run: `chmod \+x` allows"):
+        command_words(f"{program} {{language}}")
 
 
 # --- the command -----------------------------------------------------------------------------
