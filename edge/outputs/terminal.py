@@ -143,7 +143,8 @@ class TerminalView:
         now, counts = self._monitor.now(), self._monitor.counts()
         lines = [self._answer(now), self._probabilities(now), self._state(now, counts)]
         for line in lines:
-            line.truncate(self._console.width - 1, overflow="ellipsis")  # what wraps would stay
+            # What wraps would stay; the two columns are for the ^C of whoever ends it.
+            line.truncate(max(1, self._console.width - 2), overflow="ellipsis")
         self._drawn_cells = [line.cell_len for line in lines]
         return Group(*lines)
 

@@ -53,6 +53,10 @@ class PseudoTerminal:
         if hasattr(self, "screen"):
             self.screen.resize(lines, columns)
 
+    def type(self, keys: bytes) -> None:
+        """Have keys pressed; nothing is interrupted by them, as it has no controlling terminal."""
+        os.write(self._master, keys)
+
     def text(self) -> str:
         """What is on the screen."""
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip()

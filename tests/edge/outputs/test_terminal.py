@@ -74,8 +74,18 @@ def test_a_window_that_becomes_narrower() -> None:
     with pseudo_terminal([*LISTEN, "--realtime"], columns=100) as terminal:
         terminal.wait_until(lambda: seen(terminal, r"^● English"))
         terminal.resize(24, 24)
-        terminal.wait_until(lambda: seen(terminal, r"^  ▕.{10}▏ -\d\d dB …$"))
+        terminal.wait_until(lambda: seen(terminal, r"^  ▕.{10}▏ -\d\d dB…$"))
         assert all(len(line) <= 24 for line in terminal.text().splitlines())
+
+
+def test_the_key_that_interrupts_leaves_no_ghosts() -> None:
+    """The terminal writes ^C behind a line that is as long as there is room."""
+    with pseudo_terminal([*LISTEN, "--realtime"], columns=24) as terminal:
+        terminal.wait_until(lambda: seen(terminal, r"^  ▕.*…$"))
+        terminal.type(b"\x03")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.wait() == -signal.SIGINT
+        assert not seen(terminal, r"[●▕]|\^C")
 
 
 @pytest.mark.parametrize("variable", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
