@@ -169,4 +169,6 @@ def _name_of(when: datetime) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
+    # Which is all that libsndfile tells of a write that failed.
+    return "the disk may be full" if reason == "System error" else reason

@@ -126,7 +126,7 @@ def test_a_full_disk_stops_nothing(
                 recorder.write(heard[start : start + 1_000])
         recorder.write(heard[30_000:])
     assert len(caplog.records) >= 1
-    assert "trying again every minute" in caplog.text
+    assert "(the disk may be full): trying again every minute" in caplog.text
     *_, fourth, fifth, last = recorded(tmp_path)
     np.testing.assert_array_equal(np.concatenate([fourth, fifth, last]), heard[30_000:])
 
