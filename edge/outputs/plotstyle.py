@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from edge.errors import EdgelidError
@@ -48,6 +49,8 @@ def check_matplotlib(purpose: str, otherwise: str = "") -> None:
     EdgelidError
         If there is none.
     """
+    # It advises to set a variable where it cannot keep a cache, as in a home that is read-only.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

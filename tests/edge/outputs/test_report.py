@@ -379,6 +379,16 @@ def test_png(events: Path, tmp_path: Path) -> None:
     assert len(data) > 20_000
 
 
+def test_png_where_nothing_can_be_kept_at_home(
+    events: Path, tmp_path: Path, environment: dict[str, str], edgelid: Edgelid
+) -> None:
+    """As in a service: matplotlib's advice to set a variable is nothing that needs doing."""
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    home = {"MPLCONFIGDIR": str(events / "folder")}  # below a file, where there is no folder
+    done = edgelid("report", events, "-o", tmp_path / "r.png", env={**environment, **home})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_png_without_matplotlib(
     events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
