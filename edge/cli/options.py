@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -27,13 +27,17 @@ class Parser(argparse.ArgumentParser):
         Before every complaint.
     hint : str
         What to do with words that it does not know; empty for nothing to say.
+    words : sequence of str
+        What it was given.
     """
 
     program = "edgelid"
     hint = ""
+    words: Sequence[str] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Complain of what a command does not know as this command, which has help of its own."""
+        self.words = args or ()
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
             is_word = self.hint and not unknown[0].startswith("-")
@@ -46,6 +50,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with the status of wrong usage."""
         sentence = printable(" ".join(message.split()))
+        file = next((w for w in self.words if w.startswith("-") and os.path.lexists(w)), None)
+        if file is not None:  # as where a shell has filled in *
+            sentence += printable(f": the file {file} is given as ./{file}")
         self.exit(2, f"{self.program}: {sentence}: see `{self.prog} --help`.\n")
 
 

@@ -667,6 +667,23 @@ def test_wrong_usage(edgelid: Edgelid, arguments: list[str], words: str) -> None
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["classify", "-jingle.wav"],
+        ["classify", "a.wav", "-jingle.wav"],
+        ["listen", "--input", "-jingle.wav"],
+    ],
+)
+def test_a_file_whose_name_begins_as_options_do(
+    edgelid: Edgelid, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "-jingle.wav").touch()
+    done = edgelid(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert ": the file -jingle.wav is given as ./-jingle.wav: see" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--windows", "0"], "a window of 0 s is not possible: choose 0.04 to 60 s."),
