@@ -25,7 +25,7 @@ from edge.system.regular import other_kind
 logger = logging.getLogger(__name__)
 
 TAIL_BYTES = 1 << 16  # of the end of a file, where its last record must begin
-KINDS = ("change", "gap", "level", "lost", "recording", "segment", "start", "window")
+KINDS = {"change", "segment", "gap", "level", "window", "recording", "start", "lost"}
 # How a log begins. Other JSON may begin with a type, too, as maps do.
 RECORD_STARTS = tuple(f'{{"type": "{kind}"'.encode() for kind in KINDS)
 # What a file system without room says; everything else at the start is a wrong setting.

@@ -22,13 +22,12 @@ from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.listener import Listener
 from edge.model.interpreter import Graphs
 from edge.model.modelfile import ModelFile
-from edge.outputs.eventlog import EventLog
+from edge.outputs.eventlog import KINDS, EventLog
 from edge.outputs.stdout import heard_records
 
 Edgelid = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[3]
 SCHEMA = json.loads(EVENT_SCHEMA.read_text())
-KINDS = {"change", "segment", "gap", "level", "window", "recording", "start", "lost"}
 OF_TWO = {"by", "took_s"}  # which only come where two models decide
 REASONS = set(get_args(Reason))  # a gap with any other is an error of types
 
