@@ -71,7 +71,7 @@ class Classification:
     compact : (str, float) or None
         What that would have answered, and its confidence.
     opinions : int
-        How many stretches the large model was asked about.
+        How many stretches the large model was asked about, long and short ones.
     took_s : float
         Processor time of these.
     """
@@ -370,7 +370,7 @@ class RecordingClassifier:
         if short and speech.parts and duration_s >= LEAST_S:
             probabilities = self._again(np.concatenate(short), speech.parts)
         if hearing is not None:
-            hearing.rest(self._decoder, duration_s)
+            hearing.rest(duration_s)
         stretches += self._decoder.finish(duration_s)
         compact = self._answer(probabilities, duration_s)
         if hearing is not None:

@@ -1,7 +1,8 @@
 """Asking the large model: in a thread of its own where time passes, and at once where it does not.
 
-Both keep to the budget. The thread takes one question at a time and refuses the next until it has
-answered: nothing queues up, and whoever asks waits for nothing.
+Both keep to a budget, but for recordings, which wait for every answer. The thread takes one
+question at a time and refuses the next until it has answered: nothing queues up, and whoever asks
+waits for nothing.
 """
 
 from __future__ import annotations
@@ -84,8 +85,37 @@ class Asker(Protocol):
         """Ask no more."""
 
 
-class AtOnce:
-    """Asks while the audio waits, for files that are read as fast as possible.
+class Patient:
+    """Asks while the audio waits, whenever it is wanted.
+
+    Parameters
+    ----------
+    expert : Expert
+    """
+
+    def __init__(self, expert: Expert) -> None:
+        self._expert = expert
+        self._answers = Answers()
+
+    def ask(self, question: Question, now_s: float) -> str:
+        """Answer."""
+        opinion = self._expert.asked(question.samples, question.end_s, question.languages)
+        self._answers.waiting.append((question.stream, opinion))
+        return ASKED
+
+    def take(self) -> list[tuple[int, Opinion]]:
+        """Answers that have come."""
+        return self._answers.take()
+
+    def afford(self, share: float) -> None:
+        """There is no budget."""
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class AtOnce(Patient):
+    """The same within a budget, for files that are read as fast as possible.
 
     Time is that of the stream, and every answer counts as its nominal cost: a file has the same
     answers whenever and wherever it is read.
@@ -108,11 +138,10 @@ class AtOnce:
     """
 
     def __init__(self, file: ExpertFile, share: float) -> None:
+        super().__init__(file.open())
         self.spent_s = 0.0
         self._file = file
         self._budget = Budget(share, file.nominal_s)
-        self._expert: Expert = file.open()
-        self._answers = Answers()
 
     def ask(self, question: Question, now_s: float) -> str:
         """Answer, if the budget allows it."""
@@ -122,20 +151,11 @@ class AtOnce:
         cost_s = work * self._file.nominal_s
         self.spent_s += cost_s
         self._budget.spend(now_s, cost_s, work)
-        opinion = self._expert.asked(question.samples, question.end_s, question.languages)
-        self._answers.waiting.append((question.stream, opinion))
-        return ASKED
-
-    def take(self) -> list[tuple[int, Opinion]]:
-        """Answers that have come."""
-        return self._answers.take()
+        return super().ask(question, now_s)
 
     def afford(self, share: float) -> None:
         """Go on with another budget."""
         self._budget.change(share)
-
-    def close(self) -> None:
-        """Nothing is left to do."""
 
 
 class InBackground:

@@ -1,4 +1,8 @@
-"""Second opinions of a recording: of its speech, stretch by stretch, and fewer the longer it is."""
+"""Second opinions of a recording: in what language it is, and where languages change.
+
+What it is as a whole, long stretches tell best, and fewer of them the longer it is. A stretch may
+reach across a change, though. So where languages change is asked as of a stream, all the way.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,9 @@ from edge.classifier import SPEECH, Window
 from edge.decoder import Decoder
 from edge.frontend import Float32Array, Float64Array
 from edge.model.modelfile import NONSPEECH, ModelFile
+from edge.opinion.asking import Patient
 from edge.opinion.expert import Expert, ExpertFile
-from edge.opinion.second import RecentAudio
+from edge.opinion.second import RecentAudio, SecondOpinion
 
 # All stretches of the first two minutes of speech are asked about, every second one of the next
 # four, every fourth of the next eight, and so on: so many windows of three seconds each time.
@@ -34,9 +39,10 @@ TAIL_S = 0.25  # of a silence that ends a stretch: where speech ends, half a sho
 class Hearing:
     """Asks a large model about the speech of one recording after another.
 
-    From where speech begins it is cut into stretches as long as the model hears. A stretch ends
-    early where a silence follows it; a model that hears little ends it at any, the others hear
-    across pauses.
+    For the answer to the recording, it is cut from where speech begins into stretches as long as
+    the model hears. A stretch ends early where a silence follows it; a model that hears little
+    ends it at any, the others hear across pauses. For where languages change, the decoder has
+    opinions as of a stream (`SecondOpinion`).
 
     Parameters
     ----------
@@ -63,6 +69,9 @@ class Hearing:
     def reset(self) -> None:
         """Begin another recording."""
         self._audio.reset()
+        self._stream = SecondOpinion(
+            self._file, self._model, Patient(self._expert), self._languages
+        )
         self._covered_s = self._speech_s = 0.0  # asked or silent, and the end of the last speech
         self._stretches = self._answers = 0
         self._windows = 0  # of the length that the model listens with, in all stretches
@@ -73,20 +82,22 @@ class Hearing:
         self._short, self._short_end_s = np.zeros(0, np.float32), 0.0
 
     def hear(self, samples: Float32Array) -> None:
-        """Take the next samples, before they are classified."""
+        """Take the next samples, shape (n,), at most `PART_SAMPLES`, before they are classified."""
         self._audio.add(samples)
+        self._stream.hear(samples)
 
     def attend(self, decoder: Decoder, short: Window, gain: float = 1.0) -> None:
-        """At a hop: ask about a stretch that is over, and have the decoder consider the answer.
+        """At a hop: have the decoder consider opinions, and ask about a stretch that is over.
 
         The large model hears what the compact one does, with its gain.
         """
+        self._stream.attend(decoder, short, gain)
         self._gain = gain
         labels, end_s = self._model.labels, short.end_s
         if NONSPEECH not in labels or short.probabilities[labels.index(NONSPEECH)] < SPEECH:
             self._speech_s = end_s
             if end_s - self._covered_s >= self._longest_s:
-                self._ask(decoder, end_s)
+                self._ask(end_s)
             return
         # A short window without speech holds a silence as long as itself.
         new_s = self._speech_s - self._covered_s
@@ -95,25 +106,21 @@ class Hearing:
             return
         if new_s >= LEAST_S:
             tail_s = min(end_s, self._speech_s + TAIL_S)
-            self._ask(decoder, min(tail_s, self._covered_s + self._longest_s))
+            self._ask(min(tail_s, self._covered_s + self._longest_s))
         elif new_s > 0 and not self._answers:
             self._keep(min(end_s, self._speech_s + TAIL_S))
         self._covered_s = max(self._covered_s, end_s - (short.end_s - short.start_s) / 2)
 
-    def rest(self, decoder: Decoder, end_s: float) -> None:
-        """At the end: ask about what is left.
-
-        It counts for the recording. Of stretches nothing more is decided: what the answer says of
-        all of a short recording would be a change at its end.
-        """
+    def rest(self, end_s: float) -> None:
+        """At the end: ask about what is left."""
         left_s = self._speech_s - self._covered_s
         if left_s >= LEAST_S:
-            self._ask(decoder, min(end_s, self._speech_s + TAIL_S))
+            self._ask(min(end_s, self._speech_s + TAIL_S))
         elif not self._answers:
             if left_s > 0:
                 self._keep(min(end_s, self._speech_s + TAIL_S))
             if len(self._short):
-                self._put(decoder, self._short, self._short_end_s, 1)
+                self._put(self._short, self._short_end_s, 1)
 
     def combined(self, compact: Float64Array) -> Float64Array:
         """Probabilities of the recording by both models, from those by the compact one."""
@@ -128,14 +135,15 @@ class Hearing:
 
     def facts(self, language: str, compact: tuple[str, float]) -> dict[str, Any]:
         """What a `Classification` says of who decided."""
+        of_changes = self._stream.told()
         return {
             "by": COMPACT if language == compact[0] else SECOND_OPINION,
             "compact": compact,
-            "opinions": self._answers,
-            "took_s": self._took_s,
+            "opinions": self._answers + of_changes.answers,
+            "took_s": self._took_s + of_changes.took_s,
         }
 
-    def _ask(self, decoder: Decoder, end_s: float) -> None:
+    def _ask(self, end_s: float) -> None:
         start_s, self._covered_s = self._covered_s, end_s
         every = 1
         while self._windows >= OFTEN * (2 * every - 1):
@@ -144,7 +152,7 @@ class Hearing:
         self._stretches += 1
         if (self._stretches - 1) % every:
             return
-        self._put(decoder, self._audio.of(start_s, end_s, self._gain), end_s, every)
+        self._put(self._audio.of(start_s, end_s, self._gain), end_s, every)
 
     def _keep(self, end_s: float) -> None:
         """Keep what is new up to there, unless what is kept is longer."""
@@ -152,10 +160,9 @@ class Hearing:
         if len(samples) > len(self._short):
             self._short, self._short_end_s = samples, end_s
 
-    def _put(self, decoder: Decoder, samples: Float32Array, end_s: float, every: int) -> None:
+    def _put(self, samples: Float32Array, end_s: float, every: int) -> None:
         """Ask about these samples, for so many stretches."""
         opinion = self._expert.asked(samples, end_s, self._languages)
-        decoder.consider(opinion)
         labels = self._model.labels
         share = every * (opinion.end_s - opinion.start_s)
         if NONSPEECH in labels:

@@ -59,7 +59,7 @@ from train.evaluation.scores import (
     summary,
     trial_curve,
 )
-from train.evaluation.streams import classes_of, score_streams
+from train.evaluation.streams import OF_SEGMENTS, classes_of, score_streams
 from train.evaluation.yardstick import Yardstick, read_yardstick
 from train.features.noise import read_noise
 from train.features.synthetic_noise import sounds_of
@@ -186,7 +186,8 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         no other figure is of). Of a model that streams, its first two figures, each of
         ``conditions`` and ``open_set`` have ``recordings``: the main figures of the same cuts as
         `edgelid classify` hears them. ``conditions``, ``open_set``, ``noise`` and ``streams`` are
-        of one duration each; ``streams_of_two`` are of two languages each, as in a home.
+        of one duration each; ``streams_of_two`` are of two languages each, as in a home. Of both
+        kinds of streams ``recordings`` says how `edgelid classify` divides them.
         ``detection_curve`` is about which of several languages is spoken.
         ``ceiling`` has the large model alone, where one gives second opinions.
 
@@ -228,9 +229,10 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         synthetic = _score_synthetic(material, model.labels, workers)
         noise = _score_noise(evaluation, material, workers)
         recipes, decoder = _recipes(evaluation, material), model.description.decoder
-        streams = _follow(recipes, decoder, workers, "streams")
+        does_stream = model.description.mode == "stream"
+        streams = _follow(recipes, decoder, workers, "streams", does_stream)
         homes = _homes(recipes, material, model)
-        of_two = _follow(homes, decoder, workers, "streams of two languages")
+        of_two = _follow(homes, decoder, workers, "streams of two languages", does_stream)
         if cost is not None:
             score, what = Scorer.trials_by_large, "cuts, the large model alone"
             large, more = _score(evaluation, material, model.labels, workers, score, what)
@@ -530,20 +532,29 @@ def _score_noise(
 
 
 def _follow(
-    recipes: Sequence[StreamRecipe], decoder: DecoderDefaults, workers: Workers, what: str
+    recipes: Sequence[StreamRecipe],
+    decoder: DecoderDefaults,
+    workers: Workers,
+    what: str,
+    as_recordings: bool,
 ) -> dict[str, Any] | None:
-    """How the decoder follows streams."""
+    """How the decoder follows streams, and how they are divided as recordings."""
     if not recipes:
         return None
     followed = workers.map(Scorer.stream, recipes, what)
     score = score_streams([truth for truth, _ in followed], [found for _, found in followed])
     length_s = sum(truth[-1].end_s for truth, _ in followed)
-    return {
+    found = {
         "streams": len(followed),
         "minutes": round(length_s / 60, 2),
         "decoder": asdict(decoder),
         **score.as_dict(),
     }
+    if as_recordings:
+        divided = workers.map(Scorer.divided, recipes, f"{what}, as recordings")
+        score = score_streams([truth for truth, _ in divided], [told for _, told in divided])
+        found["recordings"] = {name: score.as_dict()[name] for name in OF_SEGMENTS}
+    return found
 
 
 def _recipes(evaluation: Evaluation, material: _Material) -> list[StreamRecipe]:

@@ -13,6 +13,7 @@ from train.evaluation.conditions import CLEAN, SNR_DB
 from train.evaluation.open_set import POINTS
 from train.evaluation.report import (
     balanced,
+    divided,
     share,
     shown,
     spoken,
@@ -575,6 +576,8 @@ def _followed(found: dict[str, Any]) -> dict[str, str]:
             "error of begins and ends, median": f"{found['median_border_error_s']:.2f} s",
             "the same, 95th percentile": f"{found['p95_border_error_s']:.1f} s",
         }
+    if told := found.get("recordings"):
+        rows["divided by edgelid classify"] = divided(told)
     return rows
 
 

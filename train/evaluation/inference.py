@@ -308,6 +308,13 @@ class Scorer:
         times_s = classifier.hop_s, classifier.delay_s
         return stream.spans, decode(windows, self._model.labels, settings, *times_s)
 
+    def divided(self, recipe: StreamRecipe) -> Followed:
+        """The same as `edgelid classify` divides it, which announces nothing."""
+        stream = self._made(recipe)
+        answer = self._recordings.classify(Samples(stream.samples))
+        whole = Segment(answer.language, 0.0, answer.duration_s, answer.confidence)
+        return stream.spans, ([], [*answer.stretches] or [whole])
+
     def stream_by_large(self, recipe: StreamRecipe) -> Followed:
         """The same by the model of the second opinions alone."""
         stream = self._made(recipe)

@@ -15,7 +15,7 @@ from typing import Any
 from edge.errors import EdgelidError
 from train.command import run
 from train.evaluation.open_set import POINTS
-from train.evaluation.report import spoken, yardstick_of
+from train.evaluation.report import divided, spoken, yardstick_of
 
 Report = dict[str, Any]
 
@@ -186,10 +186,14 @@ def _rejection(report: Report) -> Iterator[str]:
     if noise := report.get("noise"):
         accepted = _percent(noise["called_a_language"])
         yield f"- {accepted} of {noise['windows']} windows of noise accepted"
-    if "streams" in report:
-        yield _streams("changes", report["streams"])
-    if "streams_of_two" in report:
-        yield _streams("changes in streams of two languages each", report["streams_of_two"])
+    for name, what in {
+        "streams": "changes",
+        "streams_of_two": "changes in streams of two languages each",
+    }.items():
+        if found := report.get(name):
+            yield _streams(what, found)
+            if told := found.get("recordings"):
+                yield f"- the same divided by `edgelid classify`: {divided(told)}"
 
 
 def _operating_points(found: Report, heard: str) -> Iterator[str]:

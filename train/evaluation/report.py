@@ -41,6 +41,13 @@ def share(value: float, ends: list[float] | None = None) -> str:
     return text if ends is None else f"{text} ({ends[0] * 100:.1f}–{ends[1] * 100:.1f})"
 
 
+def divided(told: dict[str, Any]) -> str:
+    """How recordings that change language are divided."""
+    text = f"{share(told['error_rate'])} in error, {share(told['unknown_share'])} unknown"
+    off_s = told["median_border_error_s"]
+    return text if off_s is None else f"{text}, begins and ends {off_s:.2f} s off in the median"
+
+
 def shown(row: dict[str, Any], name: str, form: str) -> str:
     """A figure in some format; a dash where there is none, as Cavg and EER of one language."""
     return format(row[name], form) if name in row else "–"
@@ -206,6 +213,8 @@ def _followed(title: str, found: dict[str, Any]) -> Iterator[str]:
             "should, median; "
             f"{found['p95_border_error_s']:.1f} s at 95 %"
         )
+    if told := found.get("recordings"):
+        yield f"  divided by edgelid classify: {divided(told)}"
 
 
 def _budget(report: dict[str, Any]) -> Iterator[str]:

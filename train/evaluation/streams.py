@@ -210,6 +210,10 @@ class StreamScore:
         }
 
 
+# Of these measures, those that segments have without any changes.
+OF_SEGMENTS = ("error_rate", "unknown_share", "median_border_error_s")
+
+
 def windows_of(classifier: StreamingClassifier, stream: Stream) -> list[list[Window]]:
     """The windows of every hop, one a length of the classifier."""
     classifier.reset()

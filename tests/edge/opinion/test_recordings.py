@@ -13,7 +13,7 @@ from edge.belief import COMPACT, SECOND_OPINION, Opinion
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array
 from edge.languages import UNKNOWN
 from edge.model.interpreter import Graphs
-from edge.model.modelfile import ModelFile
+from edge.model.modelfile import NONSPEECH, ModelFile
 from edge.offline import Classification, RecordingClassifier
 from edge.opinion.expert import ExpertFile
 from edge.opinion.recordings import OFTEN, Hearing, _calibrated
@@ -58,9 +58,16 @@ def test_the_compact_answer_stays_visible(
     one, other = alone.classify(Audio(part)), both.classify(Audio(part))
     assert other.compact == (one.language, one.confidence)
     assert other.by == (COMPACT if other.language == one.language else SECOND_OPINION)
-    assert other.opinions in (2, 3)
+    assert of_the_whole(both) in (2, 3)
+    assert other.opinions > of_the_whole(both)
     assert other.took_s > 0
     assert sum(other.probabilities.values()) == pytest.approx(1.0)
+
+
+def of_the_whole(classifier: RecordingClassifier) -> int:
+    """How many answers count for the newest recording as a whole."""
+    assert classifier._hearing is not None
+    return classifier._hearing._answers
 
 
 def facts(answer: Classification) -> tuple[object, ...]:
@@ -118,8 +125,21 @@ def test_a_long_recording_is_asked_about_less_often(
 ) -> None:
     part = speech[20 * SAMPLE_RATE_HZ : 28 * SAMPLE_RATE_HZ]
     stretches = 3 * OFTEN  # the first forty, and every second one of the next eighty
-    answer = both.classify(Audio(np.tile(part, 1 + stretches * 3 // 8)))
-    assert OFTEN < answer.opinions <= 2 * OFTEN + 4
+    both.classify(Audio(np.tile(part, 1 + stretches * 3 // 8)))
+    assert OFTEN < of_the_whole(both) <= 2 * OFTEN + 4
+
+
+def test_languages_that_follow_each_other_without_a_pause_are_told_apart(
+    model: ModelFile, graphs: Graphs, speech: Float32Array
+) -> None:
+    large = RecordingClassifier(model, graphs, second=ExpertFile("large", model.labels))
+    turns = [speech[round(start * SAMPLE_RATE_HZ) :][: 6 * SAMPLE_RATE_HZ] for start in (2, 20, 63)]
+    answer = large.classify(Audio(np.concatenate(turns)))
+    told = [stretch for stretch in answer.stretches if stretch.language != NONSPEECH]
+    assert [stretch.language for stretch in told] == ["en", "fr", "en"]
+    np.testing.assert_allclose([stretch.end_s for stretch in told], [6.0, 12.0, 18.0], atol=1.0)
+    # The large model alone hears ten seconds in one piece, and neither language in the middle.
+    assert of_the_whole(large) == 2
 
 
 def test_how_both_are_combined() -> None:
@@ -151,7 +171,7 @@ def test_a_model_that_hears_much_at_once_hears_across_pauses(
         pause = np.zeros(round(pause_s * SAMPLE_RATE_HZ), np.float32)
         answer = classifier.classify(Audio(np.concatenate([one, pause, other])))
         assert answer.language in ("fr", UNKNOWN)
-        return answer.opinions
+        return of_the_whole(classifier)
 
     assert [answers(large, pause_s) for pause_s in (0.8, 3.0)] == [1, 2]
     assert answers(both, 0.8) == 2

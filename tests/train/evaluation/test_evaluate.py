@@ -31,6 +31,7 @@ from train.evaluation.inference import Scorer, Setup, Trial, score_audio
 from train.evaluation.open_set import POINTS
 from train.evaluation.report import table, write_json
 from train.evaluation.scores import Scored, among
+from train.evaluation.streams import OF_SEGMENTS
 from train.evaluation.yardstick import cut_key
 
 LABELS = ("de", "en", "other", "nonspeech")
@@ -209,6 +210,8 @@ def test_what_else_is_measured(report: dict[str, Any], tiny_conversion: Conversi
     of_two = report["streams_of_two"]
     assert of_two["streams"] == report["streams"]["streams"]
     assert of_two["minutes"] >= 1.5 and of_two["changes"] > report["streams"]["changes"]
+    assert [*report["streams"]["recordings"]] == [*of_two["recordings"]] == [*OF_SEGMENTS]
+    assert "  divided by edgelid classify: " in "\n".join(table(report))
     assert report["yardstick"] is None
 
 

@@ -147,6 +147,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "unknown_share": 0.0625,
             "median_border_error_s": 0.25,
             "p95_border_error_s": 5.5,
+            "recordings": {
+                "error_rate": 0.34375,
+                "unknown_share": 0.078125,
+                "median_border_error_s": 0.125,
+            },
         },
         "streams_of_two": {
             "streams": 2,
@@ -250,6 +255,7 @@ def test_what_it_says(report: dict[str, Any], text: str) -> None:
         "The same as edgelid classify hears it, several times.",
         "6.5",
         "0.25 s",
+        "34.4% in error, 7.8% unknown, begins and ends 0.12 s off in the median",
     ):
         assert words in said, words
 

@@ -14,6 +14,7 @@ import pytest
 
 import train.evaluation.inference
 from edge.classifier import StreamingClassifier
+from edge.decoder import Segment
 from edge.errors import EdgelidError
 from edge.frontend import SAMPLE_RATE_HZ, Float32Array, Float64Array
 from edge.languages import UNKNOWN
@@ -26,6 +27,7 @@ from train.corpus.cuts import SEED, Cut, cuts, load_cut, read_audio
 from train.corpus.manifest import open_manifest
 from train.evaluation.conditions import disturb, find_sounds
 from train.evaluation.inference import (
+    Samples,
     Scorer,
     Setup,
     StreamRecipe,
@@ -96,6 +98,22 @@ def test_a_stream_is_followed_to_its_end(setup: Setup) -> None:
     assert segments[-1].end_s == pytest.approx(len(stream.samples) / SAMPLE_RATE_HZ, abs=0.2)
     told = {segment.language for segment in segments} - {NONSPEECH, UNKNOWN}
     assert told <= {change.language for change in changes}
+
+
+def test_a_stream_is_divided_as_a_recording(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = tuple(clip for clip in open_manifest(setup.corpus).clips() if clip.split == "test")
+    recipe = StreamRecipe(clips, (), 20.0, 5)
+    labels = read_model(setup.model).labels
+    stream = make_stream(clips, setup.corpus, (), setup.noise, labels, 20.0, 5)
+    scorer = Scorer(setup)
+    answer = scorer._recordings.classify(Samples(stream.samples))
+    whole = Segment(answer.language, 0.0, answer.duration_s, answer.confidence)
+    assert scorer.divided(recipe) == (stream.spans, ([], [*answer.stretches] or [whole]))
+    several = (Segment("en", 0.0, 8.0, 0.9), Segment("de", 8.0, answer.duration_s, 0.8))
+    for stretches, wanted in (((), [whole]), (several, [*several])):
+        told = dataclasses.replace(answer, stretches=stretches)
+        monkeypatch.setattr(scorer._recordings, "classify", lambda source, told=told: told)
+        assert scorer.divided(recipe)[1] == ([], wanted)
 
 
 @pytest.mark.parametrize("count", [1, 2])
