@@ -1,7 +1,11 @@
 """What is believed of a stream: a hidden Markov forward filter that hindsight can correct.
 
-The recursion is Rabiner's (1989, section III.A) with a sticky prior: languages last. Languages that
-are not expected are states of their own all the same, and together one answer, ``other``, as likely
+The recursion is Rabiner's (1989, section III.A) with a sticky prior: languages last. Whether
+anybody speaks, and in which language, are two chains beside each other, taken to be independent
+given what was heard (a factorial hidden Markov model; Ghahramani and Jordan 1997): who pauses goes
+on in the same language more often than not, and silence says nothing about it. In a pause, though,
+another person may begin. Languages that are not
+expected are states of their own all the same, and together one answer, ``other``, as likely
 beforehand as each expected language that has not been spoken (`edge.usage`). What a second model
 says of a stretch comes late. It is evidence about the hops of that stretch all the same: the filter
 goes back to where the stretch begins, and runs over it again.
@@ -30,6 +34,10 @@ COMPACT, SECOND_OPINION = "compact", "second opinion"  # who decides
 # docs/experiments.md.
 COMPACT_WEIGHT = 0.1
 OPINION_WEIGHT = 1.2  # of what heard a whole window
+# How many times more often a language changes in silence than within speech, besides. Chosen on
+# development streams, see docs/experiments.md.
+PAUSE_CHANGES = 10.0
+LEAST = 1e-12  # probability of speech at least: silence is never taken to be certain
 TRUST_S = 18.0  # a little longer than it takes until an answer is confirmed
 MEMORY_S = 20.0  # how old what an opinion is about may be; a slow machine needs seconds for one
 
@@ -74,12 +82,20 @@ class Belief:
         evidence of its newest hop.
     other : int, optional
         Index of the answer that classes which are not expected are together.
+    nonspeech : int, optional
+        Index of that class.
     """
 
     def __init__(
-        self, classes: int, leave: float, evidence: float, other: int | None = None
+        self,
+        classes: int,
+        leave: float,
+        evidence: float,
+        other: int | None = None,
+        nonspeech: int | None = None,
     ) -> None:
-        self._leave, self._evidence, self._other = leave, evidence, other
+        self._leave, self._evidence = leave, evidence
+        self._other, self._nonspeech = other, nonspeech
         self._expected: Expected = (True,) * classes
         self.reset()
 
@@ -97,8 +113,12 @@ class Belief:
 
     @property
     def priors(self) -> list[float]:
-        """Probabilities of the answers where nothing is heard."""
-        return self._answers(self._prior)
+        """Probabilities of the answers where nothing is heard, but whether somebody speaks."""
+        answers, quiet = self._answers(self._prior), self._nonspeech
+        if quiet is None:
+            return answers
+        speech = 1 - answers[quiet]
+        return [prior if index == quiet else prior / speech for index, prior in enumerate(answers)]
 
     def _answers(self, states: list[float]) -> list[float]:
         """What is believed of the answers, from what is believed of the classes."""
@@ -128,8 +148,8 @@ class Belief:
         weights : sequence of float, shape (classes,)
             All above zero: the priors of the answers are in proportion to theirs.
         threshold : float
-            Where an answer is announced. No prior is more than half of the way there, and all are
-            closer to even if one would be: nothing is announced without being heard.
+            Where an answer is announced. Of speech, no prior is more than half of the way there,
+            and all are closer to even if one would be: nothing is announced without being heard.
         """
         self._weights, self._threshold = list(weights), threshold
         self._expect(self._expected)
@@ -166,9 +186,10 @@ class Belief:
         # The answer that several classes are together, if any are.
         self._merged_in = None if all(expected) else self._other
         self._prior = self._shared(self._weights)
-        level = 1 / (len(expected) - expected.count(False))
+        spoken = [prior for index, prior in enumerate(self.priors) if index != self._nonspeech]
+        level = 1 / (len(spoken) - expected.count(False))
         most = level + max(0.0, self._threshold - level) / 2
-        likeliest = max(self.priors)
+        likeliest = max(spoken)
         if likeliest > most:
             part = (most - level) / (likeliest - level)
             self._prior = [
@@ -187,22 +208,60 @@ class Belief:
         return [weight / total for weight in each]
 
     def _step(self, probabilities: Float64Array, evidence: float) -> None:
-        """The same with any exponent.
+        """The same with any exponent."""
+        now = probabilities.tolist()
+        silence, speech = self._heard(now)
+        # Of a window that is part silence, as much as is speech says something about the language.
+        language = _likelihoods(now, speech, evidence * speech)
+        self._go_on(language, silence**evidence, speech**evidence)
+
+    def _heard(self, probabilities: Sequence[float]) -> tuple[float, float]:
+        """What is said for silence and for speech, whichever."""
+        if self._nonspeech is None:
+            return 0.0, 1.0
+        silence = probabilities[self._nonspeech]
+        # What no answer can be stays impossible.
+        likelihood = max(silence, MIN_LIKELIHOOD) if silence > 0 else 0.0
+        return likelihood, max(1.0 - silence, MIN_LIKELIHOOD)
+
+    def _go_on(self, language: Sequence[float], silence: float, speech: float) -> None:
+        """From what was believed to what is, by likelihoods of what was heard since.
 
         In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
+
+        Parameters
+        ----------
+        language : sequence of float, shape (classes,)
+            Of each class, where somebody speaks; zero for what no answer can be.
+        silence, speech : float
         """
-        stay, leave = 1 - self._leave, self._leave
+        stay, leave, quiet = 1 - self._leave, self._leave, self._nonspeech
+        was_quiet = quiet_prior = 0.0
+        if quiet is not None:
+            was_quiet, quiet_prior = self._states[quiet], self._prior[quiet]
+        spoke, spoken_prior = max(1 - was_quiet, LEAST), 1 - quiet_prior
+        change = min(0.5, leave * (1 + PAUSE_CHANGES * was_quiet))
+        kept, new = (1 - change) / spoke, change / spoken_prior
         states = [
-            # What no answer can be stays impossible.
-            (stay * before + leave * prior) * max(now, MIN_LIKELIHOOD) ** evidence
-            if now > 0
-            else 0.0
-            for before, prior, now in zip(
-                self._states, self._prior, probabilities.tolist(), strict=True
-            )
+            (kept * before + new * prior) * likelihood
+            for before, prior, likelihood in zip(self._states, self._prior, language, strict=True)
         ]
-        total = math.fsum(states)
-        self._states = [value / total for value in states]
+        quiet_now = (stay * was_quiet + leave * quiet_prior) * silence
+        spoken_now = (stay * spoke + leave * spoken_prior) * speech
+        if quiet is not None:
+            states[quiet] = 0.0
+        share = spoken_now / (quiet_now + spoken_now) / math.fsum(states)
+        self._states = [value * share for value in states]
+        if quiet is not None:
+            self._states[quiet] = quiet_now / (quiet_now + spoken_now)
+
+
+def _likelihoods(probabilities: Sequence[float], speech: float, exponent: float) -> list[float]:
+    """Of each class where somebody speaks, from probabilities beside that of silence."""
+    return [
+        max(each / speech, MIN_LIKELIHOOD) ** exponent if each > 0 else 0.0
+        for each in probabilities
+    ]
 
 
 @dataclass
@@ -249,11 +308,9 @@ class RevisableBelief(Belief):
 
     Parameters
     ----------
-    classes, leave, evidence, other
+    classes, leave, evidence, other, nonspeech
         As for `Belief`.
     hop_s : float
-    nonspeech : int, optional
-        Index of that class.
 
     Attributes
     ----------
@@ -270,10 +327,10 @@ class RevisableBelief(Belief):
         other: int | None = None,
         nonspeech: int | None = None,
     ) -> None:
-        self._hop_s, self._nonspeech = hop_s, nonspeech
+        self._hop_s = hop_s
         self._hops: deque[_Hop] = deque(maxlen=math.ceil(MEMORY_S / hop_s))
-        self.alone = Belief(classes, leave, evidence, other)
-        super().__init__(classes, leave, evidence, other)
+        self.alone = Belief(classes, leave, evidence, other, nonspeech)
+        super().__init__(classes, leave, evidence, other, nonspeech)
 
     def reset(self) -> None:
         """Start a new stream."""
@@ -397,26 +454,19 @@ class RevisableBelief(Belief):
 
     def _weigh(self, hop: _Hop) -> None:
         """The step over a hop of which there are opinions, or were of what was said before."""
-        stay, leave, evidence = 1 - self._leave, self._leave, self._evidence
-        silence = 0.0
-        if self._nonspeech is not None:
-            silence = float(hop.probabilities[self._nonspeech])
-        speech = max(1.0 - silence, MIN_LIKELIHOOD)
-        states = []
-        rows = zip(self._states, self._prior, hop.probabilities.tolist(), strict=True)
-        for index, (before, prior, now) in enumerate(rows):
-            value = 0.0
-            if now > 0:
-                value = stay * before + leave * prior
-                if index == self._nonspeech:
-                    value *= max(now, MIN_LIKELIHOOD) ** evidence
-                else:
-                    language = max(now / speech, MIN_LIKELIHOOD) ** COMPACT_WEIGHT
-                    value *= (speech * language) ** evidence
-                # Stretches overlap as windows do: what several say of a hop is one evidence.
-                for opinion, weight in hop.opinions:
-                    share = weight / len(hop.opinions)
-                    value *= max(float(opinion[index]), MIN_LIKELIHOOD) ** share
-            states.append(value)
-        total = math.fsum(states)
-        self._states = [value / total for value in states]
+        now, evidence = hop.probabilities.tolist(), self._evidence
+        silence, speech = self._heard(now)
+        language = _likelihoods(now, speech, COMPACT_WEIGHT * evidence * speech)
+        silence, speech = silence**evidence, speech**evidence
+        # Stretches overlap as windows do: what several say of a hop is one evidence.
+        for opinion, weight in hop.opinions:
+            share = weight / len(hop.opinions)
+            said = opinion.tolist()
+            their_silence, their_speech = self._heard(said)
+            silence *= their_silence**share
+            speech *= their_speech**share
+            language = [
+                before * max(each / their_speech, MIN_LIKELIHOOD) ** share
+                for before, each in zip(language, said, strict=True)
+            ]
+        self._go_on(language, silence, speech)

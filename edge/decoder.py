@@ -194,7 +194,7 @@ class Decoder:
         self._belief = (
             RevisableBelief(*filtering, hop_s, self._other, self._nonspeech)
             if second_opinion
-            else Belief(*filtering, self._other)
+            else Belief(*filtering, self._other, self._nonspeech)
         )
         self._usage = Usage(self._labels)
         self._history: deque[Window] = deque(maxlen=math.ceil((HISTORY_S + MAX_HOLD_S) / hop_s))
