@@ -377,7 +377,7 @@ def test_a_hold_leaves_fewer_events(edgelid: Edgelid, sample: Path) -> None:
             for record in records(edgelid("listen", "--json", "--input", sample, "--hold", hold))
             if record["type"] == "change"
         ]
-        for hold in ("0", "4")
+        for hold in ("0", "5")
     ]
     assert "unknown" in changes[0]
     # Silence may be shorter than the hold, and what is told in error is; no passage is.

@@ -349,7 +349,7 @@ def test_a_short_pause_says_nothing_about_the_language() -> None:
         return float(languages[LABELS.index("en")] / sum(languages))
 
     before = share()
-    for _ in seconds(1):
+    for _ in seconds(1.5):
         run.hear(SILENCE)
     assert run.decoder.belief[LABELS.index("nonspeech")] > 0.5
     assert share() > 0.6 * before

@@ -25,7 +25,7 @@ from rich.color import Color, ColorSystem
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "edge/samples/languages.opus"
 LISTEN = [sys.executable, "-m", "edge.cli", "listen", "--input", str(SAMPLE)]
-FIRST = "   0:01.1 –    0:09.1  en        English         ████████▊   87%"
+FIRST = "   0:01.1 –    0:09.1  en        English         ████████▋   86%"
 
 
 # As bold text of the colour that it has everywhere, or of the next that a terminal has.
