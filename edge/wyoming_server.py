@@ -155,8 +155,12 @@ class Wyoming:
         workers = ThreadPoolExecutor(CONNECTIONS, "wyoming")
         loop.set_default_executor(workers)
         connections: set[asyncio.Task[None]] = set()  # which the loop itself does not keep
+        is_over = False
 
         def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if is_over:  # who was let in just before would not be hung up on, and the end wait
+                writer.close()
+                return
             connection = loop.create_task(_Connection(self, reader, writer).run())
             connections.add(connection)
             connection.add_done_callback(connections.discard)
@@ -168,6 +172,7 @@ class Wyoming:
             tell(uri)
             await ended.wait()
         finally:
+            is_over = True
             server.close()
             self._address.leave()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -461,6 +462,39 @@ def test_it_ends_with_a_stream_under_way(
         assert process.wait(PATIENCE_S) == (0 if number == signal.SIGTERM else -signal.SIGINT)
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+def test_whoever_is_let_in_at_the_end_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop comes to them once it has told all others to end; nobody would tell them."""
+    ended: list[str] = []
+
+    class Writer:
+        def close(self) -> None:
+            ended.append("writer")
+
+    class Server:
+        def __init__(self, begin: Callable[[object, object], None]) -> None:
+            self._begin = begin
+
+        def close(self) -> None:
+            ended.append("server")
+            self._later(3)
+
+        def _later(self, turns: int) -> None:
+            loop = asyncio.get_running_loop()
+            if turns:
+                loop.call_soon(self._later, turns - 1)
+            else:
+                self._begin(asyncio.StreamReader(), Writer())
+
+    async def bound(address: object, begin: Callable[[object, object], None]) -> tuple[Server, str]:
+        return Server(begin), "here"
+
+    monkeypatch.setattr(wyoming_server._Address, "bound", bound)
+    server = Wyoming("tcp://127.0.0.1:0", DEFAULT_MODEL)
+    server.run(lambda uri: os.kill(os.getpid(), signal.SIGTERM))
+    assert ended == ["server", "writer"]
+    assert server.connections == 0
 
 
 @pytest.mark.parametrize(
