@@ -193,7 +193,7 @@ def _rejection(report: Report) -> Iterator[str]:
         if found := report.get(name):
             yield _streams(what, found)
             if told := found.get("recordings"):
-                yield f"- the same divided by `edgelid classify`: {divided(told)}"
+                yield f"- the same divided by `edgelid classify`: {divided(told, _percent)}"
 
 
 def _operating_points(found: Report, heard: str) -> Iterator[str]:

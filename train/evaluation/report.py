@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,9 @@ def share(value: float, ends: list[float] | None = None) -> str:
     return text if ends is None else f"{text} ({ends[0] * 100:.1f}–{ends[1] * 100:.1f})"
 
 
-def divided(told: dict[str, Any]) -> str:
-    """How recordings that change language are divided."""
-    text = f"{share(told['error_rate'])} in error, {share(told['unknown_share'])} unknown"
+def divided(told: dict[str, Any], percent: Callable[[float], str] = share) -> str:
+    """How recordings that change language are divided; `percent` writes a share."""
+    text = f"{percent(told['error_rate'])} in error, {percent(told['unknown_share'])} unknown"
     off_s = told["median_border_error_s"]
     return text if off_s is None else f"{text}, begins and ends {off_s:.2f} s off in the median"
 
