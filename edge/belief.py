@@ -453,20 +453,28 @@ class RevisableBelief(Belief):
         return hop.end_s - self._heard_s <= TRUST_S
 
     def _weigh(self, hop: _Hop) -> None:
-        """The step over a hop of which there are opinions, or were of what was said before."""
-        now, evidence = hop.probabilities.tolist(), self._evidence
-        silence, speech = self._heard(now)
-        language = _likelihoods(now, speech, COMPACT_WEIGHT * evidence * speech)
-        silence, speech = silence**evidence, speech**evidence
-        # Stretches overlap as windows do: what several say of a hop is one evidence.
-        for opinion, weight in hop.opinions:
-            share = weight / len(hop.opinions)
-            said = opinion.tolist()
-            their_silence, their_speech = self._heard(said)
-            silence *= their_silence**share
-            speech *= their_speech**share
-            language = [
-                before * max(each / their_speech, MIN_LIKELIHOOD) ** share
-                for before, each in zip(language, said, strict=True)
-            ]
-        self._go_on(language, silence, speech)
+        """The step over a hop of which there are opinions, or were of what was said before.
+
+        Here silence is one more language, and who goes on behind it is heard anew: it is opinions
+        that say who does, and they come late.
+        """
+        stay, leave, evidence = 1 - self._leave, self._leave, self._evidence
+        _, speech = self._heard(hop.probabilities.tolist())
+        states = []
+        rows = zip(self._states, self._prior, hop.probabilities.tolist(), strict=True)
+        for index, (before, prior, now) in enumerate(rows):
+            value = 0.0
+            if now > 0:
+                value = stay * before + leave * prior
+                if index == self._nonspeech:
+                    value *= max(now, MIN_LIKELIHOOD) ** evidence
+                else:
+                    language = max(now / speech, MIN_LIKELIHOOD) ** COMPACT_WEIGHT
+                    value *= (speech * language) ** evidence
+                # Stretches overlap as windows do: what several say of a hop is one evidence.
+                for opinion, weight in hop.opinions:
+                    share = weight / len(hop.opinions)
+                    value *= max(float(opinion[index]), MIN_LIKELIHOOD) ** share
+            states.append(value)
+        total = math.fsum(states)
+        self._states = [value / total for value in states]
