@@ -208,12 +208,36 @@ class Belief:
         return [weight / total for weight in each]
 
     def _step(self, probabilities: Float64Array, evidence: float) -> None:
-        """The same with any exponent."""
+        """The same with any exponent.
+
+        In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
+        """
         now = probabilities.tolist()
         silence, speech = self._heard(now)
+        stay, leave, quiet = 1 - self._leave, self._leave, self._nonspeech
+        was_quiet = quiet_prior = 0.0
+        if quiet is not None:
+            was_quiet, quiet_prior = self._states[quiet], self._prior[quiet]
+            now[quiet] = 0.0
+        spoke, spoken_prior = max(1 - was_quiet, LEAST), 1 - quiet_prior
+        change = min(0.5, leave * (1 + PAUSE_CHANGES * was_quiet))
+        kept, new = (1 - change) / spoke, change / spoken_prior
         # Of a window that is part silence, as much as is speech says something about the language.
-        language = _likelihoods(now, speech, evidence * speech)
-        self._go_on(language, silence**evidence, speech**evidence)
+        exponent, least = evidence * speech, MIN_LIKELIHOOD * speech
+        states = [
+            # What no answer can be stays impossible.
+            (kept * before + new * prior) * (each if each > least else least) ** exponent
+            if each > 0
+            else 0.0
+            for before, prior, each in zip(self._states, self._prior, now, strict=True)
+        ]
+        quiet_now = (stay * was_quiet + leave * quiet_prior) * silence**evidence
+        spoken_now = (stay * spoke + leave * spoken_prior) * speech**evidence
+        both = quiet_now + spoken_now
+        share = spoken_now / both / math.fsum(states)
+        self._states = [value * share for value in states]
+        if quiet is not None:
+            self._states[quiet] = quiet_now / both
 
     def _heard(self, probabilities: Sequence[float]) -> tuple[float, float]:
         """What is said for silence and for speech, whichever."""
@@ -223,45 +247,6 @@ class Belief:
         # What no answer can be stays impossible.
         likelihood = max(silence, MIN_LIKELIHOOD) if silence > 0 else 0.0
         return likelihood, max(1.0 - silence, MIN_LIKELIHOOD)
-
-    def _go_on(self, language: Sequence[float], silence: float, speech: float) -> None:
-        """From what was believed to what is, by likelihoods of what was heard since.
-
-        In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
-
-        Parameters
-        ----------
-        language : sequence of float, shape (classes,)
-            Of each class, where somebody speaks; zero for what no answer can be.
-        silence, speech : float
-        """
-        stay, leave, quiet = 1 - self._leave, self._leave, self._nonspeech
-        was_quiet = quiet_prior = 0.0
-        if quiet is not None:
-            was_quiet, quiet_prior = self._states[quiet], self._prior[quiet]
-        spoke, spoken_prior = max(1 - was_quiet, LEAST), 1 - quiet_prior
-        change = min(0.5, leave * (1 + PAUSE_CHANGES * was_quiet))
-        kept, new = (1 - change) / spoke, change / spoken_prior
-        states = [
-            (kept * before + new * prior) * likelihood
-            for before, prior, likelihood in zip(self._states, self._prior, language, strict=True)
-        ]
-        quiet_now = (stay * was_quiet + leave * quiet_prior) * silence
-        spoken_now = (stay * spoke + leave * spoken_prior) * speech
-        if quiet is not None:
-            states[quiet] = 0.0
-        share = spoken_now / (quiet_now + spoken_now) / math.fsum(states)
-        self._states = [value * share for value in states]
-        if quiet is not None:
-            self._states[quiet] = quiet_now / (quiet_now + spoken_now)
-
-
-def _likelihoods(probabilities: Sequence[float], speech: float, exponent: float) -> list[float]:
-    """Of each class where somebody speaks, from probabilities beside that of silence."""
-    return [
-        max(each / speech, MIN_LIKELIHOOD) ** exponent if each > 0 else 0.0
-        for each in probabilities
-    ]
 
 
 @dataclass
