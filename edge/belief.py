@@ -4,11 +4,12 @@ The recursion is Rabiner's (1989, section III.A) with a sticky prior: languages 
 anybody speaks, and in which language, are two chains beside each other, taken to be independent
 given what was heard (a factorial hidden Markov model; Ghahramani and Jordan 1997): who pauses goes
 on in the same language more often than not, and silence says nothing about it. In a pause, though,
-another person may begin. Languages that are not
-expected are states of their own all the same, and together one answer, ``other``, as likely
-beforehand as each expected language that has not been spoken (`edge.usage`). What a second model
-says of a stretch comes late. It is evidence about the hops of that stretch all the same: the filter
-goes back to where the stretch begins, and runs over it again.
+another person may begin. Where another model's opinions count, silence is one more language.
+
+Languages that are not expected are states of their own all the same, and together one answer,
+``other``, as likely beforehand as each expected language that has not been spoken (`edge.usage`).
+What a second model says of a stretch comes late. It is evidence about the hops of that stretch all
+the same: the filter goes back to where the stretch begins, and runs over it again.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ COMPACT, SECOND_OPINION = "compact", "second opinion"  # who decides
 # docs/experiments.md.
 COMPACT_WEIGHT = 0.1
 OPINION_WEIGHT = 1.2  # of what heard a whole window
-# How many times more often a language changes in silence than within speech, besides. Chosen on
-# development streams, see docs/experiments.md.
-PAUSE_CHANGES = 10.0
-LEAST = 1e-12  # probability of speech at least: silence is never taken to be certain
 TRUST_S = 18.0  # a little longer than it takes until an answer is confirmed
 MEMORY_S = 20.0  # how old what an opinion is about may be; a slow machine needs seconds for one
+
+
+# In silence a language changes so many times more often than within speech, and once besides. Chosen
+# on development streams, see docs/experiments.md.
+PAUSE_CHANGES = 10.0
+LEAST = 1e-12  # probability of speech at least: silence is never taken to be certain
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class Belief:
             Which classes are answers of their own; all of them by default.
         """
         self._take(expected or (True,) * len(probabilities))
-        self._step(probabilities, self._evidence)
+        self._step(probabilities)
 
     def _take(self, expected: Expected) -> None:
         if expected != self._expected:
@@ -207,14 +210,15 @@ class Belief:
         total = math.fsum(each)
         return [weight / total for weight in each]
 
-    def _step(self, probabilities: Float64Array, evidence: float) -> None:
-        """The same with any exponent.
+    def _step(self, probabilities: Float64Array) -> None:
+        """One step over a window.
 
         In Python: on a dozen numbers, numpy's calls cost more than the arithmetic.
         """
         now = probabilities.tolist()
         silence, speech = self._heard(now)
-        stay, leave, quiet = 1 - self._leave, self._leave, self._nonspeech
+        stay, leave, evidence = 1 - self._leave, self._leave, self._evidence
+        quiet = self._nonspeech
         was_quiet = quiet_prior = 0.0
         if quiet is not None:
             was_quiet, quiet_prior = self._states[quiet], self._prior[quiet]
@@ -431,7 +435,7 @@ class RevisableBelief(Belief):
         if self._trusts(hop):
             self._weigh(hop)
         else:
-            self._step(hop.probabilities, self._evidence)
+            self._step(hop.probabilities)
 
     def _trusts(self, hop: _Hop) -> bool:
         """Whether opinions have heard it or the speech before it, as the newest hop."""
