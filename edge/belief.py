@@ -37,10 +37,8 @@ COMPACT_WEIGHT = 0.1
 OPINION_WEIGHT = 1.2  # of what heard a whole window
 TRUST_S = 18.0  # a little longer than it takes until an answer is confirmed
 MEMORY_S = 20.0  # how old what an opinion is about may be; a slow machine needs seconds for one
-
-
-# In silence a language changes so many times more often than within speech, and once besides. Chosen
-# on development streams, see docs/experiments.md.
+# A language changes 1 + 10 times as often in silence as within speech. Chosen on development
+# streams, see docs/experiments.md.
 PAUSE_CHANGES = 10.0
 LEAST = 1e-12  # probability of speech at least: silence is never taken to be certain
 
