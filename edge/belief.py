@@ -446,9 +446,10 @@ class RevisableBelief(Belief):
         that say who does, and they come late.
         """
         stay, leave, evidence = 1 - self._leave, self._leave, self._evidence
-        _, speech = self._heard(hop.probabilities.tolist())
+        heard = hop.probabilities.tolist()
+        _, speech = self._heard(heard)
         states = []
-        rows = zip(self._states, self._prior, hop.probabilities.tolist(), strict=True)
+        rows = zip(self._states, self._prior, heard, strict=True)
         for index, (before, prior, now) in enumerate(rows):
             value = 0.0
             if now > 0:

@@ -220,7 +220,8 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
     with Workers(setup, evaluation.workers) as workers:
         as_recordings: dict[tuple[str, float], Scored] = {}
         strangers_as_recordings: Scored | None = None
-        if model.description.mode == "stream" and expert is None:
+        does_stream = model.description.mode == "stream"
+        if does_stream and expert is None:
             (scored, strangers), (as_recordings, strangers_as_recordings) = _score_both_ways(
                 evaluation, material, model.labels, workers
             )
@@ -229,7 +230,6 @@ def evaluate_model(evaluation: Evaluation) -> dict[str, Any]:
         synthetic = _score_synthetic(material, model.labels, workers)
         noise = _score_noise(evaluation, material, workers)
         recipes, decoder = _recipes(evaluation, material), model.description.decoder
-        does_stream = model.description.mode == "stream"
         streams = _follow(recipes, decoder, workers, "streams", does_stream)
         homes = _homes(recipes, material, model)
         of_two = _follow(homes, decoder, workers, "streams of two languages", does_stream)
@@ -553,7 +553,8 @@ def _follow(
     if as_recordings:
         divided = workers.map(Scorer.divided, recipes, f"{what}, as recordings")
         score = score_streams([truth for truth, _ in divided], [told for _, told in divided])
-        found["recordings"] = {name: score.as_dict()[name] for name in OF_SEGMENTS}
+        measures = score.as_dict()
+        found["recordings"] = {name: measures[name] for name in OF_SEGMENTS}
     return found
 
 
